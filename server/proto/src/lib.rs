@@ -1,0 +1,18 @@
+//! The wire types that Coord's programs share.
+//!
+//! Owns the `.proto` files and what is generated from them. It knows no storage, no consensus and no Kubernetes, so
+//! that the operator can speak to members without linking the server. [`etcd`] is the public etcd v3 API (field
+//! numbers are interface and never change).
+#![expect(missing_docs, reason = "generated code; the .proto files carry the documentation")]
+
+/// The etcd v3 API.
+pub mod etcd {
+    /// Key-value pair and event (`mvccpb`).
+    pub mod mvccpb {
+        tonic::include_proto!("mvccpb");
+    }
+    /// Services and messages (`etcdserverpb`).
+    pub mod etcdserverpb {
+        tonic::include_proto!("etcdserverpb");
+    }
+}
