@@ -1,1 +1,13 @@
-//! placeholder
+//! Coord's server: one member of a Raft-replicated key-value store that speaks the etcd v3 protocol.
+//!
+//! The map, from door to ground; `docs/architecture.md` has the drawing and the allowed arrows.
+//!
+//! - [`config`], [`node`]: what was asked for, and the composition root that wires the rooms.
+//! - doors: [`etcd`] (gRPC), [`admin`] (health, version, metrics over HTTP).
+//! - engine: [`coordinator`] (the narrow waist every door holds), [`raft`], [`watch`], [`expiry`].
+//! - law: [`state`] (pure: what a command does).
+//! - memory: [`mvcc`] (keys by revision).
+//! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`clock`].
+
+pub mod clock;
+pub mod command;

@@ -3,7 +3,10 @@
 //! Owns the `.proto` files and what is generated from them. It knows no storage, no consensus and no Kubernetes, so
 //! that the operator can speak to members without linking the server. [`etcd`] is the public etcd v3 API (field
 //! numbers are interface and never change).
-#![expect(missing_docs, reason = "generated code; the .proto files carry the documentation")]
+#![expect(
+    missing_docs,
+    reason = "generated code; the .proto files carry the documentation"
+)]
 
 /// The etcd v3 API.
 pub mod etcd {

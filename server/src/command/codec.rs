@@ -1,0 +1,1 @@
+//! The canonical bytes of an [`Envelope`](super::Envelope).
