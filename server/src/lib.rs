@@ -9,5 +9,7 @@
 //! - memory: [`mvcc`] (keys by revision).
 //! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`clock`].
 
+pub mod cli;
 pub mod clock;
 pub mod command;
+pub mod config;

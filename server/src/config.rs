@@ -1,0 +1,363 @@
+//! What this member was asked to be, checked and resolved once.
+//!
+//! Owns the meaning of the settings: URLs, sizes, durations, the initial cluster. After [`Config::resolve`] no room
+//! looks at a flag again.
+
+mod url;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use url::Url;
+
+use crate::cli::Settings;
+
+/// etcd's default when `--quota-backend-bytes` is 0.
+const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
+/// etcd's bound on `--election-timeout`.
+const ELECTION_MILLIS_MAX: u64 = 50_000;
+
+/// One member's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Human-readable name.
+    pub name: String,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The side that clients use.
+    pub client: Side,
+    /// The side that members use.
+    pub peer: Side,
+    /// How the cluster comes about. Looked at only while the data directory is empty.
+    pub initial: Initial,
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+    /// etcd's election timeout.
+    pub election: Duration,
+    /// Stored bytes above which writes are refused; `None` is no limit.
+    pub quota_bytes: Option<u64>,
+    /// `debug`, `info`, `warn` or `error`.
+    pub log_level: String,
+}
+
+/// Where a side listens and what it tells others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// Addresses to bind; at least one.
+    pub listen: Vec<Url>,
+    /// Addresses to tell; at least one.
+    pub advertise: Vec<Url>,
+}
+
+/// How the cluster comes about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Initial {
+    /// Members by name. For `new` the whole cluster; for `existing` this member and places to ask.
+    pub cluster: Vec<(String, Vec<Url>)>,
+    /// Form a cluster, or join one.
+    pub state: InitialState,
+    /// Tells clusters apart.
+    pub token: String,
+}
+
+/// Form or join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialState {
+    /// Form a cluster with everyone named.
+    New,
+    /// Wait to be added to a cluster that is there.
+    Existing,
+}
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("--{flag}: {why}")]
+pub struct Invalid {
+    /// The flag.
+    pub flag: &'static str,
+    /// What is wrong, and what to do.
+    pub why: String,
+}
+
+fn invalid(flag: &'static str, why: impl Into<String>) -> Invalid {
+    Invalid {
+        flag,
+        why: why.into(),
+    }
+}
+
+impl Config {
+    /// Checks the settings and fills in etcd's defaults.
+    ///
+    /// Errors: the first flag whose value cannot be.
+    pub fn resolve(settings: &Settings) -> Result<Self, Invalid> {
+        let name = settings.get("name").unwrap_or("default").to_owned();
+        if name.is_empty() || name.contains(['=', ',']) {
+            return Err(invalid(
+                "name",
+                format!("'{name}' must not be empty and must not contain '=' or ','"),
+            ));
+        }
+        let client = side(
+            settings,
+            "listen-client-urls",
+            "advertise-client-urls",
+            "http://localhost:2379",
+        )?;
+        let peer = side(
+            settings,
+            "listen-peer-urls",
+            "initial-advertise-peer-urls",
+            "http://localhost:2380",
+        )?;
+        let initial = initial(settings, &name, &peer)?;
+        let heartbeat = millis(settings, "heartbeat-interval", 100)?;
+        let election = millis(settings, "election-timeout", 1000)?;
+        if election < heartbeat * 5 {
+            let (election, heartbeat) = (election.as_millis(), heartbeat.as_millis());
+            let why = format!(
+                "{election} must be at least five times --heartbeat-interval, which is {heartbeat}"
+            );
+            return Err(invalid("election-timeout", why));
+        }
+        if election > Duration::from_millis(ELECTION_MILLIS_MAX) {
+            return Err(invalid(
+                "election-timeout",
+                format!("must be at most {ELECTION_MILLIS_MAX} milliseconds"),
+            ));
+        }
+        Ok(Self {
+            data_dir: settings
+                .get("data-dir")
+                .map_or_else(|| format!("{name}.etcd"), str::to_owned)
+                .into(),
+            client,
+            peer,
+            initial,
+            heartbeat,
+            election,
+            quota_bytes: quota(settings)?,
+            log_level: log_level(settings)?,
+            name,
+        })
+    }
+}
+
+fn side(
+    settings: &Settings,
+    listen: &'static str,
+    advertise: &'static str,
+    default: &str,
+) -> Result<Side, Invalid> {
+    let urls = |flag: &'static str, default: &str| -> Result<Vec<Url>, Invalid> {
+        let text = settings.get(flag).unwrap_or(default);
+        text.split(',')
+            .map(|url| Url::parse(url).map_err(|why| invalid(flag, why)))
+            .collect()
+    };
+    let listens = urls(listen, default)?;
+    // As etcd does: whoever says where to listen must also say what others are told.
+    if listen == "listen-client-urls"
+        && settings.get(listen).is_some()
+        && settings.get(advertise).is_none()
+    {
+        return Err(invalid(
+            advertise,
+            "must be set together with --listen-client-urls",
+        ));
+    }
+    Ok(Side {
+        listen: listens,
+        advertise: urls(advertise, default)?,
+    })
+}
+
+fn initial(settings: &Settings, name: &str, peer: &Side) -> Result<Initial, Invalid> {
+    const FLAG: &str = "initial-cluster";
+    let mut cluster: Vec<(String, Vec<Url>)> = Vec::new();
+    match settings.get(FLAG) {
+        None => cluster.push((name.to_owned(), peer.advertise.clone())),
+        Some(text) => {
+            for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+                let Some((member, url)) = part.trim().split_once('=') else {
+                    return Err(invalid(
+                        FLAG,
+                        format!("'{part}' is not of the form name=URL"),
+                    ));
+                };
+                let url = Url::parse(url).map_err(|why| invalid(FLAG, why))?;
+                match cluster.iter_mut().find(|(known, _)| known == member) {
+                    Some((_, urls)) => urls.push(url),
+                    None => cluster.push((member.to_owned(), vec![url])),
+                }
+            }
+        }
+    }
+    let state = match settings.get("initial-cluster-state").unwrap_or("new") {
+        "new" => InitialState::New,
+        "existing" => InitialState::Existing,
+        other => {
+            let why = format!("unexpected value '{other}', use 'new' or 'existing'");
+            return Err(invalid("initial-cluster-state", why));
+        }
+    };
+    let Some((_, own)) = cluster.iter().find(|(member, _)| member == name) else {
+        return Err(invalid(
+            FLAG,
+            format!("does not name this member, '{name}'; add {name}=URL"),
+        ));
+    };
+    if sorted(own) != sorted(&peer.advertise) {
+        let why = format!(
+            "says that '{name}' has {}, but --initial-advertise-peer-urls says {}",
+            Url::list(own),
+            Url::list(&peer.advertise)
+        );
+        return Err(invalid(FLAG, why));
+    }
+    if state == InitialState::Existing && cluster.len() < 2 {
+        return Err(invalid(
+            FLAG,
+            "names nobody to ask; with --initial-cluster-state=existing add a running member",
+        ));
+    }
+    let token = settings
+        .get("initial-cluster-token")
+        .unwrap_or("etcd-cluster")
+        .to_owned();
+    Ok(Initial {
+        cluster,
+        state,
+        token,
+    })
+}
+
+fn sorted(urls: &[Url]) -> Vec<String> {
+    let mut texts: Vec<String> = urls.iter().map(Url::to_string).collect();
+    texts.sort();
+    texts
+}
+
+fn millis(settings: &Settings, flag: &'static str, default: u64) -> Result<Duration, Invalid> {
+    let Some(text) = settings.get(flag) else {
+        return Ok(Duration::from_millis(default));
+    };
+    match text.parse::<u64>() {
+        Ok(0) | Err(_) => Err(invalid(
+            flag,
+            format!("'{text}' is not a positive whole number of milliseconds"),
+        )),
+        Ok(value) => Ok(Duration::from_millis(value)),
+    }
+}
+
+fn quota(settings: &Settings) -> Result<Option<u64>, Invalid> {
+    const FLAG: &str = "quota-backend-bytes";
+    let Some(text) = settings.get(FLAG) else {
+        return Ok(Some(QUOTA_BYTES_DEFAULT));
+    };
+    match text.parse::<i64>() {
+        Err(_) => Err(invalid(
+            FLAG,
+            format!("'{text}' is not a whole number of bytes"),
+        )),
+        Ok(0) => Ok(Some(QUOTA_BYTES_DEFAULT)),
+        Ok(bytes) => Ok(u64::try_from(bytes).ok()),
+    }
+}
+
+fn log_level(settings: &Settings) -> Result<String, Invalid> {
+    let text = settings.get("log-level").unwrap_or("info");
+    match text {
+        "debug" | "info" | "warn" | "error" => Ok(text.to_owned()),
+        _ => Err(invalid(
+            "log-level",
+            format!("'{text}' is not one of debug, info, warn, error"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&'static str, &str)]) -> Result<Config, Invalid> {
+        let settings = pairs
+            .iter()
+            .fold(Settings::default(), |all, (name, value)| {
+                all.with(name, *value)
+            });
+        Config::resolve(&settings)
+    }
+
+    #[test]
+    fn no_flags_make_one_member_on_the_default_ports() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("default.etcd"));
+        assert_eq!(config.client.listen[0].to_string(), "http://localhost:2379");
+        assert_eq!(config.initial.cluster.len(), 1);
+        assert_eq!(config.quota_bytes, Some(QUOTA_BYTES_DEFAULT));
+    }
+
+    #[test]
+    fn the_initial_cluster_groups_urls_by_name() {
+        let config = config(&[
+            ("name", "a"),
+            ("initial-advertise-peer-urls", "http://h1:1,http://h2:1"),
+            (
+                "initial-cluster",
+                "b=http://h3:1,a=http://h2:1,a=http://h1:1",
+            ),
+        ]);
+        assert_eq!(config.unwrap().initial.cluster[1].1.len(), 2);
+    }
+
+    #[test]
+    fn each_value_that_cannot_be_is_refused_under_its_flag() {
+        for (flag, pairs) in [
+            ("election-timeout", vec![("election-timeout", "400")]),
+            ("election-timeout", vec![("election-timeout", "60000")]),
+            ("heartbeat-interval", vec![("heartbeat-interval", "x")]),
+            ("initial-cluster", vec![("initial-cluster", "b=http://h:1")]),
+            (
+                "initial-cluster",
+                vec![("initial-cluster", "default=http://h:1")],
+            ),
+            ("initial-cluster", vec![("initial-cluster", "nonsense")]),
+            (
+                "initial-cluster",
+                vec![("initial-cluster-state", "existing")],
+            ),
+            (
+                "initial-cluster-state",
+                vec![("initial-cluster-state", "old")],
+            ),
+            (
+                "listen-client-urls",
+                vec![("listen-client-urls", "https://h:1")],
+            ),
+            ("listen-peer-urls", vec![("listen-peer-urls", "h:1")]),
+            (
+                "advertise-client-urls",
+                vec![("listen-client-urls", "http://h:1")],
+            ),
+            ("quota-backend-bytes", vec![("quota-backend-bytes", "lots")]),
+            ("log-level", vec![("log-level", "loud")]),
+            ("name", vec![("name", "a=b")]),
+        ] {
+            assert_eq!(config(&pairs).unwrap_err().flag, flag, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_negative_quota_is_no_limit() {
+        assert_eq!(
+            config(&[("quota-backend-bytes", "-1")])
+                .unwrap()
+                .quota_bytes,
+            None
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! The narrow waist that every door holds: propose, read, watch, leases, members, status.
+//!
+//! Owns what is the same whichever protocol asks: the time limit of a request, the quota, what a learner may serve, and
+//! the wait that makes a read linearizable. It hands commands to `raft`, questions to `state`, and knows no wire.
+
+mod leases;
+mod members;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::command::{
+    ClusterId, Command, Incarnation, MemberId, Op, Outcome, PutValue, Query, Refusal, Revision, Txn, Unavailable,
+};
+use crate::raft::Raft;
+use crate::state::State;
+use crate::watch::Hub;
+
+pub use leases::Renewals;
+
+/// What etcd waits for a request beyond two election timeouts.
+const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+/// What etcd counts for a put beyond key and value, so that a store of tiny keys fills up too.
+const PUT_OVERHEAD_BYTES: u64 = 256;
+/// What etcd counts for a lease.
+const LEASE_BYTES: u64 = 64;
+
+/// Whose data this member serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This member.
+    pub member: MemberId,
+    /// This data directory.
+    pub incarnation: Incarnation,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Sees every write that was acknowledged before the read began.
+    Linearizable,
+    /// Whatever this member has; needs no other member.
+    Serializable,
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Decided: no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Not now; a write may still happen.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// What this member knows of itself, without asking anyone.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Raft's view.
+    pub raft: crate::raft::Status,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Bytes that count against the quota.
+    pub logical_bytes: u64,
+    /// The quota; `None` is no limit.
+    pub quota_bytes: Option<u64>,
+}
+
+/// One member's engine, as the doors see it.
+pub struct Coordinator {
+    identity: Identity,
+    raft: Raft,
+    state: Arc<Mutex<State>>,
+    hub: Arc<Hub>,
+    renewals: Renewals,
+    quota_bytes: Option<u64>,
+    election: Duration,
+    token: String,
+}
+
+/// What [`Coordinator::new`] is made of.
+pub struct Parts {
+    /// Whose data.
+    pub identity: Identity,
+    /// Ordering.
+    pub raft: Raft,
+    /// Law and memory.
+    pub state: Arc<Mutex<State>>,
+    /// Delivery of events.
+    pub hub: Arc<Hub>,
+    /// Stored bytes above which writes are refused.
+    pub quota_bytes: Option<u64>,
+    /// etcd's election timeout.
+    pub election: Duration,
+    /// Tells clusters apart.
+    pub token: String,
+}
+
+impl Coordinator {
+    /// Puts the engine behind one handle. Starts the task that gathers lease renewals; it ends with the last handle.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { identity, raft, state, hub, quota_bytes, election, token } = parts;
+        let renewals = Renewals::start(raft.clone());
+        Arc::new(Self { identity, raft, state, hub, renewals, quota_bytes, election, token })
+    }
+
+    /// Who this member is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// etcd's election timeout, from which its minimum lease time derives.
+    pub fn election_timeout(&self) -> Duration {
+        self.election
+    }
+
+    /// Where watchers register.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// The state, for reading history. Hold the lock for one short chunk and never across an await.
+    pub fn state(&self) -> &Arc<Mutex<State>> {
+        &self.state
+    }
+
+    /// Changes the state. Returns once this member's own state shows the change.
+    ///
+    /// Errors: `Refused` changed nothing. `Unavailable` other than `TooManyRequests` and `Learner`: the change may
+    /// still happen, and must not be proposed again on the client's behalf.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, Error> {
+        if self.raft.status().is_learner {
+            return Err(Unavailable::Learner.into());
+        }
+        self.check_quota(&command)?;
+        Ok(self.in_time(self.raft.propose(command)).await?)
+    }
+
+    /// Answers a question from this member's state.
+    ///
+    /// Errors: `Unavailable` if a linearizable read finds no leader in time.
+    pub async fn read(&self, query: &Query, consistency: Consistency) -> Result<Outcome, Error> {
+        match consistency {
+            Consistency::Serializable => {}
+            Consistency::Linearizable if self.raft.status().is_learner => return Err(Unavailable::Learner.into()),
+            Consistency::Linearizable => self.in_time(self.raft.read_barrier()).await?,
+        }
+        self.locked().answer(query).map_err(|fault| self.stop_on(&fault))
+    }
+
+    /// Returns once this member has applied everything that was acknowledged before the call.
+    pub async fn read_barrier(&self) -> Result<(), Error> {
+        Ok(self.in_time(self.raft.read_barrier()).await?)
+    }
+
+    /// The newest revision this member has applied.
+    pub fn revision(&self) -> Revision {
+        self.locked().revision()
+    }
+
+    /// Raft's current term.
+    pub fn term(&self) -> u64 {
+        self.raft.status().term
+    }
+
+    /// Changes of leadership, for whoever must tell clients that there is no leader.
+    pub fn leadership(&self) -> tokio::sync::watch::Receiver<crate::raft::Leadership> {
+        self.raft.leadership()
+    }
+
+    /// What this member knows of itself.
+    pub fn status(&self) -> Status {
+        let state = self.locked();
+        Status {
+            raft: self.raft.status(),
+            disk_bytes: state.disk_bytes(),
+            logical_bytes: state.logical_bytes(),
+            quota_bytes: self.quota_bytes,
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held stops the process (release: abort), so what is inside is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop_on(&self, fault: &crate::command::Fault) -> Error {
+        tracing::error!(%fault, "the state cannot be read; this member stops");
+        self.raft.stop_on_fault(fault.to_string());
+        Unavailable::Stopped.into()
+    }
+
+    /// etcd's overall limit of a request: five seconds and two election timeouts.
+    async fn in_time<T, E: From<Unavailable>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let limit = REQUEST_TIMEOUT_BASE + self.election * 2;
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Unavailable::Timeout.into()))
+    }
+
+    /// Refuses what would add data to a full store. Deletes, revokes and compaction always pass: they make room.
+    fn check_quota(&self, command: &Command) -> Result<(), Refusal> {
+        let Some(quota) = self.quota_bytes else { return Ok(()) };
+        let cost = cost_bytes(command);
+        if cost > 0 && self.locked().logical_bytes() + cost > quota {
+            return Err(Refusal::NoSpace);
+        }
+        Ok(())
+    }
+}
+
+/// How much a command may add, as etcd counts it: a transaction costs what its dearer branch does.
+fn cost_bytes(command: &Command) -> u64 {
+    match command {
+        Command::Put(put) => put_bytes(put.key.len(), &put.value),
+        Command::Txn(Txn { compares: _, success, failure }) => ops_bytes(success).max(ops_bytes(failure)),
+        Command::LeaseGrant { .. } => LEASE_BYTES,
+        Command::DeleteRange(_)
+        | Command::Compact { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::LeaseExpire { .. }
+        | Command::LeaseCheckpoint { .. }
+        | Command::MemberPublish(_) => 0,
+    }
+}
+
+fn ops_bytes(ops: &[Op]) -> u64 {
+    ops.iter()
+        .map(|op| match op {
+            Op::Put(put) => put_bytes(put.key.len(), &put.value),
+            Op::Range(_) | Op::DeleteRange(_) => 0,
+        })
+        .sum()
+}
+
+fn put_bytes(key: usize, value: &PutValue) -> u64 {
+    let value = match value {
+        PutValue::Set(bytes) => bytes.len(),
+        PutValue::Keep => 0,
+    };
+    PUT_OVERHEAD_BYTES + (key + value) as u64
+}
