@@ -1,0 +1,93 @@
+//! Before a member has data: waits for its place in a running cluster, or makes sure that it is not taken.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::Stop;
+use crate::admin;
+use crate::command::{ClusterId, MemberId};
+use crate::config::{Config, Url};
+use crate::raft::peer::{AskError, ask_membership};
+
+/// Pause between questions; someone has to add this member by hand or by operator, so seconds do not matter.
+const ASK_PAUSE: Duration = Duration::from_millis(500);
+/// How long a founder looks for peers that know it already. At a first start nobody answers, so this delays it.
+const FOUNDER_ASK_MAX: Duration = Duration::from_secs(1);
+/// One log line about the wait in so many questions.
+const LOG_EVERY: u32 = 20;
+
+/// Asks the places of `--initial-cluster` until one of them lists this member's peer URLs.
+///
+/// Meanwhile the client port answers `/livez` with ok, so that nobody kills a member for waiting.
+/// Errors: `Refused` if the cluster there is another one than the token says.
+pub(super) async fn wait_to_be_added(config: &Config, client: &[TcpListener]) -> Result<(ClusterId, MemberId), Stop> {
+    let own = texts(&config.peer.advertise);
+    let places: Vec<String> = config.initial.cluster.iter().flat_map(|(_, urls)| texts(urls)).collect();
+    let places: Vec<String> = places.into_iter().filter(|url| !own.contains(url)).collect();
+    let mut waiting = JoinSet::new();
+    for listener in client {
+        waiting.spawn(admin::serve_waiting(duplicate(listener)?));
+    }
+    let mut asked = 0u32;
+    loop {
+        let why = match ask_membership(&places, &config.initial.token, &own).await {
+            Ok(answer) => match answer.own {
+                Some(member) => {
+                    waiting.shutdown().await;
+                    return Ok((answer.cluster, member));
+                }
+                None => "the cluster does not list this member's peer URLs yet".to_owned(),
+            },
+            Err(AskError::Refused(why)) => return Err(Stop::Refused(format!("cannot join: {why}"))),
+            Err(AskError::Unreachable(why)) => why,
+        };
+        if asked.is_multiple_of(LOG_EVERY) {
+            tracing::info!(peer_urls = %own.join(","), %why, "waiting to be added to the cluster");
+        }
+        asked = asked.wrapping_add(1);
+        tokio::time::sleep(ASK_PAUSE).await;
+    }
+}
+
+/// Refuses to form a cluster that its other founders have formed already: this member was wiped, and a second history
+/// under its old id could undo what the first one acknowledged.
+pub(super) async fn refuse_second_bootstrap(config: &Config, cluster: ClusterId, member: MemberId) -> Result<(), Stop> {
+    let own = texts(&config.peer.advertise);
+    let others: Vec<String> = config
+        .initial
+        .cluster
+        .iter()
+        .flat_map(|(_, urls)| texts(urls))
+        .filter(|url| !own.contains(url))
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let ask = ask_membership(&others, &config.initial.token, &own);
+    let Ok(Ok(answer)) = tokio::time::timeout(FOUNDER_ASK_MAX, ask).await else {
+        return Ok(());
+    };
+    if answer.cluster == cluster && answer.started.contains(&member) {
+        return Err(Stop::Refused(format!(
+            "member {member} has already been bootstrapped and its data directory is empty: remove it from the cluster, \
+             add it again and start it with --initial-cluster-state=existing"
+        )));
+    }
+    Ok(())
+}
+
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(Url::to_string).collect()
+}
+
+/// A second handle on a bound address, for the short time before the doors take it over.
+fn duplicate(listener: &TcpListener) -> Result<TcpListener, Stop> {
+    use std::os::fd::AsFd;
+    let clone = || {
+        let fd = listener.as_fd().try_clone_to_owned()?;
+        TcpListener::from_std(std::net::TcpListener::from(fd))
+    };
+    clone().map_err(|source| Stop::Listen { url: "the client address".to_owned(), source })
+}

@@ -1,0 +1,181 @@
+//! Brings the rooms up in order: directory, listeners, identity, log, state, Raft, doors.
+//!
+//! Why this order: the directory is held before anything is read, and addresses are bound before the member is given an
+//! identity, so that a port that is taken leaves no trace on disk.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::{Node, Stop, directory, identity, join};
+use crate::command::{Command, Incarnation, MemberId, MemberRecord, Unavailable};
+use crate::config::{Config, InitialState, Url};
+use crate::coordinator::{Coordinator, Identity, Parts};
+use crate::raft::{self, Raft};
+use crate::state::{FEATURE_LEVEL, State};
+use crate::wal::{self, Wal};
+use crate::watch::Hub;
+use crate::{etcd, expiry};
+
+/// Lease questions that may wait for the expiry driver; each is a whole round of renewals.
+const LEASE_QUERIES_MAX: usize = 64;
+/// Pause between attempts to publish this member's name and URLs.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
+
+/// Who initial members are, when this start forms a cluster.
+type Founders = Option<Vec<(MemberId, Vec<String>)>>;
+
+pub(super) async fn start(config: Config) -> Result<Node, Stop> {
+    let lock = directory::open(&config.data_dir)?;
+    let client_listeners = bind(&config.client.listen).await?;
+    let peer_listeners = bind(&config.peer.listen).await?;
+    let (wal, identity, founders) = open_log(&config, &client_listeners).await?;
+    tracing::info!(
+        cluster_id = %identity.cluster,
+        member_id = %identity.member,
+        data_dir = %config.data_dir.display(),
+        "member identity",
+    );
+
+    let state = Arc::new(Mutex::new(State::open(&directory::state(&config.data_dir))?));
+    let hub = Hub::new();
+    let (lease_changes, lease_changes_in) = mpsc::unbounded_channel();
+    let (lease_queries, lease_queries_in) = mpsc::channel(LEASE_QUERIES_MAX);
+    let peer_urls: Vec<String> = config.peer.advertise.iter().map(Url::to_string).collect();
+    let raft_config = raft::Config {
+        id: identity.member,
+        cluster: identity.cluster,
+        incarnation: identity.incarnation,
+        token: config.initial.token.clone(),
+        peer_urls: peer_urls.clone(),
+        heartbeat: config.heartbeat,
+        election: config.election,
+        data_dir: config.data_dir.clone(),
+    };
+    let raft = Raft::start(raft_config, wal, state.clone(), hub.clone(), lease_changes, lease_queries).await?;
+    let coordinator = Coordinator::new(Parts {
+        identity,
+        raft: raft.clone(),
+        state: state.clone(),
+        hub,
+        quota_bytes: config.quota_bytes,
+        election: config.election,
+        token: config.initial.token.clone(),
+    });
+
+    let (closing, closed) = watch::channel(false);
+    let client_addresses = addresses(&client_listeners)?;
+    let peer_addresses = addresses(&peer_listeners)?;
+    let mut tasks = JoinSet::new();
+    for listener in peer_listeners {
+        tasks.spawn(raft.serve_peers(listener));
+    }
+    if let Some(members) = founders {
+        raft.initialize(members).await.map_err(|error| Stop::Ended(format!("cannot form the cluster: {error}")))?;
+    }
+    tasks.spawn(expiry::run(raft.clone(), state, config.election, lease_changes_in, lease_queries_in));
+    for listener in client_listeners {
+        tasks.spawn(etcd::serve(listener, coordinator.clone(), closed.clone()));
+    }
+    tasks.spawn(publish(raft.clone(), record(&config, identity)));
+    Ok(Node { coordinator, raft, client_addresses, peer_addresses, tasks, closing, _directory: lock })
+}
+
+async fn bind(urls: &[Url]) -> Result<Vec<TcpListener>, Stop> {
+    let mut listeners = Vec::new();
+    for url in urls {
+        let listener = TcpListener::bind(url.authority())
+            .await
+            .map_err(|source| Stop::Listen { url: url.to_string(), source })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn addresses(listeners: &[TcpListener]) -> Result<Vec<std::net::SocketAddr>, Stop> {
+    let address = |listener: &TcpListener| {
+        listener.local_addr().map_err(|source| Stop::Listen { url: "a bound address".to_owned(), source })
+    };
+    listeners.iter().map(address).collect()
+}
+
+/// Opens the log that is there, or makes one: as a founder, or as a member that others have added.
+async fn open_log(config: &Config, client: &[TcpListener]) -> Result<(Wal, Identity, Founders), Stop> {
+    let path = directory::wal(&config.data_dir);
+    if directory::has_data(&config.data_dir) {
+        let wal = Wal::open(&path)?;
+        let identity = known(wal.identity());
+        return Ok((wal, identity, None));
+    }
+    let (identity, founders) = match config.initial.state {
+        InitialState::New => {
+            let members = founders(config);
+            let ids: Vec<MemberId> = members.iter().map(|(id, _)| *id).collect();
+            let own: Vec<String> = config.peer.advertise.iter().map(Url::to_string).collect();
+            let member = identity::member_id(&own, &config.initial.token);
+            let identity = Identity { cluster: identity::cluster_id(&ids), member, incarnation: new_incarnation() };
+            join::refuse_second_bootstrap(config, identity.cluster, member).await?;
+            (identity, Some(members))
+        }
+        InitialState::Existing => {
+            let (cluster, member) = join::wait_to_be_added(config, client).await?;
+            (Identity { cluster, member, incarnation: new_incarnation() }, None)
+        }
+    };
+    let wal = Wal::create(&path, stamp(identity, &config.initial.token))?;
+    Ok((wal, identity, founders))
+}
+
+fn founders(config: &Config) -> Vec<(MemberId, Vec<String>)> {
+    let token = &config.initial.token;
+    let urls = config.initial.cluster.iter().map(|(_, urls)| urls.iter().map(Url::to_string).collect::<Vec<_>>());
+    urls.map(|urls| (identity::member_id(&urls, token), urls)).collect()
+}
+
+fn new_incarnation() -> Incarnation {
+    Incarnation(rand::random::<u64>().max(1))
+}
+
+fn known(stamp: &wal::Identity) -> Identity {
+    Identity { cluster: stamp.cluster, member: stamp.member, incarnation: stamp.incarnation }
+}
+
+fn stamp(identity: Identity, token: &str) -> wal::Identity {
+    let Identity { cluster, member, incarnation } = identity;
+    wal::Identity { cluster, member, incarnation, token: token.to_owned() }
+}
+
+fn record(config: &Config, identity: Identity) -> MemberRecord {
+    MemberRecord {
+        id: identity.member,
+        incarnation: identity.incarnation,
+        name: config.name.clone(),
+        client_urls: config.client.advertise.iter().map(Url::to_string).collect(),
+        feature_level: FEATURE_LEVEL,
+    }
+}
+
+/// Tells the cluster this member's name and client URLs, then says that it serves: the line that programs wait for.
+async fn publish(raft: Raft, record: MemberRecord) {
+    loop {
+        match raft.propose(Command::MemberPublish(record.clone())).await {
+            Ok(outcome) => match outcome.result {
+                Ok(_) => break,
+                Err(refusal) => {
+                    raft.stop_on_fault(format!(
+                        "{refusal}: remove this member from the cluster and add it again, then start it with an empty \
+                         --data-dir and --initial-cluster-state=existing"
+                    ));
+                    return;
+                }
+            },
+            Err(Unavailable::Stopped) => return,
+            Err(unavailable) => tracing::debug!(%unavailable, "not published yet"),
+        }
+        tokio::time::sleep(PUBLISH_PAUSE).await;
+    }
+    tracing::info!(member_id = %record.id, name = record.name, "ready to serve client requests");
+}

@@ -1,0 +1,168 @@
+//! Holds the house to its plan: which room may name which (docs/architecture.md), read from the `crate::` paths in
+//! the code, and which outside crate only one room may name.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A room, and the rooms it may name. Rooms stand from door to ground; an arrow points down the page but for those
+/// that the design lists.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("main", &["*"]),
+    ("node", &["*"]),
+    ("cli", &[]),
+    ("config", &["cli"]),
+    ("telemetry", &[]),
+    // doors
+    ("etcd", &["coordinator", "watch", "command", "clock", "metrics", "cli", "admin"]),
+    ("admin", &["coordinator", "command", "clock", "metrics", "cli"]),
+    // engine
+    ("coordinator", &["raft", "state", "watch", "command", "clock"]),
+    ("raft", &["state", "watch", "wal", "command", "clock", "metrics"]),
+    ("watch", &["state", "command", "clock", "metrics"]),
+    ("expiry", &["raft", "state", "command", "clock", "metrics"]),
+    // law
+    ("state", &["mvcc", "disk", "command"]),
+    // memory
+    ("mvcc", &["disk", "command"]),
+    // ground
+    ("disk", &["command", "metrics"]),
+    ("wal", &["command", "metrics"]),
+    ("command", &[]),
+    ("clock", &["command"]),
+    ("metrics", &[]),
+];
+
+/// Outside crates that only some rooms may name.
+const OUTSIDE: &[(&str, &[&str])] = &[
+    ("fjall", &["disk"]),
+    ("openraft", &["raft"]),
+    ("tonic", &["raft", "etcd", "admin"]),
+    ("prometheus", &["metrics", "admin"]),
+    ("coord_proto", &["raft", "etcd"]),
+];
+
+/// What the law may not name, wherever it stands: it must decide alike on every member.
+const LAW_NEVER: &[&str] = &["tokio::", "tonic::", "rand::", "SystemTime", "Instant", "HashMap", "std::env"];
+
+/// Room, path and code of every source file that ships.
+fn sources() -> Vec<(String, PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let room = |path: &Path| {
+        let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
+        first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+    };
+    // Tests may reach across.
+    let is_test = |path: &Path| path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")));
+    let mut all: Vec<_> = files
+        .into_iter()
+        .filter(|path| !is_test(path))
+        .map(|path| (room(&path), path.clone(), code_of(&fs::read_to_string(&path).unwrap())))
+        .filter(|(room, ..)| room != "lib")
+        .collect();
+    all.sort();
+    all
+}
+
+/// The text without comments and without the inline tests at the end.
+fn code_of(text: &str) -> String {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
+    let lines = code.lines().map(|line| line.split("//").next().unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Rooms named by `crate::room` paths, groups in braces included.
+fn rooms_named(code: &str) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        match rest.strip_prefix('{') {
+            Some(group) => named.extend(heads_of_group(group)),
+            None => {
+                named.insert(rest.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect());
+            }
+        }
+    }
+    named
+}
+
+/// The first word of each member of a `use` group, up to its closing brace.
+fn heads_of_group(group: &str) -> Vec<String> {
+    let mut depth = 0;
+    let mut members = vec![String::new()];
+    for letter in group.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => members.push(String::new()),
+            _ if depth == 0 => members.last_mut().unwrap().push(letter),
+            _ => {}
+        }
+    }
+    let head = |member: &String| member.trim().split("::").next().unwrap_or("").trim().to_owned();
+    members.iter().map(head).filter(|head| !head.is_empty()).collect()
+}
+
+#[test]
+fn rooms_name_only_the_rooms_they_may() {
+    let known: BTreeSet<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
+    let mut wrong = Vec::new();
+    for (room, path, code) in sources() {
+        let Some((_, may)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+            wrong.push(format!("{}: room '{room}' is not in the table", path.display()));
+            continue;
+        };
+        for named in rooms_named(&code) {
+            let is_allowed = named == room || may.contains(&"*") || may.contains(&named.as_str());
+            if known.contains(named.as_str()) && !is_allowed {
+                wrong.push(format!("{}: '{room}' may not name '{named}'", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn outside_crates_stay_in_their_rooms() {
+    let mut wrong = Vec::new();
+    for (room, path, code) in sources() {
+        for (outside, rooms) in OUTSIDE {
+            if code.contains(&format!("{outside}::")) && !rooms.contains(&room.as_str()) {
+                wrong.push(format!("{}: '{room}' may not name {outside}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_law_asks_nobody() {
+    let mut wrong = Vec::new();
+    for (_, path, code) in sources().into_iter().filter(|(room, ..)| room == "state") {
+        for never in LAW_NEVER {
+            if code.contains(never) {
+                wrong.push(format!("{}: the law may not name {never}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_reader_of_paths_finds_groups_and_plain_paths() {
+    let code = "use crate::{state::State, watch::{Hub, x}, wal};\nlet a = crate::raft::Raft;";
+    let named: Vec<String> = rooms_named(code).into_iter().collect();
+    assert_eq!(named, ["raft", "state", "wal", "watch"]);
+}
