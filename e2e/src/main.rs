@@ -1,1 +1,147 @@
-fn main() {}
+//! `coord-e2e`: the door to the local Kubernetes and to Coord's images. `make` calls it, and so may you.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, Subcommand, ValueEnum};
+use coord_e2e::local_kubernetes::{Instance, InstanceName, supervise};
+use coord_e2e::product;
+
+#[derive(Parser)]
+#[command(
+    name = "coord-e2e",
+    about = "A local Kubernetes for Coord, and Coord's images",
+    version
+)]
+struct Cli {
+    /// Which local Kubernetes: each name is one of its own
+    #[arg(long, global = true, env = "COORD_INSTANCE", default_value = "coord")]
+    instance: InstanceName,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the Kubernetes up; does what is missing, so run it again after an interruption
+    Up,
+    /// Take it down and leave nothing behind
+    Down,
+    /// Say what runs
+    Status,
+    /// Kill, start, cut off or heal a node
+    Node {
+        /// What to do with it
+        action: NodeAction,
+        /// n1, n2 or n3
+        node: String,
+    },
+    /// Build the images of server and operator into target/images
+    Image {
+        /// Cargo's profile
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// Load them into the nodes as well
+        #[arg(long)]
+        load: bool,
+    },
+    /// The first process of a machine; only `up` calls it
+    #[command(hide = true)]
+    Machine { spec: PathBuf },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum NodeAction {
+    /// Power loss: everything it runs is gone, its disks stay
+    Kill,
+    /// Power on again
+    Start,
+    /// Take its link down: it runs on and nobody hears it
+    Cut,
+    /// Take its link up again
+    Heal,
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("coord-e2e: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<()> {
+    let instance = Instance::named(cli.instance);
+    match cli.command {
+        Command::Up => up(&instance),
+        Command::Down => down(&instance),
+        Command::Status => status(&instance),
+        Command::Node { action, node } => {
+            let node = instance.node(&node)?;
+            match action {
+                NodeAction::Kill => node.kill(),
+                NodeAction::Start => node.start(),
+                NodeAction::Cut => node.cut(),
+                NodeAction::Heal => node.heal(),
+            }
+        }
+        Command::Image { profile, load } => {
+            let images = product::build_images(&profile)?;
+            for archive in [&images.server, &images.operator] {
+                println!("{}  {}", archive.reference, archive.file.display());
+                if load {
+                    instance.import_image(archive)?;
+                }
+            }
+            Ok(())
+        }
+        Command::Machine { spec } => supervise::run(&spec),
+    }
+}
+
+fn up(instance: &Instance) -> Result<()> {
+    let name = &instance.layout().name;
+    Instance::up(&name.to_string())?;
+    println!("export KUBECONFIG={}", instance.kubeconfig().display());
+    println!("export PATH={}:$PATH", instance.layout().bin().display());
+    Ok(())
+}
+
+fn down(instance: &Instance) -> Result<()> {
+    let name = &instance.layout().name;
+    let was_there = instance.down()?;
+    eprintln!(
+        "instance {name}: {}",
+        if was_there { "gone" } else { "was not there" }
+    );
+    Ok(())
+}
+
+fn status(instance: &Instance) -> Result<()> {
+    let name = &instance.layout().name;
+    ensure!(
+        instance.exists()?,
+        "instance {name} is not there: bring it up with coord-e2e up"
+    );
+    for node in instance.nodes() {
+        let power = if node.is_running()? {
+            "running"
+        } else {
+            "killed"
+        };
+        let link = if node.is_cut()? { "cut off" } else { "linked" };
+        println!("{}  {}  {power}  {link}", node.name(), node.zone());
+    }
+    if let Some(bytes) = instance.memory_bytes() {
+        println!("memory: {} MB", bytes / 1_000_000);
+    }
+    println!("kubeconfig: {}", instance.kubeconfig().display());
+    print!(
+        "{}",
+        instance.kubectl("get nodes,pods --all-namespaces --request-timeout=5s")?
+    );
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Installs what the machines need from the operating system. Only Debian and its relatives; elsewhere it says what is missing.
+
+use anyhow::{Result, bail, ensure};
+
+use super::run::{cmd, is_installed, run};
+use super::steps::{Notes, Outcome};
+
+/// A program, or a file if it starts with `/`, and the Debian package that brings it.
+const NEEDED: [(&str, &str); 11] = [
+    ("containerd", "containerd"),
+    ("ctr", "containerd"),
+    ("runc", "runc"),
+    ("/usr/lib/cni/ptp", "containernetworking-plugins"),
+    ("nft", "nftables"),
+    ("iptables", "iptables"),
+    ("conntrack", "conntrack"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("/bin/busybox", "busybox-static"),
+    ("strip", "binutils"),
+];
+
+/// Installs the missing packages, and nothing if all programs are there.
+///
+/// Errors: not root, or `apt-get` failed, or this is not Debian and something is missing.
+pub fn install(notes: &mut Notes) -> Result<Outcome> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "this needs root: it makes network namespaces, mounts and cgroups; run it with sudo"
+    );
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(Outcome::Already("all there".into()));
+    }
+    let list = missing.join(" ");
+    if !is_installed("apt-get") {
+        bail!(
+            "missing: {list} (Debian's names). Install them with this system's package manager and try again"
+        );
+    }
+    notes.say(&format!("apt-get install {list}"));
+    run(&mut cmd(["apt-get", "update"]))?;
+    let install = ["apt-get", "install", "--yes", "--no-install-recommends"];
+    run(cmd(install.into_iter().chain(missing.iter().copied()))
+        .env("DEBIAN_FRONTEND", "noninteractive"))?;
+    Ok(Outcome::Done(format!("installed {list}")))
+}
+
+fn missing() -> Vec<&'static str> {
+    let mut packages: Vec<_> = NEEDED
+        .iter()
+        .filter(|(what, _)| match what.strip_prefix('/') {
+            Some(_) => !std::path::Path::new(what).exists(),
+            None => !is_installed(what),
+        })
+        .map(|(_, package)| *package)
+        .collect();
+    packages.dedup();
+    packages
+}
