@@ -1,5 +1,7 @@
 //! `coord-e2e`: the door to the local Kubernetes and to Coord's images. `make` calls it, and so may you.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -126,6 +128,7 @@ fn status(instance: &Instance) -> Result<()> {
         instance.exists()?,
         "instance {name} is not there: bring it up with coord-e2e up"
     );
+    let mut text = String::new();
     for node in instance.nodes() {
         let power = if node.is_running()? {
             "running"
@@ -133,15 +136,14 @@ fn status(instance: &Instance) -> Result<()> {
             "killed"
         };
         let link = if node.is_cut()? { "cut off" } else { "linked" };
-        println!("{}  {}  {power}  {link}", node.name(), node.zone());
+        writeln!(text, "{}  {}  {power}  {link}", node.name(), node.zone())?;
     }
     if let Some(bytes) = instance.memory_bytes() {
-        println!("memory: {} MB", bytes / 1_000_000);
+        writeln!(text, "memory: {} MB", bytes / 1_000_000)?;
     }
-    println!("kubeconfig: {}", instance.kubeconfig().display());
-    print!(
-        "{}",
-        instance.kubectl("get nodes,pods --all-namespaces --request-timeout=5s")?
-    );
+    writeln!(text, "kubeconfig: {}", instance.kubeconfig().display())?;
+    text += &instance.kubectl("get nodes,pods --all-namespaces --request-timeout=5s")?;
+    // A reader that has seen enough ("| head") is no error.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }

@@ -21,9 +21,8 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
     for entry in fs::read_dir(MOUNT).with_context(|| format!("read {MOUNT}"))? {
         let entry = entry?;
         let path = entry.path();
-        // Some are symbolic links: cpu -> cpu,cpuacct. "unified" is version 2 without controllers.
-        let is_real = entry.file_type()?.is_dir();
-        if is_real && path.join("tasks").exists() {
+        // Some are symbolic links: cpu -> cpu,cpuacct. "unified" is version 2 without controllers, and runc uses it too.
+        if entry.file_type()?.is_dir() && path.join("cgroup.procs").exists() {
             roots.push(path);
         }
     }

@@ -150,6 +150,14 @@ fn controller_manager(layout: &Layout, addresses: Addresses) -> Vec<String> {
         format!("--cluster-cidr={}", addresses.pods()),
         format!("--node-monitor-grace-period={NODE_GRACE}"),
         "--node-monitor-period=1s".into(),
+        // It makes this folder; the default is one of the host's.
+        format!(
+            "--flex-volume-plugin-dir={}",
+            layout
+                .machine(CONTROL_PLANE)
+                .join("volume-plugins")
+                .display()
+        ),
         "--profiling=false".into(),
     ]
 }

@@ -333,6 +333,7 @@ impl Instance {
         }
         // A run that has just begun makes it again.
         let _ = fs::remove_dir(family);
+        network::remove_namespace_folder();
         cgroup::remove_if_empty(FAMILY)
     }
 }

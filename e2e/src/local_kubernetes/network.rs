@@ -197,6 +197,17 @@ pub fn down(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
+/// Undoes what the first `ip netns add` of a host does: it mounts its folder over itself. Does nothing while one is in use.
+pub fn remove_namespace_folder() {
+    let folder = Path::new("/run/netns");
+    let is_empty = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    if is_empty {
+        // Not mounted, or in use by now: then it stays.
+        let _ = rustix::mount::unmount(folder, rustix::mount::UnmountFlags::empty());
+        let _ = fs::remove_dir(folder);
+    }
+}
+
 /// True if the host has the instance's link.
 #[must_use]
 pub fn host_link_exists(layout: &Layout) -> bool {

@@ -187,10 +187,8 @@ impl Module {
         // -v prints each package once it is compiled; those in Go's cache are not printed.
         let stderr = child.stderr.take().expect("stderr was piped above");
         let mut said = String::new();
-        let mut compiled = 0;
-        for line in BufReader::new(stderr).lines() {
+        for (compiled, line) in (1..).zip(BufReader::new(stderr).lines()) {
             said = tail(&format!("{said}\n{}", line?), 40);
-            compiled += 1;
             notes.progress(|| format!("{}: {compiled} of at most {total} packages", self.name));
         }
         let status = child.wait()?;
