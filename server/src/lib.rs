@@ -13,3 +13,4 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod watch;

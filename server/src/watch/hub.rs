@@ -1,0 +1,194 @@
+//! The one place that orders delivery.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::index::Index;
+use super::outlet::{Mailbox, Outlet, WatcherId};
+use crate::command::{Event, Keys, Revision};
+
+/// Takes each change once, in order, and queues it for the live watchers of its key.
+#[derive(Debug)]
+pub struct Hub(Mutex<Inner>);
+
+/// How much a hub has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HubCounts {
+    /// Open outlets: client streams.
+    pub outlets: usize,
+    /// Watchers in all.
+    pub watchers: usize,
+    /// Watchers that read history.
+    pub lagging: usize,
+    /// Events queued for live watchers.
+    pub queued: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct OutletId(u64);
+
+/// A watcher of an outlet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot {
+    pub(super) outlet: OutletId,
+    pub(super) watcher: WatcherId,
+}
+
+/// Invariant: a watcher is either in `live` or in its mailbox's `lagging`, never in both.
+#[derive(Debug)]
+pub(super) struct Inner {
+    /// Everything up to here has been published.
+    pub(super) revision: Revision,
+    pub(super) live: Index<Slot>,
+    pub(super) mailboxes: HashMap<OutletId, Mailbox>,
+    /// Outlets to wake at the next publish, whatever it holds.
+    pub(super) awaiting: Vec<OutletId>,
+    opened: u64,
+    scratch: Vec<Slot>,
+}
+
+impl Hub {
+    /// A hub in front of a state that is at `revision`.
+    pub fn new(revision: Revision) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Inner {
+            revision,
+            live: Index::default(),
+            mailboxes: HashMap::new(),
+            awaiting: Vec::new(),
+            opened: 0,
+            scratch: Vec::new(),
+        })))
+    }
+
+    /// Tells watchers what one applied batch changed. Never waits for a client.
+    ///
+    /// `events` are in `(mod_revision, sub)` order, follow everything published before, and are readable as history by
+    /// now; `revision` is the store's after the batch. Publish before answering the batch's proposers, so that a
+    /// watch that is opened after a write was acknowledged does not see that write.
+    pub fn publish(&self, revision: Revision, events: Vec<Event>) {
+        let mut inner = self.lock();
+        debug_assert!(
+            events
+                .windows(2)
+                .all(|pair| pair[0].kv.mod_revision <= pair[1].kv.mod_revision),
+            "events are published in revision order"
+        );
+        debug_assert!(
+            revision >= inner.revision,
+            "revisions are published in order"
+        );
+        inner.revision = revision;
+        if inner.live.len() > 0 {
+            for event in events {
+                inner.offer(event);
+            }
+        }
+        for outlet in std::mem::take(&mut inner.awaiting) {
+            if let Some(mailbox) = inner.mailboxes.get(&outlet) {
+                mailbox.wake.notify_one();
+            }
+        }
+    }
+
+    /// Carries on after the state jumped to `revision` without publishing what lies between: a snapshot was installed.
+    /// Every watcher reads the gap as history, or learns that it is compacted.
+    pub fn reset(&self, revision: Revision) {
+        let mut inner = self.lock();
+        debug_assert!(
+            revision >= inner.revision,
+            "a snapshot is never older than what it replaces"
+        );
+        let unseen = inner.revision.next();
+        inner.revision = revision;
+        inner.live = Index::default();
+        let Inner {
+            mailboxes, live, ..
+        } = &mut *inner;
+        for (outlet, mailbox) in mailboxes {
+            mailbox.lag_from(unseen, revision, |watcher, keys| {
+                live.insert(
+                    keys,
+                    Slot {
+                        outlet: *outlet,
+                        watcher,
+                    },
+                );
+            });
+            mailbox.wake.notify_one();
+        }
+    }
+
+    /// The newest published revision.
+    pub fn revision(&self) -> Revision {
+        self.lock().revision
+    }
+
+    /// Opens an outlet without watchers. Dropping it cancels them all.
+    pub fn open(self: &Arc<Self>) -> Outlet {
+        let wake = Arc::new(Notify::new());
+        let mut inner = self.lock();
+        inner.opened += 1;
+        let id = OutletId(inner.opened);
+        inner.mailboxes.insert(id, Mailbox::new(wake.clone()));
+        drop(inner);
+        Outlet::new(self.clone(), id, wake)
+    }
+
+    /// How much there is to do. Visits every outlet.
+    pub fn counts(&self) -> HubCounts {
+        let inner = self.lock();
+        let mut counts = HubCounts {
+            outlets: inner.mailboxes.len(),
+            watchers: inner.live.len(),
+            ..HubCounts::default()
+        };
+        for mailbox in inner.mailboxes.values() {
+            counts.lagging += mailbox.lagging.len();
+            counts.queued += mailbox.queue.len();
+        }
+        counts.watchers += counts.lagging;
+        counts
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Queues an event for every live watcher that wants it; those without room start to lag.
+    fn offer(&mut self, event: Event) {
+        let mut slots = std::mem::take(&mut self.scratch);
+        slots.clear();
+        self.live.watchers_of(&event.kv.key, &mut slots);
+        if !slots.is_empty() {
+            let event = Arc::new(event);
+            for slot in &slots {
+                let Some(mailbox) = self.mailboxes.get_mut(&slot.outlet) else {
+                    continue;
+                };
+                if let Some(keys) = mailbox.offer(slot.watcher, &event) {
+                    self.live.remove(&keys, *slot);
+                }
+            }
+        }
+        self.scratch = slots;
+    }
+
+    /// Makes a watcher live.
+    pub(super) fn enliven(&mut self, outlet: OutletId, watcher: WatcherId, keys: &Keys) {
+        self.live.insert(keys, Slot { outlet, watcher });
+    }
+
+    /// Forgets an outlet and its watchers.
+    pub(super) fn close(&mut self, outlet: OutletId) {
+        let Some(mailbox) = self.mailboxes.remove(&outlet) else {
+            return;
+        };
+        for (watcher, keys) in mailbox.live() {
+            self.live.remove(keys, Slot { outlet, watcher });
+        }
+    }
+}

@@ -1,0 +1,375 @@
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::command::{Event, EventKind, KeyValue, Keys, Revision};
+
+static BIG: [u8; 300_000] = [7; 300_000];
+
+fn event(key: u8, revision: u64, kind: EventKind, big: bool) -> Event {
+    let kv = KeyValue {
+        key: Bytes::copy_from_slice(&[key]),
+        create_revision: Revision(0),
+        mod_revision: Revision(revision),
+        version: 1,
+        value: if big {
+            Bytes::from_static(&BIG)
+        } else {
+            Bytes::new()
+        },
+        lease: None,
+    };
+    Event {
+        kind,
+        kv,
+        prev: None,
+    }
+}
+
+fn keys(start: u8, width: u8) -> Keys {
+    let start_key = Bytes::copy_from_slice(&[start]);
+    match width {
+        0 => Keys::One(start_key),
+        1 => Keys::Range {
+            start: start_key,
+            end: None,
+        },
+        width => Keys::Range {
+            start: start_key,
+            end: Some(Bytes::copy_from_slice(&[start + width])),
+        },
+    }
+}
+
+fn all(start: Option<u64>) -> Wanted {
+    let keys = Keys::Range {
+        start: Bytes::from_static(b"\0"),
+        end: None,
+    };
+    Wanted {
+        keys,
+        start: start.map(Revision),
+        puts: true,
+        deletes: true,
+    }
+}
+
+fn seen(deliveries: &[Delivery]) -> Vec<u64> {
+    deliveries
+        .iter()
+        .flat_map(|delivery| &delivery.events)
+        .map(|event| event.kv.mod_revision.0)
+        .collect()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish {
+        revisions: Vec<Vec<(u8, bool)>>,
+        big: bool,
+    },
+    Watch {
+        key: u8,
+        width: u8,
+        back: Option<i64>,
+        puts: bool,
+        deletes: bool,
+    },
+    Cancel(usize),
+    Take(usize),
+    CatchUp(usize),
+    Reset(Vec<Vec<(u8, bool)>>),
+}
+
+fn revisions() -> impl Strategy<Value = Vec<Vec<(u8, bool)>>> {
+    prop::collection::vec(prop::collection::vec((0u8..6, any::<bool>()), 1..4), 1..4)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (revisions(), prop::bool::weighted(0.3)).prop_map(|(revisions, big)| Step::Publish { revisions, big }),
+        3 => (0u8..6, 0u8..4, prop::option::of(-3i64..8), prop::bool::weighted(0.8), prop::bool::weighted(0.8))
+            .prop_map(|(key, width, back, puts, deletes)| Step::Watch { key, width, back, puts, deletes }),
+        1 => (0usize..8).prop_map(Step::Cancel),
+        3 => (0usize..500_000).prop_map(Step::Take),
+        3 => (1usize..6).prop_map(Step::CatchUp),
+        1 => revisions().prop_map(Step::Reset),
+    ]
+}
+
+/// The whole history in a list, every watcher with what it was told.
+struct Model {
+    hub: std::sync::Arc<Hub>,
+    outlet: Outlet,
+    history: Vec<Event>,
+    revision: u64,
+    wanted: BTreeMap<WatcherId, (Wanted, u64)>,
+    told: BTreeMap<WatcherId, Vec<Event>>,
+    next_id: i64,
+}
+
+impl Model {
+    fn new() -> Self {
+        let hub = Hub::new(Revision(1));
+        let outlet = hub.open();
+        Self {
+            hub,
+            outlet,
+            history: Vec::new(),
+            revision: 1,
+            wanted: BTreeMap::new(),
+            told: BTreeMap::new(),
+            next_id: 0,
+        }
+    }
+
+    fn change(&mut self, revisions: Vec<Vec<(u8, bool)>>, big: bool) -> Vec<Event> {
+        let mut events = Vec::new();
+        for keys in revisions {
+            self.revision += 1;
+            for (key, put) in keys {
+                let kind = if put {
+                    EventKind::Put
+                } else {
+                    EventKind::Delete
+                };
+                events.push(event(key, self.revision, kind, big));
+            }
+        }
+        self.history.extend(events.iter().cloned());
+        events
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Publish { revisions, big } => {
+                let events = self.change(revisions, big);
+                self.hub.publish(Revision(self.revision), events);
+            }
+            Step::Reset(revisions) => {
+                self.change(revisions, false);
+                self.hub.reset(Revision(self.revision));
+            }
+            Step::Watch {
+                key,
+                width,
+                back,
+                puts,
+                deletes,
+            } => {
+                let now = i64::try_from(self.revision).unwrap();
+                let start = back.map(|back| u64::try_from((now - back).max(1)).unwrap());
+                let wanted = Wanted {
+                    keys: keys(key, width),
+                    start: start.map(Revision),
+                    puts,
+                    deletes,
+                };
+                let id = WatcherId(self.next_id);
+                self.next_id += 1;
+                assert_eq!(
+                    self.outlet.watch(id, wanted.clone()),
+                    Revision(self.revision)
+                );
+                self.wanted
+                    .insert(id, (wanted, start.unwrap_or(self.revision + 1)));
+                self.told.insert(id, Vec::new());
+            }
+            Step::Cancel(place) => {
+                let Some(id) = self.wanted.keys().nth(place).copied() else {
+                    return;
+                };
+                assert!(self.outlet.cancel(id));
+                self.wanted.remove(&id);
+            }
+            Step::Take(bytes) => {
+                let deliveries = self.outlet.take(bytes);
+                self.note(deliveries);
+            }
+            Step::CatchUp(revisions) => {
+                let Some(gap) = self.outlet.gap() else { return };
+                let next = Revision(gap.upto.0.min(gap.from.0 + revisions as u64));
+                let events = self
+                    .history
+                    .iter()
+                    .filter(|event| (gap.from..next).contains(&event.kv.mod_revision));
+                let events = events.cloned().collect();
+                let deliveries = self.outlet.fill(gap, events, next);
+                self.note(deliveries);
+            }
+        }
+    }
+
+    fn note(&mut self, deliveries: Vec<Delivery>) {
+        for delivery in deliveries {
+            assert!(
+                self.wanted.contains_key(&delivery.watcher),
+                "told a cancelled watcher"
+            );
+            let told = self.told.get_mut(&delivery.watcher).unwrap();
+            let first = delivery.events[0].kv.mod_revision;
+            assert!(
+                told.last()
+                    .is_none_or(|last: &Event| last.kv.mod_revision < first),
+                "a revision was torn"
+            );
+            told.extend(delivery.events.iter().map(|event| Event::clone(event)));
+            let due = self.due(delivery.watcher, delivery.through.0);
+            assert_eq!(
+                self.told[&delivery.watcher], due,
+                "through is what was told"
+            );
+        }
+    }
+
+    fn due(&self, id: WatcherId, through: u64) -> Vec<Event> {
+        let (wanted, start) = &self.wanted[&id];
+        let due = self.history.iter().filter(|event| {
+            let shown = if event.kind == EventKind::Put {
+                wanted.puts
+            } else {
+                wanted.deletes
+            };
+            let revision = event.kv.mod_revision.0;
+            shown
+                && revision >= *start
+                && revision <= through
+                && wanted.keys.contains(&event.kv.key)
+        });
+        due.cloned().collect()
+    }
+
+    fn drain(&mut self) {
+        for _ in 0..1000 {
+            self.apply(Step::Take(usize::MAX));
+            self.apply(Step::CatchUp(3));
+        }
+        assert_eq!(self.outlet.gap(), None);
+        for (id, (_, start)) in &self.wanted {
+            assert_eq!(
+                self.told[id],
+                self.due(*id, self.revision),
+                "watcher {id:?}"
+            );
+            let is_future = self.wanted[id].0.start.is_some() && *start > self.revision;
+            assert_eq!(
+                self.outlet.progress_of(*id),
+                (!is_future).then_some(Revision(self.revision))
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn every_watcher_sees_each_event_once_and_in_order(steps in prop::collection::vec(step(), 1..60)) {
+        let mut model = Model::new();
+        for step in steps {
+            model.apply(step);
+        }
+        model.drain();
+    }
+}
+
+#[test]
+fn a_full_queue_makes_a_watcher_lag_at_a_whole_revision() {
+    let hub = Hub::new(Revision(1));
+    let mut outlet = hub.open();
+    outlet.watch(WatcherId(1), all(None));
+    for revision in 2..8 {
+        hub.publish(
+            Revision(revision),
+            vec![
+                event(1, revision, EventKind::Put, true),
+                event(2, revision, EventKind::Put, true),
+            ],
+        );
+    }
+    assert_eq!(outlet.gap(), None, "what is queued goes first");
+    assert_eq!(
+        hub.counts(),
+        HubCounts {
+            outlets: 1,
+            watchers: 1,
+            lagging: 1,
+            queued: 4
+        }
+    );
+    assert_eq!(seen(&outlet.take(usize::MAX)), [2, 2, 3, 3]);
+    assert_eq!(
+        outlet.gap(),
+        Some(Gap {
+            from: Revision(4),
+            upto: Revision(8)
+        })
+    );
+    assert_eq!(outlet.progress(), None);
+}
+
+#[test]
+fn watchers_of_one_outlet_share_an_event_in_its_bound() {
+    let hub = Hub::new(Revision(1));
+    let mut outlet = hub.open();
+    for id in 0..1000 {
+        outlet.watch(WatcherId(id), all(None));
+    }
+    hub.publish(Revision(2), vec![event(1, 2, EventKind::Put, true)]);
+    assert_eq!(hub.counts().lagging, 0);
+    assert_eq!(outlet.take(usize::MAX).len(), 1000);
+}
+
+#[test]
+fn progress_waits_for_the_revision_a_watcher_starts_at() {
+    let hub = Hub::new(Revision(5));
+    let mut outlet = hub.open();
+    outlet.watch(WatcherId(1), all(Some(7)));
+    assert_eq!(outlet.progress(), None);
+    hub.publish(Revision(6), vec![event(1, 6, EventKind::Put, false)]);
+    assert_eq!(outlet.progress(), None);
+    assert!(outlet.take(usize::MAX).is_empty());
+    hub.publish(Revision(7), vec![event(1, 7, EventKind::Put, false)]);
+    assert_eq!(outlet.progress(), None, "the event goes first");
+    assert_eq!(seen(&outlet.take(usize::MAX)), [7]);
+    assert_eq!(outlet.progress(), Some(Revision(7)));
+}
+
+#[test]
+fn history_that_is_gone_ends_only_the_watchers_that_need_it() {
+    let hub = Hub::new(Revision(9));
+    let mut outlet = hub.open();
+    outlet.watch(WatcherId(1), all(Some(3)));
+    outlet.watch(WatcherId(2), all(Some(6)));
+    outlet.watch(WatcherId(3), all(None));
+    assert_eq!(outlet.lose(Revision(6)), [WatcherId(1)]);
+    assert_eq!(
+        outlet.gap(),
+        Some(Gap {
+            from: Revision(6),
+            upto: Revision(10)
+        })
+    );
+    assert_eq!(hub.counts().watchers, 2);
+}
+
+#[test]
+fn a_dropped_outlet_leaves_nothing_behind() {
+    let hub = Hub::new(Revision(9));
+    let mut outlet = hub.open();
+    outlet.watch(WatcherId(1), all(Some(3)));
+    outlet.watch(WatcherId(2), all(None));
+    drop(outlet);
+    assert_eq!(hub.counts(), HubCounts::default());
+}
+
+#[tokio::test]
+async fn a_publish_wakes_the_outlet_it_concerns() {
+    let hub = Hub::new(Revision(1));
+    let mut outlet = hub.open();
+    outlet.watch(WatcherId(1), all(None));
+    hub.publish(Revision(2), vec![event(1, 2, EventKind::Put, false)]);
+    outlet.woken().await;
+    assert_eq!(seen(&outlet.take(usize::MAX)), [2]);
+}
