@@ -3,6 +3,8 @@
 //! Rooms, in reading order:
 //! - [`local_kubernetes`]: a real Kubernetes of three nodes on this machine. Knows nothing of Coord.
 //! - [`product`]: Coord's binaries as container images.
+//! - [`demo`]: what `make up` does with the two.
 
+pub mod demo;
 pub mod local_kubernetes;
 pub mod product;

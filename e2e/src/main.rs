@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use coord_e2e::local_kubernetes::{Instance, InstanceName, supervise};
-use coord_e2e::product;
+use coord_e2e::{demo, product};
 
 #[derive(Parser)]
 #[command(
@@ -26,8 +26,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Bring the Kubernetes up; does what is missing, so run it again after an interruption
+    /// Bring only the Kubernetes up; does what is missing, so run it again after an interruption
     Up,
+    /// Bring everything up: the Kubernetes, the operator, a cluster of three; uses the one of KUBECONFIG if that is set
+    Demo {
+        /// Cargo's profile
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
     /// Take it down and leave nothing behind
     Down,
     /// Say what runs
@@ -79,6 +85,7 @@ fn execute(cli: Cli) -> Result<()> {
     let instance = Instance::named(cli.instance);
     match cli.command {
         Command::Up => up(&instance),
+        Command::Demo { profile } => demo::up(instance, &profile),
         Command::Down => down(&instance),
         Command::Status => status(&instance),
         Command::Node { action, node } => {

@@ -1,0 +1,48 @@
+# Everything here only calls programs: cargo, and coord-e2e, which does the work. `make help` lists the targets.
+
+# cargo's profile for the binaries and images: release, or dev for quick rebuilds
+PROFILE ?= release
+# which local Kubernetes: each name is one of its own
+INSTANCE ?= coord
+
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+E2E := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/coord-e2e --instance $(INSTANCE)
+# Always the three together: another selection would have other features, and build everything again.
+BUILD := cargo build --profile $(PROFILE) --package coord-server --package coord-operator --package coord-e2e
+
+.DEFAULT_GOAL := help
+.PHONY: help build up down status kubernetes image crds test test-unit lint
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+build: ## Build server, operator and coord-e2e
+	$(BUILD)
+
+up: build ## A three-node Kubernetes with the operator and a three-member cluster; needs root
+	$(E2E) demo --profile $(PROFILE)
+
+down: build ## Take it down; leaves nothing behind
+	$(E2E) down
+
+status: build ## Say what runs
+	$(E2E) status
+
+kubernetes: build ## Only the Kubernetes, without Coord
+	$(E2E) up
+
+image: build ## Container images of server and operator, as archives in target/images
+	$(E2E) image --profile $(PROFILE)
+
+crds: ## Write crds/ from the operator's types
+	cargo run --package coord-operator -- crds > crds/coord.dev.yaml
+
+test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
+	cargo test --workspace
+
+test-unit: ## The tests that need neither root nor Kubernetes
+	cargo test --package coord-proto --package coord-server --package coord-operator --lib --tests
+
+lint: ## Formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
