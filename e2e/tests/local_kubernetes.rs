@@ -1,4 +1,8 @@
 //! The local Kubernetes itself: it comes up, survives what tests do to it, and leaves nothing behind. Needs root.
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy lets only the test functions themselves unwrap, not what they call"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -168,7 +168,7 @@ impl Built {
         self
     }
 
-    /// Writes it to `folder/NAME-TAG.tar`, unless that is there.
+    /// Writes it to `folder/NAME-TAG.tar`, unless that is there, in place of those with other tags.
     pub fn write(&self, folder: &Path) -> Result<Archive> {
         let short = self
             .repository
@@ -185,6 +185,7 @@ impl Built {
             && archive.file.exists();
         if !is_there {
             fs::create_dir_all(folder)?;
+            remove_archives(folder, &format!("{short}-"))?;
             let unfinished = archive.file.with_extension("unfinished");
             self.write_tar(&archive.reference, &unfinished)
                 .with_context(|| format!("write {}", unfinished.display()))?;
@@ -248,6 +249,17 @@ impl Built {
         tar.into_inner()?.flush()?;
         Ok(())
     }
+}
+
+/// Removes the archives whose names begin with `start`: each build of a changed program would otherwise leave one.
+fn remove_archives(folder: &Path, start: &str) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(start) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// An image in a file.
