@@ -38,7 +38,8 @@ crds: ## Write crds/ from the operator's types
 	cargo run --package coord-operator -- crds > crds/coord.dev.yaml
 
 test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
-	cargo test --workspace
+	cargo build --workspace --bins
+	cargo test --workspace; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-unit: ## The tests that need neither root nor Kubernetes
 	cargo test --package coord-proto --package coord-server --package coord-operator --lib --tests

@@ -3,8 +3,12 @@
 //! Rooms, in reading order:
 //! - [`local_kubernetes`]: a real Kubernetes of three nodes on this machine. Knows nothing of Coord.
 //! - [`product`]: Coord's binaries as container images.
-//! - [`demo`]: what `make up` does with the two.
+//! - [`site`]: the two together: a Kubernetes with the operator installed, ours or the one of `KUBECONFIG`.
+//! - [`demo`]: what `make up` does on it.
+//! - [`cluster`]: Coord clusters as tests see them.
 
+pub mod cluster;
 pub mod demo;
 pub mod local_kubernetes;
 pub mod product;
+pub mod site;

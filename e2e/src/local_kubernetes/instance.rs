@@ -72,7 +72,7 @@ impl Instance {
         let addresses = addresses.context("the step above has set it")?;
         steps.step("certificates", |_| {
             let made = pki::ensure(layout, addresses)?;
-            Ok(done_if(
+            Ok(Outcome::of(
                 made,
                 format!("kubeconfig {}", layout.kubeconfig().display()),
             ))
@@ -188,7 +188,7 @@ impl Instance {
         let addresses = network::addresses(&self.layout)?;
         let changed = network::up(&self.layout, addresses)?;
         let what = format!("{} on link {}", addresses.all(), self.layout.host_link());
-        Ok((addresses, done_if(changed, what)))
+        Ok((addresses, Outcome::of(changed, what)))
     }
 
     fn start_control_plane(
@@ -211,7 +211,7 @@ impl Instance {
             .as_str()
             .unwrap_or("?")
             .to_owned();
-        Ok(done_if(
+        Ok(Outcome::of(
             started,
             format!("Kubernetes {version} at {}", addresses.control_plane()),
         ))
@@ -249,7 +249,7 @@ impl Instance {
         let zones = nodes
             .iter()
             .map(|node| format!("{} in {}", node.name(), node.zone()));
-        Ok(done_if(
+        Ok(Outcome::of(
             started || imported,
             zones.collect::<Vec<_>>().join(", "),
         ))
@@ -307,7 +307,10 @@ impl Instance {
                 }
             })?;
         }
-        Ok(done_if(changed, "CoreDNS, StorageClass local-path".into()))
+        Ok(Outcome::of(
+            changed,
+            "CoreDNS, StorageClass local-path".into(),
+        ))
     }
 
     /// Removes what all instances share, once the last is gone.
@@ -385,12 +388,4 @@ fn on_all(nodes: &[Node], work: impl Fn(&Node) -> Result<bool> + Sync) -> Result
         }
         Ok(changed)
     })
-}
-
-fn done_if(changed: bool, what: String) -> Outcome {
-    if changed {
-        Outcome::Done(what)
-    } else {
-        Outcome::Already(what)
-    }
 }

@@ -14,6 +14,18 @@ pub enum Outcome {
     Already(String),
 }
 
+impl Outcome {
+    /// `what` was done if something `changed`, and else found.
+    #[must_use]
+    pub fn of(changed: bool, what: String) -> Self {
+        if changed {
+            Self::Done(what)
+        } else {
+            Self::Already(what)
+        }
+    }
+}
+
 /// Counts steps up to a known total and prints them on standard error.
 #[derive(Debug)]
 pub struct Steps {
