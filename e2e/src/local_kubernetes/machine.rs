@@ -184,17 +184,18 @@ fn make_mount_point(layout: &Layout, folder: &Path) -> Result<()> {
     let mut text = fs::read_to_string(&list).unwrap_or_default();
     text.push_str(&format!("{}\n", folder.display()));
     // First the list, then the folder: an interruption between the two leaves nothing unknown.
-    fs::write(&list, text)?;
+    write(&list, &text)?;
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))
 }
 
-/// Writes a file and the folders above it. Only root reads it: many of them name keys.
+/// Writes a file and the folders above it, whole or not at all. Only root reads it: many of them name keys.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     create_parent(path)?;
-    fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(())
+    let unfinished = path.with_extension("unfinished");
+    fs::write(&unfinished, text).with_context(|| format!("write {}", unfinished.display()))?;
+    fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&unfinished, path).with_context(|| format!("write {}", path.display()))
 }
 
 fn create_parent(path: &Path) -> Result<()> {

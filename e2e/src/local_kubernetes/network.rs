@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::addresses::{Addresses, Range};
 use super::layout::{CONTROL_PLANE, Layout, NODES, SWITCH};
+use super::machine::write;
 use super::run::{sh, succeeds};
 
 /// The interface of every machine.
@@ -40,7 +41,7 @@ pub fn addresses(layout: &Layout) -> Result<Addresses> {
     let Some(ours) = Addresses::choose(&used()?) else {
         bail!("no free 10.X.0.0/16 on this host: take an instance down first");
     };
-    fs::write(&file, ours.second.to_string())?;
+    write(&file, &ours.second.to_string())?;
     Ok(ours)
 }
 

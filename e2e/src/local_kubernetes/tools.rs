@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -184,20 +186,36 @@ impl Module {
             .arg("tool")
             .stderr(Stdio::piped())
             .spawn()?;
-        // -v prints each package once it is compiled; those in Go's cache are not printed.
+        // -v prints each package once it is compiled; those in Go's cache are not printed. A thread reads, so that
+        // progress goes on while the linker is silent.
         let stderr = child.stderr.take().expect("stderr was piped above");
+        let (lines, printed) = mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                // Nobody listens any more: the build is being given up.
+                let _ = lines.send(line);
+            }
+        });
         let mut said = String::new();
-        for (compiled, line) in (1..).zip(BufReader::new(stderr).lines()) {
-            said = tail(&format!("{said}\n{}", line?), 40);
+        let mut compiled = 0;
+        loop {
+            match printed.recv_timeout(Duration::from_secs(1)) {
+                Ok(line) => {
+                    compiled += 1;
+                    said = tail(&format!("{said}\n{line}"), 20);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
             notes.progress(|| format!("{}: {compiled} of at most {total} packages", self.name));
         }
+        reader
+            .join()
+            .ok()
+            .context("the thread that reads go's messages panicked")?;
         let status = child.wait()?;
         if !status.success() {
-            bail!(
-                "go build in {}: {status}\n{}",
-                self.folder.display(),
-                tail(&said, 20)
-            );
+            bail!("go build in {}: {status}\n{}", self.folder.display(), said);
         }
         if self.name == "etcd" {
             fs::rename(unfinished.join("server"), unfinished.join("etcd"))?;
