@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::local_kubernetes::Instance;
 use crate::local_kubernetes::run::{run, tail};
@@ -23,7 +23,8 @@ pub fn up(instance: Instance, profile: &str) -> Result<()> {
     let site = Site::open(instance, &mut steps)?;
     let images = site.load_images(profile, &mut steps)?;
     site.install_operator(&images, &mut steps)?;
-    steps.step("cluster demo", |notes| create_cluster(&site, notes))?;
+    let image = &images.server.reference;
+    steps.step("cluster demo", |notes| create_cluster(&site, image, notes))?;
     steps.step("write and read", |notes| write_and_read(&site, notes))?;
     let changed = match steps.changed() {
         0 => "nothing had to change".to_owned(),
@@ -38,12 +39,22 @@ pub fn up(instance: Instance, profile: &str) -> Result<()> {
     Ok(())
 }
 
-fn create_cluster(site: &Site, notes: &mut Notes) -> Result<Outcome> {
+/// The example, with the server that was just built: a cluster that runs another is rolled to it, member by member.
+fn create_cluster(site: &Site, image: &str, notes: &mut Notes) -> Result<Outcome> {
     let example = workspace().join("docs/examples/cluster.yaml");
+    let patch = json!({"spec": {"image": image}}).to_string();
+    let manifest = run(site
+        .program("kubectl")?
+        .args(["patch", "--local", "--type=merge", "--output=json"])
+        .args(["--patch", &patch, "--filename"])
+        .arg(&example))?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("cluster.json");
+    std::fs::write(&file, manifest)?;
     let applied = run(site
         .program("kubectl")?
         .args(["apply", "--filename"])
-        .arg(&example))?;
+        .arg(&file))?;
     let changed = applied.lines().any(|line| !line.ends_with("unchanged"));
     wait_until(notes, Duration::from_secs(180), || {
         let line = format!("kubectl get coordcluster {CLUSTER} --namespace=default --output=json");

@@ -8,10 +8,15 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::addresses::Addresses;
-use super::image::{Archive, BUSYBOX, busybox, of_static_program};
+use super::image::{Archive, Built, Image};
 use super::layout::{Layout, NODES};
 use super::node::volumes;
 use super::tools::{Tools, data_dir};
+
+/// The image of pod sandboxes, of the volume provisioner's helper, and of tests that need a shell in a pod.
+///
+/// Not tagged by content like the others: containerd's configuration names it.
+pub const BUSYBOX: &str = "coord.dev/e2e/busybox:1";
 
 /// The images of the addons.
 #[derive(Debug)]
@@ -77,4 +82,29 @@ pub fn manifests(layout: &Layout, addresses: Addresses, images: &Images) -> Resu
         "an addon's manifest has a placeholder that addons.rs does not fill in"
     );
     Ok(all)
+}
+
+/// The image under [`BUSYBOX`]: Debian's static busybox. It sleeps if it is not told otherwise.
+fn busybox() -> Result<Built> {
+    let mut image = Image::new(&["/bin/busybox", "sleep", "2147483647"]);
+    image.file("/bin/busybox", fs::read("/bin/busybox")?, 0o755);
+    for name in ["sh", "cat", "chmod", "ls", "mkdir", "rm", "sleep"] {
+        image.link(&format!("/bin/{name}"), "busybox");
+    }
+    image.folder("/tmp");
+    let (repository, tag) = BUSYBOX.rsplit_once(':').expect("the constant has a tag");
+    Ok(image.build(repository, "")?.tagged(tag))
+}
+
+/// An image of one static program.
+fn of_static_program(repository: &str, program: &Path) -> Result<Built> {
+    let name = program
+        .file_name()
+        .context("a program has a name")?
+        .to_string_lossy();
+    let at = format!("/{name}");
+    let mut image = Image::new(&[&at]);
+    image.file(&at, fs::read(program)?, 0o755);
+    image.folder("/tmp");
+    image.build(repository, "")
 }

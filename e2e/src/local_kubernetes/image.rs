@@ -14,11 +14,6 @@ use sha2::{Digest, Sha256};
 use super::node::Node;
 use super::run::{cmd, run, sh};
 
-/// The image of pod sandboxes, of the volume provisioner's helper, and of tests that need a shell in a pod.
-///
-/// Not tagged by content like the others: containerd's configuration names it.
-pub const BUSYBOX: &str = "coord.dev/e2e/busybox:1";
-
 /// What an image consists of. One layer.
 #[derive(Debug, Clone, Default)]
 pub struct Image {
@@ -305,31 +300,6 @@ pub fn import(node: &Node, archive: &Archive) -> Result<bool> {
         .arg(&archive.file))?;
     sh(&format!("{ctr} images label {} {label}", archive.reference))?;
     Ok(true)
-}
-
-/// The image under [`BUSYBOX`]: Debian's static busybox. It sleeps if it is not told otherwise.
-pub fn busybox() -> Result<Built> {
-    let mut image = Image::new(&["/bin/busybox", "sleep", "2147483647"]);
-    image.file("/bin/busybox", fs::read("/bin/busybox")?, 0o755);
-    for name in ["sh", "cat", "chmod", "ls", "mkdir", "rm", "sleep"] {
-        image.link(&format!("/bin/{name}"), "busybox");
-    }
-    image.folder("/tmp");
-    let (repository, tag) = BUSYBOX.rsplit_once(':').expect("the constant has a tag");
-    Ok(image.build(repository, "")?.tagged(tag))
-}
-
-/// An image of one static program.
-pub fn of_static_program(repository: &str, program: &Path) -> Result<Built> {
-    let name = program
-        .file_name()
-        .context("a program has a name")?
-        .to_string_lossy();
-    let at = format!("/{name}");
-    let mut image = Image::new(&[&at]);
-    image.file(&at, fs::read(program)?, 0o755);
-    image.folder("/tmp");
-    image.build(repository, "")
 }
 
 /// The processor's name in an image's configuration.

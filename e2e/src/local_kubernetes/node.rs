@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
+use super::addons::BUSYBOX;
 use super::addresses::Addresses;
 use super::control_plane::{network_settings, proxy};
 use super::layout::{Layout, NODES, ZONES};
 use super::machine::{Machine, MachineSpec, Program};
+use super::network;
 use super::pki::kubeconfig;
-use super::{image, network};
 
 /// A node of a running instance: a machine that tests may pull the plug of.
 #[derive(Debug, Clone)]
@@ -196,7 +197,7 @@ state = "/run/containerd"
     conf_dir = "{folder}/cni"
 "#,
         socket = containerd_socket(layout, node).display(),
-        sandbox = image::BUSYBOX,
+        sandbox = BUSYBOX,
     )
 }
 
