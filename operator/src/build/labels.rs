@@ -1,0 +1,91 @@
+use crate::build::names;
+use crate::observe::Ordinal;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use std::collections::BTreeMap;
+
+/// Which cluster an object belongs to.
+pub const CLUSTER: &str = "coord.dev/cluster";
+/// Which member an object belongs to.
+pub const MEMBER: &str = "coord.dev/member";
+/// Whether the disruption budget counts a pod: [`VOTER`] or [`JOINING`].
+pub const ROLE: &str = "coord.dev/role";
+/// The pod's member votes.
+pub const VOTER: &str = "voter";
+/// The pod's member does not vote yet.
+pub const JOINING: &str = "joining";
+/// Annotation of StatefulSets and pods: the hash of what they were built from.
+pub const TEMPLATE_HASH: &str = "coord.dev/template-hash";
+/// Annotation of StatefulSets: how an empty disk starts, [`SEED`] or [`JOIN`].
+pub const START_MODE: &str = "coord.dev/start-mode";
+/// An empty disk bootstraps a cluster of one.
+pub const SEED: &str = "seed";
+/// An empty disk waits to be added.
+pub const JOIN: &str = "join";
+/// Annotation of disks: the cluster whose data may be on it, in hexadecimal.
+pub const CLUSTER_ID: &str = "coord.dev/cluster-id";
+/// Annotation of disks: the member that lives on it, in hexadecimal.
+pub const MEMBER_ID: &str = "coord.dev/member-id";
+/// Annotation of disks: the cluster token it was made for.
+pub const TOKEN: &str = "coord.dev/bootstrap-token";
+/// Annotation of disks: the number of the member that bootstraps under that token.
+pub const BOOTSTRAP_SEED: &str = "coord.dev/bootstrap-seed";
+
+/// Labels of every object of a cluster.
+pub fn of_cluster(cluster: &str) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "coord"),
+        ("app.kubernetes.io/instance", cluster),
+        ("app.kubernetes.io/managed-by", "coord-operator"),
+        (CLUSTER, cluster),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// Labels of every object of a member.
+pub fn of_member(cluster: &str, ordinal: Ordinal) -> BTreeMap<String, String> {
+    let mut labels = of_cluster(cluster);
+    labels.insert(
+        "app.kubernetes.io/component".to_owned(),
+        "member".to_owned(),
+    );
+    labels.insert(MEMBER.to_owned(), names::member(cluster, ordinal));
+    labels
+}
+
+/// The role label's value.
+pub fn role(is_voter: bool) -> &'static str {
+    if is_voter { VOTER } else { JOINING }
+}
+
+/// What selects all pods of a cluster.
+pub fn selector(cluster: &str) -> BTreeMap<String, String> {
+    [
+        (CLUSTER.to_owned(), cluster.to_owned()),
+        (
+            "app.kubernetes.io/component".to_owned(),
+            "member".to_owned(),
+        ),
+    ]
+    .into()
+}
+
+/// The same, as a string for list calls and the scale subresource.
+pub fn selector_text(cluster: &str) -> String {
+    selector(cluster)
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// What selects the voters' pods.
+pub fn voters(cluster: &str) -> LabelSelector {
+    let mut labels = selector(cluster);
+    labels.insert(ROLE.to_owned(), VOTER.to_owned());
+    LabelSelector {
+        match_labels: Some(labels),
+        ..LabelSelector::default()
+    }
+}

@@ -1,0 +1,19 @@
+use super::{labels, owner};
+use crate::validate::Desired;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// An identity without rights and without a token: members never talk to the API server.
+pub fn service_account(desired: &Desired) -> ServiceAccount {
+    ServiceAccount {
+        metadata: ObjectMeta {
+            name: Some(desired.name.clone()),
+            namespace: Some(desired.namespace.clone()),
+            labels: Some(labels::of_cluster(&desired.name)),
+            owner_references: Some(vec![owner(desired)]),
+            ..ObjectMeta::default()
+        },
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    }
+}

@@ -1,0 +1,57 @@
+use super::{labels, names, owner};
+use crate::crd::Bootstrap;
+use crate::observe::Ordinal;
+use crate::validate::Desired;
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// A new disk of a member.
+///
+/// Made by the operator and not from a StatefulSet's claim template, so that a lost disk is never replaced by an
+/// empty one behind the operator's back. It carries the token and the seed it was made for, for a CoordCluster of
+/// the same name that may take it over.
+pub fn volume(
+    desired: &Desired,
+    ordinal: Ordinal,
+    bootstrap: Option<&Bootstrap>,
+) -> PersistentVolumeClaim {
+    let annotations = bootstrap.map(|bootstrap| {
+        [
+            (labels::TOKEN.to_owned(), bootstrap.token.clone()),
+            (
+                labels::BOOTSTRAP_SEED.to_owned(),
+                bootstrap.seed.to_string(),
+            ),
+        ]
+        .into()
+    });
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(names::volume(&desired.name, ordinal)),
+            namespace: Some(desired.namespace.clone()),
+            labels: Some(labels::of_member(&desired.name, ordinal)),
+            annotations,
+            owner_references: desired.volumes_owned.then(|| vec![owner(desired)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            storage_class_name: desired.spec.storage.storage_class_name.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(
+                    [(
+                        "storage".to_owned(),
+                        Quantity(desired.spec.storage.size.clone()),
+                    )]
+                    .into(),
+                ),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        ..PersistentVolumeClaim::default()
+    }
+}

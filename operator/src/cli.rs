@@ -1,0 +1,69 @@
+//! The command line.
+
+use crate::telemetry::LogFormat;
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+
+/// The operator that runs Coord clusters on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "coord-operator", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch CoordClusters and keep them as they say.
+    Run(RunArgs),
+    /// Print the CustomResourceDefinitions as YAML.
+    Crds,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Namespaces to watch; all of them if none is given.
+    #[arg(
+        long = "watch-namespace",
+        env = "COORD_WATCH_NAMESPACES",
+        value_delimiter = ','
+    )]
+    pub watch_namespaces: Vec<String>,
+    /// The server image of clusters that set spec.version, without tag.
+    #[arg(
+        long,
+        env = "COORD_SERVER_IMAGE_REPOSITORY",
+        default_value = "coord.dev/coord-server"
+    )]
+    pub server_image_repository: String,
+    /// The tag for new clusters that set neither spec.version nor spec.image.
+    #[arg(long, env = "COORD_SERVER_IMAGE_TAG", default_value = env!("CARGO_PKG_VERSION"))]
+    pub server_image_tag: String,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "COORD_HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub http_address: SocketAddr,
+    /// Act only while holding a Lease, so that several operators may run.
+    #[arg(long, env = "COORD_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_election: bool,
+    /// The Lease's namespace; by default the pod's own.
+    #[arg(long, env = "COORD_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// The Lease's name.
+    #[arg(long, env = "COORD_LEASE_NAME", default_value = "coord-operator")]
+    pub lease_name: String,
+    /// This process's name among operators; by default the host's name.
+    #[arg(long, env = "POD_NAME")]
+    pub identity: Option<String>,
+    /// debug, info, warn, error, or a filter such as info,kube=debug.
+    #[arg(long, env = "COORD_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// How logs look.
+    #[arg(long, env = "COORD_LOG_FORMAT", value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+    /// For fault tests: end the process right after this many writes.
+    #[arg(long, env = "COORD_EXIT_AFTER_WRITES", hide = true)]
+    pub exit_after_writes: Option<u64>,
+}

@@ -1,0 +1,65 @@
+//! What every pass shares. No decisions here.
+
+use crate::execute::Writes;
+use crate::member_client::Route;
+use crate::metrics::Metrics;
+use crate::observe::Memory;
+use crate::validate::ServerImage;
+use kube::Client;
+use kube::runtime::events::Recorder;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Mutex as AsyncMutex;
+
+/// What every pass shares.
+pub struct Context {
+    /// The API server. Its own retries are off: a call must not outlive the lease it was made under.
+    pub client: Client,
+    /// The way to members.
+    pub route: Route,
+    /// The images handed to new clusters.
+    pub images: ServerImage,
+    /// The count of writes.
+    pub writes: Writes,
+    /// Counters and times.
+    pub metrics: Metrics,
+    /// Publishes events.
+    pub recorder: Recorder,
+    memories: Mutex<HashMap<String, Arc<AsyncMutex<Memory>>>>,
+}
+
+impl Context {
+    /// A context without memories.
+    pub fn new(
+        client: Client,
+        route: Route,
+        images: ServerImage,
+        writes: Writes,
+        metrics: Metrics,
+        recorder: Recorder,
+    ) -> Self {
+        Self {
+            client,
+            route,
+            images,
+            writes,
+            metrics,
+            recorder,
+            memories: Mutex::default(),
+        }
+    }
+
+    /// The memory of the cluster with that UID.
+    pub fn memory(&self, uid: &str) -> Arc<AsyncMutex<Memory>> {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        memories.entry(uid.to_owned()).or_default().clone()
+    }
+
+    /// Forgets a cluster that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.memories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
+    }
+}

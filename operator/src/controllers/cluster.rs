@@ -1,0 +1,296 @@
+use crate::build::labels;
+use crate::context::Context;
+use crate::crd::{CoordCluster, conditions};
+use crate::execute::{ExecuteError, Hands, apply_children, execute};
+use crate::observe::{Memory, Observed, observe};
+use crate::plan::{Plan, plan};
+use crate::report::{self, Account, Outcome};
+use crate::validate::{Desired, validate};
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::events::{Event, EventType};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, Resource, ResourceExt};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Clusters looked at side by side. One pass is a few short calls; this many keep one slow cluster from mattering.
+const CONCURRENCY: u16 = 8;
+/// A look at one cluster takes milliseconds; what takes longer will not get better by waiting.
+const OBSERVE_TIMEOUT: Duration = Duration::from_secs(15);
+/// After a write that came too late: the next pass sees why.
+const AGAIN: Duration = Duration::from_millis(200);
+/// After an error that may need somebody.
+const AFTER_ERROR: Duration = Duration::from_secs(3);
+/// A spec that cannot be acted on; a change of it wakes the pass anyway.
+const AFTER_PROBLEM: Duration = Duration::from_secs(15);
+
+/// A pass that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The cluster could not be observed.
+    #[error("cannot read the cluster: {0}")]
+    Observe(#[source] kube::Error),
+    /// It took too long.
+    #[error("cannot read the cluster: no answer in time")]
+    Timeout,
+    /// The status could not be written.
+    #[error("cannot write the status: {0}")]
+    Report(#[source] kube::Error),
+    /// A step or a child could not be written.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+}
+
+impl PassError {
+    fn is_stale(&self) -> bool {
+        match self {
+            Self::Execute(error) => error.is_stale(),
+            Self::Report(kube::Error::Api(status)) => status.is_conflict() || status.is_not_found(),
+            Self::Observe(_) | Self::Timeout | Self::Report(_) => false,
+        }
+    }
+}
+
+/// Runs passes over all clusters of `namespace`, or of all namespaces, until the process is told to end.
+pub async fn run(context: Arc<Context>, namespace: Option<&str>, ready: crate::http::Readiness) {
+    let client = context.client.clone();
+    let config = watcher::Config::default();
+    let ours = watcher::Config::default().labels(labels::CLUSTER);
+    fn api<K>(client: &kube::Client, namespace: Option<&str>) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        match namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        }
+    }
+    ready.store(true, Ordering::Relaxed);
+    Controller::new(api::<CoordCluster>(&client, namespace), config)
+        .owns(api::<StatefulSet>(&client, namespace), ours.clone())
+        .owns(api::<Service>(&client, namespace), ours.clone())
+        .owns(api::<PodDisruptionBudget>(&client, namespace), ours.clone())
+        .watches(api::<Pod>(&client, namespace), ours.clone(), |pod| {
+            cluster_of(&pod)
+        })
+        .watches(
+            api::<PersistentVolumeClaim>(&client, namespace),
+            ours,
+            |volume| cluster_of(&volume),
+        )
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .shutdown_on_signal()
+        .run(pass, after_error, context)
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+fn cluster_of<K: Resource>(object: &K) -> Option<ObjectRef<CoordCluster>> {
+    let cluster = object.labels().get(labels::CLUSTER)?;
+    Some(ObjectRef::new(cluster).within(&object.namespace()?))
+}
+
+async fn pass(cached: Arc<CoordCluster>, context: Arc<Context>) -> Result<Action, PassError> {
+    let started = Instant::now();
+    let result = look_and_act(&cached, &context).await;
+    let outcome = if result.is_ok() { "ok" } else { "error" };
+    context.metrics.passes.with_label_values(&[outcome]).inc();
+    context
+        .metrics
+        .pass_seconds
+        .with_label_values(&[outcome])
+        .observe(started.elapsed().as_secs_f64());
+    match result {
+        Err(error) if error.is_stale() => {
+            tracing::debug!(cluster = cached.name_any(), %error, "the world moved on; looking again");
+            Ok(Action::requeue(AGAIN))
+        }
+        Err(error) => {
+            tracing::warn!(cluster = cached.name_any(), namespace = cached.namespace(), %error, "pass failed");
+            let event = Event {
+                type_: EventType::Warning,
+                reason: "PassFailed".to_owned(),
+                note: Some(error.to_string().chars().take(1000).collect()),
+                action: "Reconcile".to_owned(),
+                secondary: None,
+            };
+            publish(&context, &cached, &event).await;
+            Err(error)
+        }
+        result => result,
+    }
+}
+
+fn after_error(_: Arc<CoordCluster>, _: &PassError, _: Arc<Context>) -> Action {
+    Action::requeue(AFTER_ERROR)
+}
+
+/// One pass: observe, validate, plan, report, execute.
+///
+/// The status is written before anything is done, under the resource version that was read first: it records the
+/// intent, and of two operators that decided on the same state only one goes on.
+async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action, PassError> {
+    let (name, namespace) = (cached.name_any(), cached.namespace().unwrap_or_default());
+    let clusters: Api<CoordCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let cluster = clusters.get_opt(&name).await.map_err(PassError::Observe)?;
+    let Some(cluster) = cluster.filter(|c| c.metadata.deletion_timestamp.is_none()) else {
+        // Its children name it as their owner, and so do its disks if they go with it: nothing is left to do here.
+        context.forget(&cached.uid().unwrap_or_default());
+        let _ = context
+            .metrics
+            .cluster_ready
+            .remove_label_values(&[&namespace, &name]);
+        return Ok(Action::await_change());
+    };
+    let memory = context.memory(&cluster.uid().unwrap_or_default());
+    let mut memory = memory.lock().await;
+
+    let mut observed = look(context, &mut memory, &cluster).await?;
+    let desired = match validate(&cluster, &observed, &context.images) {
+        Ok(desired) => desired,
+        Err(problems) => {
+            let outcome = Outcome::Invalid(&problems);
+            report(context, &clusters, &cluster, &observed, outcome, false).await?;
+            return Ok(Action::requeue(AFTER_PROBLEM));
+        }
+    };
+    let mut plan = plan(&desired, &observed, Timestamp::now().as_second());
+    if plan.step.is_destructive() {
+        // Decided twice, on two separate reads, or not done.
+        let again = look(context, &mut memory, &cluster).await?;
+        let confirmed = crate::plan::plan(&desired, &again, Timestamp::now().as_second());
+        if confirmed.step != plan.step {
+            return Ok(Action::requeue(AGAIN));
+        }
+        (observed, plan) = (again, confirmed);
+    }
+    let outcome = Outcome::Planned {
+        desired: &desired,
+        plan: &plan,
+    };
+    report(
+        context,
+        &clusters,
+        &cluster,
+        &observed,
+        outcome,
+        plan.step.is_destructive(),
+    )
+    .await?;
+    act(context, &cluster, &desired, &observed, &plan).await?;
+    Ok(Action::requeue(plan.requeue))
+}
+
+async fn look(
+    context: &Context,
+    memory: &mut Memory,
+    cluster: &CoordCluster,
+) -> Result<Observed, PassError> {
+    let now = Timestamp::now().as_second();
+    let reads = observe(&context.client, &context.route, memory, cluster, now);
+    match tokio::time::timeout(OBSERVE_TIMEOUT, reads).await {
+        Ok(observed) => observed.map_err(PassError::Observe),
+        Err(_) => Err(PassError::Timeout),
+    }
+}
+
+/// Writes the status if it says something new, or always if `is_intent`.
+async fn report(
+    context: &Context,
+    clusters: &Api<CoordCluster>,
+    cluster: &CoordCluster,
+    observed: &Observed,
+    outcome: Outcome<'_>,
+    is_intent: bool,
+) -> Result<(), PassError> {
+    let name = cluster.name_any();
+    let before = cluster.status.clone().unwrap_or_default();
+    let account = Account {
+        name: &name,
+        generation: cluster.metadata.generation,
+        observed,
+        outcome,
+    };
+    let after = report::status(&account, &before, Timestamp::now(), || {
+        format!("{:032x}", rand::random::<u128>())
+    });
+    let is_ready = after
+        .conditions
+        .iter()
+        .any(|c| c.type_ == conditions::READY && c.status == "True");
+    let labels = [&cluster.namespace().unwrap_or_default(), &name];
+    context
+        .metrics
+        .cluster_ready
+        .with_label_values(&labels)
+        .set(i64::from(is_ready));
+    if !is_intent && !report::is_worth_writing(&before, &after) {
+        return Ok(());
+    }
+    let mut written = cluster.clone();
+    written.status = Some(after);
+    clusters
+        .replace_status(&name, &PostParams::default(), &written)
+        .await
+        .map_err(PassError::Report)?;
+    context.writes.wrote("Status");
+    Ok(())
+}
+
+async fn act(
+    context: &Context,
+    cluster: &CoordCluster,
+    desired: &Desired,
+    observed: &Observed,
+    plan: &Plan,
+) -> Result<(), PassError> {
+    let hands = Hands {
+        client: &context.client,
+        route: &context.route,
+        writes: &context.writes,
+        desired,
+        observed,
+    };
+    if let Some(children) = &plan.children {
+        apply_children(&hands, children).await?;
+    }
+    if !plan.step.acts() {
+        return Ok(());
+    }
+    tracing::info!(
+        cluster = desired.name,
+        namespace = desired.namespace,
+        step = ?plan.step,
+        because = plan.because,
+        "step"
+    );
+    execute(&hands, &plan.step).await?;
+    context
+        .metrics
+        .steps
+        .with_label_values(&[plan.step.name()])
+        .inc();
+    if let Some(event) = report::event(plan) {
+        publish(context, cluster, &event).await;
+    }
+    Ok(())
+}
+
+/// An event that cannot be written is not worth failing for.
+async fn publish(context: &Context, cluster: &CoordCluster, event: &Event) {
+    let reference = cluster.object_ref(&());
+    let call = context.recorder.publish(event, &reference);
+    match tokio::time::timeout(Duration::from_secs(2), call).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "event not written"),
+        Err(_) => tracing::debug!("event not written in time"),
+    }
+}

@@ -1,0 +1,12 @@
+/// The cluster serves and matches its spec (kstatus: current).
+pub const READY: &str = "Ready";
+/// A leader answers reads that a quorum confirmed.
+pub const QUORATE: &str = "Quorate";
+/// The operator is changing something, or waits for a change to finish.
+pub const PROGRESSING: &str = "Progressing";
+/// Fewer members are healthy than the spec asks for, though the cluster may serve.
+pub const DEGRADED: &str = "Degraded";
+/// The operator cannot go on without somebody's help (kstatus: failed).
+pub const STALLED: &str = "Stalled";
+/// `spec.paused` is set: nothing is touched.
+pub const PAUSED: &str = "Paused";

@@ -1,0 +1,107 @@
+//! All writes: children by server-side apply, then at most one step. Nothing here waits or decides.
+//!
+//! Every destructive call carries the UID and the resource version it was decided on. Every write is counted at one
+//! place ([`Writes`]), so that a fault test can end the operator after any of them.
+
+mod children;
+mod membership;
+mod objects;
+mod writes;
+
+pub use children::apply_children;
+pub use writes::Writes;
+
+use crate::member_client::{MemberError, Route};
+use crate::observe::Observed;
+use crate::plan::Step;
+use crate::validate::Desired;
+use kube::Client;
+
+/// What the writes need.
+pub struct Hands<'a> {
+    /// The API server.
+    pub client: &'a Client,
+    /// The way to members.
+    pub route: &'a Route,
+    /// The count of writes.
+    pub writes: &'a Writes,
+    /// What was asked.
+    pub desired: &'a Desired,
+    /// What the plan was made from.
+    pub observed: &'a Observed,
+}
+
+/// A write that failed. The next pass sees what came of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The API server refused, or could not be reached.
+    #[error("{what}: {source}")]
+    Kube {
+        /// What was being written.
+        what: String,
+        /// Its answer.
+        source: kube::Error,
+    },
+    /// A member refused, or could not be reached.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// An object of that name belongs to somebody else.
+    #[error(
+        "{kind} {name} exists and is not part of this cluster; rename the CoordCluster or delete that object"
+    )]
+    NameTaken {
+        /// The object's kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// No leader with an address.
+    #[error("the leader cannot be reached")]
+    NoLeader,
+    /// The API server did not answer in time.
+    #[error("{what}: no answer in time")]
+    Timeout {
+        /// What was being written.
+        what: String,
+    },
+}
+
+impl ExecuteError {
+    /// True if the world merely moved on since it was observed.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Kube {
+                source: kube::Error::Api(status),
+                ..
+            } => status.is_conflict() || status.is_not_found(),
+            Self::Member(error) => error.is_not_yet() || error.is_not_found(),
+            Self::NoLeader => true,
+            Self::Kube { .. } | Self::NameTaken { .. } | Self::Timeout { .. } => false,
+        }
+    }
+}
+
+/// Carries out `step`. Steps that only change the status are done when the status has been written.
+pub async fn execute(hands: &Hands<'_>, step: &Step) -> Result<(), ExecuteError> {
+    match step {
+        Step::Done
+        | Step::Wait
+        | Step::Stall
+        | Step::RecordBootstrap { .. }
+        | Step::RecordCluster { .. } => Ok(()),
+        Step::MarkVolume {
+            ordinal,
+            uid,
+            cluster_id,
+            member_id,
+        } => objects::mark_volume(hands, *ordinal, uid, *cluster_id, *member_id).await,
+        Step::GrowVolume { ordinal, uid } => objects::grow_volume(hands, *ordinal, uid).await,
+        Step::DeleteSet { ordinal, uid } => objects::delete_set(hands, *ordinal, uid).await,
+        Step::DeleteVolume { ordinal, uid } => objects::delete_volume(hands, *ordinal, uid).await,
+        Step::RestartPod { ordinal, uid } => objects::delete_pod(hands, *ordinal, uid).await,
+        Step::AddLearner { ordinal } => membership::add_learner(hands, *ordinal).await,
+        Step::Promote { id, ordinal: _ } => membership::promote(hands, *id).await,
+        Step::MoveLeader { from: _, to } => membership::move_leader(hands, *to).await,
+        Step::RemoveMember { id, name: _ } => membership::remove(hands, *id).await,
+    }
+}

@@ -1,0 +1,51 @@
+//! Changes of the member list. Each goes to the leader, and each is safe to repeat: who was added is found in the
+//! list by its URL, who was removed is not found.
+
+use super::{ExecuteError, Hands};
+use crate::build::names;
+use crate::member_client::MemberClient;
+use crate::observe::Ordinal;
+
+pub(super) async fn add_learner(hands: &Hands<'_>, ordinal: Ordinal) -> Result<(), ExecuteError> {
+    let url = names::peer_url(&hands.desired.name, &hands.desired.namespace, ordinal);
+    let member = leader(hands).await?.add_learner(&url).await?;
+    hands.writes.wrote("MemberAdd");
+    tracing::info!(
+        member = ordinal,
+        member_id = member.map(|m| format!("{:x}", m.id)),
+        "member added"
+    );
+    Ok(())
+}
+
+pub(super) async fn promote(hands: &Hands<'_>, id: u64) -> Result<(), ExecuteError> {
+    leader(hands).await?.promote(id).await?;
+    hands.writes.wrote("MemberPromote");
+    Ok(())
+}
+
+pub(super) async fn remove(hands: &Hands<'_>, id: u64) -> Result<(), ExecuteError> {
+    leader(hands).await?.remove(id).await?;
+    hands.writes.wrote("MemberRemove");
+    Ok(())
+}
+
+pub(super) async fn move_leader(hands: &Hands<'_>, to: u64) -> Result<(), ExecuteError> {
+    leader(hands).await?.move_leader(to).await?;
+    hands.writes.wrote("MoveLeader");
+    Ok(())
+}
+
+async fn leader(hands: &Hands<'_>) -> Result<MemberClient, ExecuteError> {
+    let observed = hands.observed;
+    let address = observed.membership.as_ref().and_then(|membership| {
+        let n = membership
+            .members
+            .iter()
+            .find(|m| m.id == membership.leader)?
+            .ordinal?;
+        let ip = observed.pods.get(&n)?.ip.as_deref();
+        hands.route.address(&names::pod(&hands.desired.name, n), ip)
+    });
+    Ok(MemberClient::connect(&address.ok_or(ExecuteError::NoLeader)?).await?)
+}

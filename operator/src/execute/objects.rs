@@ -1,0 +1,166 @@
+//! Steps on single Kubernetes objects.
+
+use super::writes::DEADLINE;
+use super::{ExecuteError, Hands};
+use crate::build::{labels, names};
+use crate::observe::Ordinal;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+
+pub(super) async fn mark_volume(
+    hands: &Hands<'_>,
+    ordinal: Ordinal,
+    uid: &str,
+    cluster_id: u64,
+    member_id: Option<u64>,
+) -> Result<(), ExecuteError> {
+    let mut annotations = serde_json::Map::new();
+    annotations.insert(
+        labels::CLUSTER_ID.to_owned(),
+        json!(format!("{cluster_id:x}")),
+    );
+    if let Some(id) = member_id {
+        annotations.insert(labels::MEMBER_ID.to_owned(), json!(format!("{id:x}")));
+    }
+    // The disk may have been made for an earlier attempt; who adopts it must find the token of this cluster.
+    if let Some(bootstrap) = &hands.observed.record.bootstrap {
+        annotations.insert(labels::TOKEN.to_owned(), json!(bootstrap.token));
+        annotations.insert(
+            labels::BOOTSTRAP_SEED.to_owned(),
+            json!(bootstrap.seed.to_string()),
+        );
+    }
+    let patch = json!({ "metadata": { "uid": uid, "annotations": annotations } });
+    patch_volume(hands, ordinal, &patch).await
+}
+
+pub(super) async fn grow_volume(
+    hands: &Hands<'_>,
+    ordinal: Ordinal,
+    uid: &str,
+) -> Result<(), ExecuteError> {
+    let size = &hands.desired.spec.storage.size;
+    let patch = json!({ "metadata": { "uid": uid }, "spec": { "resources": { "requests": { "storage": size } } } });
+    patch_volume(hands, ordinal, &patch).await
+}
+
+pub(super) async fn delete_set(
+    hands: &Hands<'_>,
+    ordinal: Ordinal,
+    uid: &str,
+) -> Result<(), ExecuteError> {
+    let version = hands
+        .observed
+        .sets
+        .get(&ordinal)
+        .map(|set| set.resource_version.clone());
+    delete::<StatefulSet>(
+        hands,
+        &names::member(&hands.desired.name, ordinal),
+        uid,
+        version,
+    )
+    .await
+}
+
+pub(super) async fn delete_volume(
+    hands: &Hands<'_>,
+    ordinal: Ordinal,
+    uid: &str,
+) -> Result<(), ExecuteError> {
+    let version = hands
+        .observed
+        .volumes
+        .get(&ordinal)
+        .map(|volume| volume.resource_version.clone());
+    delete::<PersistentVolumeClaim>(
+        hands,
+        &names::volume(&hands.desired.name, ordinal),
+        uid,
+        version,
+    )
+    .await
+}
+
+/// Not an eviction: the budget is there to stop others, and a restart of a member that is down must not wait for it.
+pub(super) async fn delete_pod(
+    hands: &Hands<'_>,
+    ordinal: Ordinal,
+    uid: &str,
+) -> Result<(), ExecuteError> {
+    let version = hands
+        .observed
+        .pods
+        .get(&ordinal)
+        .map(|pod| pod.resource_version.clone());
+    delete::<Pod>(
+        hands,
+        &names::pod(&hands.desired.name, ordinal),
+        uid,
+        version,
+    )
+    .await
+}
+
+pub(super) async fn patch_volume(
+    hands: &Hands<'_>,
+    ordinal: Ordinal,
+    patch: &serde_json::Value,
+) -> Result<(), ExecuteError> {
+    let name = names::volume(&hands.desired.name, ordinal);
+    let volumes: Api<PersistentVolumeClaim> =
+        Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+    let what = format!("patching claim {name}");
+    within(
+        what,
+        volumes.patch(&name, &PatchParams::default(), &Patch::Merge(patch)),
+    )
+    .await?;
+    hands.writes.wrote("PatchVolume");
+    Ok(())
+}
+
+async fn delete<K>(
+    hands: &Hands<'_>,
+    name: &str,
+    uid: &str,
+    version: Option<String>,
+) -> Result<(), ExecuteError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Debug,
+{
+    let api: Api<K> = Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+    let preconditions = Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: version,
+    };
+    let params = DeleteParams::background().preconditions(preconditions);
+    within(
+        format!("deleting {} {name}", K::kind(&())),
+        api.delete(name, &params),
+    )
+    .await?;
+    hands.writes.wrote("Delete");
+    Ok(())
+}
+
+/// Waits for the API server's answer, but not for ever.
+pub(super) async fn within<T>(
+    what: String,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ExecuteError> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(ExecuteError::Kube { what, source }),
+        Err(_) => Err(ExecuteError::Timeout { what }),
+    }
+}

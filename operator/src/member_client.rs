@@ -1,0 +1,195 @@
+//! Calls to members: etcd's cluster and maintenance services over `coord-proto`, a deadline on each.
+//!
+//! Knows addresses and messages, and nothing of Kubernetes or of what the answers mean.
+
+use coord_proto::etcd::etcdserverpb::{
+    Member, MemberAddRequest, MemberListRequest, MemberListResponse, MemberPromoteRequest,
+    MemberRemoveRequest, MoveLeaderRequest, StatusRequest, StatusResponse,
+    cluster_client::ClusterClient, maintenance_client::MaintenanceClient,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Reads: a member that takes longer takes no part.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// Membership changes and transfers go through the log; the outcome is read again anyway.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// How a member's pod is reached.
+#[derive(Clone, Debug, Default)]
+pub enum Route {
+    /// By the pod's address: the operator runs where pods can be reached.
+    #[default]
+    PodAddress,
+    /// By pod name: for an operator outside the cluster, through whatever forwards for it.
+    Fixed(BTreeMap<String, String>),
+}
+
+impl Route {
+    /// `host:port` of the pod's client port; `None` while there is none.
+    pub fn address(&self, pod: &str, ip: Option<&str>) -> Option<String> {
+        match self {
+            // An IPv6 address needs its brackets.
+            Self::PodAddress => ip.map(|ip| {
+                if ip.contains(':') {
+                    format!("[{ip}]:2379")
+                } else {
+                    format!("{ip}:2379")
+                }
+            }),
+            Self::Fixed(addresses) => addresses.get(pod).cloned(),
+        }
+    }
+}
+
+/// A call to a member that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// It could not be reached.
+    #[error("cannot reach {address}: {source}")]
+    Unreachable {
+        /// Where it should be.
+        address: String,
+        /// Why not.
+        source: tonic::transport::Error,
+    },
+    /// It answered with an error, or not in time.
+    #[error("{call} at {address}: {} ({:?})", status.message(), status.code())]
+    Refused {
+        /// The call.
+        call: &'static str,
+        /// Which member.
+        address: String,
+        /// Its answer.
+        status: Box<Status>,
+    },
+}
+
+impl MemberError {
+    /// True if the answer only says "not yet": a learner that is behind, a cluster that is not settled.
+    pub fn is_not_yet(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => false,
+            Self::Refused { status, .. } => {
+                matches!(status.code(), Code::FailedPrecondition | Code::Unavailable)
+            }
+        }
+    }
+
+    /// True if the member is not in the list (any more).
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.code() == Code::NotFound)
+    }
+}
+
+/// One member's client port.
+pub struct MemberClient {
+    address: String,
+    channel: Channel,
+}
+
+impl MemberClient {
+    /// Connects to `address` (`host:port`).
+    pub async fn connect(address: &str) -> Result<Self, MemberError> {
+        let unreachable = |source| MemberError::Unreachable {
+            address: address.to_owned(),
+            source,
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(unreachable)?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .connect()
+            .await
+            .map_err(unreachable)?;
+        Ok(Self {
+            address: address.to_owned(),
+            channel,
+        })
+    }
+
+    /// What the member says about itself.
+    pub async fn status(&self) -> Result<StatusResponse, MemberError> {
+        let mut client = MaintenanceClient::new(self.channel.clone());
+        let answer = client.status(within(READ_TIMEOUT, StatusRequest {})).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| self.refused("Status", status))
+    }
+
+    /// The member list, after a quorum has confirmed that it is the newest.
+    pub async fn member_list(&self) -> Result<MemberListResponse, MemberError> {
+        let mut client = ClusterClient::new(self.channel.clone());
+        let answer = client
+            .member_list(within(
+                READ_TIMEOUT,
+                MemberListRequest { linearizable: true },
+            ))
+            .await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| self.refused("MemberList", status))
+    }
+
+    /// Adds a learner and returns it.
+    pub async fn add_learner(&self, peer_url: &str) -> Result<Option<Member>, MemberError> {
+        let mut client = ClusterClient::new(self.channel.clone());
+        let request = MemberAddRequest {
+            peer_ur_ls: vec![peer_url.to_owned()],
+            is_learner: true,
+        };
+        let answer = client.member_add(within(CHANGE_TIMEOUT, request)).await;
+        answer
+            .map(|a| a.into_inner().member)
+            .map_err(|status| self.refused("MemberAdd", status))
+    }
+
+    /// Makes a learner a voter.
+    pub async fn promote(&self, id: u64) -> Result<(), MemberError> {
+        let mut client = ClusterClient::new(self.channel.clone());
+        let answer = client
+            .member_promote(within(CHANGE_TIMEOUT, MemberPromoteRequest { id }))
+            .await;
+        answer
+            .map(|_| ())
+            .map_err(|status| self.refused("MemberPromote", status))
+    }
+
+    /// Removes a member.
+    pub async fn remove(&self, id: u64) -> Result<(), MemberError> {
+        let mut client = ClusterClient::new(self.channel.clone());
+        let answer = client
+            .member_remove(within(CHANGE_TIMEOUT, MemberRemoveRequest { id }))
+            .await;
+        answer
+            .map(|_| ())
+            .map_err(|status| self.refused("MemberRemove", status))
+    }
+
+    /// Moves leadership; only the leader can.
+    pub async fn move_leader(&self, to: u64) -> Result<(), MemberError> {
+        let mut client = MaintenanceClient::new(self.channel.clone());
+        let answer = client
+            .move_leader(within(CHANGE_TIMEOUT, MoveLeaderRequest { target_id: to }))
+            .await;
+        answer
+            .map(|_| ())
+            .map_err(|status| self.refused("MoveLeader", status))
+    }
+
+    fn refused(&self, call: &'static str, status: Status) -> MemberError {
+        MemberError::Refused {
+            call,
+            address: self.address.clone(),
+            status: Box::new(status),
+        }
+    }
+}
+
+fn within<T>(timeout: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}

@@ -1,0 +1,37 @@
+//! All reads: from the API server (uncached, at every pass) and from the members, into one plain value.
+//!
+//! In: a CoordCluster. Out: [`Observed`]. This room decides nothing and writes nothing. Read `observed` first.
+
+mod kube;
+mod members;
+mod memory;
+mod observed;
+
+pub use memory::Memory;
+pub use observed::{
+    Answer, LAG_ENTRIES_MAX, MemberSeen, Membership, Observed, Ordinal, PodSeen, Record, SetSeen,
+    StartMode, StorageClassSeen, VolumeSeen, quorum,
+};
+
+use crate::crd::CoordCluster;
+use crate::member_client::Route;
+use ::kube::{Client, ResourceExt};
+
+/// Reads everything about `cluster`. `now` is in Unix seconds.
+///
+/// `memory` carries what only shows over several passes; losing it makes the operator slower, never wrong.
+pub async fn observe(
+    client: &Client,
+    route: &Route,
+    memory: &mut Memory,
+    cluster: &CoordCluster,
+    now: i64,
+) -> Result<Observed, ::kube::Error> {
+    let mut observed = kube::read(client, cluster).await?;
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let seen = members::ask(route, &name, &namespace, &observed.pods).await;
+    observed.answers = seen.answers;
+    observed.membership = seen.membership;
+    memory.remember(&mut observed, &seen.caught_up, now);
+    Ok(observed)
+}

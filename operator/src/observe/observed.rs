@@ -1,0 +1,241 @@
+use crate::crd::Bootstrap;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The number of a member, `n` in `<cluster>-<n>`.
+pub type Ordinal = u32;
+
+/// Entries a voter may be behind the leader and still count as caught up: the two are read at different moments, and
+/// a busy leader moves on in between.
+pub const LAG_ENTRIES_MAX: u64 = 1_000;
+
+/// Everything the operator knows about one cluster at one moment: plain data, no handles.
+///
+/// Printed as JSON it is what a bug report needs; built by hand it is a test case.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Observed {
+    /// What earlier passes wrote down in the status.
+    pub record: Record,
+    /// Children of an earlier CoordCluster of this name that are still being deleted, or names taken by others.
+    pub in_the_way: Vec<String>,
+    /// StatefulSets by member.
+    pub sets: BTreeMap<Ordinal, SetSeen>,
+    /// Pods by member.
+    pub pods: BTreeMap<Ordinal, PodSeen>,
+    /// PersistentVolumeClaims by member.
+    pub volumes: BTreeMap<Ordinal, VolumeSeen>,
+    /// What each pod's server said about itself.
+    pub answers: BTreeMap<Ordinal, Answer>,
+    /// The member list, if a leader gave one that a quorum confirmed.
+    pub membership: Option<Membership>,
+    /// Checks in a row in which a learner had everything the leader had.
+    pub caught_up: BTreeMap<u64, u32>,
+    /// Unix seconds since when a member has not been healthy.
+    pub sick_since: BTreeMap<u64, i64>,
+    /// The storage class that the spec names, or the default one.
+    pub storage_class: StorageClassSeen,
+}
+
+/// What earlier passes wrote down in the status.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Record {
+    /// Set once the first member has bootstrapped; never cleared.
+    pub cluster_id: Option<u64>,
+    /// Set before the first pod exists.
+    pub bootstrap: Option<Bootstrap>,
+    /// The default server image when the cluster was created.
+    pub server_image: Option<String>,
+}
+
+/// How a member's pod is told to start when its disk is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum StartMode {
+    /// Bootstrap a cluster of one.
+    Seed,
+    /// Wait until added, then join.
+    Join,
+}
+
+/// A StatefulSet of one member.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SetSeen {
+    /// Its UID.
+    pub uid: String,
+    /// Its resource version.
+    pub resource_version: String,
+    /// How its template starts a member.
+    pub mode: StartMode,
+    /// The hash of what its template was built from.
+    pub template_hash: String,
+    /// The server image of its template.
+    pub image: String,
+    /// True from the delete call until it is gone.
+    pub deleting: bool,
+}
+
+/// A pod of one member.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PodSeen {
+    /// Its UID.
+    pub uid: String,
+    /// Its resource version.
+    pub resource_version: String,
+    /// Its address, once it has one.
+    pub ip: Option<String>,
+    /// The node it is on.
+    pub node: Option<String>,
+    /// True once its container runs.
+    pub running: bool,
+    /// True if its readiness probe passes.
+    pub ready: bool,
+    /// Unix seconds of the delete call.
+    pub deleting_since: Option<i64>,
+    /// The hash of what its template was built from.
+    pub template_hash: String,
+    /// True if it carries the label that the disruption budget counts.
+    pub labelled_voter: bool,
+    /// Why it does not run, in the scheduler's or the kubelet's words.
+    pub trouble: Option<String>,
+}
+
+/// A PersistentVolumeClaim of one member.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct VolumeSeen {
+    /// Its UID.
+    pub uid: String,
+    /// Its resource version.
+    pub resource_version: String,
+    /// The cluster whose data it may hold. Written before a member on it can join.
+    pub cluster_id: Option<u64>,
+    /// The member that lives on it. Written once that member has said so itself.
+    pub member_id: Option<u64>,
+    /// The token and the seed it was made for.
+    pub bootstrap: Option<Bootstrap>,
+    /// Bytes asked for.
+    pub requested_bytes: u64,
+    /// True if the volume behind the claim is gone.
+    pub lost: bool,
+    /// True from the delete call until it is gone.
+    pub deleting: bool,
+    /// True if it goes when the CoordCluster goes.
+    pub owned: bool,
+}
+
+/// What a member's server says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// The cluster it belongs to.
+    pub cluster_id: u64,
+    /// Its own id.
+    pub member_id: u64,
+    /// The leader it follows; zero if none.
+    pub leader: u64,
+    /// Its term.
+    pub term: u64,
+    /// Its last committed log entry.
+    pub raft_index: u64,
+    /// Its last applied log entry.
+    pub applied_index: u64,
+    /// True if it does not vote.
+    pub is_learner: bool,
+    /// Its server version.
+    pub version: String,
+    /// Alarms and errors it reports.
+    pub errors: Vec<String>,
+}
+
+/// The member list of one moment, confirmed by a quorum and given by the leader.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Membership {
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// The leader's member id.
+    pub leader: u64,
+    /// The leader's applied index, read before the others'.
+    pub leader_index: u64,
+    /// All members, voters and learners.
+    pub members: Vec<MemberSeen>,
+}
+
+/// A member of the list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MemberSeen {
+    /// Its id.
+    pub id: u64,
+    /// Its number, if its peer URL is one that the operator gives; else somebody else added it.
+    pub ordinal: Option<Ordinal>,
+    /// Its name or, until it has started, its peer URL.
+    pub name: String,
+    /// True if it does not vote.
+    pub is_learner: bool,
+}
+
+/// What is known about the storage class.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum StorageClassSeen {
+    /// It could not be read, or the operator may not read it.
+    #[default]
+    Unknown,
+    /// The spec names one that does not exist.
+    Missing,
+    /// It exists.
+    Found {
+        /// True if its volumes can grow.
+        expands: bool,
+    },
+}
+
+impl Observed {
+    /// The answer of the pod of `ordinal`, if it is that of `member`.
+    pub fn answer_of(&self, member: &MemberSeen) -> Option<&Answer> {
+        let answer = self.answers.get(&member.ordinal?)?;
+        (answer.member_id == member.id).then_some(answer)
+    }
+
+    /// Entries `member` is behind the leader; `None` if it does not answer.
+    pub fn lag_of(&self, member: &MemberSeen) -> Option<u64> {
+        let membership = self.membership.as_ref()?;
+        Some(
+            membership
+                .leader_index
+                .saturating_sub(self.answer_of(member)?.applied_index),
+        )
+    }
+
+    /// True if `member` answers, follows the leader and has caught up.
+    pub fn is_healthy(&self, member: &MemberSeen) -> bool {
+        let (Some(membership), Some(answer)) = (&self.membership, self.answer_of(member)) else {
+            return false;
+        };
+        let leaving = member
+            .ordinal
+            .and_then(|n| self.pods.get(&n))
+            .is_some_and(|pod| pod.deleting_since.is_some());
+        answer.cluster_id == membership.cluster_id
+            && answer.leader == membership.leader
+            && answer.applied_index + LAG_ENTRIES_MAX >= membership.leader_index
+            && !leaving
+    }
+}
+
+impl Membership {
+    /// All voting members.
+    pub fn voters(&self) -> impl Iterator<Item = &MemberSeen> {
+        self.members.iter().filter(|m| !m.is_learner)
+    }
+
+    /// The member of that number.
+    pub fn at(&self, ordinal: Ordinal) -> Option<&MemberSeen> {
+        self.members.iter().find(|m| m.ordinal == Some(ordinal))
+    }
+
+    /// True if the list holds that id.
+    pub fn holds(&self, id: u64) -> bool {
+        self.members.iter().any(|m| m.id == id)
+    }
+}
+
+/// The smallest majority of `voters`.
+pub fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}

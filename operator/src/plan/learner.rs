@@ -1,0 +1,117 @@
+//! A learner on its way to become a voter. While there is one, nothing else changes the membership.
+
+use super::{Case, Step, Verdict};
+use crate::observe::{MemberSeen, Ordinal};
+
+/// Seconds after which a learner whose pod runs but that does not answer is given up and tried again on a new disk.
+const GIVEN_UP_SECONDS: i64 = 300;
+
+/// Checks in a row that must find the learner with all the leader had.
+const CAUGHT_UP_CHECKS: u32 = 2;
+
+/// Is a learner pending?
+pub(super) fn is_one_pending(case: &Case) -> Verdict {
+    let Some(membership) = case.membership() else {
+        return Verdict::Pass;
+    };
+    let Some((n, learner)) = membership
+        .members
+        .iter()
+        .filter(|m| m.is_learner)
+        .find_map(|m| m.ordinal.map(|n| (n, m)))
+    else {
+        return Verdict::Pass;
+    };
+    let managed = membership
+        .members
+        .iter()
+        .filter(|m| m.ordinal.is_some())
+        .count();
+    let name = case.name(n);
+    if managed > case.replicas() {
+        return remove(
+            case,
+            n,
+            learner,
+            format!(
+                "{name} was still joining, and {} voters are enough",
+                case.replicas()
+            ),
+        );
+    }
+    if case.is_outdated(n) && !case.is_healthy(learner) {
+        return case.restart(n, format!("{name} does not join, and its pod is outdated"));
+    }
+    let silent = case
+        .observed
+        .sick_since
+        .get(&learner.id)
+        .is_some_and(|since| case.now - since > GIVEN_UP_SECONDS);
+    let runs = case.observed.pods.get(&n).is_some_and(|pod| pod.running);
+    if silent && runs && case.observed.answer_of(learner).is_none() {
+        return remove(
+            case,
+            n,
+            learner,
+            format!("{name} was added but never joined; it is tried again on a new disk"),
+        );
+    }
+    let Some(lag) = case.observed.lag_of(learner) else {
+        let trouble = case
+            .observed
+            .pods
+            .get(&n)
+            .and_then(|pod| pod.trouble.clone());
+        let trouble = trouble.map(|t| format!(" ({t})")).unwrap_or_default();
+        return Verdict::Hold(format!("waiting for {name} to join{trouble}"));
+    };
+    if !case
+        .observed
+        .volumes
+        .get(&n)
+        .is_some_and(|v| v.member_id == Some(learner.id))
+    {
+        return Verdict::Hold(format!("waiting for the disk of {name}"));
+    }
+    if case
+        .observed
+        .caught_up
+        .get(&learner.id)
+        .is_none_or(|checks| *checks < CAUGHT_UP_CHECKS)
+    {
+        return Verdict::Hold(format!("{name} catches up, {lag} entries behind"));
+    }
+    Verdict::Act(
+        Step::Promote {
+            ordinal: n,
+            id: learner.id,
+        },
+        format!("{name} has caught up"),
+    )
+}
+
+/// Takes a learner out of the list. Its disk is marked first: it may have begun to fill under this id, so that it must
+/// not serve the next member of this number.
+fn remove(case: &Case, n: Ordinal, learner: &MemberSeen, because: String) -> Verdict {
+    if let (Some(volume), Some(cluster_id)) = (
+        case.observed.volumes.get(&n),
+        case.observed.record.cluster_id,
+    ) && volume.member_id != Some(learner.id)
+        && !volume.deleting
+    {
+        let step = Step::MarkVolume {
+            ordinal: n,
+            uid: volume.uid.clone(),
+            cluster_id,
+            member_id: Some(learner.id),
+        };
+        return Verdict::Act(step, because);
+    }
+    Verdict::Act(
+        Step::RemoveMember {
+            name: learner.name.clone(),
+            id: learner.id,
+        },
+        because,
+    )
+}

@@ -1,0 +1,68 @@
+//! Numbers that are free, and what is left on them.
+
+use super::Case;
+use crate::observe::{Membership, Ordinal};
+
+/// A pod that is being deleted for longer than its grace period and this: its node does not answer.
+const STUCK_SECONDS: i64 = 120;
+
+/// What is on a number that no member has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leftover {
+    /// Nothing, or a pod and a disk that wait to be added.
+    Usable,
+    /// Something of a member that is gone; it is being cleaned up.
+    Dirty,
+    /// As before, but its pod does not go away.
+    Stuck,
+}
+
+/// What is on `n`, which is in no member list.
+pub(super) fn leftover(case: &Case, membership: &Membership, n: Ordinal) -> Leftover {
+    let (set, pod, volume) = (
+        case.observed.sets.get(&n),
+        case.observed.pods.get(&n),
+        case.observed.volumes.get(&n),
+    );
+    // A disk on which a member lived never serves another one: its data would speak under a removed id.
+    let is_dirty = volume.is_some_and(|v| {
+        v.deleting || v.lost || v.member_id.is_some_and(|id| !membership.holds(id))
+    }) || set.is_some_and(|s| s.deleting)
+        || (pod.is_some() && set.is_none());
+    let is_stuck = pod
+        .and_then(|p| p.deleting_since)
+        .is_some_and(|since| case.now - since > STUCK_SECONDS);
+    match (is_dirty, is_stuck) {
+        (false, _) => Leftover::Usable,
+        (true, false) => Leftover::Dirty,
+        (true, true) => Leftover::Stuck,
+    }
+}
+
+/// The numbers whose pods should wait to be added: the lowest free ones.
+///
+/// A number that is being cleaned up keeps its turn, so that names stay low; one that is stuck loses it.
+pub(super) fn joiners(case: &Case, membership: &Membership) -> Vec<Ordinal> {
+    let managed = membership
+        .members
+        .iter()
+        .filter(|m| m.ordinal.is_some())
+        .count();
+    let mut missing = case.replicas().saturating_sub(managed);
+    let mut joiners = Vec::new();
+    for n in 0.. {
+        if missing == 0 {
+            break;
+        }
+        if membership.at(n).is_some() {
+            continue;
+        }
+        match leftover(case, membership, n) {
+            Leftover::Usable => joiners.push(n),
+            Leftover::Dirty => {}
+            Leftover::Stuck => continue,
+        }
+        missing -= 1;
+    }
+    joiners
+}

@@ -1,0 +1,172 @@
+use crate::observe::Ordinal;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What one pass does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// Objects to create or keep as they should be; `None` touches none. Applying them is harmless at any time.
+    pub children: Option<Children>,
+    /// The one thing that changes the cluster.
+    pub step: Step,
+    /// Why, in a sentence for status, event and log.
+    pub because: String,
+    /// When to look again at the latest.
+    pub requeue: Duration,
+}
+
+/// The objects a cluster consists of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Children {
+    /// One StatefulSet each.
+    pub members: BTreeMap<Ordinal, MemberChild>,
+    /// What the disruption budget keeps; `None` if there must be no budget.
+    pub min_available: Option<u32>,
+}
+
+/// The objects of one member.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MemberChild {
+    /// True if its pod may bootstrap a cluster on an empty disk.
+    pub is_seed: bool,
+    /// True if the disruption budget counts its pod.
+    pub is_voter: bool,
+    /// True if a missing disk may be created: never for a member that is in the list, its data would be missed.
+    pub may_create_volume: bool,
+}
+
+/// One change. Everything that names an object carries the UID it was decided on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Step {
+    /// All is as the spec says.
+    Done,
+    /// Something must happen first that the operator only watches.
+    Wait,
+    /// Somebody must help.
+    Stall,
+    /// Write down who bootstraps; with the token found on a disk, or a new one.
+    RecordBootstrap {
+        /// The member that starts alone.
+        seed: Ordinal,
+        /// A token that an earlier CoordCluster of this name gave to the disks.
+        token: Option<String>,
+    },
+    /// Write down that the cluster exists; from now on nobody bootstraps.
+    RecordCluster {
+        /// Its id.
+        cluster_id: u64,
+    },
+    /// Write on a disk whose data it may hold.
+    MarkVolume {
+        /// The member's number.
+        ordinal: Ordinal,
+        /// The disk's UID.
+        uid: String,
+        /// The cluster.
+        cluster_id: u64,
+        /// The member, once it lives there.
+        member_id: Option<u64>,
+    },
+    /// Add the waiting pod as a learner.
+    AddLearner {
+        /// The member's number.
+        ordinal: Ordinal,
+    },
+    /// Make a learner a voter.
+    Promote {
+        /// The member's number.
+        ordinal: Ordinal,
+        /// Its id.
+        id: u64,
+    },
+    /// Move leadership to a follower.
+    MoveLeader {
+        /// The leader's id.
+        from: u64,
+        /// The follower's id.
+        to: u64,
+    },
+    /// Remove a member from the list.
+    RemoveMember {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: u64,
+    },
+    /// Delete the StatefulSet of a member that is not in the list.
+    DeleteSet {
+        /// The member's number.
+        ordinal: Ordinal,
+        /// The StatefulSet's UID.
+        uid: String,
+    },
+    /// Delete the disk of a member that is not in the list.
+    DeleteVolume {
+        /// The member's number.
+        ordinal: Ordinal,
+        /// The claim's UID.
+        uid: String,
+    },
+    /// Delete a pod, so that it comes back from the new template.
+    RestartPod {
+        /// The member's number.
+        ordinal: Ordinal,
+        /// The pod's UID.
+        uid: String,
+    },
+    /// Ask for a larger disk.
+    GrowVolume {
+        /// The member's number.
+        ordinal: Ordinal,
+        /// The claim's UID.
+        uid: String,
+    },
+}
+
+impl Step {
+    /// Its name in metrics, events and status.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "Done",
+            Self::Wait => "Wait",
+            Self::Stall => "Stall",
+            Self::RecordBootstrap { .. } => "RecordBootstrap",
+            Self::RecordCluster { .. } => "RecordCluster",
+            Self::MarkVolume { .. } => "MarkVolume",
+            Self::AddLearner { .. } => "AddLearner",
+            Self::Promote { .. } => "Promote",
+            Self::MoveLeader { .. } => "MoveLeader",
+            Self::RemoveMember { .. } => "RemoveMember",
+            Self::DeleteSet { .. } => "DeleteSet",
+            Self::DeleteVolume { .. } => "DeleteVolume",
+            Self::RestartPod { .. } => "RestartPod",
+            Self::GrowVolume { .. } => "GrowVolume",
+        }
+    }
+
+    /// True if it can cost availability or data: decided twice, on two separate reads.
+    pub fn is_destructive(&self) -> bool {
+        match self {
+            Self::MoveLeader { .. }
+            | Self::RemoveMember { .. }
+            | Self::DeleteSet { .. }
+            | Self::DeleteVolume { .. }
+            | Self::RestartPod { .. } => true,
+            Self::Done
+            | Self::Wait
+            | Self::Stall
+            | Self::RecordBootstrap { .. }
+            | Self::RecordCluster { .. }
+            | Self::MarkVolume { .. }
+            | Self::AddLearner { .. }
+            | Self::Promote { .. }
+            | Self::GrowVolume { .. } => false,
+        }
+    }
+
+    /// True if it changes something.
+    pub fn acts(&self) -> bool {
+        !matches!(self, Self::Done | Self::Wait | Self::Stall)
+    }
+}

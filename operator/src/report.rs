@@ -1,0 +1,40 @@
+//! What people see: status, conditions and events. Pure, from the same values that were decided on.
+//!
+//! One function per condition; the sentence in it comes from the plan. Nothing here is read back to decide anything,
+//! but for the record (cluster id, bootstrap, image), which is written here and only ever added to.
+
+mod conditions;
+mod events;
+mod status;
+
+pub use events::event;
+pub use status::{is_worth_writing, status};
+
+use crate::observe::Observed;
+use crate::plan::Plan;
+use crate::validate::{Desired, Problem};
+
+/// What a pass came to.
+pub enum Outcome<'a> {
+    /// The spec could be acted on.
+    Planned {
+        /// What was asked.
+        desired: &'a Desired,
+        /// What is done about it.
+        plan: &'a Plan,
+    },
+    /// It could not; nothing is touched.
+    Invalid(&'a [Problem]),
+}
+
+/// Everything a status is made of.
+pub struct Account<'a> {
+    /// The cluster's name.
+    pub name: &'a str,
+    /// The spec's generation.
+    pub generation: Option<i64>,
+    /// What was seen.
+    pub observed: &'a Observed,
+    /// What came of it.
+    pub outcome: Outcome<'a>,
+}

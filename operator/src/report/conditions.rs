@@ -1,0 +1,227 @@
+use super::{Account, Outcome};
+use crate::crd::conditions as names;
+use crate::plan::Step;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+/// A condition without its times.
+struct Claim {
+    type_: &'static str,
+    holds: bool,
+    reason: &'static str,
+    message: String,
+}
+
+/// All conditions, in the order in which they are shown. Times are kept from `before` where nothing turned.
+pub(super) fn conditions(
+    account: &Account,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    [
+        ready(account),
+        quorate(account),
+        progressing(account),
+        degraded(account),
+        stalled(account),
+        paused(account),
+    ]
+    .into_iter()
+    .map(|claim| {
+        let status = if claim.holds { "True" } else { "False" };
+        let same = before
+            .iter()
+            .find(|c| c.type_ == claim.type_ && c.status == status);
+        Condition {
+            type_: claim.type_.to_owned(),
+            status: status.to_owned(),
+            reason: claim.reason.to_owned(),
+            message: claim.message,
+            observed_generation: account.generation,
+            last_transition_time: same.map_or(Time(now), |c| c.last_transition_time.clone()),
+        }
+    })
+    .collect()
+}
+
+fn ready(account: &Account) -> Claim {
+    let claim = |holds, reason, message| Claim {
+        type_: names::READY,
+        holds,
+        reason,
+        message,
+    };
+    let (desired, plan) = match &account.outcome {
+        Outcome::Invalid(problems) => return claim(false, "InvalidSpec", sentences(problems)),
+        Outcome::Planned { desired, plan } => (desired, plan),
+    };
+    let Some(membership) = &account.observed.membership else {
+        return claim(false, "NotQuorate", plan.because.clone());
+    };
+    let voters = membership.voters().count();
+    let healthy = membership
+        .voters()
+        .filter(|m| account.observed.is_healthy(m))
+        .count();
+    let outdated = account
+        .observed
+        .pods
+        .values()
+        .any(|pod| pod.template_hash != desired.template_hash);
+    if plan.step == Step::Stall {
+        claim(false, "Stalled", plan.because.clone())
+    } else if voters != desired.replicas as usize || membership.members.len() != voters || outdated
+    {
+        claim(false, "Progressing", plan.because.clone())
+    } else if healthy < voters {
+        claim(
+            false,
+            "MembersUnhealthy",
+            format!(
+                "{healthy} of {voters} voters are healthy: {}",
+                sick(account)
+            ),
+        )
+    } else {
+        claim(
+            true,
+            "Serving",
+            format!("{healthy} of {voters} voters serve"),
+        )
+    }
+}
+
+fn quorate(account: &Account) -> Claim {
+    let (holds, reason, message) = match &account.observed.membership {
+        Some(membership) => {
+            let healthy = membership
+                .voters()
+                .filter(|m| account.observed.is_healthy(m))
+                .count();
+            (
+                true,
+                "LeaderConfirmed",
+                format!(
+                    "a leader answers; {healthy} of {} voters are healthy",
+                    membership.voters().count()
+                ),
+            )
+        }
+        None if account.observed.record.cluster_id.is_none() => (
+            false,
+            "NotStarted",
+            "the cluster has not started yet".to_owned(),
+        ),
+        None => (false, "NoQuorum", because(account)),
+    };
+    Claim {
+        type_: names::QUORATE,
+        holds,
+        reason,
+        message,
+    }
+}
+
+fn progressing(account: &Account) -> Claim {
+    let (holds, reason) = match &account.outcome {
+        Outcome::Invalid(_) => (false, "InvalidSpec"),
+        Outcome::Planned { desired, .. } if desired.paused => (false, "Paused"),
+        Outcome::Planned { plan, .. } => match plan.step {
+            Step::Done => (false, "Done"),
+            Step::Stall => (false, "Stalled"),
+            Step::Wait => (true, "Waiting"),
+            _ => (true, "Acting"),
+        },
+    };
+    Claim {
+        type_: names::PROGRESSING,
+        holds,
+        reason,
+        message: because(account),
+    }
+}
+
+fn degraded(account: &Account) -> Claim {
+    let claim = |holds, reason, message| Claim {
+        type_: names::DEGRADED,
+        holds,
+        reason,
+        message,
+    };
+    match &account.observed.membership {
+        None if account.observed.record.cluster_id.is_some() => {
+            claim(true, "NoQuorum", because(account))
+        }
+        None => claim(
+            false,
+            "NotStarted",
+            "the cluster has not started yet".to_owned(),
+        ),
+        Some(membership) if membership.voters().any(|m| !account.observed.is_healthy(m)) => {
+            claim(true, "MembersUnhealthy", sick(account))
+        }
+        Some(_) => claim(false, "AllHealthy", "every voter is healthy".to_owned()),
+    }
+}
+
+fn stalled(account: &Account) -> Claim {
+    let (holds, reason, message) = match &account.outcome {
+        Outcome::Invalid(problems) => (true, "InvalidSpec", sentences(problems)),
+        Outcome::Planned { plan, .. } if plan.step == Step::Stall => {
+            (true, "NeedsHelp", plan.because.clone())
+        }
+        Outcome::Planned { .. } => (false, "NotStalled", "nobody needs to help".to_owned()),
+    };
+    Claim {
+        type_: names::STALLED,
+        holds,
+        reason,
+        message,
+    }
+}
+
+fn paused(account: &Account) -> Claim {
+    let holds = matches!(&account.outcome, Outcome::Planned { desired, .. } if desired.paused);
+    let (reason, message) = if holds {
+        ("Paused", "spec.paused is true: nothing is touched")
+    } else {
+        ("NotPaused", "changes are carried out")
+    };
+    Claim {
+        type_: names::PAUSED,
+        holds,
+        reason,
+        message: message.to_owned(),
+    }
+}
+
+fn because(account: &Account) -> String {
+    match &account.outcome {
+        Outcome::Invalid(problems) => sentences(problems),
+        Outcome::Planned { plan, .. } => plan.because.clone(),
+    }
+}
+
+fn sentences(problems: &[crate::validate::Problem]) -> String {
+    problems
+        .iter()
+        .map(|p| format!("{}: {}", p.field, p.message))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn sick(account: &Account) -> String {
+    let rows = super::status::members(account.name, account.observed);
+    let sick = rows
+        .iter()
+        .filter(|row| !row.healthy && row.role != "learner" && row.role != "joining");
+    sick.map(|row| {
+        format!(
+            "{} {}",
+            row.name,
+            row.message.as_deref().unwrap_or("is not healthy")
+        )
+    })
+    .collect::<Vec<_>>()
+    .join(", ")
+}

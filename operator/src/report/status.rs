@@ -1,0 +1,184 @@
+use super::{Account, Outcome, conditions};
+use crate::build::{labels, names};
+use crate::crd::{Bootstrap, CoordClusterStatus, MemberRow, Operation};
+use crate::observe::{MemberSeen, Observed};
+use crate::plan::Step;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// The new status, from the old one and this pass.
+///
+/// `new_token` is used if this pass records a bootstrap for which no disk has one.
+pub fn status(
+    account: &Account,
+    before: &CoordClusterStatus,
+    now: Timestamp,
+    new_token: impl FnOnce() -> String,
+) -> CoordClusterStatus {
+    let observed = account.observed;
+    let membership = observed.membership.as_ref();
+    let mut status = CoordClusterStatus {
+        observed_generation: account.generation,
+        replicas: 0,
+        healthy_replicas: 0,
+        selector: labels::selector_text(account.name),
+        cluster_id: before.cluster_id.clone(),
+        bootstrap: before.bootstrap.clone(),
+        server_image: before.server_image.clone(),
+        leader: membership
+            .and_then(|m| m.members.iter().find(|member| member.id == m.leader))
+            .map(|m| m.name.clone()),
+        version: observed
+            .answers
+            .values()
+            .map(|a| &a.version)
+            .min_by_key(|v| version_key(v))
+            .cloned(),
+        members: members(account.name, observed),
+        operation: None,
+        conditions: conditions::conditions(account, &before.conditions, now),
+    };
+    if let Some(membership) = membership {
+        let voters: Vec<&MemberSeen> = membership.voters().collect();
+        status.replicas = i32::try_from(voters.len()).unwrap_or(i32::MAX);
+        status.healthy_replicas =
+            i32::try_from(voters.iter().filter(|m| observed.is_healthy(m)).count())
+                .unwrap_or(i32::MAX);
+    }
+    if let Outcome::Planned { desired, plan } = &account.outcome {
+        if status.server_image.is_none()
+            && desired.spec.image.is_none()
+            && desired.spec.version.is_none()
+        {
+            status.server_image = Some(desired.image.clone());
+        }
+        match &plan.step {
+            Step::RecordBootstrap { seed, token } => {
+                let token = token.clone().unwrap_or_else(new_token);
+                status.bootstrap = Some(Bootstrap {
+                    seed: i32::try_from(*seed).unwrap_or(0),
+                    token,
+                });
+            }
+            Step::RecordCluster { cluster_id } => {
+                status.cluster_id = Some(format!("{cluster_id:x}"));
+                // New members must know the token of the cluster they join; its disks do.
+                let on_disk = observed
+                    .volumes
+                    .values()
+                    .filter(|v| v.cluster_id == Some(*cluster_id));
+                let on_disk = on_disk.filter_map(|v| v.bootstrap.clone()).next();
+                status.bootstrap = status.bootstrap.or(on_disk);
+            }
+            _ => {}
+        }
+        if plan.step.acts() {
+            let same = before
+                .operation
+                .as_ref()
+                .filter(|o| o.step == plan.step.name() && o.because == plan.because);
+            status.operation = Some(Operation {
+                step: plan.step.name().to_owned(),
+                because: plan.because.clone(),
+                started_at: same.map_or(Time(now), |o| o.started_at.clone()),
+            });
+        }
+    }
+    status
+}
+
+/// True if somebody would miss the difference. Lag alone changes all the time, and each write wakes the operator
+/// again; it is taken along with the next real change.
+pub fn is_worth_writing(before: &CoordClusterStatus, after: &CoordClusterStatus) -> bool {
+    let without_lag = |status: &CoordClusterStatus| {
+        let mut status = status.clone();
+        status.members.iter_mut().for_each(|row| row.lag = None);
+        status
+    };
+    without_lag(before) != without_lag(after)
+}
+
+/// One row per member and per pod that waits to become one.
+pub(super) fn members(cluster: &str, observed: &Observed) -> Vec<MemberRow> {
+    let mut rows = BTreeMap::new();
+    let membership = observed.membership.as_ref();
+    for n in observed.sets.keys().chain(observed.pods.keys()) {
+        let role = if membership.is_none() {
+            "unknown"
+        } else {
+            "joining"
+        };
+        let name = names::member(cluster, *n);
+        let trouble = observed.pods.get(n).and_then(|pod| pod.trouble.clone());
+        rows.insert((*n, name.clone()), row(name, role, observed, *n, trouble));
+    }
+    for member in membership.iter().flat_map(|m| &m.members) {
+        let leads = membership.is_some_and(|m| m.leader == member.id);
+        let role = match (leads, member.is_learner) {
+            (true, _) => "leader",
+            (false, true) => "learner",
+            (false, false) => "voter",
+        };
+        let n = member.ordinal.unwrap_or(u32::MAX);
+        rows.retain(|(other, _), _| *other != n || member.ordinal.is_none());
+        let healthy = observed.is_healthy(member);
+        let message = (!healthy).then(|| sick_because(observed, member));
+        let mut row = row(member.name.clone(), role, observed, n, message);
+        row.id = Some(format!("{:x}", member.id));
+        row.healthy = healthy;
+        row.lag = observed
+            .lag_of(member)
+            .map(|lag| i64::try_from(lag).unwrap_or(i64::MAX));
+        rows.insert((n, member.name.clone()), row);
+    }
+    rows.into_values().collect()
+}
+
+fn row(
+    name: String,
+    role: &str,
+    observed: &Observed,
+    n: u32,
+    message: Option<String>,
+) -> MemberRow {
+    MemberRow {
+        name,
+        id: None,
+        role: role.to_owned(),
+        healthy: false,
+        lag: None,
+        version: observed.answers.get(&n).map(|a| a.version.clone()),
+        node: observed.pods.get(&n).and_then(|pod| pod.node.clone()),
+        message,
+    }
+}
+
+fn sick_because(observed: &Observed, member: &MemberSeen) -> String {
+    let Some(n) = member.ordinal else {
+        return "was not added by the operator".to_owned();
+    };
+    let Some(pod) = observed.pods.get(&n) else {
+        return "has no pod".to_owned();
+    };
+    if pod.deleting_since.is_some() {
+        return "is being restarted".to_owned();
+    }
+    if let Some(trouble) = &pod.trouble {
+        return format!("does not run: {trouble}");
+    }
+    match (observed.answer_of(member), observed.lag_of(member)) {
+        (None, _) => "does not answer".to_owned(),
+        (Some(answer), _) if answer.leader == 0 => "sees no leader".to_owned(),
+        (Some(_), Some(lag)) => format!("is {lag} entries behind"),
+        (Some(_), None) => "follows another leader".to_owned(),
+    }
+}
+
+/// Orders `0.10.0` after `0.9.0`; what is no version comes first.
+fn version_key(version: &str) -> Vec<u64> {
+    version
+        .split(['.', '-'])
+        .map(|part| part.parse().unwrap_or(0))
+        .collect()
+}
