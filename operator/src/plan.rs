@@ -126,8 +126,8 @@ pub fn plan(desired: &Desired, observed: &Observed, now: i64) -> Plan {
 const QUESTIONS: [fn(&Case) -> Verdict; 12] = [
     bootstrap::is_recorded,
     identity::is_one_cluster,
-    bootstrap::is_started,
     roll::is_a_broken_pod_outdated,
+    bootstrap::is_started,
     bootstrap::is_quorate,
     identity::are_volumes_marked,
     cleanup::is_anything_left_over,

@@ -31,9 +31,13 @@ pub(super) fn is_recorded(case: &Case) -> Verdict {
     match (known.len(), known.first()) {
         (0, _) | (_, None) => {}
         (1, Some(&cluster_id)) => {
-            let because = format!(
-                "the disks hold cluster {cluster_id:x}: it is taken over, nobody bootstraps again"
-            );
+            let because = if record.bootstrap.is_some() {
+                format!("cluster {cluster_id:x} exists; from now on members join it")
+            } else {
+                format!(
+                    "the disks hold cluster {cluster_id:x}: it is taken over, nobody bootstraps"
+                )
+            };
             return Verdict::Act(Step::RecordCluster { cluster_id }, because);
         }
         _ => {

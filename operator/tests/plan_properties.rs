@@ -1,0 +1,88 @@
+//! Whatever happens and in whatever order, the planner keeps its promises (the model asserts them at every step), and
+//! once everybody is left alone the cluster ends as the spec says.
+
+mod world;
+
+use coord_operator::plan::Step;
+use proptest::prelude::*;
+use world::World;
+
+/// What may happen to a cluster.
+#[derive(Clone, Debug)]
+enum Happening {
+    Settle,
+    Pass,
+    /// The operator dies after it applied children and before its step.
+    Crash,
+    Forget,
+    Replicas(i32),
+    Image(bool),
+    Kill(u32),
+    Revive(u32),
+    LoseDisk(u32),
+    LoseStatus,
+    Recreate(i32),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let replicas = || prop_oneof![Just(1), Just(3), Just(5), Just(7)];
+    prop_oneof![
+        12 => Just(Happening::Settle),
+        12 => Just(Happening::Pass),
+        2 => Just(Happening::Crash),
+        1 => Just(Happening::Forget),
+        1 => replicas().prop_map(Happening::Replicas),
+        1 => any::<bool>().prop_map(Happening::Image),
+        1 => (0..7_u32).prop_map(Happening::Kill),
+        2 => (0..7_u32).prop_map(Happening::Revive),
+        1 => (0..7_u32).prop_map(Happening::LoseDisk),
+        1 => Just(Happening::LoseStatus),
+        1 => replicas().prop_map(Happening::Recreate),
+    ]
+}
+
+fn happen(world: &mut World, happening: &Happening) {
+    match happening {
+        Happening::Settle => world.settle(),
+        Happening::Pass => drop(world.pass(false)),
+        Happening::Crash => drop(world.pass(true)),
+        Happening::Forget => world.forget(),
+        Happening::Replicas(replicas) => world.replicas = *replicas,
+        Happening::Image(good) => {
+            world.image = if *good { "server:2" } else { "server:bad" }.to_owned()
+        }
+        Happening::Kill(n) => drop(world.dead.insert(*n)),
+        Happening::Revive(n) => drop(world.dead.remove(n)),
+        Happening::LoseDisk(n) => world.lose_disk(*n),
+        Happening::LoseStatus => world.lose_status(),
+        Happening::Recreate(replicas) => world.recreate(*replicas),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_keeps_the_promises_and_ends_as_the_spec_says(
+        replicas in prop_oneof![Just(1), Just(3), Just(5)],
+        happenings in prop::collection::vec(happening(), 0..160),
+    ) {
+        let mut world = World::new(replicas);
+        for happening in &happenings {
+            happen(&mut world, happening);
+        }
+        // Left alone, with nobody dead and an image that works.
+        world.dead.clear();
+        world.image = "server:3".to_owned();
+        let last = world.run().pop().expect("a run has a last plan");
+        if world.data_lost {
+            return Ok(());
+        }
+        prop_assert_eq!(&last.step, &Step::Done, "{}\n{}", last.because, world.show());
+        let wanted = usize::try_from(world.replicas).unwrap();
+        prop_assert_eq!(world.sets.len(), wanted);
+        prop_assert_eq!(world.volumes.len(), wanted);
+        prop_assert_eq!(world.members.len(), wanted);
+        prop_assert_eq!(world.decide().step, Step::Done, "a cluster at rest stays at rest");
+    }
+}

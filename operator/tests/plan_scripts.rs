@@ -1,0 +1,91 @@
+//! Printed scripts: `testdata/plan/*.txt` hold commands (`> ...`) and what the planner made of them.
+//!
+//! `UPDATE=1 cargo test -p coord-operator --test plan_scripts` rewrites them; the diff is the review.
+
+mod world;
+
+use std::fmt::Write;
+use std::path::Path;
+use world::World;
+
+#[test]
+fn scripts_print_what_they_printed_before() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata/plan");
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    let update = std::env::var_os("UPDATE").is_some();
+    let mut changed = Vec::new();
+    for path in paths {
+        let script = std::fs::read_to_string(&path).unwrap();
+        let printed = replay(&script);
+        if printed != script {
+            if update {
+                std::fs::write(&path, printed).unwrap();
+            } else {
+                changed.push(format!("{}:\n{printed}", path.display()));
+            }
+        }
+    }
+    assert!(
+        changed.is_empty(),
+        "UPDATE=1 rewrites these:\n{}",
+        changed.join("\n")
+    );
+}
+
+/// The script with its answers as they are today.
+fn replay(script: &str) -> String {
+    let mut world = World::new(1);
+    let mut printed = String::new();
+    for line in script.lines() {
+        if line.starts_with('#') {
+            writeln!(printed, "{line}\n").unwrap();
+        }
+        let Some(command) = line.strip_prefix("> ") else {
+            continue;
+        };
+        writeln!(printed, "{line}").unwrap();
+        let answer = answer(&mut world, command);
+        if !answer.is_empty() {
+            writeln!(printed, "{answer}").unwrap();
+        }
+    }
+    printed
+}
+
+fn answer(world: &mut World, command: &str) -> String {
+    let words: Vec<&str> = command.split(' ').collect();
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .unwrap_or_else(|_| panic!("{text}: a member's number"))
+    };
+    match words.as_slice() {
+        ["create", replicas] => *world = World::new(replicas.parse().unwrap()),
+        ["replicas", replicas] => world.replicas = replicas.parse().unwrap(),
+        ["image", image] => world.image = (*image).to_owned(),
+        ["size", "2Gi"] => world.size = "2Gi",
+        ["pause"] => world.paused = true,
+        ["go", "on"] => world.paused = false,
+        ["kill", n] => drop(world.dead.insert(number(n))),
+        ["revive", n] => drop(world.dead.remove(&number(n))),
+        ["lead", n] => world.lead(number(n)),
+        ["lose", "disk", n] => world.lose_disk(number(n)),
+        ["lose", "status"] => world.lose_status(),
+        ["recreate", replicas] => world.recreate(replicas.parse().unwrap()),
+        ["restart", "operator"] => world.forget(),
+        ["settle"] => world.settle(),
+        ["pass"] => return line(&world.pass(false)),
+        ["run"] => return world.run().iter().map(line).collect::<Vec<_>>().join("\n"),
+        ["show"] => return world.show(),
+        _ => panic!("no such command: {command}"),
+    }
+    String::new()
+}
+
+fn line(plan: &coord_operator::plan::Plan) -> String {
+    format!("{}: {}", plan.step.name(), plan.because)
+}
