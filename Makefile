@@ -10,11 +10,15 @@ E2E := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/coord-e2e --ins
 # Always the three together: another selection would have other features, and build everything again.
 BUILD := cargo build --profile $(PROFILE) --package coord-server --package coord-operator --package coord-e2e
 
+# For what any build of it can do, the one that is there; which profile made it does not matter.
+BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coord-e2e))
+ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
+
 .DEFAULT_GOAL := help
 .PHONY: help build up down status kubernetes image crds test test-unit lint
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 build: ## Build server, operator and coord-e2e
 	$(BUILD)
@@ -22,11 +26,11 @@ build: ## Build server, operator and coord-e2e
 up: build ## A three-node Kubernetes with the operator and a three-member cluster; needs root
 	$(E2E) demo --profile $(PROFILE)
 
-down: build ## Take it down; leaves nothing behind
-	$(E2E) down
+down: $(if $(BUILT),,build) ## Take it down; leaves nothing behind
+	$(ANY_E2E) down
 
-status: build ## Say what runs
-	$(E2E) status
+status: $(if $(BUILT),,build) ## Say what runs
+	$(ANY_E2E) status
 
 kubernetes: build ## Only the Kubernetes, without Coord
 	$(E2E) up

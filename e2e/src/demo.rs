@@ -17,6 +17,9 @@ use crate::site::Site;
 /// The cluster of the example, in namespace `default`.
 const CLUSTER: &str = "demo";
 
+/// The instance that `make` means if it is not told otherwise.
+pub const DEFAULT_INSTANCE: &str = "coord";
+
 /// Brings everything up with binaries of cargo's `profile`, and prints the steps and what to try next.
 pub fn up(instance: Instance, profile: &str) -> Result<()> {
     let mut steps = Steps::new(Site::steps(&instance)? + 2);
@@ -151,9 +154,15 @@ fn next(site: &Site) -> Result<String> {
     ));
     lines.push(format!("  kubectl delete pod {CLUSTER}-0-0"));
     lines.push("  kubectl get pods --output=wide".to_owned());
-    if site.local().is_some() {
-        lines.push("  make status".to_owned());
-        lines.push("  make down".to_owned());
+    if let Some(instance) = site.local() {
+        let name = instance.layout().name.to_string();
+        let which = if name == DEFAULT_INSTANCE {
+            String::new()
+        } else {
+            format!(" INSTANCE={name}")
+        };
+        lines.push(format!("  make status{which}"));
+        lines.push(format!("  make down{which}"));
     }
     Ok(lines.join("\n"))
 }

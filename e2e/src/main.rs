@@ -18,7 +18,7 @@ use coord_e2e::{demo, product};
 )]
 struct Cli {
     /// Which local Kubernetes: each name is one of its own
-    #[arg(long, global = true, env = "COORD_INSTANCE", default_value = "coord")]
+    #[arg(long, global = true, env = "COORD_INSTANCE", default_value = demo::DEFAULT_INSTANCE)]
     instance: InstanceName,
     #[command(subcommand)]
     command: Command,

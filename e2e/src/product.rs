@@ -104,7 +104,14 @@ pub fn write_image(binary: &Path, folder: &Path) -> Result<Archive> {
 
 /// The files that the loader maps for `binary`, itself included, at the paths where the binary looks for them.
 fn shared_libraries(binary: &Path) -> Result<Vec<String>> {
-    let listed = run(cmd(["ldd"]).arg(binary))?;
+    let listed = cmd(["ldd"]).arg(binary).output().context("start ldd")?;
+    let [listed, said] =
+        [listed.stdout, listed.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    ensure!(
+        !listed.is_empty() || said.contains("not a dynamic executable"),
+        "ldd {}: {said}",
+        binary.display()
+    );
     let mut files = Vec::new();
     for line in listed.lines() {
         ensure!(
