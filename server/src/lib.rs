@@ -13,4 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod disk;
+pub mod mvcc;
+pub mod state;
 pub mod watch;

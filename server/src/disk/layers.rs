@@ -1,0 +1,288 @@
+//! Rows in memory: what fjall does not have yet, in front of what it has.
+//!
+//! Two layers: the *forming* one takes writes, the *sealed* one is being committed by the writer thread. A read asks
+//! forming, sealed, fjall, in this order, so a row that fjall half shows in the middle of a commit is never seen.
+//! Invariant: a layer always holds whole log entries, because [`Rows`] keeps the lock for as long as one entry takes.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use super::Flushed;
+use super::store::Store;
+use super::sweep::{self, Sweep};
+use crate::command::Fault;
+
+/// An ordered space of rows of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Space {
+    /// Small rows: positions, leases, members.
+    System,
+    /// Each key's live version.
+    Current,
+    /// Superseded versions.
+    Past,
+    /// What changed, in order.
+    Log,
+}
+
+impl Space {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::System, Self::Current, Self::Past, Self::Log];
+
+    pub(super) fn index(self) -> usize {
+        match self {
+            Self::System => 0,
+            Self::Current => 1,
+            Self::Past => 2,
+            Self::Log => 3,
+        }
+    }
+}
+
+/// What a row takes in memory beyond its bytes: two handles, its share of a tree node, two allocations.
+const ROW_OVERHEAD_BYTES: usize = 112;
+/// A forming layer of this size is committed at once, without waiting for more to coalesce with.
+pub(super) const LAYER_BYTES_SOON: usize = 4 << 20;
+
+/// Written rows; `None` is a removed one.
+#[derive(Default)]
+pub(super) struct Layer {
+    pub(super) spaces: [BTreeMap<Bytes, Option<Bytes>>; 4],
+    pub(super) bytes: usize,
+    pub(super) sweep_below: Option<u64>,
+}
+
+impl Layer {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.sweep_below.is_none()
+    }
+
+    fn set(&mut self, space: Space, key: Bytes, value: Option<Bytes>) {
+        let key_bytes = key.len() + ROW_OVERHEAD_BYTES;
+        self.bytes += key_bytes + value.as_ref().map_or(0, Bytes::len);
+        if let Some(old) = self.spaces[space.index()].insert(key, value) {
+            self.bytes -= key_bytes + old.as_ref().map_or(0, Bytes::len);
+        }
+    }
+
+    fn forget(&mut self, space: Space, key: &[u8]) {
+        if let Some(old) = self.spaces[space.index()].remove(key) {
+            self.bytes -= key.len() + ROW_OVERHEAD_BYTES + old.as_ref().map_or(0, Bytes::len);
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Layers {
+    pub(super) forming: Layer,
+    pub(super) sealed: Option<Arc<Layer>>,
+    /// Who waits for everything written so far to be durable.
+    pub(super) persist: Vec<oneshot::Sender<Result<(), Fault>>>,
+    /// Whether the writer thread sleeps until it is woken.
+    pub(super) is_idle: bool,
+    pub(super) is_closing: bool,
+    /// Why the writer thread is gone.
+    pub(super) fault: Option<String>,
+}
+
+/// What the rows' users and the writer thread share.
+pub(super) struct Shared {
+    layers: Mutex<Layers>,
+    pub(super) wake: Condvar,
+    pub(super) flushed: watch::Sender<Flushed>,
+    sweep: Sweep,
+}
+
+impl Shared {
+    pub(super) fn new(sweep: Sweep) -> Self {
+        Self {
+            layers: Mutex::default(),
+            wake: Condvar::new(),
+            flushed: watch::Sender::new(Flushed::default()),
+            sweep,
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Layers> {
+        self.layers
+            .lock()
+            .expect("a thread that panics with the rows in hand ends the process")
+    }
+
+    pub(super) fn sweep(&self) -> Sweep {
+        self.sweep
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        let layers = self.lock();
+        layers.forming.bytes + layers.sealed.as_ref().map_or(0, |sealed| sealed.bytes)
+    }
+
+    pub(super) fn ask_persist(&self, done: oneshot::Sender<Result<(), Fault>>) {
+        let mut layers = self.lock();
+        if let Some(why) = &layers.fault {
+            // The receiver may have lost interest; the fault is published as well.
+            let _ = done.send(Err(Fault::Store(why.clone())));
+            return;
+        }
+        layers.persist.push(done);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().is_closing = true;
+        self.wake.notify_one();
+    }
+}
+
+/// The rows, held for one log entry or one question.
+pub struct Rows<'a> {
+    layers: MutexGuard<'a, Layers>,
+    shared: &'a Shared,
+    store: Option<&'a Store>,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(shared: &'a Shared, store: Option<&'a Store>) -> Self {
+        Self {
+            layers: shared.lock(),
+            shared,
+            store,
+        }
+    }
+
+    /// Refuses if the writer thread has failed: what is written now would never reach the disk.
+    pub fn check(&self) -> Result<(), Fault> {
+        match &self.layers.fault {
+            None => Ok(()),
+            Some(why) => Err(Fault::Store(why.clone())),
+        }
+    }
+
+    /// One row.
+    pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        if let Some(found) = self.layers.forming.spaces[space.index()].get(key) {
+            return Ok(found.clone());
+        }
+        if let Some(sealed) = &self.layers.sealed
+            && let Some(found) = sealed.spaces[space.index()].get(key)
+        {
+            return Ok(found.clone());
+        }
+        self.store.map_or(Ok(None), |store| store.get(space, key))
+    }
+
+    /// Writes a row.
+    pub fn put(&mut self, space: Space, key: Bytes, value: Bytes) {
+        self.layers.forming.set(space, key, Some(value));
+    }
+
+    /// Removes a row.
+    pub fn delete(&mut self, space: Space, key: Bytes) {
+        if self.store.is_some() {
+            self.layers.forming.set(space, key, None);
+        } else {
+            self.layers.forming.forget(space, &key);
+        }
+    }
+
+    /// Lets what the sweep calls garbage below `floor` go, once everything written until now is in fjall.
+    pub fn sweep_below(&mut self, floor: u64) -> Result<(), Fault> {
+        if self.store.is_none() {
+            let sweep = self.shared.sweep();
+            return sweep::in_memory(self, sweep, floor);
+        }
+        self.layers.forming.sweep_below = Some(floor);
+        Ok(())
+    }
+
+    /// Stops everything from here on reaching the disk: half an entry was written.
+    pub fn give_up(&mut self, why: &Fault) {
+        self.layers.fault = Some(why.to_string());
+        self.shared.wake.notify_one();
+    }
+
+    /// Shows the rows of `[start, end)` in key order, until `visit` breaks.
+    pub fn scan(
+        &self,
+        space: Space,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Fault> {
+        if end.is_some_and(|end| end <= start) {
+            return Ok(());
+        }
+        let bounds = (
+            Bound::Included(start),
+            end.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        let mut forming = self.layers.forming.spaces[space.index()]
+            .range::<[u8], _>(bounds)
+            .peekable();
+        let mut sealed = self
+            .layers
+            .sealed
+            .as_ref()
+            .map(|sealed| sealed.spaces[space.index()].range::<[u8], _>(bounds))
+            .into_iter()
+            .flatten()
+            .peekable();
+        let mut stored = self.store.map(|store| store.range(space, start, end));
+        let mut next_stored = match &mut stored {
+            Some(stored) => stored.next()?,
+            None => None,
+        };
+        loop {
+            // The smallest key wins; among equals the newest layer, and the older ones step over it.
+            let in_layers = match (forming.peek(), sealed.peek()) {
+                (None, None) => None,
+                (Some((key, _)), None) | (None, Some((key, _))) => Some(*key),
+                (Some((one, _)), Some((other, _))) => Some((*one).min(*other)),
+            };
+            let Some(key) = in_layers else {
+                let (Some((key, value)), Some(stored)) = (&next_stored, &mut stored) else {
+                    return Ok(());
+                };
+                if visit(Store::strip(key), value).is_break() {
+                    return Ok(());
+                }
+                next_stored = stored.next()?;
+                continue;
+            };
+            if let (Some((stored_key, value)), Some(stored)) = (&next_stored, &mut stored) {
+                let stored_key = Store::strip(stored_key);
+                if stored_key < key.as_ref() {
+                    if visit(stored_key, value).is_break() {
+                        return Ok(());
+                    }
+                    next_stored = stored.next()?;
+                    continue;
+                }
+                if stored_key == key.as_ref() {
+                    next_stored = stored.next()?;
+                }
+            }
+            let newest = forming.next_if(|(candidate, _)| *candidate == key);
+            let older = sealed.next_if(|(candidate, _)| *candidate == key);
+            if let Some((key, Some(value))) = newest.or(older)
+                && visit(key, value).is_break()
+            {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Rows<'_> {
+    fn drop(&mut self) {
+        let forming = &self.layers.forming;
+        if (self.layers.is_idle && !forming.is_empty()) || forming.bytes >= LAYER_BYTES_SOON {
+            self.shared.wake.notify_one();
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Rows of the disk room itself, in every space beside the caller's: the format and the numbers of the batches.
+//!
+//! fjall keeps one journal for all spaces and writes each space to tables at its own pace; if its journal is damaged it
+//! may open with batches missing from the middle, or from some of the spaces only, and say nothing. Each batch leaves
+//! its number in every space, so that a hole is seen. Numbers up to the *checkpoint* are in tables everywhere and
+//! are not kept.
+
+use std::ops::RangeInclusive;
+
+/// First byte of the room's own keys.
+pub(super) const OWN: u8 = 0;
+/// First byte of the callers' keys.
+pub(super) const ROW: u8 = 1;
+/// Key of the format row.
+pub(super) const FORMAT_KEY: [u8; 2] = [OWN, b'f'];
+/// What it must hold: magic and format version.
+pub(super) const FORMAT: [u8; 3] = [b'C', b'S', 1];
+/// Key of the mark.
+pub(super) const MARK_KEY: [u8; 2] = [OWN, b'm'];
+/// First bytes of the batch numbers.
+pub(super) const BATCH_PREFIX: [u8; 2] = [OWN, b'b'];
+
+/// Which batches a space has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The newest.
+    pub(super) last: u64,
+    /// Up to here every space has its rows in tables.
+    pub(super) checkpoint: u64,
+}
+
+impl Mark {
+    pub(super) fn encode(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.last.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.checkpoint.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            last: u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?),
+            checkpoint: u64::from_be_bytes(bytes.get(8..)?.try_into().ok()?),
+        })
+    }
+
+    /// The numbers that must be there.
+    pub(super) fn numbers(self) -> RangeInclusive<u64> {
+        self.checkpoint + 1..=self.last
+    }
+}
+
+/// Key of one batch's number.
+pub(super) fn batch_key(number: u64) -> [u8; 10] {
+    let mut key = [0; 10];
+    key[..2].copy_from_slice(&BATCH_PREFIX);
+    key[2..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// A caller's key, as it is stored.
+pub(super) fn row_key(key: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(1 + key.len());
+    stored.push(ROW);
+    stored.extend_from_slice(key);
+    stored
+}

@@ -1,0 +1,278 @@
+//! fjall: one database, one keyspace per space, small memtables, no fsync but on demand.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use fjall::config::{BlockSizePolicy, CompressionPolicy};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, OwnedWriteBatch,
+    PersistMode, Slice,
+};
+
+use super::layers::Space;
+use super::marks::{self, Mark};
+use crate::command::Fault;
+
+/// Blocks read again soon: enough for the index and filter blocks of some million rows.
+const CACHE_BYTES: u64 = 24 << 20;
+/// Four spaces, each with one of these filling and one being written out.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+/// The least fjall takes. More would only lengthen an open after a crash.
+const JOURNAL_BYTES: u64 = 64 << 20;
+/// One for flushes, one for compactions: with one in all a long compaction would stop the flushes and so the writer.
+const WORKERS: usize = 2;
+
+/// Why a store did not open.
+pub(super) enum OpenError {
+    /// It is damaged: set it aside.
+    Damaged(String),
+    /// Something else is wrong: leave it alone.
+    Fault(Fault),
+}
+
+/// An open database.
+pub(super) struct Store {
+    db: Database,
+    spaces: [Keyspace; 4],
+    path: PathBuf,
+    /// What the spaces held when it was opened.
+    pub(super) mark: Mark,
+}
+
+impl Store {
+    /// Opens or creates the database at `path` and checks that no batch is missing in any space.
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let failed = |error| classify(path, error);
+        let db = Database::builder(path)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(WORKERS)
+            .open()
+            .map_err(failed)?;
+        let open = |name: &str| db.keyspace(name, options).map_err(failed);
+        let spaces = [
+            open("system")?,
+            open("current")?,
+            open("past")?,
+            open("log")?,
+        ];
+        let mut store = Self {
+            db,
+            spaces,
+            path: path.to_owned(),
+            mark: Mark::default(),
+        };
+        store.mark = store.check_marks()?;
+        Ok(store)
+    }
+
+    fn check_marks(&self) -> Result<Mark, OpenError> {
+        let mut marks = Vec::new();
+        for keyspace in &self.spaces {
+            let read = |key: &[u8]| {
+                keyspace
+                    .get(key)
+                    .map_err(|error| classify(&self.path, error))
+            };
+            match read(&marks::FORMAT_KEY)? {
+                None => marks.push(Mark::default()),
+                Some(format) if format.as_ref() == marks::FORMAT => {
+                    let mark = read(&marks::MARK_KEY)?;
+                    let mark = mark.and_then(|mark| Mark::decode(&mark)).ok_or_else(|| {
+                        OpenError::Damaged(format!("space {:?} has no mark", keyspace.name()))
+                    })?;
+                    self.check_numbers(keyspace, mark)?;
+                    marks.push(mark);
+                }
+                Some(format) => {
+                    return Err(OpenError::Fault(Fault::Store(format!(
+                        "{} has format {:?}, this version knows {:?}: start the version that wrote it",
+                        self.path.display(),
+                        format.as_ref(),
+                        marks::FORMAT
+                    ))));
+                }
+            }
+        }
+        if marks.iter().any(|mark| *mark != marks[0]) {
+            return Err(OpenError::Damaged(format!(
+                "the spaces end at different batches: {marks:?}"
+            )));
+        }
+        Ok(marks[0])
+    }
+
+    fn check_numbers(&self, keyspace: &Keyspace, mark: Mark) -> Result<(), OpenError> {
+        let mut expected = mark.numbers();
+        for guard in keyspace.prefix(marks::BATCH_PREFIX) {
+            let key = guard.key().map_err(|error| classify(&self.path, error))?;
+            let wanted = expected.next();
+            if wanted.is_none_or(|wanted| key.as_ref() != marks::batch_key(wanted)) {
+                return Err(OpenError::Damaged(format!(
+                    "space {:?}: found batch {key:?} where {wanted:?} belongs",
+                    keyspace.name()
+                )));
+            }
+        }
+        match expected.next() {
+            None => Ok(()),
+            Some(wanted) => Err(OpenError::Damaged(format!(
+                "space {:?}: batch {wanted} is missing",
+                keyspace.name()
+            ))),
+        }
+    }
+
+    pub(super) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        let found = self.spaces[space.index()]
+            .get(marks::row_key(key))
+            .map_err(|error| self.fault(error))?;
+        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    /// The rows of `[start, end)`; keys still carry their first byte, see [`strip`](Self::strip).
+    pub(super) fn range(&self, space: Space, start: &[u8], end: Option<&[u8]>) -> Stored<'_> {
+        let start = marks::row_key(start);
+        let end = end.map_or_else(|| vec![marks::ROW + 1], marks::row_key);
+        Stored {
+            rows: self.spaces[space.index()].range(start..end),
+            store: self,
+        }
+    }
+
+    /// The caller's key in a stored one.
+    pub(super) fn strip(stored: &[u8]) -> &[u8] {
+        &stored[1..]
+    }
+
+    /// A batch that makes `mark` the newest.
+    pub(super) fn batch(&self, mark: Mark, rows: usize) -> Batch<'_> {
+        let mut batch = OwnedWriteBatch::with_capacity(self.db.clone(), rows + 12)
+            .durability(Some(PersistMode::Buffer));
+        for keyspace in &self.spaces {
+            if mark.last == 1 {
+                batch.insert(keyspace, marks::FORMAT_KEY, marks::FORMAT);
+            }
+            batch.insert(keyspace, marks::MARK_KEY, mark.encode());
+            batch.insert(keyspace, marks::batch_key(mark.last), []);
+        }
+        Batch { batch, store: self }
+    }
+
+    /// Starts writing all memtables to tables.
+    pub(super) fn rotate(&self) -> Result<(), Fault> {
+        for keyspace in &self.spaces {
+            keyspace
+                .rotate_memtable()
+                .map_err(|error| self.fault(error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether no memtable waits to be written out.
+    pub(super) fn is_rotated(&self) -> bool {
+        self.spaces
+            .iter()
+            .all(|keyspace| keyspace.sealed_memtable_count() == 0)
+    }
+
+    /// Makes all committed batches durable.
+    pub(super) fn sync(&self) -> Result<(), Fault> {
+        self.db
+            .persist(PersistMode::SyncAll)
+            .map_err(|error| self.fault(error))
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.db.disk_space().unwrap_or(0)
+    }
+
+    fn fault(&self, error: fjall::Error) -> Fault {
+        match classify(&self.path, error) {
+            OpenError::Damaged(why) => Fault::Corrupt {
+                what: format!("state store {}", self.path.display()),
+                why,
+            },
+            OpenError::Fault(fault) => fault,
+        }
+    }
+}
+
+/// Rows and numbers for one atomic commit.
+pub(super) struct Batch<'a> {
+    batch: OwnedWriteBatch,
+    store: &'a Store,
+}
+
+impl Batch<'_> {
+    pub(super) fn set(&mut self, space: Space, key: &[u8], value: Option<&[u8]>) {
+        let keyspace = &self.store.spaces[space.index()];
+        match value {
+            Some(value) => self.batch.insert(keyspace, marks::row_key(key), value),
+            None => self.batch.remove(keyspace, marks::row_key(key)),
+        }
+    }
+
+    /// Forgets the number of a batch that is below the checkpoint now.
+    pub(super) fn forget(&mut self, number: u64) {
+        for keyspace in &self.store.spaces {
+            self.batch.remove(keyspace, marks::batch_key(number));
+        }
+    }
+
+    /// May sleep while fjall is behind.
+    pub(super) fn commit(self) -> Result<(), Fault> {
+        let Self { batch, store } = self;
+        batch.commit().map_err(|error| store.fault(error))
+    }
+}
+
+/// Rows of a range, read as they are asked for.
+pub(super) struct Stored<'a> {
+    rows: fjall::Iter,
+    store: &'a Store,
+}
+
+impl Stored<'_> {
+    pub(super) fn next(&mut self) -> Result<Option<(Slice, Slice)>, Fault> {
+        self.rows
+            .next()
+            .map(|guard| guard.into_inner().map_err(|error| self.store.fault(error)))
+            .transpose()
+    }
+}
+
+fn options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .data_block_size_policy(BlockSizePolicy::all(4 << 10))
+        .data_block_compression_policy(CompressionPolicy::new([
+            CompressionType::None,
+            CompressionType::Lz4,
+        ]))
+}
+
+fn classify(path: &Path, error: fjall::Error) -> OpenError {
+    match error {
+        fjall::Error::Io(source) | fjall::Error::Storage(LsmError::Io(source)) => {
+            match source.kind() {
+                ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
+                    OpenError::Damaged(source.to_string())
+                }
+                _ => OpenError::Fault(Fault::Io {
+                    path: path.to_owned(),
+                    source,
+                }),
+            }
+        }
+        fjall::Error::Locked => OpenError::Fault(Fault::Store(format!(
+            "{} is in use by another process",
+            path.display()
+        ))),
+        fjall::Error::Poisoned => OpenError::Fault(Fault::Store(
+            "a write failed before; the disk may be full or failing".to_owned(),
+        )),
+        error => OpenError::Damaged(error.to_string()),
+    }
+}

@@ -1,0 +1,91 @@
+//! Removing rows that nobody can ask for any more, in small steps on the writer thread.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::layers::{Rows, Space};
+use super::store::Store;
+use crate::command::Fault;
+
+/// Rows looked at in one step: a commit of about a millisecond.
+const STEP_ROWS: usize = 512;
+
+/// Says which rows one row of [`Space::Log`] makes garbage once `floor` is the oldest revision anybody may read; `None`
+/// if that row and all after it are needed.
+pub type Sweep = fn(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage>;
+
+/// What may go.
+#[derive(Default)]
+pub struct Garbage {
+    /// The rows, each in its space.
+    pub rows: Vec<(Space, Bytes)>,
+}
+
+/// Where a sweep stands.
+#[derive(Default)]
+pub(super) struct Sweeper {
+    floor: u64,
+    /// Rows before this one are gone. Reading on from here steps over their remains in fjall.
+    next: Bytes,
+    is_done: bool,
+}
+
+impl Sweeper {
+    pub(super) fn raise(&mut self, floor: u64) {
+        if floor > self.floor {
+            self.floor = floor;
+            self.is_done = false;
+        }
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.floor > 0 && !self.is_done
+    }
+
+    /// The next rows to remove from `store`.
+    pub(super) fn step(
+        &mut self,
+        store: &Store,
+        sweep: Sweep,
+    ) -> Result<Vec<(Space, Bytes)>, Fault> {
+        let mut rows = store.range(Space::Log, &self.next, None);
+        let mut garbage = Vec::new();
+        for _ in 0..STEP_ROWS {
+            let found = rows.next()?;
+            let needed = found.as_ref().and_then(|(key, value)| {
+                let key = Store::strip(key);
+                let found = sweep(key, value, self.floor)?;
+                Some((Bytes::copy_from_slice(key), found))
+            });
+            let Some((key, mut found)) = needed else {
+                self.is_done = true;
+                break;
+            };
+            garbage.append(&mut found.rows);
+            self.next = key;
+        }
+        Ok(garbage)
+    }
+}
+
+/// The same for rows in memory, all at once.
+pub(super) fn in_memory(rows: &mut Rows<'_>, sweep: Sweep, floor: u64) -> Result<(), Fault> {
+    let mut garbage = Vec::new();
+    rows.scan(
+        Space::Log,
+        &[],
+        None,
+        &mut |key, value| match sweep(key, value, floor) {
+            Some(mut found) => {
+                garbage.append(&mut found.rows);
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        },
+    )?;
+    for (space, key) in garbage {
+        rows.delete(space, key);
+    }
+    Ok(())
+}

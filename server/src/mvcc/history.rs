@@ -1,0 +1,174 @@
+//! What changed when: the log rows, as watch history and as the guide of compaction.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::Mvcc;
+use super::leaves::Visited;
+use super::row::{self, Version};
+use crate::command::{Event, EventKind, Fault, KeyValue, Revision, Stamp};
+use crate::disk::{Garbage, Rows, Space};
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was put and had not been there.
+    Create,
+    /// It was put and had been there.
+    Update,
+    /// It was removed.
+    Delete,
+}
+
+/// The value of a log row.
+pub(super) fn log_row(change: Change, key: &[u8]) -> Bytes {
+    let mut stored = Vec::with_capacity(1 + key.len());
+    stored.push(match change {
+        Change::Create => 1,
+        Change::Update => 2,
+        Change::Delete => 3,
+    });
+    stored.extend_from_slice(key);
+    Bytes::from(stored)
+}
+
+fn split_log_row(stored: &[u8]) -> Option<(Change, &[u8])> {
+    let (change, key) = stored.split_first()?;
+    let change = match change {
+        1 => Change::Create,
+        2 => Change::Update,
+        3 => Change::Delete,
+        _ => return None,
+    };
+    Some((change, key))
+}
+
+/// Shows the changes of `[from, upto)` in order until told to stop.
+pub(super) fn scan(
+    rows: &Rows<'_>,
+    from: Revision,
+    upto: Option<Revision>,
+    visit: &mut dyn FnMut(Stamp, Change, &[u8]) -> Visited,
+) -> Result<(), Fault> {
+    let first = |main| row::log_key(Stamp { main, sub: 0 });
+    let mut outcome = Ok(());
+    rows.scan(
+        Space::Log,
+        &first(from),
+        upto.map(first).as_deref(),
+        &mut |key, change| {
+            let visited = row::split_log_key(key)
+                .zip(split_log_row(change))
+                .ok_or_else(|| Fault::Corrupt {
+                    what: "a change in the state store".to_owned(),
+                    why: "unknown bytes".to_owned(),
+                })
+                .and_then(|(at, (change, key))| visit(at, change, key));
+            visited.unwrap_or_else(|fault| {
+                outcome = Err(fault);
+                ControlFlow::Break(())
+            })
+        },
+    )?;
+    outcome
+}
+
+/// What the change in a log row makes garbage once `floor` is the oldest revision that is read: the version it
+/// superseded, and the log row itself if it is older. `None` from the first change on that is newer than `floor`.
+pub fn garbage(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage> {
+    let at = row::split_log_key(key).filter(|at| at.main.0 <= floor)?;
+    let (change, changed) = split_log_row(value)?;
+    let mut garbage = Garbage::default();
+    if change != Change::Create {
+        garbage
+            .rows
+            .push((Space::Past, row::past_key(changed, at.main)));
+    }
+    // Events of the floor itself stay: a watch may start there.
+    if at.main.0 < floor {
+        garbage.rows.push((Space::Log, Bytes::copy_from_slice(key)));
+    }
+    Some(garbage)
+}
+
+impl Mvcc {
+    /// The events of whole revisions of `[from, upto)`, and the revision after the last one read. Stops after the
+    /// revision that makes it more than `bytes_max`; the first is always there. `floor` is the compaction floor.
+    pub fn events(
+        &self,
+        rows: &Rows<'_>,
+        from: Revision,
+        upto: Revision,
+        floor: Revision,
+        bytes_max: usize,
+    ) -> Result<(Vec<Event>, Revision), Fault> {
+        let mut events: Vec<Event> = Vec::new();
+        let mut bytes = 0;
+        let mut next = upto;
+        scan(rows, from, Some(upto), &mut |at, change, key| {
+            let is_new = events
+                .last()
+                .is_some_and(|last| last.kv.mod_revision != at.main);
+            if is_new && bytes >= bytes_max {
+                next = at.main;
+                return Ok(ControlFlow::Break(()));
+            }
+            let event = self.event(rows, at, change, key, floor)?;
+            bytes += event.kv.key.len() + event.kv.value.len() + EVENT_OVERHEAD_BYTES;
+            bytes += event.prev.as_ref().map_or(0, |prev| prev.value.len());
+            events.push(event);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((events, next))
+    }
+
+    fn event(
+        &self,
+        rows: &Rows<'_>,
+        at: Stamp,
+        change: Change,
+        key: &[u8],
+        floor: Revision,
+    ) -> Result<Event, Fault> {
+        let key = Bytes::copy_from_slice(key);
+        let prev = match change {
+            Change::Create => None,
+            // What the floor's own changes superseded is compacted: not to be had, swept already or not.
+            Change::Update | Change::Delete if at.main <= floor => None,
+            Change::Update | Change::Delete => rows
+                .get(Space::Past, &row::past_key(&key, at.main))?
+                .map(Version::decode)
+                .transpose()?
+                .map(|prev| prev.pair(key.clone())),
+        };
+        let (kind, kv) = match change {
+            Change::Create | Change::Update => {
+                let version = self.get_at(rows, &key, at.main)?;
+                let version = version.filter(|version| version.modified == at);
+                let version = version.ok_or_else(|| Fault::Corrupt {
+                    what: format!("revision {} in the state store", at.main),
+                    why: "the version it wrote is gone".to_owned(),
+                })?;
+                (EventKind::Put, version.pair(key))
+            }
+            Change::Delete => (EventKind::Delete, removed(key, at.main)),
+        };
+        Ok(Event { kind, kv, prev })
+    }
+}
+
+/// The pair of a delete event.
+pub(crate) fn removed(key: Bytes, at: Revision) -> KeyValue {
+    KeyValue {
+        key,
+        create_revision: Revision(0),
+        mod_revision: at,
+        version: 0,
+        value: Bytes::new(),
+        lease: None,
+    }
+}
+
+/// What an event takes beyond its bytes.
+const EVENT_OVERHEAD_BYTES: usize = 192;

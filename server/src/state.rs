@@ -1,0 +1,198 @@
+//! The law: what a command does to the state, and what a query finds in it.
+//!
+//! Owns [`State`]: applies log entries in order, each member alike, and answers questions. Pure and synchronous: no
+//! clock, no randomness, no tasks, nothing of this member's own. Everything that decides an outcome is replicated state.
+//! A command is checked completely before it writes its first row, so there is nothing to undo; the rows of one entry,
+//! with its position, reach the disk together or not at all.
+//!
+//! It does not know who asks, what a wire looks like, or where rows are kept. Read `apply.rs`, then `kv.rs`.
+
+mod answer;
+mod apply;
+mod kv;
+mod lease;
+mod ledger;
+mod member;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod txn;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use crate::command::{
+    Event, Fault, Lease, LeaseId, LogPosition, MemberId, MemberRecord, Refusal, Revision,
+};
+use crate::disk::{Disk, Flushed};
+use crate::mvcc::{self, Mvcc};
+use ledger::{Ledger, Trash};
+
+/// The newest law this version can apply.
+pub const FEATURE_LEVEL: u32 = 1;
+/// Longest key the store takes.
+pub const KEY_BYTES_MAX: usize = 32 << 10;
+
+/// The replicated state of one member.
+pub struct State {
+    disk: Disk,
+    mvcc: Mvcc,
+    ledger: Ledger,
+    trash: Trash,
+    leases: BTreeMap<LeaseId, Lease>,
+    members: BTreeMap<MemberId, MemberRecord>,
+    membership: Option<(Option<LogPosition>, Bytes)>,
+    pins: snapshot::Pins,
+}
+
+/// A piece of history, for a watcher that is behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Changes in order; whole revisions only.
+    pub events: Vec<Event>,
+    /// The revision to go on from.
+    pub next: Revision,
+}
+
+impl State {
+    /// Opens the state below `dir`, empty if there is none or if what is there is damaged (it is set aside then).
+    ///
+    /// What was applied may lie behind what was applied before a crash: replay the log after [`applied`](Self::applied),
+    /// or give up if the log begins later. Blocks; takes about a second for each two million keys.
+    pub fn open(dir: &Path) -> Result<Self, Fault> {
+        Self::load(Disk::open(dir, mvcc::garbage)?)
+    }
+
+    /// A state without files or threads, under the same law: for tests and simulation.
+    pub fn in_memory() -> Self {
+        Self::load(Disk::in_memory(mvcc::garbage)).expect("empty rows in memory hold no damage")
+    }
+
+    fn load(disk: Disk) -> Result<Self, Fault> {
+        let mut rows = disk.rows();
+        let mvcc = Mvcc::open(&rows)?;
+        let ledger = Ledger::load(&rows)?;
+        let trash = Trash::load(&rows)?;
+        let leases = lease::load(&rows)?;
+        let members = member::load(&rows)?;
+        let membership = ledger::load_membership(&rows)?;
+        if let Some(floor) = ledger.floor {
+            rows.sweep_below(floor.0)?;
+        }
+        drop(rows);
+        Ok(Self {
+            disk,
+            mvcc,
+            ledger,
+            trash,
+            leases,
+            members,
+            membership,
+            pins: snapshot::Pins::default(),
+        })
+    }
+
+    /// The last entry applied.
+    pub fn applied(&self) -> Option<LogPosition> {
+        self.ledger.applied
+    }
+
+    /// The newest membership applied: where it stands in the log, and the Raft room's own bytes.
+    pub fn membership(&self) -> Option<(Option<LogPosition>, Bytes)> {
+        self.membership.clone()
+    }
+
+    /// The newest revision; 1 when fresh.
+    pub fn revision(&self) -> Revision {
+        self.ledger.revision
+    }
+
+    /// The compaction floor: the oldest revision that can be read. `None` if nothing was ever compacted.
+    pub fn compacted(&self) -> Option<Revision> {
+        self.ledger.floor
+    }
+
+    /// The largest leader time that was applied.
+    pub fn leader_time(&self) -> crate::command::UnixMillis {
+        self.ledger.leader_time
+    }
+
+    /// Events of `[from, upto)`, whole revisions, until they are more than `bytes_max`; at least one revision.
+    ///
+    /// An event's `prev` is missing only for creations and, at the compaction floor itself, because it is compacted.
+    /// Refusals: [`Refusal::Compacted`] if `from` lies below the floor.
+    pub fn history(
+        &self,
+        from: Revision,
+        upto: Revision,
+        bytes_max: usize,
+    ) -> Result<Result<History, Refusal>, Fault> {
+        if let Some(oldest) = self.ledger.floor
+            && from < oldest
+        {
+            return Ok(Err(Refusal::Compacted { oldest }));
+        }
+        let upto = upto.min(self.ledger.revision.next());
+        let floor = self.ledger.floor.unwrap_or_default();
+        let rows = self.disk.rows();
+        let (events, next) = self
+            .mvcc
+            .events(&rows, from, upto.max(from), floor, bytes_max)?;
+        Ok(Ok(History { events, next }))
+    }
+
+    /// All leases, by id.
+    pub fn leases(&self) -> Vec<Lease> {
+        self.leases.values().copied().collect()
+    }
+
+    /// Whether there is such a lease.
+    pub fn lease_exists(&self, id: LeaseId) -> bool {
+        self.leases.contains_key(&id)
+    }
+
+    /// What the members published of themselves, by id; members that left stay listed.
+    pub fn members(&self) -> Vec<MemberRecord> {
+        self.members.values().cloned().collect()
+    }
+
+    /// What the quota counts: alike on every member, and less after a compaction.
+    pub fn logical_bytes(&self) -> u64 {
+        self.ledger.logical_bytes
+    }
+
+    /// What the files take on this member.
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk.bytes()
+    }
+
+    /// Bytes applied that wait for the disk. Above a bound of the caller's, wait on [`flushed`](Self::flushed).
+    pub fn pending_bytes(&self) -> usize {
+        self.disk.pending_bytes()
+    }
+
+    /// Changes whenever the writer thread has committed, and when it has failed: then the process must stop.
+    pub fn flushed(&self) -> watch::Receiver<Flushed> {
+        self.disk.flushed()
+    }
+
+    /// Makes everything applied until now durable, on the writer thread. The log may be purged up to
+    /// [`applied`](Self::applied) as it is now once this has answered.
+    pub fn persist(
+        &self,
+    ) -> impl Future<Output = Result<Option<LogPosition>, Fault>> + Send + use<> {
+        let applied = self.ledger.applied;
+        let (done, durable) = oneshot::channel();
+        self.disk.persist(done);
+        async move {
+            match durable.await {
+                Ok(answer) => answer.map(|()| applied),
+                Err(_) => Err(Fault::Store("the state is closed".to_owned())),
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Questions to the state as it is now.
+
+use super::view::View;
+use super::{State, lease, txn};
+use crate::command::{Fault, LeaseTimeToLive, Outcome, Query, Response};
+
+impl State {
+    /// Answers `query` from what is applied. Reads disk when the rows are not in memory.
+    pub fn answer(&self, query: &Query) -> Result<Outcome, Fault> {
+        let rows = self.disk.rows();
+        let view = View {
+            rows: &rows,
+            mvcc: &self.mvcc,
+            newest: self.ledger.revision,
+            floor: self.ledger.floor,
+        };
+        let result = match query {
+            Query::Range(range) => match view.check_revision(range.revision) {
+                Ok(()) => Ok(Response::Range(view.range(range)?)),
+                Err(refusal) => Err(refusal),
+            },
+            Query::Txn(txn) => txn::read_only(&view, txn)?,
+            Query::Lease { id, keys } => Ok(Response::Lease(match self.leases.get(id) {
+                Some(lease) => Some(LeaseTimeToLive {
+                    lease: *lease,
+                    keys: if *keys {
+                        lease::attached_keys(&rows, *id)?
+                    } else {
+                        Vec::new()
+                    },
+                }),
+                None => None,
+            })),
+            Query::Leases => Ok(Response::Leases(self.leases.keys().copied().collect())),
+        };
+        Ok(Outcome {
+            revision: self.ledger.revision,
+            result,
+        })
+    }
+}

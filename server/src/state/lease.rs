@@ -1,0 +1,144 @@
+//! Leases: granted, checkpointed, ended. Their countdown is not state.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::apply::{Law, Ruling};
+use super::ledger::{self, VERSION_BYTES, system_key, tag};
+use crate::command::codec::CodecError;
+use crate::command::codec::wire::{Reader, Writer};
+use crate::command::{Fault, Lease, LeaseChange, LeaseId, Refusal, Response};
+use crate::disk::{Rows, Space};
+
+/// Longest time to live; etcd's bound.
+const TTL_SECONDS_MAX: i64 = 9_000_000_000;
+
+impl Law<'_> {
+    pub(super) fn grant(&mut self, id: LeaseId, ttl_seconds: i64) -> Result<Response, Refusal> {
+        if ttl_seconds > TTL_SECONDS_MAX {
+            return Err(Refusal::LeaseTtlTooLarge);
+        }
+        if self.leases.contains_key(&id) {
+            return Err(Refusal::LeaseExists(id));
+        }
+        let lease = Lease {
+            id,
+            ttl_seconds,
+            remaining_seconds: 0,
+        };
+        self.store_lease(lease);
+        self.ledger.logical_bytes += VERSION_BYTES;
+        self.lease_changes.push(LeaseChange::Granted(lease));
+        Ok(Response::LeaseGrant { id, ttl_seconds })
+    }
+
+    pub(super) fn revoke(&mut self, id: LeaseId) -> Ruling {
+        if !self.leases.contains_key(&id) {
+            return Ok(Err(Refusal::LeaseNotFound(id)));
+        }
+        self.end(id)?;
+        Ok(Ok(Response::Done))
+    }
+
+    /// Ends leases whose time is over, each in a revision of its own. A decision of an earlier term is void: a newer
+    /// leader may have renewed them.
+    pub(super) fn expire(&mut self, term: u64, ids: &[LeaseId]) -> Ruling {
+        if term != self.at.term {
+            return Ok(Ok(Response::Done));
+        }
+        for id in ids {
+            if self.leases.contains_key(id) {
+                self.end(*id)?;
+                self.seal();
+            }
+        }
+        Ok(Ok(Response::Done))
+    }
+
+    pub(super) fn checkpoint(
+        &mut self,
+        remaining_seconds: &[(LeaseId, i64)],
+    ) -> Result<Response, Refusal> {
+        for (id, seconds) in remaining_seconds {
+            let Some(lease) = self.leases.get(id).copied() else {
+                continue;
+            };
+            let lease = Lease {
+                remaining_seconds: *seconds,
+                ..lease
+            };
+            self.store_lease(lease);
+            self.lease_changes.push(LeaseChange::Checkpointed(lease));
+        }
+        Ok(Response::Done)
+    }
+
+    /// Removes a lease, and its keys in key order in one revision.
+    fn end(&mut self, id: LeaseId) -> Result<(), Fault> {
+        for key in attached_keys(&self.rows, id)? {
+            self.delete(key)?;
+        }
+        self.leases.remove(&id);
+        self.rows.delete(Space::System, lease_key(id));
+        self.ledger.logical_bytes = self.ledger.logical_bytes.saturating_sub(VERSION_BYTES);
+        self.lease_changes.push(LeaseChange::Ended(id));
+        Ok(())
+    }
+
+    fn store_lease(&mut self, lease: Lease) {
+        let mut out = Writer::with_capacity(20);
+        out.i64(lease.ttl_seconds);
+        out.i64(lease.remaining_seconds);
+        self.rows
+            .put(Space::System, lease_key(lease.id), out.finish());
+        self.leases.insert(lease.id, lease);
+    }
+}
+
+pub(super) fn load(rows: &Rows<'_>) -> Result<BTreeMap<LeaseId, Lease>, Fault> {
+    let mut leases = BTreeMap::new();
+    ledger::each(rows, tag::LEASE, |key, row| {
+        let id: [u8; 8] = key
+            .try_into()
+            .map_err(|_| CodecError::Truncated { at: 0 })?;
+        let id = LeaseId(i64::from_be_bytes(id));
+        let mut input = Reader::new(row);
+        let lease = Lease {
+            id,
+            ttl_seconds: input.i64()?,
+            remaining_seconds: input.i64()?,
+        };
+        leases.insert(id, lease);
+        input.end()
+    })?;
+    Ok(leases)
+}
+
+/// The keys attached to a lease, in key order.
+pub(super) fn attached_keys(rows: &Rows<'_>, id: LeaseId) -> Result<Vec<Bytes>, Fault> {
+    let prefix = attachment_key(id, &[]);
+    let mut keys = Vec::new();
+    rows.scan(Space::System, &prefix, None, &mut |row, _| {
+        let Some(key) = row.strip_prefix(prefix.as_ref()) else {
+            return ControlFlow::Break(());
+        };
+        keys.push(Bytes::copy_from_slice(key));
+        ControlFlow::Continue(())
+    })?;
+    Ok(keys)
+}
+
+/// Key of the row that says a key is attached to a lease.
+pub(super) fn attachment_key(id: LeaseId, key: &[u8]) -> Bytes {
+    let mut stored = Vec::with_capacity(9 + key.len());
+    stored.push(tag::ATTACHED);
+    stored.extend_from_slice(&id.0.to_be_bytes());
+    stored.extend_from_slice(key);
+    Bytes::from(stored)
+}
+
+fn lease_key(id: LeaseId) -> Bytes {
+    system_key(tag::LEASE, &id.0.to_be_bytes())
+}

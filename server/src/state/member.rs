@@ -1,0 +1,44 @@
+//! What members say of themselves.
+
+use std::collections::BTreeMap;
+
+use super::apply::Law;
+use super::ledger::{self, system_key, tag};
+use crate::command::codec::{read_member, wire::Reader, wire::Writer, write_member};
+use crate::command::{Fault, MemberId, MemberRecord, Refusal, Response};
+use crate::disk::{Rows, Space};
+
+impl Law<'_> {
+    /// Records a member. The incarnation recorded first stands for good: one that lost its disk lost its votes with it,
+    /// and must come back under a new id.
+    pub(super) fn publish(&mut self, record: &MemberRecord) -> Result<Response, Refusal> {
+        if let Some(known) = self.members.get(&record.id) {
+            if known.incarnation != record.incarnation {
+                return Err(Refusal::WipedMember(record.id));
+            }
+            if known == record {
+                return Ok(Response::Done);
+            }
+        }
+        let mut out = Writer::with_capacity(128);
+        write_member(&mut out, record);
+        self.rows.put(
+            Space::System,
+            system_key(tag::MEMBER, &record.id.0.to_be_bytes()),
+            out.finish(),
+        );
+        self.members.insert(record.id, record.clone());
+        Ok(Response::Done)
+    }
+}
+
+pub(super) fn load(rows: &Rows<'_>) -> Result<BTreeMap<MemberId, MemberRecord>, Fault> {
+    let mut members = BTreeMap::new();
+    ledger::each(rows, tag::MEMBER, |_, row| {
+        let mut input = Reader::new(row);
+        let record = read_member(&mut input)?;
+        members.insert(record.id, record);
+        input.end()
+    })?;
+    Ok(members)
+}
