@@ -38,11 +38,12 @@ kubernetes: build ## Only the Kubernetes, without Coord
 image: build ## Container images of server and operator, as archives in target/images
 	$(E2E) image --profile $(PROFILE)
 
-crds: ## Write crds/ from the operator's types
-	cargo run --package coord-operator -- crds > crds/coord.dev.yaml
+crds: ## Write the CustomResourceDefinitions from the operator's types
+	UPDATE=1 cargo test --package coord-operator --test crds
 
 test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
 	cargo build --workspace --bins
+	$(TARGET)/debug/coord-e2e programs
 	cargo test --workspace; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-unit: ## The tests that need neither root nor Kubernetes

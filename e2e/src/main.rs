@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use coord_e2e::local_kubernetes::steps::Steps;
 use coord_e2e::local_kubernetes::{Instance, InstanceName, supervise};
 use coord_e2e::{demo, product};
 
@@ -26,6 +27,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Only install the packages and build the programs that a Kubernetes needs, which takes minutes the first time
+    Programs,
     /// Bring only the Kubernetes up; does what is missing, so run it again after an interruption
     Up,
     /// Bring everything up: the Kubernetes, the operator, a cluster of three; uses the one of KUBECONFIG if that is set
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
 fn execute(cli: Cli) -> Result<()> {
     let instance = Instance::named(cli.instance);
     match cli.command {
+        Command::Programs => Instance::prepare(&mut Steps::new(2)).map(drop),
         Command::Up => up(&instance),
         Command::Demo { profile } => demo::up(instance, &profile),
         Command::Down => down(&instance),

@@ -46,9 +46,8 @@ impl Instance {
         Ok(instance)
     }
 
-    /// As [`Instance::up`], as the next [`Instance::STEPS`] of `steps`.
-    pub fn up_in(&self, steps: &mut Steps) -> Result<()> {
-        let layout = &self.layout;
+    /// The first two steps, which are no instance's own: packages and programs.
+    pub fn prepare(steps: &mut Steps) -> Result<Tools> {
         steps.step("operating system packages", packages::install)?;
         let mut tools = None;
         steps.step("programs", |notes| {
@@ -56,7 +55,13 @@ impl Instance {
             tools = Some(built);
             Ok(outcome)
         })?;
-        let tools = tools.context("the step above has set it")?;
+        tools.context("the step above has set it")
+    }
+
+    /// As [`Instance::up`], as the next [`Instance::STEPS`] of `steps`.
+    pub fn up_in(&self, steps: &mut Steps) -> Result<()> {
+        let layout = &self.layout;
+        let tools = Self::prepare(steps)?;
 
         fs::create_dir_all(layout.root())?;
         let lock = File::open(layout.root())?;
