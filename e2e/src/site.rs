@@ -100,6 +100,8 @@ impl Site {
     pub fn load_images(&self, profile: &str, steps: &mut Steps) -> Result<Images> {
         let mut images = None;
         steps.step("images", |notes| {
+            // cargo prints below this line.
+            notes.say(&format!("cargo build --profile {profile}"));
             let built = product::build_images(profile)?;
             let archives = [&built.server, &built.operator];
             let mut changed = false;
@@ -209,12 +211,15 @@ impl Site {
             forward: Some(child),
         };
         // "Forwarding from 127.0.0.1:40123 -> 2379"
+        let mut lines = BufReader::new(stdout);
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
+        lines.read_line(&mut line)?;
         let address = line.split_whitespace().nth(2);
         endpoint.address = address
             .with_context(|| format!("kubectl port-forward said {line:?}"))?
             .to_owned();
+        // It prints a line per connection, and dies if nobody takes them. Ends with kubectl, which dies with `endpoint`.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         Ok(endpoint)
     }
 }
