@@ -16,7 +16,10 @@ fn the_crds_in_the_tree_are_generated_from_the_types() {
             std::fs::write(&path, &generated).unwrap();
         }
         let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(found, generated, "{copy} is out of date; UPDATE=1 rewrites it");
+        assert_eq!(
+            found, generated,
+            "{copy} is out of date; UPDATE=1 rewrites it"
+        );
     }
 }
 

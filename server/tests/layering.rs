@@ -14,11 +14,31 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["cli"]),
     ("telemetry", &[]),
     // doors
-    ("etcd", &["coordinator", "watch", "command", "clock", "metrics", "cli", "admin"]),
-    ("admin", &["coordinator", "command", "clock", "metrics", "cli"]),
+    (
+        "etcd",
+        &[
+            "coordinator",
+            "watch",
+            "command",
+            "clock",
+            "metrics",
+            "cli",
+            "admin",
+        ],
+    ),
+    (
+        "admin",
+        &["coordinator", "command", "clock", "metrics", "cli"],
+    ),
     // engine
-    ("coordinator", &["raft", "state", "watch", "command", "clock"]),
-    ("raft", &["state", "watch", "wal", "command", "clock", "metrics"]),
+    (
+        "coordinator",
+        &["raft", "state", "watch", "command", "clock"],
+    ),
+    (
+        "raft",
+        &["state", "watch", "wal", "command", "clock", "metrics"],
+    ),
     ("watch", &["state", "command", "clock", "metrics"]),
     ("expiry", &["raft", "state", "command", "clock", "metrics"]),
     // law
@@ -43,7 +63,15 @@ const OUTSIDE: &[(&str, &[&str])] = &[
 ];
 
 /// What the law may not name, wherever it stands: it must decide alike on every member.
-const LAW_NEVER: &[&str] = &["tokio::", "tonic::", "rand::", "SystemTime", "Instant", "HashMap", "std::env"];
+const LAW_NEVER: &[&str] = &[
+    "tokio::",
+    "tonic::",
+    "rand::",
+    "SystemTime",
+    "Instant",
+    "HashMap",
+    "std::env",
+];
 
 /// Room, path and code of every source file that ships.
 fn sources() -> Vec<(String, PathBuf, String)> {
@@ -61,15 +89,34 @@ fn sources() -> Vec<(String, PathBuf, String)> {
         }
     }
     let room = |path: &Path| {
-        let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
-        first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+        let first = path
+            .strip_prefix(&root)
+            .unwrap()
+            .components()
+            .next()
+            .unwrap();
+        first
+            .as_os_str()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs")
+            .to_owned()
     };
     // Tests may reach across.
-    let is_test = |path: &Path| path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")));
+    let is_test = |path: &Path| {
+        path.components()
+            .any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")))
+    };
     let mut all: Vec<_> = files
         .into_iter()
         .filter(|path| !is_test(path))
-        .map(|path| (room(&path), path.clone(), code_of(&fs::read_to_string(&path).unwrap())))
+        .map(|path| {
+            (
+                room(&path),
+                path.clone(),
+                code_of(&fs::read_to_string(&path).unwrap()),
+            )
+        })
         .filter(|(room, ..)| room != "lib")
         .collect();
     all.sort();
@@ -78,8 +125,13 @@ fn sources() -> Vec<(String, PathBuf, String)> {
 
 /// The text without comments and without the inline tests at the end.
 fn code_of(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
-    let lines = code.lines().map(|line| line.split("//").next().unwrap_or(line));
+    let code = text
+        .split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or(text);
+    let lines = code
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -90,7 +142,11 @@ fn rooms_named(code: &str) -> BTreeSet<String> {
         match rest.strip_prefix('{') {
             Some(group) => named.extend(heads_of_group(group)),
             None => {
-                named.insert(rest.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect());
+                named.insert(
+                    rest.chars()
+                        .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+                        .collect(),
+                );
             }
         }
     }
@@ -111,8 +167,20 @@ fn heads_of_group(group: &str) -> Vec<String> {
             _ => {}
         }
     }
-    let head = |member: &String| member.trim().split("::").next().unwrap_or("").trim().to_owned();
-    members.iter().map(head).filter(|head| !head.is_empty()).collect()
+    let head = |member: &String| {
+        member
+            .trim()
+            .split("::")
+            .next()
+            .unwrap_or("")
+            .trim()
+            .to_owned()
+    };
+    members
+        .iter()
+        .map(head)
+        .filter(|head| !head.is_empty())
+        .collect()
 }
 
 #[test]
@@ -121,13 +189,19 @@ fn rooms_name_only_the_rooms_they_may() {
     let mut wrong = Vec::new();
     for (room, path, code) in sources() {
         let Some((_, may)) = ROOMS.iter().find(|(name, _)| *name == room) else {
-            wrong.push(format!("{}: room '{room}' is not in the table", path.display()));
+            wrong.push(format!(
+                "{}: room '{room}' is not in the table",
+                path.display()
+            ));
             continue;
         };
         for named in rooms_named(&code) {
             let is_allowed = named == room || may.contains(&"*") || may.contains(&named.as_str());
             if known.contains(named.as_str()) && !is_allowed {
-                wrong.push(format!("{}: '{room}' may not name '{named}'", path.display()));
+                wrong.push(format!(
+                    "{}: '{room}' may not name '{named}'",
+                    path.display()
+                ));
             }
         }
     }
@@ -140,7 +214,10 @@ fn outside_crates_stay_in_their_rooms() {
     for (room, path, code) in sources() {
         for (outside, rooms) in OUTSIDE {
             if code.contains(&format!("{outside}::")) && !rooms.contains(&room.as_str()) {
-                wrong.push(format!("{}: '{room}' may not name {outside}", path.display()));
+                wrong.push(format!(
+                    "{}: '{room}' may not name {outside}",
+                    path.display()
+                ));
             }
         }
     }

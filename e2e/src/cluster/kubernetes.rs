@@ -68,6 +68,13 @@ impl Kubernetes {
         &self.site
     }
 
+    /// Installs the operator of this checkout again, after a test has changed or removed it. Blocks.
+    pub fn reinstall_operator(&self) -> Result<()> {
+        let mut steps = Steps::new(2);
+        let images = self.site.load_images(PROFILE, &mut steps)?;
+        self.site.install_operator(&images, &mut steps)
+    }
+
     /// A new namespace that enforces the `restricted` pod security level; its name begins with `prefix`.
     pub async fn new_namespace(&self, prefix: &str) -> Result<String> {
         let name = format!("{prefix}-{:08x}", rand::random::<u32>());
