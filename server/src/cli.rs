@@ -201,6 +201,8 @@ fn parse_bool(text: &str) -> Option<bool> {
 
 /// The etcd version this server is a drop-in for; also what Status, `/version` and the metrics say.
 pub const ETCD_VERSION: &str = "3.6.7";
+/// What an etcd of that version calls its cluster version, and the version of its storage format.
+pub const ETCD_CLUSTER_VERSION: &str = "3.6.0";
 
 /// The lines of `--version`. The first is what programs that start an etcd look for.
 fn version() -> String {

@@ -161,6 +161,11 @@ impl Coordinator {
         self.locked().revision()
     }
 
+    /// Whether this member has no vote; such a one serves little.
+    pub fn is_learner(&self) -> bool {
+        self.raft.status().is_learner
+    }
+
     /// Raft's current term.
     pub fn term(&self) -> u64 {
         self.raft.status().term

@@ -88,6 +88,11 @@ impl Outlet {
         Self { hub, id, wake }
     }
 
+    /// The newest published revision.
+    pub fn revision(&self) -> Revision {
+        self.hub.revision()
+    }
+
     /// Adds a watcher and returns the newest published revision: it will see every change after that, and, if it
     /// starts earlier, those from its start. Replaces nothing: the id must be free.
     pub fn watch(&mut self, id: WatcherId, wanted: Wanted) -> Revision {

@@ -1,0 +1,155 @@
+//! The HTTP listener: accepts connections, bounds what each may take, and ends them in order.
+//!
+//! HTTP/1.1 and HTTP/2 without TLS on one port, told apart by the first bytes. The limits replace hyper's and h2's where
+//! those are unlimited, or where one client could hold more than its share.
+
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 16_384;
+/// A connection that says nothing for so long is no client.
+const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
+/// Time for the head of an HTTP/1.1 request, and between two.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+/// Bytes buffered for the head of an HTTP/1.1 request.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Calls and streams at once on one connection: one client with a thousand concurrent calls is usual.
+const STREAMS_MAX: u32 = 4096;
+/// Bytes of all headers of a call.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// Streams that a client has reset before they were accepted, and that were reset for its mistakes: beyond it the
+/// connection is closed, so that resets cannot be had faster than they cost.
+const PENDING_RESETS_MAX: usize = 50;
+const ERROR_RESETS_MAX: usize = 1024;
+/// Received bytes that one stream, and one connection, may have outstanding: a request of the largest size in one go.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Written bytes held per stream while the client does not read.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// How often a silent client is asked for a sign of life, and how long it may take: a client that is gone holds its
+/// watchers no longer than two minutes.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_MAX: Duration = Duration::from_secs(60);
+/// Pause after `accept` failed for want of descriptors or memory: trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long calls under way may take when the door closes.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
+
+/// Serves `service` on `listener` until `closing` turns true, then waits a moment for calls under way.
+///
+/// Dropping the future closes every connection.
+pub async fn serve<S, B>(listener: TcpListener, service: S, mut closing: watch::Receiver<bool>)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = closed(&mut closing) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, service.clone(), closing.clone()));
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    let all_closed = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(CLOSE_MAX, all_closed).await.is_err() {
+        tracing::debug!(connections = connections.len(), "connections were cut");
+    }
+}
+
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    // An error means that the node is gone, which closes the door as well.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::Interrupted
+    )
+}
+
+async fn connection<S, B>(stream: TcpStream, service: S, mut closing: watch::Receiver<bool>)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "the connection ended before it began");
+        return;
+    }
+    // The protocol is told by the first bytes, and nothing bounds the wait for them further down.
+    let mut byte = [0];
+    let first = stream.peek(&mut byte);
+    if !matches!(tokio::time::timeout(FIRST_BYTE_MAX, first).await, Ok(Ok(1))) {
+        return;
+    }
+    let builder = builder();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = closed(&mut closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error, "connection");
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_MAX);
+    builder
+}

@@ -1,0 +1,37 @@
+//! The etcd v3 door: gRPC, and plain HTTP on the same port.
+//!
+//! In: the wire messages of `coord-proto`. Out: commands and queries to the coordinator, and its answers in etcd's
+//! words. One way through: [`gate`] lets the call in, [`check`] and [`convert`] make a command of it, the coordinator
+//! answers, [`header`] and [`error`] say so. Each service is one file; [`routes`] picks it by path. What is not there
+//! yet is refused by name and stands in `docs/compatibility.md`.
+
+mod check;
+mod cluster;
+mod convert;
+mod error;
+mod gate;
+mod header;
+mod kv;
+mod lease;
+mod maintenance;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::admin;
+use crate::coordinator::Coordinator;
+
+/// Serves clients until `closing` turns true, then lets calls under way finish for a moment.
+pub async fn serve(
+    listener: TcpListener,
+    coordinator: Arc<Coordinator>,
+    closing: tokio::sync::watch::Receiver<bool>,
+) {
+    let routes = routes::Routes::new(coordinator, closing.clone());
+    admin::http::serve(listener, routes, closing).await;
+}

@@ -1,0 +1,102 @@
+//! What is refused at the door, before anything is proposed: limits, and what a transaction may not hold.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::error::Invalid;
+use crate::command::{Keys, Op, Refusal};
+
+/// etcd's `--max-request-bytes`.
+pub(super) const REQUEST_BYTES_MAX: usize = 1536 * 1024;
+/// What gRPC receives at most: etcd allows for overhead, so that a request slightly too large gets etcd's own answer.
+pub(super) const RECEIVE_BYTES_MAX: usize = REQUEST_BYTES_MAX + 512 * 1024;
+/// etcd's `--max-txn-ops`.
+const TXN_OPS_MAX: usize = 128;
+/// Longest key: the store takes 64 KiB with its own bytes, and law refuses longer ones too.
+const KEY_BYTES_MAX: usize = 32 * 1024;
+
+/// A request that changes something must fit into the log.
+pub(super) fn request_size(bytes: usize) -> Result<(), Invalid> {
+    if bytes > REQUEST_BYTES_MAX {
+        return Err(Invalid::Refused(Refusal::RequestTooLarge));
+    }
+    Ok(())
+}
+
+/// A key must be there.
+pub(super) fn key(key: &Bytes) -> Result<(), Invalid> {
+    if key.is_empty() {
+        return Err(Invalid::Refused(Refusal::EmptyKey));
+    }
+    Ok(())
+}
+
+/// A key to be stored must be there and fit.
+pub(super) fn stored_key(key: &Bytes) -> Result<(), Invalid> {
+    self::key(key)?;
+    if key.len() > KEY_BYTES_MAX {
+        return Err(Invalid::Refused(Refusal::KeyTooLong {
+            bytes: key.len(),
+            max: KEY_BYTES_MAX,
+        }));
+    }
+    Ok(())
+}
+
+/// Compares, and each branch, have at most as many operations as etcd allows.
+pub(super) fn op_count(compares: usize, success: usize, failure: usize) -> Result<(), Invalid> {
+    if compares.max(success).max(failure) > TXN_OPS_MAX {
+        return Err(Invalid::TooManyOps);
+    }
+    Ok(())
+}
+
+/// One branch may store a key only once, and must not delete it as well. Overlapping deletes are fine.
+pub(super) fn no_key_changes_twice(ops: &[Op]) -> Result<(), Invalid> {
+    let mut stored = HashSet::new();
+    let mut deleted: Vec<&Keys> = Vec::new();
+    for op in ops {
+        match op {
+            Op::Put(put) => {
+                if !stored.insert(&put.key) {
+                    return Err(Invalid::Refused(Refusal::DuplicateKey));
+                }
+            }
+            Op::DeleteRange(delete) => deleted.push(&delete.keys),
+            Op::Range(_) => {}
+        }
+    }
+    // At most 64 times 64.
+    if stored
+        .iter()
+        .any(|key| deleted.iter().any(|keys| keys.contains(key)))
+    {
+        return Err(Invalid::Refused(Refusal::DuplicateKey));
+    }
+    Ok(())
+}
+
+/// Peer URLs: at least one, each `http` or `https` with host and port, and nothing behind it.
+pub(super) fn peer_urls(urls: &[String]) -> Result<(), Invalid> {
+    if urls.is_empty() || !urls.iter().all(|url| is_peer_url(url)) {
+        return Err(Invalid::MemberUrls);
+    }
+    Ok(())
+}
+
+fn is_peer_url(url: &str) -> bool {
+    let Some(rest) = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"))
+    else {
+        return false;
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let Some((host, port)) = authority.rsplit_once(':') else {
+        return false;
+    };
+    !host.is_empty()
+        && !authority.contains(['/', '?', '#', '@', ' '])
+        && port.parse::<u16>().is_ok()
+}

@@ -1,0 +1,133 @@
+//! What a client reads when the answer is no: gRPC code and text, exactly as etcd says it.
+//!
+//! Clients tell errors apart by their text. Source: etcd `api/v3rpc/rpctypes/error.go`.
+
+use tonic::{Code, Status};
+
+use crate::command::{Refusal, Unavailable};
+use crate::coordinator::Error;
+
+/// A request that is refused before it reaches the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Invalid {
+    /// As the law would refuse it.
+    Refused(Refusal),
+    /// `ignore_value` with a value.
+    ValueProvided,
+    /// `ignore_lease` with a lease.
+    LeaseProvided,
+    /// More operations in a transaction than allowed.
+    TooManyOps,
+    /// An unknown sort order or target.
+    SortOption,
+    /// An unknown compare result or target.
+    CompareOption,
+    /// Peer URLs that are none.
+    MemberUrls,
+    /// `client-api-version` is there but empty.
+    ClientApiVersion,
+    /// Part of the API that is not there yet, by name.
+    NotYet(&'static str),
+}
+
+impl From<Invalid> for Status {
+    fn from(invalid: Invalid) -> Self {
+        let (code, text) = match invalid {
+            Invalid::Refused(refusal) => return refused(&refusal),
+            Invalid::ValueProvided => (Code::InvalidArgument, "value is provided"),
+            Invalid::LeaseProvided => (Code::InvalidArgument, "lease is provided"),
+            Invalid::TooManyOps => (Code::InvalidArgument, "too many operations in txn request"),
+            Invalid::SortOption => (Code::InvalidArgument, "invalid sort option"),
+            Invalid::CompareOption => (Code::InvalidArgument, "invalid compare option"),
+            Invalid::MemberUrls => (Code::InvalidArgument, "given member URLs are invalid"),
+            Invalid::ClientApiVersion => (Code::InvalidArgument, "invalid client api version"),
+            Invalid::NotYet(what) => return not_yet(what),
+        };
+        etcd(code, text)
+    }
+}
+
+/// The answer to a call of something that is not there yet.
+pub(super) fn not_yet(what: &str) -> Status {
+    Status::unimplemented(format!(
+        "coord: {what} is not implemented yet, see docs/compatibility.md"
+    ))
+}
+
+/// The answer to a request that the engine did not serve.
+pub(super) fn status(error: &Error) -> Status {
+    match error {
+        Error::Refused(refusal) => refused(refusal),
+        Error::Unavailable(unavailable) => self::unavailable(*unavailable),
+    }
+}
+
+/// A refusal on the wire.
+pub(super) fn refused(refusal: &Refusal) -> Status {
+    let (code, text) = match refusal {
+        Refusal::EmptyKey => (Code::InvalidArgument, "key is not provided"),
+        // etcd bounds keys only by the request; its clients have no text for this.
+        Refusal::KeyTooLong { bytes, max } => {
+            let text =
+                format!("etcdserver: key is too long: {bytes} bytes, at most {max} are stored");
+            return Status::invalid_argument(text);
+        }
+        Refusal::KeyNotFound => (Code::InvalidArgument, "key not found"),
+        Refusal::Compacted { .. } => (
+            Code::OutOfRange,
+            "mvcc: required revision has been compacted",
+        ),
+        Refusal::FutureRevision { .. } => (
+            Code::OutOfRange,
+            "mvcc: required revision is a future revision",
+        ),
+        Refusal::DuplicateKey => (Code::InvalidArgument, "duplicate key given in txn request"),
+        Refusal::LeaseNotFound(_) => (Code::NotFound, "requested lease not found"),
+        Refusal::LeaseExists(_) => (Code::FailedPrecondition, "lease already exists"),
+        Refusal::LeaseTtlTooLarge => (Code::OutOfRange, "too large lease TTL"),
+        Refusal::NoSpace => (Code::ResourceExhausted, "mvcc: database space exceeded"),
+        Refusal::RequestTooLarge => (Code::InvalidArgument, "request is too large"),
+        Refusal::MemberNotFound(_) => (Code::NotFound, "member not found"),
+        Refusal::MemberExists(_) => (Code::FailedPrecondition, "member ID already exist"),
+        Refusal::PeerUrlExists => (Code::FailedPrecondition, "Peer URLs already exists"),
+        Refusal::NotLearner(_) => (
+            Code::FailedPrecondition,
+            "can only promote a learner member",
+        ),
+        Refusal::LearnerNotReady(_) => (
+            Code::FailedPrecondition,
+            "can only promote a learner member which is in sync with leader",
+        ),
+        Refusal::TooManyLearners => (
+            Code::FailedPrecondition,
+            "too many learner members in cluster",
+        ),
+        Refusal::NotEnoughStartedMembers => (
+            Code::FailedPrecondition,
+            "re-configuration failed due to not enough started members",
+        ),
+        Refusal::BadLeaderTransferee => (Code::FailedPrecondition, "bad leader transferee"),
+        Refusal::NotLeader => (Code::FailedPrecondition, "not leader"),
+        // No client call is answered with this: only a starting member publishes itself.
+        Refusal::WipedMember(_) => (Code::FailedPrecondition, "member ID already exist"),
+    };
+    etcd(code, text)
+}
+
+/// A temporary no on the wire.
+pub(super) fn unavailable(unavailable: Unavailable) -> Status {
+    let (code, text) = match unavailable {
+        Unavailable::NoLeader => (Code::Unavailable, "no leader"),
+        Unavailable::LeaderChanged => (Code::Unavailable, "leader changed"),
+        Unavailable::Timeout => (Code::Unavailable, "request timed out"),
+        Unavailable::TooManyRequests => (Code::ResourceExhausted, "too many requests"),
+        Unavailable::Stopped => (Code::Unavailable, "server stopped"),
+        Unavailable::Learner => (Code::FailedPrecondition, "rpc not supported for learner"),
+        Unavailable::Unhealthy => (Code::Unavailable, "unhealthy cluster"),
+    };
+    etcd(code, text)
+}
+
+fn etcd(code: Code, text: &str) -> Status {
+    Status::new(code, format!("etcdserver: {text}"))
+}

@@ -1,0 +1,97 @@
+//! What is looked at before any call: the metadata that etcd's clients send, and whether a learner serves it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use super::error::{self, Invalid};
+use crate::command::Unavailable;
+use crate::coordinator::Coordinator;
+
+/// etcd ends a stream that requires a leader after this many election timeouts without one.
+const LEADERLESS_ELECTIONS: u32 = 3;
+
+/// Whether a learner may answer a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnLearner {
+    /// It has all that is needed.
+    Serves,
+    /// Only voters answer.
+    Refuses,
+}
+
+/// What every service of the door holds.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) coordinator: Arc<Coordinator>,
+    /// Turns true when streams must end.
+    closing: watch::Receiver<bool>,
+}
+
+impl Gate {
+    pub(super) fn new(coordinator: Arc<Coordinator>, closing: watch::Receiver<bool>) -> Self {
+        Self {
+            coordinator,
+            closing,
+        }
+    }
+
+    /// Lets a call in, or says why not.
+    pub(super) fn admit(&self, metadata: &MetadataMap, learner: OnLearner) -> Result<(), Status> {
+        if metadata
+            .get("client-api-version")
+            .is_some_and(|version| version.is_empty())
+        {
+            return Err(Invalid::ClientApiVersion.into());
+        }
+        if learner == OnLearner::Refuses && self.coordinator.is_learner() {
+            return Err(error::unavailable(Unavailable::Learner));
+        }
+        if requires_leader(metadata) && self.coordinator.leadership().borrow().leader.is_none() {
+            return Err(error::unavailable(Unavailable::NoLeader));
+        }
+        Ok(())
+    }
+
+    /// Resolves when a stream must end, with what its client is told.
+    pub(super) fn end_of_stream(
+        &self,
+        metadata: &MetadataMap,
+    ) -> impl Future<Output = Status> + Send + 'static {
+        let requires_leader = requires_leader(metadata);
+        let mut leadership = self.coordinator.leadership();
+        let patience = self.coordinator.election_timeout() * LEADERLESS_ELECTIONS;
+        let mut closing = self.closing.clone();
+        async move {
+            let closed = async {
+                // An error means that the node is gone, which ends streams as well.
+                let _ = closing.wait_for(|closing| *closing).await;
+            };
+            // Resolves once there was no leader for long without a break.
+            let leaderless = async {
+                while leadership
+                    .wait_for(|now| now.leader.is_none())
+                    .await
+                    .is_ok()
+                {
+                    let elected = leadership.wait_for(|now| now.leader.is_some());
+                    if !matches!(tokio::time::timeout(patience, elected).await, Ok(Ok(_))) {
+                        break;
+                    }
+                }
+            };
+            tokio::select! {
+                () = closed => error::unavailable(Unavailable::Stopped),
+                () = leaderless, if requires_leader => error::unavailable(Unavailable::NoLeader),
+            }
+        }
+    }
+}
+
+fn requires_leader(metadata: &MetadataMap) -> bool {
+    metadata
+        .get("hasleader")
+        .is_some_and(|value| value == "true")
+}

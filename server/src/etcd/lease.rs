@@ -1,0 +1,218 @@
+//! The Lease service.
+
+use std::pin::Pin;
+
+use coord_proto::etcd::etcdserverpb as pb;
+use futures::stream::{self, Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::error::{self, refused};
+use super::gate::{Gate, OnLearner};
+use super::header;
+use crate::command::{self, Command, LeaseId, Query, Refusal};
+use crate::coordinator::{Consistency, Error};
+
+/// etcd's largest time to live.
+const TTL_SECONDS_MAX: i64 = 9_000_000_000;
+/// Renewals of one stream that may be under way: clients send one per lease and wait for no answer.
+const RENEWALS_MAX: usize = 256;
+/// Ids drawn for one grant; drawing a taken one twice in 63 bits does not happen.
+const DRAWS_MAX: usize = 3;
+
+/// See [`pb::lease_server::Lease`].
+pub(super) struct LeaseService(pub(super) Gate);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl pb::lease_server::Lease for LeaseService {
+    async fn lease_grant(
+        &self,
+        request: Request<pb::LeaseGrantRequest>,
+    ) -> Answer<pb::LeaseGrantResponse> {
+        self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        let &pb::LeaseGrantRequest { ttl, id } = request.get_ref();
+        if ttl > TTL_SECONDS_MAX {
+            return Err(refused(&Refusal::LeaseTtlTooLarge));
+        }
+        let ttl_seconds = ttl.max(self.ttl_seconds_min());
+        let mut draws = 0;
+        loop {
+            draws += 1;
+            let chosen = if id == 0 { drawn_id() } else { LeaseId(id) };
+            let command = Command::LeaseGrant {
+                id: chosen,
+                ttl_seconds,
+            };
+            let outcome = self
+                .0
+                .coordinator
+                .propose(command)
+                .await
+                .map_err(|error| error::status(&error))?;
+            match outcome.result {
+                Ok(command::Response::LeaseGrant { id, ttl_seconds }) => {
+                    return Ok(Response::new(pb::LeaseGrantResponse {
+                        header: Some(header::at(&self.0.coordinator, outcome.revision)),
+                        id: id.0,
+                        ttl: ttl_seconds,
+                        error: String::new(),
+                    }));
+                }
+                Err(Refusal::LeaseExists(_)) if id == 0 && draws < DRAWS_MAX => {}
+                Err(refusal) => return Err(refused(&refusal)),
+                Ok(_) => {
+                    return Err(Status::internal(
+                        "coord: the engine answered another question",
+                    ));
+                }
+            }
+        }
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<pb::LeaseRevokeRequest>,
+    ) -> Answer<pb::LeaseRevokeResponse> {
+        self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        let command = Command::LeaseRevoke {
+            id: LeaseId(request.get_ref().id),
+        };
+        let outcome = self
+            .0
+            .coordinator
+            .propose(command)
+            .await
+            .map_err(|error| error::status(&error))?;
+        outcome.result.map_err(|refusal| refused(&refusal))?;
+        let header = Some(header::at(&self.0.coordinator, outcome.revision));
+        Ok(Response::new(pb::LeaseRevokeResponse { header }))
+    }
+
+    type LeaseKeepAliveStream =
+        Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
+    ) -> Answer<Self::LeaseKeepAliveStream> {
+        self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        let end = Box::pin(self.0.end_of_stream(request.metadata()));
+        let gate = self.0.clone();
+        // In order and overlapping: what arrives together shares a round to the leader.
+        let renewals = request
+            .into_inner()
+            .map(move |request| {
+                let gate = gate.clone();
+                async move { renewed(&gate, request?.id).await }
+            })
+            .buffered(RENEWALS_MAX);
+        let answers = stream::unfold(Some((Box::pin(renewals), end)), |state| async move {
+            let (mut renewals, mut end) = state?;
+            tokio::select! {
+                answer = renewals.next() => answer.map(|answer| {
+                    let goes_on = answer.is_ok();
+                    (answer, goes_on.then_some((renewals, end)))
+                }),
+                status = &mut end => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<pb::LeaseTimeToLiveRequest>,
+    ) -> Answer<pb::LeaseTimeToLiveResponse> {
+        self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        let &pb::LeaseTimeToLiveRequest { id, keys } = request.get_ref();
+        let (revision, reply) = self
+            .time_to_live(LeaseId(id), keys)
+            .await
+            .map_err(|error| error::status(&error))?;
+        let header = Some(header::at(&self.0.coordinator, revision));
+        Ok(Response::new(pb::LeaseTimeToLiveResponse {
+            header,
+            ..reply
+        }))
+    }
+
+    async fn lease_leases(
+        &self,
+        request: Request<pb::LeaseLeasesRequest>,
+    ) -> Answer<pb::LeaseLeasesResponse> {
+        self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        let read = self
+            .0
+            .coordinator
+            .read(&Query::Leases, Consistency::Linearizable)
+            .await;
+        let outcome = read.map_err(|error| error::status(&error))?;
+        let command::Response::Leases(ids) = outcome.result.map_err(|refusal| refused(&refusal))?
+        else {
+            return Err(Status::internal(
+                "coord: the engine answered another question",
+            ));
+        };
+        let leases = ids
+            .into_iter()
+            .map(|id| pb::LeaseStatus { id: id.0 })
+            .collect();
+        let header = Some(header::at(&self.0.coordinator, outcome.revision));
+        Ok(Response::new(pb::LeaseLeasesResponse { header, leases }))
+    }
+}
+
+impl LeaseService {
+    /// As etcd: one and a half election timeouts, in whole seconds, so that a change of leader outlives no lease.
+    fn ttl_seconds_min(&self) -> i64 {
+        let millis = self.0.coordinator.election_timeout().as_millis() * 3;
+        i64::try_from(millis.div_ceil(2000)).unwrap_or(i64::MAX)
+    }
+
+    async fn time_to_live(
+        &self,
+        id: LeaseId,
+        keys: bool,
+    ) -> Result<(command::Revision, pb::LeaseTimeToLiveResponse), Error> {
+        let coordinator = &self.0.coordinator;
+        let unknown = pb::LeaseTimeToLiveResponse {
+            id: id.0,
+            ttl: -1,
+            ..Default::default()
+        };
+        let ttl = coordinator.remaining(id).await?;
+        if ttl < 0 {
+            return Ok((coordinator.revision(), unknown));
+        }
+        let outcome = coordinator
+            .read(&Query::Lease { id, keys }, Consistency::Linearizable)
+            .await?;
+        let reply = match outcome.result? {
+            command::Response::Lease(Some(found)) => pb::LeaseTimeToLiveResponse {
+                ttl,
+                granted_ttl: found.lease.ttl_seconds,
+                keys: found.keys,
+                ..unknown
+            },
+            // It ended between the two questions.
+            _ => unknown,
+        };
+        Ok((outcome.revision, reply))
+    }
+}
+
+/// Positive, as etcd's are: other languages print and parse them.
+fn drawn_id() -> LeaseId {
+    LeaseId((rand::random::<i64>() & i64::MAX).max(1))
+}
+
+async fn renewed(gate: &Gate, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+    let ttl = gate
+        .coordinator
+        .renew(LeaseId(id))
+        .await
+        .map_err(|error| error::status(&error))?;
+    let header = Some(header::at(&gate.coordinator, gate.coordinator.revision()));
+    Ok(pb::LeaseKeepAliveResponse { header, id, ttl })
+}

@@ -1,0 +1,112 @@
+//! Which service answers a call: gRPC by the path's first part, everything else by the admin door.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coord_proto::etcd::etcdserverpb as pb;
+use http::{Request, Response, Version, header::CONTENT_TYPE};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use super::check::RECEIVE_BYTES_MAX;
+use super::cluster::ClusterService;
+use super::gate::Gate;
+use super::kv::KvService;
+use super::lease::LeaseService;
+use super::maintenance::MaintenanceService;
+use super::watch::WatchService;
+use crate::admin;
+use crate::coordinator::Coordinator;
+use crate::metrics::{self, CountedBody};
+
+type Reply = Either<CountedBody<Body>, Full<Bytes>>;
+
+/// All that one client port answers. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Routes(Arc<Services>);
+
+struct Services {
+    kv: pb::kv_server::KvServer<KvService>,
+    watch: pb::watch_server::WatchServer<WatchService>,
+    lease: pb::lease_server::LeaseServer<LeaseService>,
+    cluster: pb::cluster_server::ClusterServer<ClusterService>,
+    maintenance: pb::maintenance_server::MaintenanceServer<MaintenanceService>,
+    health: HealthServer<HealthService>,
+    coordinator: Arc<Coordinator>,
+}
+
+impl Routes {
+    pub(super) fn new(coordinator: Arc<Coordinator>, closing: watch::Receiver<bool>) -> Self {
+        let gate = Gate::new(coordinator.clone(), closing);
+        let kv = pb::kv_server::KvServer::new(KvService(gate.clone()));
+        let watch = pb::watch_server::WatchServer::new(WatchService(gate.clone()));
+        let lease = pb::lease_server::LeaseServer::new(LeaseService(gate.clone()));
+        let cluster = pb::cluster_server::ClusterServer::new(ClusterService(gate.clone()));
+        let maintenance = pb::maintenance_server::MaintenanceServer::new(MaintenanceService(gate));
+        Self(Arc::new(Services {
+            kv: kv.max_decoding_message_size(RECEIVE_BYTES_MAX),
+            watch: watch.max_decoding_message_size(RECEIVE_BYTES_MAX),
+            lease: lease.max_decoding_message_size(RECEIVE_BYTES_MAX),
+            cluster: cluster.max_decoding_message_size(RECEIVE_BYTES_MAX),
+            maintenance: maintenance.max_decoding_message_size(RECEIVE_BYTES_MAX),
+            health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
+            coordinator,
+        }))
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Routes {
+    type Response = Response<Reply>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let services = self.0.clone();
+        Box::pin(async move {
+            if !is_grpc(&request) {
+                let answer =
+                    admin::answer(&services.coordinator, request.method(), request.uri()).await;
+                return Ok(answer.map(Either::Right));
+            }
+            let call = metrics::call_started(request.uri().path());
+            let response = services.grpc(request.map(metrics::CountedRequest)).await?;
+            Ok(CountedBody::follow(call, response).map(Either::Left))
+        })
+    }
+}
+
+impl Services {
+    async fn grpc(
+        &self,
+        request: Request<metrics::CountedRequest<Incoming>>,
+    ) -> Result<Response<Body>, Infallible> {
+        let service = request.uri().path().split('/').nth(1).unwrap_or_default();
+        match service {
+            "etcdserverpb.KV" => self.kv.clone().call(request).await,
+            "etcdserverpb.Watch" => self.watch.clone().call(request).await,
+            "etcdserverpb.Lease" => self.lease.clone().call(request).await,
+            "etcdserverpb.Cluster" => self.cluster.clone().call(request).await,
+            "etcdserverpb.Maintenance" => self.maintenance.clone().call(request).await,
+            "grpc.health.v1.Health" => self.health.clone().call(request).await,
+            unknown => Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http()),
+        }
+    }
+}
+
+/// gRPC needs HTTP/2; over HTTP/1.1 there is only plain HTTP.
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(http::HeaderValue::as_bytes);
+    request.version() == Version::HTTP_2
+        && kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}

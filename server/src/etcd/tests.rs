@@ -1,0 +1,484 @@
+//! What the door refuses by itself, with etcd's codes and texts, and what it makes of messages.
+
+use bytes::Bytes;
+use coord_proto::etcd::etcdserverpb as pb;
+use tonic::{Code, Status};
+
+use super::{check, convert, error, header};
+use crate::command::{
+    CompareOperand, Keys, MemberId, Op, OpResponse, Order, PutLease, PutValue, RangeResponse,
+    Refusal, Revision, SortTarget, Unavailable,
+};
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn put(key: &str) -> pb::PutRequest {
+    pb::PutRequest {
+        key: bytes(key),
+        value: bytes("v"),
+        ..Default::default()
+    }
+}
+
+fn range(key: &str) -> pb::RangeRequest {
+    pb::RangeRequest {
+        key: bytes(key),
+        ..Default::default()
+    }
+}
+
+fn delete(key: &str, end: &str) -> pb::DeleteRangeRequest {
+    pb::DeleteRangeRequest {
+        key: bytes(key),
+        range_end: bytes(end),
+        prev_kv: false,
+    }
+}
+
+fn op(request: pb::request_op::Request) -> pb::RequestOp {
+    pb::RequestOp {
+        request: Some(request),
+    }
+}
+
+fn put_op(key: &str) -> pb::RequestOp {
+    op(pb::request_op::Request::RequestPut(put(key)))
+}
+
+fn delete_op(key: &str, end: &str) -> pb::RequestOp {
+    op(pb::request_op::Request::RequestDeleteRange(delete(
+        key, end,
+    )))
+}
+
+fn txn(success: Vec<pb::RequestOp>) -> pb::TxnRequest {
+    pb::TxnRequest {
+        compare: Vec::new(),
+        success,
+        failure: Vec::new(),
+    }
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(result: Result<T, error::Invalid>, code: Code, text: &str) {
+    let status = Status::from(result.expect_err("this is refused"));
+    assert_eq!((status.code(), status.message()), (code, text));
+}
+
+#[test]
+fn a_bad_range_is_refused_as_etcd_does() {
+    refused(
+        convert::range(&range("")),
+        Code::InvalidArgument,
+        "etcdserver: key is not provided",
+    );
+    for bad in [
+        pb::RangeRequest {
+            sort_order: 3,
+            ..range("a")
+        },
+        pb::RangeRequest {
+            sort_target: 5,
+            ..range("a")
+        },
+        pb::RangeRequest {
+            sort_target: -1,
+            ..range("a")
+        },
+    ] {
+        refused(
+            convert::range(&bad),
+            Code::InvalidArgument,
+            "etcdserver: invalid sort option",
+        );
+    }
+}
+
+#[test]
+fn a_bad_put_is_refused_as_etcd_does() {
+    refused(
+        convert::put(&put("")),
+        Code::InvalidArgument,
+        "etcdserver: key is not provided",
+    );
+    let request = pb::PutRequest {
+        ignore_value: true,
+        ..put("a")
+    };
+    refused(
+        convert::put(&request),
+        Code::InvalidArgument,
+        "etcdserver: value is provided",
+    );
+    let request = pb::PutRequest {
+        ignore_lease: true,
+        lease: 3,
+        ..put("a")
+    };
+    refused(
+        convert::put(&request),
+        Code::InvalidArgument,
+        "etcdserver: lease is provided",
+    );
+    let long = put(&"k".repeat(40_000));
+    let text = "etcdserver: key is too long: 40000 bytes, at most 32768 are stored";
+    refused(convert::put(&long), Code::InvalidArgument, text);
+    refused(
+        check::request_size(1_572_865),
+        Code::InvalidArgument,
+        "etcdserver: request is too large",
+    );
+    assert_eq!(check::request_size(1_572_864), Ok(()));
+}
+
+#[test]
+fn a_bad_transaction_is_refused_as_etcd_does() {
+    let many = txn((0..129).map(|number| put_op(&number.to_string())).collect());
+    refused(
+        convert::txn(&many),
+        Code::InvalidArgument,
+        "etcdserver: too many operations in txn request",
+    );
+    let compares = vec![pb::Compare::default(); 129];
+    let many = pb::TxnRequest {
+        compare: compares,
+        ..Default::default()
+    };
+    refused(
+        convert::txn(&many),
+        Code::InvalidArgument,
+        "etcdserver: too many operations in txn request",
+    );
+    let empty = pb::TxnRequest {
+        compare: vec![pb::Compare::default()],
+        ..Default::default()
+    };
+    refused(
+        convert::txn(&empty),
+        Code::InvalidArgument,
+        "etcdserver: key is not provided",
+    );
+    let nothing = txn(vec![pb::RequestOp { request: None }]);
+    refused(
+        convert::txn(&nothing),
+        Code::InvalidArgument,
+        "etcdserver: key not found",
+    );
+    let unknown = pb::Compare {
+        key: bytes("a"),
+        target: 9,
+        ..Default::default()
+    };
+    let unknown = pb::TxnRequest {
+        compare: vec![unknown],
+        ..Default::default()
+    };
+    refused(
+        convert::txn(&unknown),
+        Code::InvalidArgument,
+        "etcdserver: invalid compare option",
+    );
+    let large = pb::PutRequest {
+        value: vec![0; 1_600_000].into(),
+        ..put("a")
+    };
+    let large = txn(vec![op(pb::request_op::Request::RequestPut(large))]);
+    refused(
+        convert::txn(&large),
+        Code::InvalidArgument,
+        "etcdserver: request is too large",
+    );
+}
+
+#[test]
+fn a_key_changes_once_in_each_branch() {
+    let text = "etcdserver: duplicate key given in txn request";
+    for ops in [
+        vec![put_op("a"), put_op("b"), put_op("a")],
+        vec![put_op("b"), delete_op("a", "c")],
+        vec![delete_op("a", ""), put_op("a")],
+        vec![delete_op("a", "\0"), put_op("z")],
+    ] {
+        refused(convert::txn(&txn(ops)), Code::InvalidArgument, text);
+    }
+    for ops in [
+        vec![put_op("a"), put_op("b")],
+        vec![put_op("c"), delete_op("a", "c")],
+        vec![delete_op("a", "c"), delete_op("b", "d")],
+    ] {
+        convert::txn(&txn(ops)).unwrap();
+    }
+    let both = pb::TxnRequest {
+        success: vec![put_op("a")],
+        failure: vec![put_op("a")],
+        compare: Vec::new(),
+    };
+    convert::txn(&both).unwrap();
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_by_name() {
+    let nested = txn(vec![op(pb::request_op::Request::RequestTxn(
+        pb::TxnRequest::default(),
+    ))]);
+    let text = "coord: a transaction inside a transaction is not implemented yet, see docs/compatibility.md";
+    refused(convert::txn(&nested), Code::Unimplemented, text);
+    let compare = pb::Compare {
+        key: bytes("a"),
+        range_end: bytes("b"),
+        ..Default::default()
+    };
+    let over_range = pb::TxnRequest {
+        compare: vec![compare],
+        ..Default::default()
+    };
+    let text =
+        "coord: a compare over a range of keys is not implemented yet, see docs/compatibility.md";
+    refused(convert::txn(&over_range), Code::Unimplemented, text);
+}
+
+#[test]
+fn ranges_mean_what_they_mean_in_etcd() {
+    let keys = |key: &str, end: &str| convert::keys(&bytes(key), &bytes(end));
+    assert_eq!(keys("a", ""), Keys::One(bytes("a")));
+    assert_eq!(
+        keys("a", "b"),
+        Keys::Range {
+            start: bytes("a"),
+            end: Some(bytes("b"))
+        }
+    );
+    assert_eq!(
+        keys("a", "\0"),
+        Keys::Range {
+            start: bytes("a"),
+            end: None
+        }
+    );
+    assert_eq!(
+        keys("\0", "\0"),
+        Keys::Range {
+            start: bytes("\0"),
+            end: None
+        }
+    );
+}
+
+#[test]
+fn numbers_below_one_stand_for_nothing_given() {
+    let request = pb::RangeRequest {
+        revision: -5,
+        limit: -1,
+        min_mod_revision: 0,
+        ..range("a")
+    };
+    let range = convert::range(&request).unwrap();
+    assert_eq!(
+        (range.revision, range.limit, range.filter.min_mod),
+        (None, None, None)
+    );
+    let request = pb::RangeRequest {
+        max_mod_revision: -1,
+        sort_target: 1,
+        ..self::range("a")
+    };
+    let range = convert::range(&request).unwrap();
+    assert_eq!(
+        range.filter.max_mod,
+        Some(Revision(0)),
+        "nothing lies below"
+    );
+    assert_eq!(range.sort, (SortTarget::Version, Order::Ascending));
+}
+
+#[test]
+fn a_compare_with_the_wrong_operand_compares_with_nothing() {
+    let compare = pb::Compare {
+        key: bytes("a"),
+        target: pb::compare::CompareTarget::Value.into(),
+        target_union: Some(pb::compare::TargetUnion::Version(3)),
+        ..Default::default()
+    };
+    let request = pb::TxnRequest {
+        compare: vec![compare],
+        ..Default::default()
+    };
+    assert_eq!(
+        convert::txn(&request).unwrap().compares[0].operand,
+        CompareOperand::Value(Bytes::new())
+    );
+}
+
+#[test]
+fn ignored_parts_of_a_put_are_kept() {
+    let request = pb::PutRequest {
+        ignore_value: true,
+        ignore_lease: true,
+        key: bytes("a"),
+        ..Default::default()
+    };
+    let put = convert::put(&request).unwrap();
+    assert_eq!((put.value, put.lease), (PutValue::Keep, PutLease::Keep));
+}
+
+#[test]
+fn a_transaction_is_serializable_only_if_it_reads_and_every_read_says_so() {
+    let read = |serializable| {
+        op(pb::request_op::Request::RequestRange(pb::RangeRequest {
+            serializable,
+            ..range("a")
+        }))
+    };
+    assert!(convert::is_serializable(&txn(vec![read(true), read(true)])));
+    assert!(!convert::is_serializable(&txn(vec![
+        read(true),
+        read(false)
+    ])));
+    assert!(
+        !convert::is_serializable(&txn(vec![])),
+        "compares alone are linearizable"
+    );
+}
+
+#[test]
+fn small_parts_of_a_request_do_not_hold_its_buffer() {
+    let buffer = Bytes::from(vec![b'x'; 100_000]);
+    let request = pb::PutRequest {
+        key: buffer.slice(..10),
+        value: buffer.slice(10..30),
+        ..Default::default()
+    };
+    let put = convert::put(&request).unwrap();
+    let within = |part: &Bytes| buffer.as_ptr_range().contains(&part.as_ptr());
+    let PutValue::Set(value) = put.value else {
+        panic!("a value was given")
+    };
+    assert!(!within(&put.key) && !within(&value));
+}
+
+#[test]
+fn each_operation_of_a_transaction_says_the_revision_it_saw() {
+    let responses = vec![
+        OpResponse::Range(RangeResponse::default()),
+        OpResponse::DeleteRange {
+            deleted: 0,
+            prevs: Vec::new(),
+        },
+        OpResponse::Put { prev: None },
+        OpResponse::Range(RangeResponse::default()),
+    ];
+    let reply = convert::txn_response(header::only(Revision(9)), Revision(9), true, responses);
+    let revisions =
+        reply
+            .responses
+            .iter()
+            .map(|response| match response.response.as_ref().unwrap() {
+                pb::response_op::Response::ResponseRange(reply) => {
+                    reply.header.as_ref().unwrap().revision
+                }
+                pb::response_op::Response::ResponsePut(reply) => {
+                    reply.header.as_ref().unwrap().revision
+                }
+                pb::response_op::Response::ResponseDeleteRange(reply) => {
+                    reply.header.as_ref().unwrap().revision
+                }
+                pb::response_op::Response::ResponseTxn(_) => panic!("not asked for"),
+            });
+    assert_eq!(revisions.collect::<Vec<_>>(), [8, 8, 9, 9]);
+}
+
+#[test]
+fn refusals_have_etcds_codes_and_texts() {
+    for (refusal, code, text) in [
+        (
+            Refusal::Compacted {
+                oldest: Revision(3),
+            },
+            Code::OutOfRange,
+            "mvcc: required revision has been compacted",
+        ),
+        (
+            Refusal::FutureRevision {
+                current: Revision(3),
+            },
+            Code::OutOfRange,
+            "mvcc: required revision is a future revision",
+        ),
+        (
+            Refusal::NoSpace,
+            Code::ResourceExhausted,
+            "mvcc: database space exceeded",
+        ),
+        (
+            Refusal::MemberNotFound(MemberId(3)),
+            Code::NotFound,
+            "member not found",
+        ),
+        (Refusal::NotLeader, Code::FailedPrecondition, "not leader"),
+    ] {
+        let status = error::refused(&refusal);
+        assert_eq!(
+            (status.code(), status.message().to_owned()),
+            (code, format!("etcdserver: {text}"))
+        );
+    }
+    let status = error::unavailable(Unavailable::Learner);
+    assert_eq!(
+        (status.code(), status.message()),
+        (
+            Code::FailedPrecondition,
+            "etcdserver: rpc not supported for learner"
+        )
+    );
+}
+
+#[test]
+fn peer_urls_have_a_scheme_a_host_and_a_port_and_nothing_else() {
+    let check = |urls: &[&str]| {
+        check::peer_urls(&urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>())
+    };
+    for good in [
+        "http://a:1",
+        "https://10.0.0.1:2380",
+        "http://[::1]:2380",
+        "http://a.b.svc:2380/",
+    ] {
+        assert_eq!(check(&[good]), Ok(()), "{good}");
+    }
+    for bad in [
+        "",
+        "a:1",
+        "ftp://a:1",
+        "http://a",
+        "http://:1",
+        "http://a:x",
+        "http://a:1/b",
+        "http://a:70000",
+    ] {
+        assert_eq!(
+            check(&["http://a:1", bad]),
+            Err(error::Invalid::MemberUrls),
+            "{bad}"
+        );
+    }
+    assert_eq!(check(&[]), Err(error::Invalid::MemberUrls));
+}
+
+#[test]
+fn the_nouns_of_a_put_reach_its_command() {
+    let put = convert::put(&pb::PutRequest {
+        lease: 5,
+        prev_kv: true,
+        ..put("a")
+    })
+    .unwrap();
+    assert_eq!(put.lease, PutLease::Set(convert::lease(5)));
+    assert!(put.prev_kv);
+    assert_eq!(convert::lease(0), None);
+    let ops = convert::txn(&txn(vec![delete_op("a", "")]))
+        .unwrap()
+        .success;
+    assert!(matches!(&ops[..], [Op::DeleteRange(delete)] if delete.keys == Keys::One(bytes("a"))));
+}

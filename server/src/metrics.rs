@@ -1,0 +1,114 @@
+//! What this process counts, under the names that etcd's dashboards and alerts know.
+//!
+//! One registry per process, as one process is one member: rooms count where things happen, without being handed
+//! anything. What can be read when somebody asks is not counted here but filled in by `admin/metrics_page`.
+
+mod grpc;
+
+use std::sync::LazyLock;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
+
+pub use grpc::{Call, CountedBody, CountedRequest, call_started};
+
+/// etcd's buckets for times on disk: 1 ms to 8 s, doubling.
+const DISK_BUCKETS: (f64, f64, usize) = (0.001, 2.0, 14);
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// The metrics that rooms count themselves.
+pub struct Metrics {
+    /// All of them.
+    pub registry: Registry,
+    /// Time to make a batch of the log durable.
+    pub wal_fsync_seconds: Histogram,
+    /// Time to write a batch of the state.
+    pub backend_commit_seconds: Histogram,
+    /// Proposals that wait for their outcome.
+    pub proposals_pending: IntGauge,
+    /// Proposals whose outcome did not come.
+    pub proposals_failed: IntCounter,
+    /// Changes of leader that this member saw.
+    pub leader_changes: IntCounter,
+    /// Health checks that said yes.
+    pub health_success: IntCounter,
+    /// Health checks that said no.
+    pub health_failures: IntCounter,
+    grpc: grpc::Counters,
+}
+
+/// The metrics of this process.
+pub fn metrics() -> &'static Metrics {
+    &METRICS
+}
+
+impl Metrics {
+    fn new() -> Self {
+        let registry = Registry::new();
+        Self {
+            wal_fsync_seconds: histogram(
+                &registry,
+                "etcd_disk_wal_fsync_duration_seconds",
+                "The latency distributions of fsync called by WAL.",
+            ),
+            backend_commit_seconds: histogram(
+                &registry,
+                "etcd_disk_backend_commit_duration_seconds",
+                "The latency distributions of commit called by backend.",
+            ),
+            proposals_pending: registered(
+                &registry,
+                IntGauge::new(
+                    "etcd_server_proposals_pending",
+                    "The current number of pending proposals to commit.",
+                ),
+            ),
+            proposals_failed: counter(
+                &registry,
+                "etcd_server_proposals_failed_total",
+                "The total number of failed proposals seen.",
+            ),
+            leader_changes: counter(
+                &registry,
+                "etcd_server_leader_changes_seen_total",
+                "The number of leader changes seen.",
+            ),
+            health_success: counter(
+                &registry,
+                "etcd_server_health_success",
+                "The total number of successful health checks.",
+            ),
+            health_failures: counter(
+                &registry,
+                "etcd_server_health_failures",
+                "The total number of failed health checks.",
+            ),
+            grpc: grpc::Counters::new(&registry),
+            registry,
+        }
+    }
+}
+
+fn registered<M>(registry: &Registry, metric: prometheus::Result<M>) -> M
+where
+    M: prometheus::core::Collector + Clone + 'static,
+{
+    let metric = metric.expect("metric names and labels are valid");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("each metric is registered once");
+    metric
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::with_opts(Opts::new(name, help)))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
+    let (first, factor, count) = DISK_BUCKETS;
+    let buckets = prometheus::exponential_buckets(first, factor, count).expect("the buckets grow");
+    registered(
+        registry,
+        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)),
+    )
+}

@@ -1,0 +1,239 @@
+//! gRPC calls and bytes, counted around each call.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, Response};
+use hyper::body::{Body, Frame, SizeHint};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+use super::{counter, metrics, registered};
+
+/// The calls there are: service, method, type.
+const METHODS: &[(&str, &str, &str)] = &[
+    ("etcdserverpb.KV", "Range", "unary"),
+    ("etcdserverpb.KV", "RangeStream", "server_stream"),
+    ("etcdserverpb.KV", "Put", "unary"),
+    ("etcdserverpb.KV", "DeleteRange", "unary"),
+    ("etcdserverpb.KV", "Txn", "unary"),
+    ("etcdserverpb.KV", "Compact", "unary"),
+    ("etcdserverpb.Watch", "Watch", "bidi_stream"),
+    ("etcdserverpb.Lease", "LeaseGrant", "unary"),
+    ("etcdserverpb.Lease", "LeaseRevoke", "unary"),
+    ("etcdserverpb.Lease", "LeaseKeepAlive", "bidi_stream"),
+    ("etcdserverpb.Lease", "LeaseTimeToLive", "unary"),
+    ("etcdserverpb.Lease", "LeaseLeases", "unary"),
+    ("etcdserverpb.Cluster", "MemberAdd", "unary"),
+    ("etcdserverpb.Cluster", "MemberRemove", "unary"),
+    ("etcdserverpb.Cluster", "MemberUpdate", "unary"),
+    ("etcdserverpb.Cluster", "MemberList", "unary"),
+    ("etcdserverpb.Cluster", "MemberPromote", "unary"),
+    ("etcdserverpb.Maintenance", "Alarm", "unary"),
+    ("etcdserverpb.Maintenance", "Status", "unary"),
+    ("etcdserverpb.Maintenance", "Defragment", "unary"),
+    ("etcdserverpb.Maintenance", "Hash", "unary"),
+    ("etcdserverpb.Maintenance", "HashKV", "unary"),
+    ("etcdserverpb.Maintenance", "Snapshot", "server_stream"),
+    ("etcdserverpb.Maintenance", "MoveLeader", "unary"),
+    ("etcdserverpb.Maintenance", "Downgrade", "unary"),
+    ("grpc.health.v1.Health", "Check", "unary"),
+    ("grpc.health.v1.Health", "Watch", "server_stream"),
+];
+
+/// gRPC's codes by number, as Go's metrics spell them.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+const OK: usize = 0;
+const CANCELED: usize = 1;
+const UNKNOWN: usize = 2;
+
+pub(super) struct Counters {
+    methods: HashMap<String, Method>,
+    handled: IntCounterVec,
+    received_bytes: IntCounter,
+    sent_bytes: IntCounter,
+}
+
+struct Method {
+    /// Service, method, type.
+    names: (&'static str, &'static str, &'static str),
+    started: IntCounter,
+    /// Looked up once: nearly every call ends with it.
+    ok: IntCounter,
+}
+
+impl Counters {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let labels = ["grpc_method", "grpc_service", "grpc_type"];
+        let opts = Opts::new(
+            "grpc_server_started_total",
+            "Total number of RPCs started on the server.",
+        );
+        let started = registered(registry, IntCounterVec::new(opts, &labels));
+        let labels = ["grpc_code", "grpc_method", "grpc_service", "grpc_type"];
+        let help =
+            "Total number of RPCs completed on the server, regardless of success or failure.";
+        let handled = registered(
+            registry,
+            IntCounterVec::new(Opts::new("grpc_server_handled_total", help), &labels),
+        );
+        let methods = METHODS.iter().map(|&names| {
+            let (service, method, kind) = names;
+            let started = started.with_label_values(&[method, service, kind]);
+            let ok = handled.with_label_values(&[CODES[OK], method, service, kind]);
+            (
+                format!("/{service}/{method}"),
+                Method { names, started, ok },
+            )
+        });
+        Self {
+            methods: methods.collect(),
+            received_bytes: counter(
+                registry,
+                "etcd_network_client_grpc_received_bytes_total",
+                "The total number of bytes received from grpc clients.",
+            ),
+            sent_bytes: counter(
+                registry,
+                "etcd_network_client_grpc_sent_bytes_total",
+                "The total number of bytes sent to grpc clients.",
+            ),
+            handled,
+        }
+    }
+}
+
+/// A call under way. Counted as canceled if it is dropped before it ends.
+pub struct Call(Option<&'static Method>);
+
+/// Counts a call by its path; unknown paths are not counted, or a client could make up any number of names.
+pub fn call_started(path: &str) -> Call {
+    let method = metrics().grpc.methods.get(path);
+    if let Some(method) = method {
+        method.started.inc();
+    }
+    Call(method)
+}
+
+impl Call {
+    fn end(&mut self, code: usize) {
+        let Some(method) = self.0.take() else { return };
+        if code == OK {
+            method.ok.inc();
+            return;
+        }
+        let (service, name, kind) = method.names;
+        let code = CODES.get(code).unwrap_or(&CODES[UNKNOWN]);
+        metrics()
+            .grpc
+            .handled
+            .with_label_values(&[code, name, service, kind])
+            .inc();
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.end(CANCELED);
+    }
+}
+
+/// A request body whose bytes are counted.
+pub struct CountedRequest<B>(pub B);
+
+impl<B: Body<Data = Bytes> + Unpin> Body for CountedRequest<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let polled = Pin::new(&mut self.0).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            metrics()
+                .grpc
+                .received_bytes
+                .inc_by(data.remaining() as u64);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// A response body that counts its bytes, and the call's code when it ends.
+pub struct CountedBody<B> {
+    body: B,
+    call: Call,
+}
+
+impl<B> CountedBody<B> {
+    /// Counts `response` for `call`.
+    pub fn follow(mut call: Call, response: Response<B>) -> Response<Self> {
+        // A call that fails at once has its code among the headers, and no body.
+        if let Some(code) = code_of(response.headers()) {
+            call.end(code);
+        }
+        response.map(|body| Self { body, call })
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for CountedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            if let Some(data) = frame.data_ref() {
+                metrics().grpc.sent_bytes.inc_by(data.len() as u64);
+            } else if let Some(code) = frame.trailers_ref().and_then(code_of) {
+                self.call.end(code);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn code_of(headers: &HeaderMap) -> Option<usize> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
