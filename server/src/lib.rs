@@ -14,6 +14,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod disk;
+pub mod metrics;
 pub mod mvcc;
 pub mod state;
 pub mod watch;

@@ -40,8 +40,9 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
         "member identity",
     );
 
-    let state = Arc::new(Mutex::new(State::open(&directory::state(&config.data_dir))?));
-    let hub = Hub::new();
+    let state = State::open(&directory::state(&config.data_dir))?;
+    let hub = Hub::new(state.revision());
+    let state = Arc::new(Mutex::new(state));
     let (lease_changes, lease_changes_in) = mpsc::unbounded_channel();
     let (lease_queries, lease_queries_in) = mpsc::channel(LEASE_QUERIES_MAX);
     let peer_urls: Vec<String> = config.peer.advertise.iter().map(Url::to_string).collect();
