@@ -24,11 +24,11 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
-use crate::command::Fault;
+use crate::command::{Fault, LogPosition};
 pub use generation::Fresh;
 use generation::Generations;
-use layers::Shared;
 pub use layers::{Rows, Space};
+use layers::{Shared, Waiting};
 use store::{OpenError, Store};
 pub use sweep::{Garbage, Sweep};
 
@@ -62,10 +62,7 @@ impl Disk {
             Err(OpenError::Damaged(why)) => {
                 tracing::error!(why, path = %path.display(), "the state is damaged and set aside");
                 let empty = generations.set_aside()?;
-                Store::open(&empty).map_err(|error| match error {
-                    OpenError::Damaged(why) => Fault::Store(why),
-                    OpenError::Fault(fault) => fault,
-                })?
+                Store::open(&empty).map_err(OpenError::into_fault)?
             }
             Err(OpenError::Fault(fault)) => return Err(fault),
         };
@@ -121,22 +118,18 @@ impl Disk {
         }
     }
 
-    /// Writes and syncs everything that is in the rows now, on the writer thread; then answers.
-    pub fn persist(&self, done: oneshot::Sender<Result<(), Fault>>) {
+    /// Writes and syncs everything that is in the rows now, on the writer thread; then answers `applied`.
+    pub fn persist(
+        &self,
+        applied: Option<LogPosition>,
+        done: oneshot::Sender<Result<Option<LogPosition>, Fault>>,
+    ) {
         if self.store.is_some() {
-            self.shared.ask_persist(done);
+            self.shared.ask_persist(Waiting { applied, done });
         } else {
             // The receiver may have lost interest; then nobody needs to know.
-            let _ = done.send(Ok(()));
+            let _ = done.send(Ok(applied));
         }
-    }
-
-    /// Starts an empty generation beside the current one; `None` in memory.
-    pub fn fresh(&self) -> Result<Option<Fresh>, Fault> {
-        self.generations
-            .as_ref()
-            .map(Generations::fresh)
-            .transpose()
     }
 
     /// Makes `fresh` the current generation and removes the one before it.
@@ -147,6 +140,7 @@ impl Disk {
                 "a store in memory has no generations".to_owned(),
             ));
         };
+        self.shared.discard();
         self.stop();
         let store = generations.switch(fresh)?;
         *self = Self::start(store, Some(generations), sweep);

@@ -10,6 +10,7 @@
 
 mod history;
 mod leaves;
+mod moment;
 mod past;
 mod row;
 #[cfg(test)]
@@ -24,7 +25,8 @@ use crate::command::{Fault, KeyValue, Keys, LeaseId, Revision, Stamp};
 use crate::disk::{Rows, Space};
 pub(crate) use history::removed;
 pub use history::{Change, garbage};
-use leaves::Leaves;
+use leaves::{LOADS_KEPT, Leaves};
+pub use moment::{Page, log_page, past_page};
 use past::Remainders;
 pub use row::{Version, key_fits};
 
@@ -129,7 +131,7 @@ impl Mvcc {
         let mut kvs = Vec::new();
         let mut is_cut = limit == 0;
         if limit > 0 {
-            leaves.visit(rows, start, end, &mut |key, row| {
+            leaves.visit(rows, start, end, LOADS_KEPT, &mut |key, row| {
                 if kvs.len() == limit {
                     is_cut = true;
                     return Ok(ControlFlow::Break(()));

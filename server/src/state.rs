@@ -31,6 +31,7 @@ use crate::command::{
 use crate::disk::{Disk, Flushed};
 use crate::mvcc::{self, Mvcc};
 use ledger::{Ledger, Trash};
+pub use snapshot::{InstallReady, SnapshotReader, SnapshotWriter};
 
 /// The newest law this version can apply.
 pub const FEATURE_LEVEL: u32 = 1;
@@ -170,29 +171,39 @@ impl State {
         self.disk.bytes()
     }
 
+    /// The law that entries are applied under.
+    pub fn feature_level(&self) -> u32 {
+        FEATURE_LEVEL
+    }
+
     /// Bytes applied that wait for the disk. Above a bound of the caller's, wait on [`flushed`](Self::flushed).
+    /// 0 once the disk has failed: then the next entry says so.
     pub fn pending_bytes(&self) -> usize {
         self.disk.pending_bytes()
     }
 
-    /// Changes whenever the writer thread has committed, and when it has failed: then the process must stop.
-    pub fn flushed(&self) -> watch::Receiver<Flushed> {
+    /// Returns when the writer thread has committed something, has failed, or has nothing to do.
+    pub fn flushed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut flushed = self.disk.flushed();
+        let is_clean = self.disk.pending_bytes() == 0;
+        async move {
+            if !is_clean {
+                // An error says that the writer is gone, so there is nothing to wait for.
+                let _ = flushed.changed().await;
+            }
+        }
+    }
+
+    /// Follows the writer thread; a fault in there must stop the process.
+    pub fn writing(&self) -> watch::Receiver<Flushed> {
         self.disk.flushed()
     }
 
-    /// Makes everything applied until now durable, on the writer thread. The log may be purged up to
-    /// [`applied`](Self::applied) as it is now once this has answered.
-    pub fn persist(
-        &self,
-    ) -> impl Future<Output = Result<Option<LogPosition>, Fault>> + Send + use<> {
-        let applied = self.ledger.applied;
+    /// Makes everything applied until now durable, on the writer thread. The log may be purged up to the position that
+    /// it answers. Closed without an answer if the state was replaced meanwhile.
+    pub fn persist(&self) -> oneshot::Receiver<Result<Option<LogPosition>, Fault>> {
         let (done, durable) = oneshot::channel();
-        self.disk.persist(done);
-        async move {
-            match durable.await {
-                Ok(answer) => answer.map(|()| applied),
-                Err(_) => Err(Fault::Store("the state is closed".to_owned())),
-            }
-        }
+        self.disk.persist(self.ledger.applied, done);
+        durable
     }
 }

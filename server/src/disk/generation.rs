@@ -11,6 +11,7 @@ use super::layers::Space;
 use super::marks::Mark;
 use super::store::{OpenError, Store};
 use crate::command::Fault;
+use bytes::Bytes;
 
 const POINTER: &str = "current";
 
@@ -81,20 +82,6 @@ impl Generations {
         Ok(self.path(self.current))
     }
 
-    /// An empty generation that is not current yet.
-    pub(super) fn fresh(&self) -> Result<Fresh, Fault> {
-        let number = self.current + 1;
-        let path = self.path(number);
-        if path.exists() {
-            fs::remove_dir_all(&path).map_err(io(&path))?;
-        }
-        let store = Store::open(&path).map_err(|error| match error {
-            OpenError::Damaged(why) => Fault::Store(why),
-            OpenError::Fault(fault) => fault,
-        })?;
-        Ok(Fresh { number, store })
-    }
-
     /// Makes `fresh` current and removes the one before it, whose store must be closed.
     pub(super) fn switch(&mut self, fresh: Fresh) -> Result<Store, Fault> {
         write_pointer(&self.dir, fresh.number)?;
@@ -111,18 +98,27 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// Writes rows, keys ascending within a space for speed. Blocks, and may sleep while fjall is behind.
-    pub fn write<'r>(
-        &mut self,
-        rows: impl ExactSizeIterator<Item = (Space, &'r [u8], &'r [u8])>,
-    ) -> Result<(), Fault> {
+    /// Begins an empty generation below `dir`, after the current one.
+    pub fn create(dir: &Path) -> Result<Self, Fault> {
+        let current = read_pointer(dir)?.unwrap_or(0);
+        let number = current + 1;
+        let path = dir.join(number.to_string());
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(io(&path))?;
+        }
+        let store = Store::open(&path).map_err(OpenError::into_fault)?;
+        Ok(Self { number, store })
+    }
+
+    /// Writes rows. Blocks, and may sleep while fjall is behind.
+    pub fn write(&mut self, rows: &[(Space, Bytes, Bytes)]) -> Result<(), Fault> {
         let mark = Mark {
             last: self.store.mark.last + 1,
             checkpoint: self.store.mark.checkpoint,
         };
         let mut batch = self.store.batch(mark, rows.len());
         for (space, key, value) in rows {
-            batch.set(space, key, Some(value));
+            batch.set(*space, key, Some(value));
         }
         batch.commit()?;
         self.store.mark = mark;
@@ -132,6 +128,18 @@ impl Fresh {
     /// Makes what was written durable.
     pub fn sync(&self) -> Result<(), Fault> {
         self.store.sync()
+    }
+}
+
+fn read_pointer(dir: &Path) -> Result<Option<u64>, Fault> {
+    let path = dir.join(POINTER);
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map(Some).map_err(|_| Fault::Corrupt {
+            what: path.display().to_string(),
+            why: "it names no generation".to_owned(),
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Fault::Io { path, source }),
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use super::Flushed;
 use super::store::Store;
 use super::sweep::{self, Sweep};
-use crate::command::Fault;
+use crate::command::{Fault, LogPosition};
 
 /// An ordered space of rows of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,12 +76,26 @@ impl Layer {
     }
 }
 
+/// Somebody who waits for rows to be durable, and what to answer then.
+pub(super) struct Waiting {
+    pub(super) applied: Option<LogPosition>,
+    pub(super) done: oneshot::Sender<Result<Option<LogPosition>, Fault>>,
+}
+
+impl Waiting {
+    pub(super) fn answer(self, durable: Result<(), String>) {
+        let Self { applied, done } = self;
+        // The receiver may have lost interest; a fault is published as well.
+        let _ = done.send(durable.map(|()| applied).map_err(Fault::Store));
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Layers {
     pub(super) forming: Layer,
     pub(super) sealed: Option<Arc<Layer>>,
     /// Who waits for everything written so far to be durable.
-    pub(super) persist: Vec<oneshot::Sender<Result<(), Fault>>>,
+    pub(super) persist: Vec<Waiting>,
     /// Whether the writer thread sleeps until it is woken.
     pub(super) is_idle: bool,
     pub(super) is_closing: bool,
@@ -119,18 +133,26 @@ impl Shared {
 
     pub(super) fn pending_bytes(&self) -> usize {
         let layers = self.lock();
+        if layers.fault.is_some() {
+            return 0;
+        }
         layers.forming.bytes + layers.sealed.as_ref().map_or(0, |sealed| sealed.bytes)
     }
 
-    pub(super) fn ask_persist(&self, done: oneshot::Sender<Result<(), Fault>>) {
+    pub(super) fn ask_persist(&self, waiting: Waiting) {
         let mut layers = self.lock();
-        if let Some(why) = &layers.fault {
-            // The receiver may have lost interest; the fault is published as well.
-            let _ = done.send(Err(Fault::Store(why.clone())));
-            return;
+        match &layers.fault {
+            Some(why) => waiting.answer(Err(why.clone())),
+            None => {
+                layers.persist.push(waiting);
+                self.wake.notify_one();
+            }
         }
-        layers.persist.push(done);
-        self.wake.notify_one();
+    }
+
+    /// Drops what is not being committed yet: all of it is about to be replaced.
+    pub(super) fn discard(&self) {
+        self.lock().forming = Layer::default();
     }
 
     pub(super) fn close(&self) {
@@ -138,6 +160,9 @@ impl Shared {
         self.wake.notify_one();
     }
 }
+
+/// Is shown key and value of one row after another, and says when to stop.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
 /// The rows, held for one log entry or one question.
 pub struct Rows<'a> {
@@ -212,7 +237,7 @@ impl<'a> Rows<'a> {
         space: Space,
         start: &[u8],
         end: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), Fault> {
         if end.is_some_and(|end| end <= start) {
             return Ok(());

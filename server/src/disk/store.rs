@@ -31,6 +31,16 @@ pub(super) enum OpenError {
     Fault(Fault),
 }
 
+impl OpenError {
+    /// Where there is nothing to set aside.
+    pub(super) fn into_fault(self) -> Fault {
+        match self {
+            Self::Damaged(why) => Fault::Store(why),
+            Self::Fault(fault) => fault,
+        }
+    }
+}
+
 /// An open database.
 pub(super) struct Store {
     db: Database,

@@ -35,9 +35,8 @@ pub(super) fn spawn(shared: Arc<Shared>, store: Arc<Store>) -> JoinHandle<()> {
                 let why = fault.to_string();
                 let mut layers = shared.lock();
                 layers.fault = Some(why.clone());
-                for done in layers.persist.drain(..) {
-                    // The receiver may have lost interest; the fault is published as well.
-                    let _ = done.send(Err(Fault::Store(why.clone())));
+                for waiting in layers.persist.drain(..) {
+                    waiting.answer(Err(why.clone()));
                 }
                 drop(layers);
                 shared
@@ -112,13 +111,12 @@ impl Writer {
                     self.store.sync()
                 }
             });
-            for done in waiting {
-                let answer = match &durable {
-                    Ok(()) => Ok(()),
-                    Err(fault) => Err(Fault::Store(fault.to_string())),
-                };
-                // The receiver may have lost interest.
-                let _ = done.send(answer);
+            for waiting in waiting {
+                waiting.answer(
+                    durable
+                        .as_ref()
+                        .map_or_else(|fault| Err(fault.to_string()), |()| Ok(())),
+                );
             }
             durable?;
             self.batches += 1;

@@ -18,8 +18,8 @@ const LEAF_KEYS: usize = 64;
 const LEAF_BYTES: usize = 256 << 10;
 /// Leaves in a block; it is split at twice as many.
 const BLOCK_LEAVES: usize = 256;
-/// Bound on rows kept in memory: a hundred thousand keys of some hundred bytes.
-const RESIDENT_BYTES_MAX: usize = 64 << 20;
+/// Bound on rows kept in memory: some hundred thousand keys of a few hundred bytes. Tests must not fit.
+const RESIDENT_BYTES_MAX: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 /// What a row takes beyond its bytes: two handles and two allocations.
 const ROW_OVERHEAD_BYTES: usize = 96;
 /// A leaf is loaded when points have missed it so often, while there is room ..
@@ -27,7 +27,7 @@ const MISSES_WITH_ROOM: u8 = 4;
 /// .. and while there is none: loading costs as much as some twenty points.
 const MISSES_WITHOUT_ROOM: u8 = 128;
 /// A range keeps so many leaves that it loads; what a longer one reads would only turn out everything else.
-const LOADS_KEPT: usize = 64;
+pub(super) const LOADS_KEPT: usize = 64;
 
 type Row = (Bytes, Bytes);
 /// What a visit is told: go on or stop, or that a row is damaged.
@@ -201,12 +201,13 @@ impl Leaves {
         }
     }
 
-    /// Shows the rows of `[start, end)` in key order until told to stop.
+    /// Shows the rows of `[start, end)` in key order until told to stop. Of the leaves that it loads, so many stay.
     pub(super) fn visit(
         &mut self,
         rows: &Rows<'_>,
         start: &[u8],
         end: Option<&[u8]>,
+        loads_kept: usize,
         visit: &mut dyn FnMut(&Bytes, &Bytes) -> Visited,
     ) -> Result<(), Fault> {
         if end.is_some_and(|end| end <= start) {
@@ -216,7 +217,7 @@ impl Leaves {
         let mut loads = 0;
         loop {
             let read;
-            if self.leaf_mut(place).rows.is_none() && loads < LOADS_KEPT {
+            if self.leaf_mut(place).rows.is_none() && loads < loads_kept {
                 loads += 1;
                 self.load(rows, place)?;
             }

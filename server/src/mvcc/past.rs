@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::history::{self, Change};
+use super::leaves::LOADS_KEPT;
 use super::row::{self, Version};
 use super::{Found, Mvcc};
 use crate::command::{Fault, Keys, Revision, Stamp};
@@ -149,7 +150,7 @@ impl Mvcc {
         let mut found = BTreeMap::new();
         self.leaves
             .borrow_mut()
-            .visit(rows, start, end, &mut |key, row| {
+            .visit(rows, start, end, LOADS_KEPT, &mut |key, row| {
                 let version = Version::decode(row.clone())?;
                 if version.modified.main <= revision {
                     found.insert(key.clone(), version);
@@ -248,14 +249,14 @@ impl Mvcc {
     }
 }
 
-fn after(key: &[u8]) -> Bytes {
+pub(super) fn after(key: &[u8]) -> Bytes {
     let mut next = Vec::with_capacity(key.len() + 1);
     next.extend_from_slice(key);
     next.push(0);
     Bytes::from(next)
 }
 
-fn damaged_past() -> Fault {
+pub(super) fn damaged_past() -> Fault {
     Fault::Corrupt {
         what: "a past version in the state store".to_owned(),
         why: "its key is none".to_owned(),

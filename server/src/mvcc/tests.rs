@@ -1,1 +1,146 @@
+//! The index of current keys against an ordered map; keys and rows byte by byte.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::row::{log_key, past_key, past_prefix, split_log_key, split_past_key};
+use super::*;
+use crate::disk::Disk;
+
+#[test]
+fn leaves_count_and_find_what_an_ordered_map_does() {
+    for seed in 0..3 {
+        println!("seed {seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path(), garbage).unwrap();
+        let mut mvcc = Mvcc::open(&disk.rows()).unwrap();
+        let mut model: BTreeMap<Bytes, u64> = BTreeMap::new();
+        for main in 2..6000 {
+            let mut rows = disk.rows();
+            let number: u32 = random.random_range(0..5000);
+            let key = Bytes::from(format!("key/{number:05}"));
+            let at = Stamp {
+                main: Revision(main),
+                sub: 0,
+            };
+            let prev = mvcc.get(&rows, &key).unwrap();
+            assert_eq!(
+                prev.as_ref().map(|prev| prev.modified.main.0),
+                model.get(&key).copied()
+            );
+            match prev {
+                Some(prev) if random.random_bool(0.4) => {
+                    mvcc.delete(&mut rows, at, &key, &prev);
+                    model.remove(&key);
+                }
+                prev => {
+                    let store = Store {
+                        key: &key,
+                        value: &[7; 100],
+                        lease: None,
+                    };
+                    mvcc.put(&mut rows, at, &store, prev.as_ref()).unwrap();
+                    model.insert(key, main);
+                }
+            }
+            let bounds: [u32; 2] = [random.random_range(0..5000), random.random_range(0..5500)];
+            let [start, end] = bounds.map(|number| Bytes::from(format!("key/{number:05}")));
+            let expected = if start < end {
+                model.range(start.clone()..end.clone()).count() as u64
+            } else {
+                0
+            };
+            let keys = Keys::Range {
+                start,
+                end: Some(end),
+            };
+            assert_eq!(mvcc.count(&rows, &keys).unwrap(), expected, "{keys:?}");
+            drop(rows);
+            if main % 2000 == 0 {
+                mvcc = Mvcc::open(&disk.rows()).unwrap();
+            }
+        }
+        let all = Keys::Range {
+            start: Bytes::new(),
+            end: None,
+        };
+        let found = mvcc.range(&disk.rows(), &all, usize::MAX).unwrap();
+        let found: Vec<_> = found
+            .kvs
+            .iter()
+            .map(|kv| (kv.key.clone(), kv.mod_revision.0))
+            .collect();
+        assert_eq!(found, model.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn rows_are_byte_for_byte_what_the_formats_page_says() {
+    let at = Stamp {
+        main: Revision(300),
+        sub: 2,
+    };
+    let store = Store {
+        key: b"k",
+        value: b"value",
+        lease: Some(LeaseId(-1)),
+    };
+    let prev = Version::new(
+        Stamp {
+            main: Revision(298),
+            sub: 0,
+        },
+        &store,
+        None,
+    );
+    let version = Version::new(at, &store, Some(&prev));
+    assert_eq!(
+        version.row().as_ref(),
+        b"\xaa\x02\x02\x02\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01value"
+    );
+    assert_eq!(
+        past_key(b"a\0b", Revision(258)).as_ref(),
+        b"a\0\xffb\0\x01\0\0\0\0\0\0\x01\x02"
+    );
+    assert_eq!(log_key(at).as_ref(), b"\0\0\0\0\0\0\x01\x2c\0\0\0\x02");
+    assert_eq!(split_log_key(&log_key(at)), Some(at));
+    assert_eq!(history::log_row(Change::Delete, b"k").as_ref(), b"\x03k");
+}
+
+#[test]
+fn a_key_of_zero_bytes_fits_up_to_what_its_past_rows_take() {
+    assert!(key_fits(&[1; 32 << 10]));
+    assert!(key_fits(&[0; 32_762]));
+    assert!(!key_fits(&[0; 32 << 10]));
+}
+
+fn keys() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![Just(0u8), Just(1), Just(2), Just(0xff), any::<u8>()];
+    proptest::collection::vec(byte, 0..6)
+}
+
+proptest! {
+    #[test]
+    fn past_keys_keep_the_order_of_keys_and_ends(one in keys(), other in keys(), a in any::<u64>(), b in any::<u64>()) {
+        let stored = past_key(&one, Revision(a));
+        prop_assert_eq!(split_past_key(&stored), Some((one.clone(), Revision(a))));
+        let ordering = (&one, a).cmp(&(&other, b));
+        prop_assert_eq!(stored.cmp(&past_key(&other, Revision(b))), ordering);
+        // All past rows of the keys from `other` on, and none else, are at or after its prefix.
+        prop_assert_eq!(stored.as_ref() >= past_prefix(&other).as_slice(), one >= other);
+    }
+
+    #[test]
+    fn versions_come_back_from_their_rows(main in 1u64.., sub: u32, lease: i64, value: Vec<u8>) {
+        let at = Stamp { main: Revision(main), sub };
+        let lease = (lease != 0).then_some(LeaseId(lease));
+        let store = Store { key: b"k", value: &value, lease };
+        let version = Version::new(at, &store, None);
+        prop_assert_eq!(Version::decode(version.row()).unwrap(), version);
+    }
+}

@@ -123,6 +123,11 @@ impl State {
             law.rows.give_up(&fault);
             return Err(fault);
         }
+        if law.pins.take_released()
+            && let Some(floor) = law.ledger.floor
+        {
+            law.rows.sweep_below(law.pins.floor(floor).0)?;
+        }
         law.ledger.applied = Some(at);
         law.ledger.store(&mut law.rows);
         Ok(Applied {

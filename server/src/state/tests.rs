@@ -1,22 +1,30 @@
-//! What is easier said in code than in a script; the scripts are in `server/tests`.
+//! The law against a naive model, over memory, over disk, through a reopen and through a snapshot.
+//! Single commands and their refusals are in the printed scripts of `server/tests`.
+
+mod model;
+
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use model::Model;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::command::*;
 
-struct Log {
+/// Applies commands one entry each, as a log would.
+pub(super) struct Log {
     index: u64,
 }
 
 impl Log {
-    fn apply(&mut self, state: &mut State, command: Command) -> Outcome {
+    pub(super) fn new() -> Self {
+        Self { index: 0 }
+    }
+
+    pub(super) fn apply(&mut self, state: &mut State, command: Command) -> (Outcome, Vec<Event>) {
         self.index += 1;
-        let at = LogPosition {
-            term: 1,
-            leader: MemberId(1),
-            index: self.index,
-        };
         let envelope = Envelope {
             feature_level: FEATURE_LEVEL,
             leader_time: UnixMillis(self.index),
@@ -27,8 +35,16 @@ impl Log {
                 command,
             }],
         };
-        let mut applied = state.apply(at, &envelope).unwrap();
-        applied.outcomes.remove(0).1
+        let mut applied = state.apply(position(self.index), &envelope).unwrap();
+        (applied.outcomes.remove(0).1, applied.events)
+    }
+}
+
+fn position(index: u64) -> LogPosition {
+    LogPosition {
+        term: 1,
+        leader: MemberId(1),
+        index,
     }
 }
 
@@ -41,41 +57,202 @@ fn put(key: &str, value: &str) -> Command {
     })
 }
 
-fn all(revision: Option<u64>) -> Query {
-    Query::Range(Range {
-        keys: Keys::Range {
-            start: Bytes::from_static(b"\0"),
-            end: None,
-        },
-        revision: revision.map(Revision),
-        limit: None,
+fn range(keys: Keys, revision: Option<Revision>, limit: Option<u64>) -> Range {
+    Range {
+        keys,
+        revision,
+        limit,
         sort: (SortTarget::Key, Order::Ascending),
         keys_only: false,
         count_only: false,
         filter: RangeFilter::default(),
-    })
+    }
 }
 
-#[tokio::test]
-async fn state_is_the_same_after_reopen() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut log = Log { index: 0 };
-    let before = {
-        let mut state = State::open(dir.path()).unwrap();
-        assert_eq!(state.revision(), Revision(1));
-        for n in 0..1000 {
-            log.apply(
-                &mut state,
-                put(&format!("key{}", n % 300), &format!("value{n}")),
-            );
+fn ask(state: &State, range: Range) -> RangeResponse {
+    match state.answer(&Query::Range(range)).unwrap().result.unwrap() {
+        Response::Range(found) => found,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Checks one random range at one random readable revision, and all history from a random one on.
+fn check(state: &State, model: &Model, random: &mut StdRng) {
+    let floor = state.compacted().unwrap_or_default().0.max(1);
+    let newest = state.revision().0;
+    assert_eq!(newest, model.revision());
+    let at = random.random_range(floor..=newest);
+    let keys = model::random_keys(random);
+    let limit = random.random_bool(0.5).then(|| random.random_range(1..8));
+    let revision = (at < newest || random.random_bool(0.5)).then_some(Revision(at));
+    let at = revision.map_or(newest, |revision| revision.0);
+    let found = ask(state, range(keys.clone(), revision, limit));
+    let expected = model.range(&keys, at, limit);
+    assert_eq!(
+        found, expected,
+        "range {keys:?} at {at} of {newest}, limit {limit:?}, floor {floor}"
+    );
+
+    let from = random.random_range(floor..=newest + 1);
+    let mut next = Revision(from);
+    let mut events = Vec::new();
+    while next <= state.revision() {
+        let history = state
+            .history(next, state.revision().next(), random.random_range(1..2000))
+            .unwrap()
+            .unwrap();
+        assert!(history.next > next, "history goes on");
+        next = history.next;
+        events.extend(history.events);
+    }
+    assert_eq!(events, model.events(from, floor), "history from {from}");
+}
+
+fn run(state: &mut State, log: &mut Log, model: &mut Model, random: &mut StdRng, steps: usize) {
+    for _ in 0..steps {
+        let command = model.random_command(random);
+        let expected = model.apply(&command);
+        let (outcome, events) = log.apply(state, command.clone());
+        assert_eq!(outcome.revision.0, model.revision(), "after {command:?}");
+        assert_eq!(outcome.result.map(drop), expected, "after {command:?}");
+        assert_eq!(events, model.newest_events(), "after {command:?}");
+        check(state, model, random);
+    }
+}
+
+#[test]
+fn in_memory_the_law_is_the_models() {
+    for seed in 0..20 {
+        let mut random = StdRng::seed_from_u64(seed);
+        println!("seed {seed}");
+        let mut state = State::in_memory();
+        run(
+            &mut state,
+            &mut Log::new(),
+            &mut Model::new(),
+            &mut random,
+            300,
+        );
+    }
+}
+
+#[test]
+fn on_disk_the_law_is_the_models_also_after_reopening() {
+    for seed in 100..103 {
+        let mut random = StdRng::seed_from_u64(seed);
+        println!("seed {seed}");
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, mut model) = (Log::new(), Model::new());
+        for _ in 0..5 {
+            let mut state = State::open(dir.path()).unwrap();
+            assert_eq!(state.applied().map_or(0, |at| at.index), log.index);
+            for _ in 0..5 {
+                run(&mut state, &mut log, &mut model, &mut random, 40);
+                // Lets the writer thread get to it, so that reads come from fjall as well.
+                state.persist().blocking_recv().unwrap().unwrap();
+            }
         }
-        let durable = state.persist().await.unwrap();
-        assert_eq!(durable, state.applied());
-        assert_eq!(durable.unwrap().index, 1000);
-        [all(None), all(Some(500))].map(|query| state.answer(&query).unwrap())
+    }
+}
+
+#[test]
+fn a_snapshot_is_one_moment_while_writes_go_on() {
+    for seed in 200..206 {
+        let mut random = StdRng::seed_from_u64(seed);
+        println!("seed {seed}");
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mut from = State::open(dirs[0].path()).unwrap();
+        let (mut log, mut model) = (Log::new(), Model::new());
+        run(&mut from, &mut log, &mut model, &mut random, 200);
+        let (mut log_then, mut model_then) = (Log { index: log.index }, model.clone());
+
+        let mut into = State::open(dirs[1].path()).unwrap();
+        Log::new().apply(&mut into, put("replaced", "by the snapshot"));
+        let mut writer = SnapshotWriter::create(dirs[1].path()).unwrap();
+        let mut reader = from.begin_snapshot();
+        while let Some(chunk) = reader.next_chunk(&mut from).unwrap() {
+            run(&mut from, &mut log, &mut model, &mut random, 20);
+            writer.write_chunk(chunk).unwrap();
+            // Lets the sweep get to whatever the reader does not hold.
+            from.persist().blocking_recv().unwrap().unwrap();
+        }
+        assert_eq!(reader.position(), Some(position(log_then.index)));
+        into.install(writer.finish().unwrap()).unwrap();
+        assert_eq!(into.applied(), reader.position());
+        for _ in 0..20 {
+            check(&into, &model_then, &mut random);
+        }
+        run(&mut into, &mut log_then, &mut model_then, &mut random, 50);
+        drop(into);
+        let into = State::open(dirs[1].path()).unwrap();
+        check(&into, &model_then, &mut random);
+    }
+}
+
+#[test]
+fn a_snapshot_chunk_that_is_changed_or_missing_is_refused() {
+    let mut state = State::in_memory();
+    Log::new().apply(&mut state, put("a", "1"));
+    let mut reader = state.begin_snapshot();
+    let mut chunks = Vec::new();
+    while let Some(chunk) = reader.next_chunk(&mut state).unwrap() {
+        chunks.push(chunk);
+    }
+    let receive = |chunks: &[Bytes]| {
+        let mut writer = SnapshotWriter::in_memory();
+        for chunk in chunks {
+            writer.write_chunk(chunk.clone())?;
+        }
+        writer.finish().map(drop)
     };
-    let state = State::open(dir.path()).unwrap();
-    assert_eq!(state.revision(), Revision(1001));
-    let after = [all(None), all(Some(500))].map(|query| state.answer(&query).unwrap());
-    assert_eq!(before, after);
+    receive(&chunks).unwrap();
+    for missing in 0..chunks.len() {
+        let mut fewer = chunks.clone();
+        fewer.remove(missing);
+        assert!(receive(&fewer).is_err(), "without chunk {missing}");
+        for at in 0..chunks[missing].len() {
+            let mut changed = chunks.clone();
+            let mut bytes = changed[missing].to_vec();
+            bytes[at] ^= 1;
+            changed[missing] = Bytes::from(bytes);
+            assert!(receive(&changed).is_err(), "byte {at} of chunk {missing}");
+        }
+    }
+}
+
+#[test]
+fn an_entry_of_a_newer_law_stops_the_member() {
+    let mut state = State::in_memory();
+    let envelope = Envelope {
+        feature_level: FEATURE_LEVEL + 1,
+        leader_time: UnixMillis(1),
+        proposals: Vec::new(),
+    };
+    let fault = state.apply(position(7), &envelope).unwrap_err();
+    assert!(matches!(fault, Fault::UnknownEntry { index: 7, .. }));
+}
+
+#[test]
+fn compaction_frees_the_accounts_and_the_rows() {
+    let mut state = State::in_memory();
+    let mut log = Log::new();
+    let value = "x".repeat(1000);
+    for _ in 0..200 {
+        log.apply(&mut state, put("key", &value));
+    }
+    let full = state.logical_bytes();
+    assert!(full > 200_000);
+    let revision = state.revision();
+    log.apply(&mut state, Command::Compact { revision });
+    assert!(state.logical_bytes() < 2000, "{}", state.logical_bytes());
+    let mut left = 0;
+    let rows = state.disk.rows();
+    for space in [crate::disk::Space::Past, crate::disk::Space::Log] {
+        rows.scan(space, &[], None, &mut |_, _| {
+            left += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    }
+    assert_eq!(left, 1, "only the event at the floor");
 }

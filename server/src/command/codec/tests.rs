@@ -1,1 +1,180 @@
+//! Golden bytes of the envelope, and that there is only one encoding of each.
 
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::command::*;
+
+fn envelope(command: Command) -> Envelope {
+    Envelope {
+        feature_level: 1,
+        leader_time: UnixMillis(1_700_000_000_000),
+        proposals: vec![Proposal {
+            origin: MemberId(0x1234),
+            run: 7,
+            sequence: 300,
+            command,
+        }],
+    }
+}
+
+/// Magic, format, level, time, one proposal of member 0x1234, run 7, sequence 300.
+const HEAD: &[u8] = b"CE\x01\x01\x80\xd0\x95\xff\xbc\x31\x01\xb4\x24\x07\xac\x02";
+
+fn commands() -> Vec<(Command, &'static [u8])> {
+    let key = Bytes::from_static(b"k");
+    let put = Put {
+        key: key.clone(),
+        value: PutValue::Set(Bytes::from_static(b"v")),
+        lease: PutLease::Set(Some(LeaseId(5))),
+        prev_kv: true,
+    };
+    let keep = Put {
+        value: PutValue::Keep,
+        lease: PutLease::Keep,
+        prev_kv: false,
+        ..put.clone()
+    };
+    let range = Range {
+        keys: Keys::Range {
+            start: key.clone(),
+            end: Some(Bytes::from_static(b"l")),
+        },
+        revision: Some(Revision(9)),
+        limit: Some(10),
+        sort: (SortTarget::Mod, Order::Descending),
+        keys_only: true,
+        count_only: false,
+        filter: RangeFilter {
+            max_mod: Some(Revision(3)),
+            ..RangeFilter::default()
+        },
+    };
+    let delete = DeleteRange {
+        keys: Keys::Range {
+            start: key.clone(),
+            end: None,
+        },
+        prev_kv: false,
+    };
+    vec![
+        (Command::Put(put.clone()), b"\x01\x01k\x01\x01v\x02\x05\x01"),
+        (Command::Put(keep), b"\x01\x01k\x02\x03\x00"),
+        (Command::DeleteRange(delete.clone()), b"\x02\x03\x01k\x00"),
+        (
+            Command::Txn(Txn {
+                compares: vec![Compare {
+                    key: key.clone(),
+                    result: CompareResult::NotEqual,
+                    operand: CompareOperand::Value(Bytes::from_static(b"x")),
+                }],
+                success: vec![Op::Range(range), Op::Put(put)],
+                failure: vec![Op::DeleteRange(delete)],
+            }),
+            b"\x03\x01\x01k\x04\x04\x01x\
+              \x02\x01\x02\x01k\x01l\x01\x09\x01\x0a\x04\x02\x01\x00\x00\x01\x03\x00\x00\
+              \x02\x01k\x01\x01v\x02\x05\x01\
+              \x01\x03\x03\x01k\x00",
+        ),
+        (
+            Command::Compact {
+                revision: Revision(8),
+            },
+            b"\x04\x08",
+        ),
+        (
+            Command::LeaseGrant {
+                id: LeaseId(5),
+                ttl_seconds: 60,
+            },
+            b"\x05\x05\x3c",
+        ),
+        (Command::LeaseRevoke { id: LeaseId(5) }, b"\x06\x05"),
+        (
+            Command::LeaseExpire {
+                term: 2,
+                ids: vec![LeaseId(5), LeaseId(-1)],
+            },
+            b"\x07\x02\x02\x05\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        ),
+        (
+            Command::LeaseCheckpoint {
+                remaining_seconds: vec![(LeaseId(5), 30)],
+            },
+            b"\x08\x01\x05\x1e",
+        ),
+        (
+            Command::MemberPublish(MemberRecord {
+                id: MemberId(1),
+                incarnation: Incarnation(2),
+                name: "m0".to_owned(),
+                client_urls: vec!["http://a".to_owned()],
+                feature_level: 1,
+            }),
+            b"\x09\x01\x02\x02m0\x01\x08http://a\x01",
+        ),
+    ]
+}
+
+#[test]
+fn every_command_has_its_golden_bytes() {
+    for (command, golden) in commands() {
+        let envelope = envelope(command);
+        let bytes = encode_envelope(&envelope);
+        assert_eq!(bytes.as_ref(), [HEAD, golden].concat(), "{envelope:?}");
+        assert_eq!(decode_envelope(&bytes).unwrap(), envelope);
+    }
+}
+
+#[test]
+fn what_is_cut_short_or_too_long_is_refused() {
+    for (command, _) in commands() {
+        let bytes = encode_envelope(&envelope(command));
+        for length in 0..bytes.len() {
+            assert!(decode_envelope(&bytes.slice(..length)).is_err());
+        }
+        let longer = Bytes::from([bytes.as_ref(), b"\0"].concat());
+        assert_eq!(
+            decode_envelope(&longer),
+            Err(CodecError::Trailing { bytes: 1 })
+        );
+    }
+}
+
+#[test]
+fn an_unknown_format_or_command_is_refused() {
+    let bytes = encode_envelope(&envelope(Command::LeaseRevoke { id: LeaseId(5) }));
+    let with = |at: usize, byte| {
+        let mut changed = bytes.to_vec();
+        changed[at] = byte;
+        decode_envelope(&Bytes::from(changed))
+    };
+    assert_eq!(with(0, b'X'), Err(CodecError::Magic));
+    assert_eq!(with(2, 2), Err(CodecError::Format(2)));
+    let at = HEAD.len();
+    let tag = 99;
+    let what = "command";
+    assert_eq!(with(at, tag), Err(CodecError::Unknown { what, tag, at }));
+}
+
+proptest! {
+    #[test]
+    fn whatever_decodes_encodes_to_the_same_bytes(which in 0usize..10, at: usize, bytes: [u8; 3]) {
+        let golden = commands().swap_remove(which).0;
+        let mut changed = encode_envelope(&envelope(golden)).to_vec();
+        let at = at % changed.len();
+        let end = changed.len().min(at + 1 + usize::from(bytes[0] % 2));
+        changed[at..end].copy_from_slice(&bytes[1..=end - at]);
+        let changed = Bytes::from(changed);
+        if let Ok(envelope) = decode_envelope(&changed) {
+            prop_assert_eq!(encode_envelope(&envelope), changed);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_without_panic(bytes: Vec<u8>) {
+        let bytes = [b"CE\x01".as_slice(), &bytes].concat();
+        let _ = decode_envelope(&Bytes::from(bytes));
+    }
+}

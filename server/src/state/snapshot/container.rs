@@ -1,0 +1,146 @@
+//! The bytes of a snapshot: a header, chunks of rows, a footer, each with a checksum that covers all before it.
+
+use bytes::Bytes;
+
+use crate::command::Fault;
+use crate::command::codec::CodecError;
+use crate::command::codec::wire::{Reader, Writer};
+use crate::disk::Space;
+
+const MAGIC: &[u8; 4] = b"CSNP";
+const FORMAT: u8 = 1;
+
+const HEADER: u8 = 1;
+const ROWS: u8 = 2;
+const FOOTER: u8 = 3;
+
+/// One row of the state.
+pub(super) type Row = (Bytes, Bytes);
+
+/// What one chunk holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Chunk {
+    /// The first: which law the rows were written under.
+    Header { feature_level: u32 },
+    /// Rows of one space, keys ascending within the stream.
+    Rows { space: Space, rows: Vec<Row> },
+    /// The last: how many rows there were.
+    Footer { rows: u64 },
+}
+
+/// The checksum so far. A chunk that is missing, repeated or out of place does not fit it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Chain(u32);
+
+impl Chain {
+    pub(super) fn encode(&mut self, chunk: &Chunk) -> Bytes {
+        let mut out = Writer::with_capacity(512);
+        match chunk {
+            Chunk::Header { feature_level } => {
+                out.u8(HEADER);
+                out.raw(MAGIC);
+                out.u8(FORMAT);
+                out.u64(u64::from(*feature_level));
+            }
+            Chunk::Rows { space, rows } => {
+                out.u8(ROWS);
+                out.u8(space_tag(*space));
+                out.u64(rows.len() as u64);
+                for (key, value) in rows {
+                    out.bytes(key);
+                    out.bytes(value);
+                }
+            }
+            Chunk::Footer { rows } => {
+                out.u8(FOOTER);
+                out.u64(*rows);
+            }
+        }
+        let body = out.finish();
+        let sum = self.add(&body);
+        let mut framed = Vec::with_capacity(body.len() + 4);
+        framed.extend_from_slice(&body);
+        framed.extend_from_slice(&sum.to_be_bytes());
+        Bytes::from(framed)
+    }
+
+    pub(super) fn decode(&mut self, framed: &Bytes) -> Result<Chunk, Fault> {
+        let Some((body, sum)) = framed.split_last_chunk::<4>() else {
+            return Err(damaged("a chunk is cut short"));
+        };
+        if self.add(body) != u32::from_be_bytes(*sum) {
+            return Err(damaged("a chunk's checksum does not fit"));
+        }
+        let body = framed.slice(..body.len());
+        read(body).map_err(|error| damaged(&error.to_string()))
+    }
+
+    fn add(&mut self, body: &[u8]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
+        hasher.update(body);
+        self.0 = hasher.finalize();
+        self.0
+    }
+}
+
+fn read(body: Bytes) -> Result<Chunk, CodecError> {
+    let mut input = Reader::new(body);
+    let chunk = match input.u8()? {
+        HEADER => {
+            if input.raw(MAGIC.len())?.as_ref() != MAGIC {
+                return Err(CodecError::Magic);
+            }
+            let format = input.u8()?;
+            if format != FORMAT {
+                return Err(CodecError::Format(format));
+            }
+            Chunk::Header {
+                feature_level: input.u32("feature level")?,
+            }
+        }
+        ROWS => {
+            let at = input.at();
+            let tag = input.u8()?;
+            let space = Space::ALL
+                .into_iter()
+                .find(|space| space_tag(*space) == tag);
+            let space = space.ok_or(CodecError::Unknown {
+                what: "space",
+                tag,
+                at,
+            })?;
+            let count = input.count(2)?;
+            let mut rows = Vec::with_capacity(count.min(4096));
+            for _ in 0..count {
+                rows.push((input.bytes()?, input.bytes()?));
+            }
+            Chunk::Rows { space, rows }
+        }
+        FOOTER => Chunk::Footer { rows: input.u64()? },
+        tag => {
+            return Err(CodecError::Unknown {
+                what: "chunk",
+                tag,
+                at: 0,
+            });
+        }
+    };
+    input.end()?;
+    Ok(chunk)
+}
+
+fn space_tag(space: Space) -> u8 {
+    match space {
+        Space::System => 1,
+        Space::Current => 2,
+        Space::Past => 3,
+        Space::Log => 4,
+    }
+}
+
+pub(super) fn damaged(why: &str) -> Fault {
+    Fault::Corrupt {
+        what: "a snapshot from a peer".to_owned(),
+        why: why.to_owned(),
+    }
+}

@@ -1,0 +1,341 @@
+//! The key space as plainly as it can be said: a copy of everything for each revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::command::*;
+
+type Pairs = BTreeMap<Bytes, KeyValue>;
+
+#[derive(Clone)]
+pub(super) struct Model {
+    /// What each revision held; the first is revision 0, never seen.
+    revisions: Vec<Pairs>,
+    /// What each revision changed.
+    events: Vec<Vec<Event>>,
+    newest_events: Vec<Event>,
+    leases: BTreeSet<LeaseId>,
+    floor: Option<u64>,
+}
+
+/// Keys that are each other's prefixes, with the bytes that are special inside.
+fn random_key(random: &mut StdRng) -> Bytes {
+    const BYTES: [u8; 5] = [0, 1, b'a', b'b', 0xff];
+    let length = random.random_range(1..4);
+    (0..length)
+        .map(|_| BYTES[random.random_range(0..BYTES.len())])
+        .collect()
+}
+
+pub(super) fn random_keys(random: &mut StdRng) -> Keys {
+    match random.random_range(0..4) {
+        0 => Keys::One(random_key(random)),
+        1 => Keys::Range {
+            start: random_key(random),
+            end: None,
+        },
+        _ => Keys::Range {
+            start: random_key(random),
+            end: Some(random_key(random)),
+        },
+    }
+}
+
+impl Model {
+    pub(super) fn new() -> Self {
+        Self {
+            revisions: vec![Pairs::new(); 2],
+            events: vec![Vec::new(); 2],
+            newest_events: Vec::new(),
+            leases: BTreeSet::new(),
+            floor: None,
+        }
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revisions.len() as u64 - 1
+    }
+
+    pub(super) fn newest_events(&self) -> Vec<Event> {
+        self.newest_events.clone()
+    }
+
+    pub(super) fn range(&self, keys: &Keys, at: u64, limit: Option<u64>) -> RangeResponse {
+        let all: Vec<_> = self.revisions[usize::try_from(at).unwrap()]
+            .values()
+            .filter(|kv| keys.contains(&kv.key))
+            .cloned()
+            .collect();
+        let count = all.len() as u64;
+        let limit = limit.unwrap_or(u64::MAX);
+        RangeResponse {
+            more: count > limit,
+            kvs: all
+                .into_iter()
+                .take(usize::try_from(limit).unwrap_or(usize::MAX))
+                .collect(),
+            count,
+        }
+    }
+
+    pub(super) fn events(&self, from: u64, floor: u64) -> Vec<Event> {
+        let from = usize::try_from(from).unwrap();
+        let mut events = self.events.get(from..).unwrap_or_default().concat();
+        for event in &mut events {
+            if self.floor.is_some() && event.kv.mod_revision.0 <= floor {
+                event.prev = None;
+            }
+        }
+        events
+    }
+
+    pub(super) fn random_command(&self, random: &mut StdRng) -> Command {
+        match random.random_range(0..20) {
+            0 => Command::Compact {
+                revision: Revision(random.random_range(0..self.revision() + 2)),
+            },
+            1 => Command::LeaseGrant {
+                id: LeaseId(random.random_range(1..4)),
+                ttl_seconds: 10,
+            },
+            2 => Command::LeaseRevoke {
+                id: LeaseId(random.random_range(1..4)),
+            },
+            3..6 => Command::DeleteRange(random_delete(random)),
+            6..10 => Command::Txn(Txn {
+                compares: vec![Compare {
+                    key: random_key(random),
+                    result: CompareResult::Greater,
+                    operand: CompareOperand::Mod(random.random_range(0..50)),
+                }],
+                success: random_ops(random),
+                failure: random_ops(random),
+            }),
+            _ => Command::Put(random_put(random)),
+        }
+    }
+
+    /// What the command is answered, without details.
+    pub(super) fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
+        self.newest_events = Vec::new();
+        match command {
+            Command::Put(put) => self.check_put(put).map(|()| {
+                let mut next = self.pairs().clone();
+                let events = self.put(&mut next, put);
+                self.commit(next, events);
+            }),
+            Command::DeleteRange(delete) => {
+                let mut next = self.pairs().clone();
+                let events = self.delete(&mut next, &delete.keys);
+                self.commit(next, events);
+                Ok(())
+            }
+            Command::Txn(txn) => self.txn(txn),
+            Command::Compact { revision } => {
+                if let Some(floor) = self.floor.filter(|floor| revision.0 <= *floor) {
+                    return Err(Refusal::Compacted {
+                        oldest: Revision(floor),
+                    });
+                }
+                if revision.0 > self.revision() {
+                    return Err(Refusal::FutureRevision {
+                        current: Revision(self.revision()),
+                    });
+                }
+                self.floor = Some(revision.0);
+                Ok(())
+            }
+            Command::LeaseGrant { id, .. } => {
+                if self.leases.insert(*id) {
+                    Ok(())
+                } else {
+                    Err(Refusal::LeaseExists(*id))
+                }
+            }
+            Command::LeaseRevoke { id } => {
+                if !self.leases.remove(id) {
+                    return Err(Refusal::LeaseNotFound(*id));
+                }
+                let mut next = self.pairs().clone();
+                let attached: Vec<_> = next
+                    .values()
+                    .filter(|kv| kv.lease == Some(*id))
+                    .map(|kv| kv.key.clone())
+                    .collect();
+                let mut events = Vec::new();
+                for key in attached {
+                    events.extend(self.delete(&mut next, &Keys::One(key)));
+                }
+                self.commit(next, events);
+                Ok(())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pairs(&self) -> &Pairs {
+        self.revisions.last().unwrap()
+    }
+
+    fn commit(&mut self, next: Pairs, events: Vec<Event>) {
+        if !events.is_empty() {
+            self.revisions.push(next);
+            self.events.push(events.clone());
+            self.newest_events = events;
+        }
+    }
+
+    fn check_put(&self, put: &Put) -> Result<(), Refusal> {
+        if let PutLease::Set(Some(id)) = put.lease
+            && !self.leases.contains(&id)
+        {
+            return Err(Refusal::LeaseNotFound(id));
+        }
+        if put.value == PutValue::Keep && !self.pairs().contains_key(&put.key) {
+            return Err(Refusal::KeyNotFound);
+        }
+        Ok(())
+    }
+
+    fn txn(&mut self, txn: &Txn) -> Result<(), Refusal> {
+        for branch in [&txn.success, &txn.failure] {
+            for (n, op) in branch.iter().enumerate() {
+                let Op::Put(put) = op else { continue };
+                let is_changed_twice = branch.iter().enumerate().any(|(m, other)| match other {
+                    Op::Put(other) => m != n && other.key == put.key,
+                    Op::DeleteRange(delete) => delete.keys.contains(&put.key),
+                    Op::Range(_) => false,
+                });
+                if is_changed_twice {
+                    return Err(Refusal::DuplicateKey);
+                }
+            }
+        }
+        let holds = txn.compares.iter().all(|compare| {
+            let CompareOperand::Mod(held) = compare.operand else {
+                panic!("{compare:?}")
+            };
+            let found = self.pairs().get(&compare.key);
+            found.map_or(0, |kv| kv.mod_revision.0.cast_signed()) > held
+        });
+        let branch = if holds { &txn.success } else { &txn.failure };
+        for op in branch {
+            if let Op::Put(put) = op {
+                self.check_put(put)?;
+            }
+        }
+        let mut next = self.pairs().clone();
+        let mut events = Vec::new();
+        for op in branch {
+            match op {
+                Op::Put(put) => events.extend(self.put(&mut next, put)),
+                Op::DeleteRange(delete) => events.extend(self.delete(&mut next, &delete.keys)),
+                Op::Range(_) => {}
+            }
+        }
+        self.commit(next, events);
+        Ok(())
+    }
+
+    fn put(&self, next: &mut Pairs, put: &Put) -> Vec<Event> {
+        let at = Revision(self.revision() + 1);
+        let prev = next.get(&put.key).cloned();
+        let value = match &put.value {
+            PutValue::Set(value) => value.clone(),
+            PutValue::Keep => prev.clone().unwrap().value,
+        };
+        let PutLease::Set(lease) = put.lease else {
+            panic!("{put:?}")
+        };
+        let kv = KeyValue {
+            key: put.key.clone(),
+            create_revision: prev.as_ref().map_or(at, |prev| prev.create_revision),
+            mod_revision: at,
+            version: prev.as_ref().map_or(1, |prev| prev.version + 1),
+            value,
+            lease,
+        };
+        next.insert(put.key.clone(), kv.clone());
+        vec![Event {
+            kind: EventKind::Put,
+            kv,
+            prev,
+        }]
+    }
+
+    fn delete(&self, next: &mut Pairs, keys: &Keys) -> Vec<Event> {
+        let at = Revision(self.revision() + 1);
+        let gone: Vec<_> = next
+            .values()
+            .filter(|kv| keys.contains(&kv.key))
+            .cloned()
+            .collect();
+        gone.into_iter()
+            .map(|prev| {
+                next.remove(&prev.key);
+                Event {
+                    kind: EventKind::Delete,
+                    kv: KeyValue {
+                        key: prev.key.clone(),
+                        create_revision: Revision(0),
+                        mod_revision: at,
+                        version: 0,
+                        value: Bytes::new(),
+                        lease: None,
+                    },
+                    prev: Some(prev),
+                }
+            })
+            .collect()
+    }
+}
+
+fn random_put(random: &mut StdRng) -> Put {
+    let length = random.random_range(0..30);
+    Put {
+        key: random_key(random),
+        value: if random.random_bool(0.1) {
+            PutValue::Keep
+        } else {
+            PutValue::Set((0..length).map(|_| random.random::<u8>()).collect())
+        },
+        lease: PutLease::Set(
+            random
+                .random_bool(0.3)
+                .then(|| LeaseId(random.random_range(1..4))),
+        ),
+        prev_kv: random.random_bool(0.5),
+    }
+}
+
+fn random_delete(random: &mut StdRng) -> DeleteRange {
+    let start = random_key(random);
+    let mut end = start.to_vec();
+    end.push(random.random());
+    DeleteRange {
+        keys: if random.random_bool(0.5) {
+            Keys::One(start)
+        } else {
+            Keys::Range {
+                start,
+                end: Some(Bytes::from(end)),
+            }
+        },
+        prev_kv: random.random_bool(0.5),
+    }
+}
+
+fn random_ops(random: &mut StdRng) -> Vec<Op> {
+    (0..random.random_range(0..5))
+        .map(|_| {
+            if random.random_bool(0.6) {
+                Op::Put(random_put(random))
+            } else {
+                Op::DeleteRange(random_delete(random))
+            }
+        })
+        .collect()
+}
