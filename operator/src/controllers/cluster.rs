@@ -265,20 +265,20 @@ async fn act(
     if !plan.step.acts() {
         return Ok(());
     }
+    execute(&hands, &plan.step).await?;
     tracing::info!(
         cluster = desired.name,
         namespace = desired.namespace,
         step = ?plan.step,
         because = plan.because,
-        "step"
+        "step done"
     );
-    execute(&hands, &plan.step).await?;
     context
         .metrics
         .steps
         .with_label_values(&[plan.step.name()])
         .inc();
-    if let Some(event) = report::event(plan) {
+    if let Some(event) = report::event(desired, plan) {
         publish(context, cluster, &event).await;
     }
     Ok(())

@@ -218,6 +218,21 @@ impl Observed {
     }
 }
 
+impl Observed {
+    /// A voter to which the client Service does not send clients yet.
+    pub fn voter_without_ready_pod(&self) -> Option<&str> {
+        let voters = self.membership.iter().flat_map(Membership::voters);
+        voters
+            .filter(|m| {
+                !m.ordinal
+                    .and_then(|n| self.pods.get(&n))
+                    .is_some_and(|pod| pod.ready)
+            })
+            .map(|m| m.name.as_str())
+            .next()
+    }
+}
+
 impl Membership {
     /// All voting members.
     pub fn voters(&self) -> impl Iterator<Item = &MemberSeen> {

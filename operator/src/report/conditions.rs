@@ -82,6 +82,9 @@ fn ready(account: &Account) -> Claim {
                 sick(account)
             ),
         )
+    } else if let Some(name) = account.observed.voter_without_ready_pod() {
+        let message = format!("{name} serves, but its pod is not marked ready yet");
+        claim(false, "PodsNotReady", message)
     } else {
         claim(
             true,
@@ -212,9 +215,9 @@ fn sentences(problems: &[crate::validate::Problem]) -> String {
 
 fn sick(account: &Account) -> String {
     let rows = super::status::members(account.name, account.observed);
-    let sick = rows
-        .iter()
-        .filter(|row| !row.healthy && row.role != "learner" && row.role != "joining");
+    let sick = rows.iter().filter(|row| {
+        !row.healthy && row.role != "learner" && row.role != "joining" && row.role != "leaving"
+    });
     sick.map(|row| {
         format!(
             "{} {}",

@@ -104,10 +104,14 @@ pub(super) fn members(cluster: &str, observed: &Observed) -> Vec<MemberRow> {
     let mut rows = BTreeMap::new();
     let membership = observed.membership.as_ref();
     for n in observed.sets.keys().chain(observed.pods.keys()) {
-        let role = if membership.is_none() {
-            "unknown"
-        } else {
-            "joining"
+        let lived = observed
+            .volumes
+            .get(n)
+            .is_some_and(|v| v.member_id.is_some());
+        let role = match (membership.is_some(), lived) {
+            (false, _) => "unknown",
+            (true, false) => "joining",
+            (true, true) => "leaving",
         };
         let name = names::member(cluster, *n);
         let trouble = observed.pods.get(n).and_then(|pod| pod.trouble.clone());
