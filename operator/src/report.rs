@@ -22,6 +22,8 @@ pub enum Outcome<'a> {
         desired: &'a Desired,
         /// What is done about it.
         plan: &'a Plan,
+        /// Why it could not be done, if somebody should know.
+        failure: Option<&'a str>,
     },
     /// It could not; nothing is touched.
     Invalid(&'a [Problem]),

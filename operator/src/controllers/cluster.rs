@@ -135,7 +135,7 @@ fn after_error(_: Arc<CoordCluster>, _: &PassError, _: Arc<Context>) -> Action {
 
 /// One pass: observe, validate, plan, report, execute.
 ///
-/// The status is written before anything is done, under the resource version that was read first: it records the
+/// The status is written under the resource version that was read first, and before anything is lost: it records the
 /// intent, and of two operators that decided on the same state only one goes on.
 async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action, PassError> {
     let (name, namespace) = (cached.name_any(), cached.namespace().unwrap_or_default());
@@ -172,20 +172,32 @@ async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action
         }
         (observed, plan) = (again, confirmed);
     }
-    let outcome = Outcome::Planned {
-        desired: &desired,
-        plan: &plan,
-    };
-    report(
-        context,
-        &clusters,
-        &cluster,
-        &observed,
-        outcome,
-        plan.step.is_destructive(),
-    )
-    .await?;
-    act(context, &cluster, &desired, &observed, &plan).await?;
+    // What must not be done twice, or not without a record, is written down first. Everything else is found again by
+    // whoever comes next, and needs no write of its own before it.
+    let intent = plan.step.is_destructive() || plan.step.is_record();
+    if intent {
+        let outcome = Outcome::Planned {
+            desired: &desired,
+            plan: &plan,
+            failure: None,
+        };
+        report(context, &clusters, &cluster, &observed, outcome, true).await?;
+    }
+    let acted = act(context, &cluster, &desired, &observed, &plan).await;
+    if !intent {
+        let failure = acted
+            .as_ref()
+            .err()
+            .filter(|error| !error.is_stale())
+            .map(ToString::to_string);
+        let outcome = Outcome::Planned {
+            desired: &desired,
+            plan: &plan,
+            failure: failure.as_deref(),
+        };
+        report(context, &clusters, &cluster, &observed, outcome, false).await?;
+    }
+    acted?;
     Ok(Action::requeue(plan.requeue))
 }
 
@@ -237,11 +249,13 @@ async fn report(
     }
     let mut written = cluster.clone();
     written.status = Some(after);
-    clusters
+    let written = clusters
         .replace_status(&name, &PostParams::default(), &written)
         .await
         .map_err(PassError::Report)?;
-    context.writes.wrote("Status");
+    if written.resource_version() != cluster.resource_version() {
+        context.writes.wrote("Status");
+    }
     Ok(())
 }
 

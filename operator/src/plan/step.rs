@@ -165,6 +165,14 @@ impl Step {
         }
     }
 
+    /// True if it is nothing but a line in the status.
+    pub fn is_record(&self) -> bool {
+        matches!(
+            self,
+            Self::RecordBootstrap { .. } | Self::RecordCluster { .. }
+        )
+    }
+
     /// True if it changes something.
     pub fn acts(&self) -> bool {
         !matches!(self, Self::Done | Self::Wait | Self::Stall)

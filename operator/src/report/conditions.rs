@@ -53,10 +53,14 @@ fn ready(account: &Account) -> Claim {
     };
     let (desired, plan) = match &account.outcome {
         Outcome::Invalid(problems) => return claim(false, "InvalidSpec", sentences(problems)),
-        Outcome::Planned { desired, plan } => (desired, plan),
+        Outcome::Planned {
+            desired,
+            plan,
+            failure: _,
+        } => (desired, plan),
     };
     let Some(membership) = &account.observed.membership else {
-        return claim(false, "NotQuorate", plan.because.clone());
+        return claim(false, "NotQuorate", because(account));
     };
     let voters = membership.voters().count();
     let healthy = membership
@@ -69,10 +73,10 @@ fn ready(account: &Account) -> Claim {
         .values()
         .any(|pod| pod.template_hash != desired.template_hash);
     if plan.step == Step::Stall {
-        claim(false, "Stalled", plan.because.clone())
+        claim(false, "Stalled", because(account))
     } else if voters != desired.replicas as usize || membership.members.len() != voters || outdated
     {
-        claim(false, "Progressing", plan.because.clone())
+        claim(false, "Progressing", because(account))
     } else if healthy < voters {
         claim(
             false,
@@ -170,8 +174,12 @@ fn degraded(account: &Account) -> Claim {
 fn stalled(account: &Account) -> Claim {
     let (holds, reason, message) = match &account.outcome {
         Outcome::Invalid(problems) => (true, "InvalidSpec", sentences(problems)),
+        Outcome::Planned {
+            failure: Some(failure),
+            ..
+        } => (true, "WriteFailed", (*failure).to_owned()),
         Outcome::Planned { plan, .. } if plan.step == Step::Stall => {
-            (true, "NeedsHelp", plan.because.clone())
+            (true, "NeedsHelp", because(account))
         }
         Outcome::Planned { .. } => (false, "NotStalled", "nobody needs to help".to_owned()),
     };
@@ -201,6 +209,10 @@ fn paused(account: &Account) -> Claim {
 fn because(account: &Account) -> String {
     match &account.outcome {
         Outcome::Invalid(problems) => sentences(problems),
+        Outcome::Planned {
+            failure: Some(failure),
+            ..
+        } => (*failure).to_owned(),
         Outcome::Planned { plan, .. } => plan.because.clone(),
     }
 }

@@ -46,7 +46,12 @@ pub fn status(
             i32::try_from(voters.iter().filter(|m| observed.is_healthy(m)).count())
                 .unwrap_or(i32::MAX);
     }
-    if let Outcome::Planned { desired, plan } = &account.outcome {
+    if let Outcome::Planned {
+        desired,
+        plan,
+        failure: _,
+    } = &account.outcome
+    {
         if status.server_image.is_none()
             && desired.spec.image.is_none()
             && desired.spec.version.is_none()
