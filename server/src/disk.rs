@@ -27,7 +27,7 @@ use tokio::sync::{oneshot, watch};
 use crate::command::{Fault, LogPosition};
 pub use generation::Fresh;
 use generation::Generations;
-pub use layers::{Rows, Space};
+pub use layers::{Rows, Space, Visit};
 use layers::{Shared, Waiting};
 use store::{OpenError, Store};
 pub use sweep::{Garbage, Sweep};
