@@ -32,6 +32,11 @@ use layers::{Shared, Waiting};
 use store::{OpenError, Store};
 pub use sweep::{Garbage, Sweep};
 
+/// Follows [`Flushed`].
+pub type Progress = watch::Receiver<Flushed>;
+/// Answers up to where the rows are durable.
+pub type Persisted = oneshot::Receiver<Result<Option<LogPosition>, Fault>>;
+
 /// How far the writer thread has come.
 #[derive(Clone, Debug, Default)]
 pub struct Flushed {
@@ -106,8 +111,21 @@ impl Disk {
     }
 
     /// Follows the writer thread: changes with each committed batch and when it fails.
-    pub fn flushed(&self) -> watch::Receiver<Flushed> {
+    pub fn progress(&self) -> Progress {
         self.shared.flushed.subscribe()
+    }
+
+    /// Returns when the writer thread has committed something, has failed, or has nothing to do.
+    pub fn flushed(&self) -> impl Future<Output = ()> + Send + use<> {
+        // Follow first, then look: the other order misses a commit between the two.
+        let mut progress = self.progress();
+        let is_clean = self.pending_bytes() == 0;
+        async move {
+            if !is_clean {
+                // An error says that the writer is gone, so there is nothing to wait for.
+                let _ = progress.changed().await;
+            }
+        }
     }
 
     /// Bytes of the files; of the rows, if there are none.
@@ -119,17 +137,15 @@ impl Disk {
     }
 
     /// Writes and syncs everything that is in the rows now, on the writer thread; then answers `applied`.
-    pub fn persist(
-        &self,
-        applied: Option<LogPosition>,
-        done: oneshot::Sender<Result<Option<LogPosition>, Fault>>,
-    ) {
+    pub fn persist(&self, applied: Option<LogPosition>) -> Persisted {
+        let (done, durable) = oneshot::channel();
+        let waiting = Waiting { applied, done };
         if self.store.is_some() {
-            self.shared.ask_persist(Waiting { applied, done });
+            self.shared.ask_persist(waiting);
         } else {
-            // The receiver may have lost interest; then nobody needs to know.
-            let _ = done.send(Ok(applied));
+            waiting.answer(Ok(()));
         }
+        durable
     }
 
     /// Makes `fresh` the current generation and removes the one before it.

@@ -23,12 +23,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
 
 use crate::command::{
     Event, Fault, Lease, LeaseId, LogPosition, MemberId, MemberRecord, Refusal, Revision,
 };
-use crate::disk::{Disk, Flushed};
+use crate::disk::{Disk, Persisted, Progress};
 use crate::mvcc::{self, Mvcc};
 use ledger::{Ledger, Trash};
 pub use snapshot::{InstallReady, SnapshotReader, SnapshotWriter};
@@ -184,26 +183,17 @@ impl State {
 
     /// Returns when the writer thread has committed something, has failed, or has nothing to do.
     pub fn flushed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut flushed = self.disk.flushed();
-        let is_clean = self.disk.pending_bytes() == 0;
-        async move {
-            if !is_clean {
-                // An error says that the writer is gone, so there is nothing to wait for.
-                let _ = flushed.changed().await;
-            }
-        }
+        self.disk.flushed()
     }
 
     /// Follows the writer thread; a fault in there must stop the process.
-    pub fn writing(&self) -> watch::Receiver<Flushed> {
-        self.disk.flushed()
+    pub fn writing(&self) -> Progress {
+        self.disk.progress()
     }
 
     /// Makes everything applied until now durable, on the writer thread. The log may be purged up to the position that
     /// it answers. Closed without an answer if the state was replaced meanwhile.
-    pub fn persist(&self) -> oneshot::Receiver<Result<Option<LogPosition>, Fault>> {
-        let (done, durable) = oneshot::channel();
-        self.disk.persist(self.ledger.applied, done);
-        durable
+    pub fn persist(&self) -> Persisted {
+        self.disk.persist(self.ledger.applied)
     }
 }

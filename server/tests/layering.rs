@@ -229,7 +229,11 @@ fn the_law_asks_nobody() {
     let mut wrong = Vec::new();
     for (_, path, code) in sources().into_iter().filter(|(room, ..)| room == "state") {
         for never in LAW_NEVER {
-            if code.contains(never) {
+            // As a word of its own: `CompareOperand::` is no `rand::`.
+            let names = code.match_indices(never).any(|(at, _)| {
+                !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+            });
+            if names {
                 wrong.push(format!("{}: the law may not name {never}", path.display()));
             }
         }
