@@ -53,7 +53,9 @@ pub struct Node {
     raft: Raft,
     client_addresses: Vec<SocketAddr>,
     peer_addresses: Vec<SocketAddr>,
-    /// Doors and drivers; dropping the set ends them.
+    /// Client listeners; each ends by itself soon after `closing`.
+    doors: JoinSet<()>,
+    /// Peer listeners and drivers; dropping the set ends them.
     tasks: JoinSet<()>,
     /// Turns true when the doors must end their streams.
     closing: watch::Sender<bool>,
@@ -113,6 +115,7 @@ impl Node {
         }
         // Only fails when no door listens any more.
         let _ = self.closing.send(true);
+        while self.doors.join_next().await.is_some() {}
         self.tasks.shutdown().await;
     }
 }

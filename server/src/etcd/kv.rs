@@ -1,5 +1,7 @@
 //! The KV service: range, put, delete, transaction, compaction.
 
+mod pages;
+
 use coord_proto::etcd::etcdserverpb as pb;
 use futures::stream::Empty;
 use prost::Message;
@@ -61,9 +63,14 @@ impl pb::kv_server::Kv for KvService {
         self.0.admit(request.metadata(), OnLearner::Serves)?;
         let request = request.get_ref();
         let range = convert::range(request)?;
-        let (header, _, response) = self
-            .read(&Query::Range(range), consistency(request.serializable))
-            .await?;
+        let outcome = pages::read(
+            &self.0.coordinator,
+            range,
+            consistency(request.serializable),
+        )
+        .await;
+        let (header, _, response) =
+            self.answered(outcome.map_err(|error| error::status(&error))?)?;
         match response {
             command::Response::Range(found) => {
                 Ok(Response::new(convert::range_response(header, found)))

@@ -78,11 +78,12 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
         raft.initialize(members).await.map_err(|error| Stop::Ended(format!("cannot form the cluster: {error}")))?;
     }
     tasks.spawn(expiry::run(raft.clone(), state, config.election, lease_changes_in, lease_queries_in));
+    let mut doors = JoinSet::new();
     for listener in client_listeners {
-        tasks.spawn(etcd::serve(listener, coordinator.clone(), closed.clone()));
+        doors.spawn(etcd::serve(listener, coordinator.clone(), closed.clone()));
     }
     tasks.spawn(publish(raft.clone(), record(&config, identity)));
-    Ok(Node { coordinator, raft, client_addresses, peer_addresses, tasks, closing, _directory: lock })
+    Ok(Node { coordinator, raft, client_addresses, peer_addresses, doors, tasks, closing, _directory: lock })
 }
 
 async fn bind(urls: &[Url]) -> Result<Vec<TcpListener>, Stop> {

@@ -1,0 +1,114 @@
+//! Long reads in pages of one revision, so that no turn of the runtime is long and heartbeats are never late for one.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::command::{
+    Keys, Order, Outcome, Query, Range, RangeFilter, Refusal, Response, SortTarget,
+};
+use crate::coordinator::{Consistency, Coordinator, Error};
+
+/// Keys read in one turn: about a millisecond.
+const PAGE_KEYS: u64 = 512;
+/// How often a read of the newest revision begins again when compaction overtakes it between two pages.
+const ATTEMPTS_MAX: usize = 3;
+
+/// Answers a range. A read of the newest revision never fails for compaction while it runs, unless that happens again
+/// and again.
+pub(super) async fn read(
+    coordinator: &Coordinator,
+    range: Range,
+    consistency: Consistency,
+) -> Result<Outcome, Error> {
+    if !is_long(&range) {
+        return coordinator.read(&Query::Range(range), consistency).await;
+    }
+    let mut attempts = 1;
+    loop {
+        let outcome = read_pages(coordinator, &range, consistency).await?;
+        let is_overtaken =
+            range.revision.is_none() && matches!(outcome.result, Err(Refusal::Compacted { .. }));
+        if !is_overtaken || attempts == ATTEMPTS_MAX {
+            return Ok(outcome);
+        }
+        attempts += 1;
+    }
+}
+
+/// Whether it may have more than a page. Whoever sorts or filters needs all keys at once anyway.
+fn is_long(range: &Range) -> bool {
+    matches!(range.keys, Keys::Range { .. })
+        && !range.count_only
+        && range.limit.is_none_or(|limit| limit > PAGE_KEYS)
+        && range.sort == (SortTarget::Key, Order::Ascending)
+        && range.filter == RangeFilter::default()
+}
+
+async fn read_pages(
+    coordinator: &Coordinator,
+    range: &Range,
+    consistency: Consistency,
+) -> Result<Outcome, Error> {
+    let limit = range.limit.unwrap_or(u64::MAX);
+    let mut page = Range {
+        limit: Some(PAGE_KEYS),
+        ..range.clone()
+    };
+    let first = coordinator
+        .read(&Query::Range(page.clone()), consistency)
+        .await?;
+    let revision = first.revision;
+    let mut found = match first.result {
+        Ok(Response::Range(found)) => found,
+        other => {
+            return Ok(Outcome {
+                revision,
+                result: other,
+            });
+        }
+    };
+    // All later pages are of the revision of the first.
+    page.revision = range.revision.or(Some(revision));
+    while found.more && (found.kvs.len() as u64) < limit {
+        let Some(last) = found.kvs.last() else { break };
+        page.keys = after(&last.key, &range.keys);
+        page.limit = Some(PAGE_KEYS.min(limit - found.kvs.len() as u64));
+        tokio::task::yield_now().await;
+        // What the first page needed to be fresh holds for the others: they are not newer.
+        match coordinator
+            .read(&Query::Range(page.clone()), Consistency::Serializable)
+            .await?
+            .result
+        {
+            Ok(Response::Range(next)) => {
+                found.more = next.more;
+                found.kvs.extend(next.kvs);
+            }
+            other => {
+                return Ok(Outcome {
+                    revision,
+                    result: other,
+                });
+            }
+        }
+    }
+    Ok(Outcome {
+        revision,
+        result: Ok(Response::Range(found)),
+    })
+}
+
+/// The rest of `keys` behind `last`.
+fn after(last: &Bytes, keys: &Keys) -> Keys {
+    let mut start = BytesMut::with_capacity(last.len() + 1);
+    start.put_slice(last);
+    start.put_u8(0);
+    let end = match keys {
+        Keys::Range { end, .. } => end.clone(),
+        // Only ranges are read in pages.
+        Keys::One(_) => Some(Bytes::new()),
+    };
+    Keys::Range {
+        start: start.freeze(),
+        end,
+    }
+}
