@@ -88,14 +88,16 @@ pub enum Command {
         /// Identity of the lease.
         id: LeaseId,
     },
-    /// Ends leases whose time is over; only applied if it stands in the log at the term it was decided in.
+    /// Ends leases whose time is over; only applied if it stands in the log at the term it was decided in, written by
+    /// the leader that proposed it.
     LeaseExpire {
         /// The leader's term when it decided.
         term: u64,
         /// The leases; unknown ones are skipped.
         ids: Vec<LeaseId>,
     },
-    /// Records how much time leases have left, so that a new leader does not start them anew.
+    /// Records how much time leases have left, so that a new leader does not start them anew. Only applied if the
+    /// leader that proposed it wrote it into the log: another one may have promised more since.
     LeaseCheckpoint {
         /// Lease and seconds left; 0 means the full granted time. Unknown leases are skipped.
         remaining_seconds: Vec<(LeaseId, i64)>,

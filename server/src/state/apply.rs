@@ -61,7 +61,7 @@ impl State {
                     sequence,
                     command,
                 } = proposal;
-                let result = law.decide(command)?;
+                let result = law.decide(*origin, command)?;
                 let revision = law.ledger.revision;
                 let proposer = Proposer {
                     origin: *origin,
@@ -141,7 +141,7 @@ impl State {
 }
 
 impl Law<'_> {
-    fn decide(&mut self, command: &Command) -> Ruling {
+    fn decide(&mut self, origin: MemberId, command: &Command) -> Ruling {
         let ruling = match command {
             Command::Put(put) => self.put_alone(put),
             Command::DeleteRange(delete) => self.delete_alone(delete),
@@ -149,6 +149,12 @@ impl Law<'_> {
             Command::Compact { revision } => self.compact(*revision),
             Command::LeaseGrant { id, ttl_seconds } => Ok(self.grant(*id, *ttl_seconds)),
             Command::LeaseRevoke { id } => self.revoke(*id),
+            // What a leader found out while it counted down is void once another one counts.
+            Command::LeaseExpire { .. } | Command::LeaseCheckpoint { .. }
+                if origin != self.at.leader =>
+            {
+                Ok(Ok(Response::Done))
+            }
             Command::LeaseExpire { term, ids } => self.expire(*term, ids),
             Command::LeaseCheckpoint { remaining_seconds } => {
                 Ok(self.checkpoint(remaining_seconds))

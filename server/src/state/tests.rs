@@ -256,3 +256,38 @@ fn compaction_frees_the_accounts_and_the_rows() {
     }
     assert_eq!(left, 1, "only the event at the floor");
 }
+
+#[test]
+fn what_another_leader_found_out_about_leases_is_void() {
+    let mut state = State::in_memory();
+    let id = LeaseId(7);
+    let mut log = Log::new();
+    let (granted, _) = log.apply(&mut state, Command::LeaseGrant { id, ttl_seconds: 9 });
+    assert!(granted.result.is_ok());
+    let proposal = |command| Proposal {
+        origin: MemberId(2),
+        run: 1,
+        sequence: 1,
+        command,
+    };
+    let envelope = Envelope {
+        feature_level: FEATURE_LEVEL,
+        leader_time: UnixMillis(2),
+        proposals: vec![
+            proposal(Command::LeaseCheckpoint {
+                remaining_seconds: vec![(id, 1)],
+            }),
+            proposal(Command::LeaseExpire {
+                term: 1,
+                ids: vec![id],
+            }),
+        ],
+    };
+    state.apply(position(2), &envelope).unwrap();
+    let lease = Lease {
+        id,
+        ttl_seconds: 9,
+        remaining_seconds: 0,
+    };
+    assert_eq!(state.leases(), [lease]);
+}
