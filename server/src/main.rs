@@ -1,1 +1,69 @@
-fn main() {}
+//! `coord-server`: reads the command line and runs one member until it is told to stop.
+
+use std::process::ExitCode;
+
+use coord_server::cli::{self, Invocation};
+use coord_server::config::Config;
+use coord_server::node::{Node, Stop};
+use coord_server::telemetry;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What Go programs exit with on a wrong flag.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let (invocation, warnings) = match cli::parse(std::env::args().skip(1), std::env::vars()) {
+        Ok(parsed) => parsed,
+        Err(error) => return usage(&error),
+    };
+    let settings = match invocation {
+        Invocation::Print(text) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Invocation::Serve(settings) => settings,
+    };
+    let config = match Config::resolve(&settings) {
+        Ok(config) => config,
+        Err(error) => return usage(&error.to_string()),
+    };
+    telemetry::start(&config.log_level);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    // One thread carries clients, Raft and peers: a hand-over between threads costs more than the work it moves.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the runtime needs epoll");
+    match runtime.block_on(serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(error: &str) -> ExitCode {
+    eprintln!("coord-server: {error}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+async fn serve(config: Config) -> Result<(), Stop> {
+    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
+    let asked = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let mut asked = std::pin::pin!(asked);
+    // Waiting to be added to a cluster may take for ever, so it can be interrupted too.
+    let node = tokio::select! {
+        node = Node::start(config) => node?,
+        () = &mut asked => return Ok(()),
+    };
+    node.run_until(asked).await
+}
