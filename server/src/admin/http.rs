@@ -153,3 +153,86 @@ fn builder() -> Builder<TokioExecutor> {
         .keep_alive_timeout(PING_MAX);
     builder
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::service::service_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    /// What a client sends first over HTTP/2, and an empty SETTINGS frame.
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    async fn listening() -> (SocketAddr, watch::Sender<bool>, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (closing, closed) = watch::channel(false);
+        let service = service_fn(|_| async {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"fine"))))
+        });
+        let served = tokio::spawn(serve(listener, service, closed));
+        (address, closing, served)
+    }
+
+    async fn all_of(mut stream: TcpStream) -> String {
+        let mut text = Vec::new();
+        // A reset after the answer ends it as well as a close does.
+        let _ = stream.read_to_end(&mut text).await;
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    #[tokio::test]
+    async fn both_versions_of_http_are_spoken_on_one_port() {
+        let (address, _closing, _served) = listening().await;
+        let mut old = TcpStream::connect(address).await.unwrap();
+        old.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(all_of(old).await.ends_with("\r\n\r\nfine"));
+        let mut new = TcpStream::connect(address).await.unwrap();
+        new.write_all(PREFACE).await.unwrap();
+        let mut frame = [0; 9];
+        new.read_exact(&mut frame).await.unwrap();
+        assert_eq!(frame[3], 4, "a SETTINGS frame comes first");
+    }
+
+    #[tokio::test]
+    async fn a_head_without_end_is_refused() {
+        let (address, _closing, _served) = listening().await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let line = [b"x: ".as_slice(), &[b'y'; 1000], b"\r\n"].concat();
+        for _ in 0..100 {
+            if stream.write_all(&line).await.is_err() {
+                break;
+            }
+        }
+        let answer = all_of(stream).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
+            "{answer}"
+        );
+    }
+
+    #[tokio::test]
+    async fn closing_ends_connections_that_wait_for_a_call() {
+        let (address, closing, served) = listening().await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(PREFACE).await.unwrap();
+        let mut frame = [0; 9];
+        stream.read_exact(&mut frame).await.unwrap();
+        closing.send(true).unwrap();
+        served.await.unwrap();
+        all_of(stream).await;
+        assert!(
+            TcpStream::connect(address).await.is_err(),
+            "nobody listens any more"
+        );
+    }
+}

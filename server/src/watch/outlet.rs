@@ -308,21 +308,19 @@ impl Mailbox {
     }
 
     fn take(&mut self, bytes_max: usize, newest: Revision) -> Vec<Delivery> {
-        let mut deliveries = Deliveries::default();
+        let mut deliveries = Deliveries::for_about(self.queue.len().min(self.watchers.len()));
         let mut taken = 0;
-        let mut last: Option<Arc<Event>> = None;
+        let mut last = None;
         while let Some((_, event)) = self.queue.front() {
-            let is_torn = last
-                .as_ref()
-                .is_some_and(|last| last.kv.mod_revision == event.kv.mod_revision);
-            if taken >= bytes_max && !is_torn {
+            let revision = event.kv.mod_revision;
+            if taken >= bytes_max && last != Some(revision) {
                 break;
             }
             let Some((id, event)) = self.queue.pop_front() else {
                 break;
             };
             taken += REFERENCE_BYTES + event_bytes(&event);
-            last = Some(event.clone());
+            last = Some(revision);
             deliveries.add(id, event);
         }
         self.recount();
@@ -376,6 +374,14 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
+    /// For events of about so many watchers.
+    pub(super) fn for_about(watchers: usize) -> Self {
+        Self {
+            places: HashMap::with_capacity(watchers),
+            all: Vec::with_capacity(watchers),
+        }
+    }
+
     pub(super) fn add(&mut self, watcher: WatcherId, event: Arc<Event>) {
         let place = *self.places.entry(watcher).or_insert_with(|| {
             self.all.push(Delivery {
