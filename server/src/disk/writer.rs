@@ -9,6 +9,7 @@ use super::marks::Mark;
 use super::store::Store;
 use super::sweep::Sweeper;
 use crate::command::Fault;
+use crate::metrics::metrics;
 
 /// How long a layer forms: rows that are written again in this time reach fjall once. After a crash the log replays it.
 const FORM: Duration = Duration::from_millis(100);
@@ -146,7 +147,9 @@ impl Writer {
                     batch.set(space, key, value.as_deref());
                 }
             }
+            let timer = metrics().backend_commit_seconds.start_timer();
             batch.commit()?;
+            timer.observe_duration();
             self.bytes_since_checkpoint += layer.bytes;
         }
         if let Some(floor) = layer.sweep_below {

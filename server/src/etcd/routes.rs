@@ -10,9 +10,9 @@ use http::{Request, Response, Version, header::CONTENT_TYPE};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tokio::sync::watch;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
+use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -78,6 +78,7 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
             }
             let call = metrics::call_started(request.uri().path());
             let response = services.grpc(request.map(metrics::CountedRequest)).await?;
+            let response = in_go_words(response);
             Ok(CountedBody::follow(call, response).map(Either::Left))
         })
     }
@@ -109,4 +110,37 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
         .map(http::HeaderValue::as_bytes);
     request.version() == Version::HTTP_2
         && kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
+/// tonic calls a message above the limit out of range; clients know Go's answer.
+fn in_go_words(response: Response<Body>) -> Response<Body> {
+    let is_out_of_range = Status::from_header_map(response.headers())
+        .filter(|status| status.code() == Code::OutOfRange);
+    match is_out_of_range {
+        Some(status) if status.message().contains("message length too large") => {
+            let text = format!("grpc: received message larger than max ({RECEIVE_BYTES_MAX})");
+            Status::resource_exhausted(text).into_http()
+        }
+        _ => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_above_the_limit_is_refused_as_go_does() {
+        let text = "Error, decoded message length too large: found 3 bytes, the limit is: 2 bytes";
+        let response = in_go_words(Status::out_of_range(text).into_http());
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(
+            status.message(),
+            "grpc: received message larger than max (2097152)"
+        );
+        let response = in_go_words(Status::out_of_range("etcdserver: other").into_http());
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::OutOfRange);
+    }
 }
