@@ -3,7 +3,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["etcd/kv.proto", "etcd/rpc.proto"], ["proto"])?;
+    let files = protox::compile(
+        ["etcd/kv.proto", "etcd/rpc.proto", "coord/peer.proto"],
+        ["proto"],
+    )?;
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(files)?;

@@ -16,5 +16,7 @@ pub mod config;
 pub mod disk;
 pub mod metrics;
 pub mod mvcc;
+pub mod raft;
 pub mod state;
+pub mod wal;
 pub mod watch;

@@ -19,3 +19,8 @@ pub mod etcd {
         tonic::include_proto!("etcdserverpb");
     }
 }
+
+/// What members of a cluster say to each other.
+pub mod peer {
+    tonic::include_proto!("coord.peer.v1");
+}

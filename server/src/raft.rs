@@ -1,0 +1,486 @@
+//! Consensus: what is proposed on any member is applied on every member, in one order.
+//!
+//! Owns the replicated log's meaning: proposals, reads that are current, membership, snapshots, and the wire between
+//! members (`peer`). In go commands, out come outcomes after this member has applied them. openraft decides who leads and
+//! what is committed, and is named nowhere else; the law decides what a command does, and this room never looks inside
+//! one. It knows no client protocol. `docs/decisions/openraft.md` lists openraft's traps and where each is answered.
+//!
+//! Read `propose` for the way in, `state_machine` for the way out.
+
+mod applied;
+mod leadership;
+mod leases;
+mod log_store;
+mod membership;
+pub mod peer;
+mod propose;
+mod read_index;
+mod removal;
+mod snapshot;
+mod state_machine;
+#[cfg(test)]
+mod tests;
+mod trim;
+mod types;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{InitializeError, RaftError};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::command::{
+    ClusterId, Command, Fault, Incarnation, LeaseChange, LeaseQuery, MemberId, Outcome, Refusal,
+    Unavailable,
+};
+use crate::state::State;
+use crate::wal::Wal;
+use crate::watch::Hub;
+
+pub use leadership::Leadership;
+pub use leases::LeaseAsk;
+pub use membership::{ChangeError, MemberChange};
+pub use trim::Limits;
+
+use applied::AppliedMark;
+use leases::Leases;
+use log_store::{DurableMark, LogStore};
+use membership::Membership;
+use peer::{Heard, LeaderLink, Network, Peers, Receiving, Service, Stamp};
+use propose::Proposer;
+use read_index::ReadRounds;
+use state_machine::StateMachine;
+use types::{PeerUrls, TypeConfig};
+
+/// openraft's handle.
+type Core = openraft::Raft<TypeConfig, StateMachine>;
+
+/// Pause before something that changes nothing is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// A snapshot may take so long to send and install before it is begun anew.
+const SNAPSHOT_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// What a member's Raft is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This member.
+    pub id: MemberId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its data directory's.
+    pub incarnation: Incarnation,
+    /// What programs that want to join must know.
+    pub token: String,
+    /// Where peers reach this member.
+    pub peer_urls: Vec<String>,
+    /// How often a leader says that it lives.
+    pub heartbeat: Duration,
+    /// etcd's election timeout: no leader is replaced sooner than 0.4 of it after it was heard.
+    pub election: Duration,
+    /// Where the member's files are.
+    pub data_dir: PathBuf,
+}
+
+/// How a member stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Raft term.
+    pub term: u64,
+    /// The leader, if one is known.
+    pub leader: Option<MemberId>,
+    /// Whether it is this member.
+    pub is_leader: bool,
+    /// Whether this member has no vote.
+    pub is_learner: bool,
+    /// Last index known to be committed.
+    pub committed_index: u64,
+    /// Last index that readers can see here.
+    pub applied_index: u64,
+    /// Last index in the log.
+    pub last_index: u64,
+}
+
+/// A member's Raft. Clones share it.
+#[derive(Clone)]
+pub struct Raft {
+    core: Core,
+    proposer: Proposer,
+    rounds: ReadRounds,
+    leases: Leases,
+    membership: Membership,
+    peers: Peers,
+    service: Service,
+    applied: AppliedMark,
+    leadership: watch::Receiver<Leadership>,
+    stop: watch::Sender<Option<String>>,
+    _tasks: Arc<Tasks>,
+    election: Duration,
+}
+
+/// The tasks of this room; they end with the last handle.
+struct Tasks(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+fn core_config(config: &Config) -> Result<Arc<openraft::Config>, Fault> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let election = millis(config.election);
+    let election_max = election * 8 / 10;
+    let core = openraft::Config {
+        cluster_name: config.cluster.to_string(),
+        heartbeat_interval: millis(config.heartbeat),
+        // openraft's leader lease equals the maximum, so a dead leader is replaced within about 2 x 0.8 of etcd's.
+        election_timeout_min: election * 4 / 10,
+        election_timeout_max: election_max,
+        enable_pre_vote: Some(true),
+        // The state store is not synced per entry: a restarted leader must learn anew what is committed.
+        enable_leader_restore: Some(false),
+        // Or a leader that reaches one bridging member only could hold up a quorum that reaches each other.
+        quorum_loss_probe_interval: Some(2 * election_max),
+        // The log store bounds a message by bytes.
+        max_payload_entries: 2048,
+        install_snapshot_timeout: millis(SNAPSHOT_MAX),
+        // `trim` says when, because it must count bytes too.
+        snapshot_policy: openraft::SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        purge_batch_size: 1,
+        backoff: "20ms 40ms 80ms ...500ms".to_owned(),
+        ..openraft::Config::default()
+    };
+    let core = core.validate().map_err(|error| {
+        Fault::Store(format!(
+            "--heartbeat-interval and --election-timeout do not fit together: {error}"
+        ))
+    })?;
+    Ok(Arc::new(core))
+}
+
+impl Raft {
+    /// Starts on what the log and the state hold. Must be called inside the runtime that will carry it.
+    ///
+    /// Errors: a log and a state that do not fit together, or cannot be read.
+    pub async fn start(
+        config: Config,
+        wal: Wal,
+        state: Arc<Mutex<State>>,
+        hub: Arc<Hub>,
+        lease_changes: mpsc::UnboundedSender<Vec<LeaseChange>>,
+        lease_queries: mpsc::Sender<LeaseAsk>,
+    ) -> Result<Self, Fault> {
+        let limits = Limits::default();
+        let directory = Some(config.data_dir.join("state"));
+        Self::start_with(
+            config,
+            limits,
+            directory,
+            wal,
+            state,
+            hub,
+            lease_changes,
+            lease_queries,
+        )
+        .await
+    }
+
+    /// As [`Raft::start`], with other limits on how much log is kept, and for a state that is in memory only if there is
+    /// no `state_directory`.
+    #[expect(clippy::too_many_arguments, reason = "each is a room it is wired to")]
+    pub async fn start_with(
+        config: Config,
+        limits: Limits,
+        state_directory: Option<PathBuf>,
+        wal: Wal,
+        state: Arc<Mutex<State>>,
+        hub: Arc<Hub>,
+        lease_changes: mpsc::UnboundedSender<Vec<LeaseChange>>,
+        lease_queries: mpsc::Sender<LeaseAsk>,
+    ) -> Result<Self, Fault> {
+        let core_config = core_config(&config)?;
+        let durable = DurableMark::default();
+        let applied = AppliedMark::default();
+        // What was read back from the state store may not be on disk for good yet; the log is cut only below what is.
+        let persisted = {
+            let state = lock(&state);
+            if let Some(at) = state.applied() {
+                applied.raise(at.index);
+            }
+            state.persist()
+        };
+        let closed = |_| Fault::Store("the thread that writes the state ended".to_owned());
+        durable.raise(persisted.await.map_err(closed)??);
+        let mut writing = lock(&state).writing();
+        let state_fault = async move {
+            // An error means that the store was closed in good order.
+            let writing = writing.wait_for(|writing| writing.fault.is_some()).await;
+            writing.ok().and_then(|writing| writing.fault.clone())
+        };
+
+        let stamp = Stamp {
+            cluster: config.cluster,
+            member: config.id,
+            incarnation: config.incarnation,
+        };
+        let peers = Peers::new(stamp);
+        let network = Network {
+            peers: peers.clone(),
+            state: state.clone(),
+            patience: config.election,
+        };
+        let (proposer, gather, pending) = Proposer::new(config.id, rand::random());
+        let machine = StateMachine {
+            state: state.clone(),
+            hub,
+            leases: lease_changes,
+            pending: pending.clone(),
+            applied: applied.clone(),
+            durable: durable.clone(),
+        };
+        let store = LogStore::new(wal.clone(), durable);
+        let core = Core::new(config.id.0, core_config, network, store, machine).await;
+        let core =
+            core.map_err(|fatal| Fault::Store(format!("the log cannot be continued: {fatal}")))?;
+
+        let (leadership_now, leadership) = watch::channel(Leadership::default());
+        let membership = Membership {
+            core: core.clone(),
+            state: state.clone(),
+            leadership: leadership.clone(),
+            election: config.election,
+            one: Arc::new(tokio::sync::Semaphore::new(1)),
+        };
+        let known = membership.clone();
+        let link = LeaderLink::new(peers.clone(), Arc::new(move |member| known.urls(member)));
+        let leases = Leases {
+            here: lease_queries,
+            link: link.clone(),
+            leadership: leadership.clone(),
+        };
+        let rounds = ReadRounds::default();
+        let heard = Heard::now();
+        let stop = watch::Sender::new(None);
+        let service = Service {
+            stamp,
+            token: config.token.clone(),
+            receiving: Receiving::new(state_directory),
+            core: core.clone(),
+            state: state.clone(),
+            gather: gather.clone(),
+            rounds: rounds.clone(),
+            leases: leases.clone(),
+            membership: membership.clone(),
+            heard: heard.clone(),
+        };
+        let tasks = vec![
+            tokio::spawn(leadership::follow(core.server_metrics(), leadership_now)),
+            tokio::spawn(propose::run(
+                gather,
+                pending,
+                core.clone(),
+                link.clone(),
+                leadership.clone(),
+            )),
+            tokio::spawn(rounds.clone().run(
+                core.clone(),
+                link,
+                applied.clone(),
+                leadership.clone(),
+            )),
+            tokio::spawn(removal::watch_core(core.clone(), stop.clone())),
+            tokio::spawn(removal::watch_log(wal.fault(), stop.clone())),
+            tokio::spawn(removal::watch_state(state_fault, stop.clone())),
+            tokio::spawn(removal::watch_removal(
+                config.id,
+                membership.clone(),
+                peers.clone(),
+                heard,
+                config.election,
+                stop.clone(),
+            )),
+            tokio::spawn(trim::run(core.clone(), wal, limits)),
+        ];
+        Ok(Self {
+            core,
+            proposer,
+            rounds,
+            leases,
+            membership,
+            peers,
+            service,
+            applied,
+            leadership,
+            stop,
+            _tasks: Arc::new(Tasks(tasks)),
+            election: config.election,
+        })
+    }
+
+    /// Forms a cluster of these voters. Every initial member calls it with the same ones; a member that is already in a
+    /// cluster does nothing.
+    pub async fn initialize(
+        &self,
+        members: Vec<(MemberId, Vec<String>)>,
+    ) -> Result<(), Unavailable> {
+        let members = members.into_iter().map(|(id, urls)| (id.0, PeerUrls(urls)));
+        let members: std::collections::BTreeMap<u64, PeerUrls> = members.collect();
+        match self.core.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => {
+                tracing::error!(%error, "the cluster cannot be formed");
+                Err(Unavailable::Stopped)
+            }
+        }
+    }
+
+    /// Proposes a command; resolves when this member has applied it and readers of this member can see it.
+    ///
+    /// Errors: `TooManyRequests` if it was not proposed; any other: its outcome is unknown, and it must not be proposed
+    /// again on the client's behalf. Waits for a leader as long as the caller does.
+    pub async fn propose(&self, command: Command) -> Result<Outcome, Unavailable> {
+        self.proposer.propose(command).await
+    }
+
+    /// Resolves when everything that was committed before the call can be read on this member.
+    pub async fn read_barrier(&self) -> Result<(), Unavailable> {
+        self.rounds.barrier().await
+    }
+
+    /// Asks the leader about leases; it does not enter the log.
+    pub async fn ask_leader(&self, query: LeaseQuery) -> Result<Vec<i64>, Unavailable> {
+        self.leases.ask(query).await
+    }
+
+    /// How this member stands.
+    pub fn status(&self) -> Status {
+        let leadership = *self.leadership.borrow();
+        let metrics = self.core.metrics();
+        let metrics = metrics.borrow_watched();
+        let is_voter = metrics
+            .membership_config
+            .voter_ids()
+            .any(|id| id == metrics.id);
+        Status {
+            term: metrics.current_term,
+            leader: leadership.leader,
+            is_leader: leadership.is_self,
+            is_learner: !is_voter,
+            committed_index: metrics.local_committed.as_ref().map_or(0, |at| at.index),
+            applied_index: self.applied.index().unwrap_or(0),
+            last_index: metrics.last_log_index.unwrap_or(0),
+        }
+    }
+
+    /// Who leads, and every change of it.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// The membership in effect: id, peer URLs, whether a learner.
+    pub fn members(&self) -> Vec<(MemberId, Vec<String>, bool)> {
+        self.membership.effective()
+    }
+
+    /// Changes the membership, through the leader; resolves when the change is committed.
+    pub async fn change(&self, change: MemberChange) -> Result<(), ChangeError> {
+        let mut leadership = self.leadership.clone();
+        let now = leadership.wait_for(|now| now.leader.is_some()).await;
+        let now = *now.map_err(|_| Unavailable::Stopped)?;
+        match now.leader {
+            Some(leader) if !now.is_self => {
+                let urls = self.membership.urls(leader);
+                peer::ask::change(&self.peers, leader, &urls, change).await
+            }
+            _ => self.membership.change_here(change).await,
+        }
+    }
+
+    /// Hands leadership over; resolves when another member leads. Only on the leader.
+    ///
+    /// openraft stops serving as soon as a transfer starts and never takes it back, so only a voter that answers and has
+    /// caught up is accepted. If it still does not take over, this member ends itself: the others elect without it.
+    pub async fn transfer_leader(&self, to: MemberId) -> Result<(), ChangeError> {
+        let before = *self.leadership.borrow();
+        if !before.is_self {
+            return Err(Refusal::NotLeader.into());
+        }
+        if before.leader == Some(to) {
+            return Ok(());
+        }
+        self.membership.may_lead(to)?;
+        let one = self.membership.one.clone().acquire_owned().await;
+        let _one = one.map_err(|_| Unavailable::Stopped)?;
+        let started = self.core.trigger().transfer_leader(to.0).await;
+        started.map_err(|_| Unavailable::Stopped)?;
+        let mut leadership = self.leadership.clone();
+        let moved = leadership.wait_for(|now| now.leader.is_some() && now.key() != before.key());
+        match tokio::time::timeout(self.election * 3, moved).await {
+            Ok(Ok(now)) if now.leader == Some(to) => Ok(()),
+            Ok(Ok(_)) => Err(Unavailable::LeaderChanged.into()),
+            Ok(Err(_)) => Err(Unavailable::Stopped.into()),
+            Err(_) => {
+                self.stop_on_fault(format!(
+                    "member {to} did not take over leadership, and openraft cannot take it back"
+                ));
+                Err(Unavailable::Timeout.into())
+            }
+        }
+    }
+
+    /// Resolves with the reason when this member cannot go on: the core died, the log failed, or it was removed.
+    pub fn stopped(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut stop = self.stop.subscribe();
+        async move {
+            match stop.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or_default(),
+                Err(_) => "Raft was closed".to_owned(),
+            }
+        }
+    }
+
+    /// Ends this member for a reason found elsewhere.
+    pub fn stop_on_fault(&self, why: String) {
+        self.stop.send_if_modified(|reason| {
+            let first = reason.is_none();
+            if first {
+                *reason = Some(why);
+            }
+            first
+        });
+    }
+
+    /// Serves peers on this listener for as long as the future lives; dropping it closes their connections.
+    pub fn serve_peers(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
+        peer::serve(listener, self.service.clone())
+    }
+
+    /// Hands leadership over if there is someone fit, then ends Raft. The caller bounds how long this may take.
+    pub async fn shutdown(&self) {
+        if self.leadership.borrow().is_self
+            && let Some(successor) = self.membership.successor()
+        {
+            match self.transfer_leader(successor).await {
+                Ok(()) => tracing::info!(to = %successor, "handed leadership over"),
+                Err(error) => {
+                    tracing::warn!(to = %successor, %error, "leadership was not handed over")
+                }
+            }
+        }
+        if let Err(error) = self.core.shutdown().await {
+            tracing::warn!(%error, "Raft did not end cleanly");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .expect("nothing panics while it holds the lock")
+}

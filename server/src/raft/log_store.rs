@@ -1,0 +1,221 @@
+//! openraft's log storage over the WAL.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex};
+
+use futures::Stream;
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+
+use super::types::{self, Entry, Log, TypeConfig, Vote};
+use crate::command::LogPosition;
+use crate::wal::{self, Wal};
+
+/// Bytes of entries in one message to a peer: large enough to fill a fast link, small enough not to hold up the runtime.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of entries that wait in memory to be applied.
+const APPLY_BYTES_MAX: usize = 4 << 20;
+
+/// Up to where the state store is on disk for good. The log is cut only below.
+#[derive(Clone, Default)]
+pub(super) struct DurableMark(Arc<Mutex<Option<LogPosition>>>);
+
+impl DurableMark {
+    pub(super) fn get(&self) -> Option<LogPosition> {
+        *self
+            .0
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+
+    /// For a log without a state below it.
+    #[cfg(test)]
+    pub(super) fn unbounded() -> Self {
+        let leader = crate::command::MemberId(u64::MAX);
+        let far = LogPosition {
+            term: u64::MAX,
+            leader,
+            index: u64::MAX,
+        };
+        Self(Arc::new(Mutex::new(Some(far))))
+    }
+
+    pub(super) fn raise(&self, to: Option<LogPosition>) {
+        let mut mark = self
+            .0
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        if mark.map(|at| at.index) < to.map(|to| to.index) {
+            *mark = to;
+        }
+    }
+}
+
+/// The log as openraft sees it. Clones share it.
+#[derive(Clone)]
+pub(super) struct LogStore {
+    wal: Wal,
+    durable: DurableMark,
+}
+
+impl LogStore {
+    pub(super) fn new(wal: Wal, durable: DurableMark) -> Self {
+        Self { wal, durable }
+    }
+
+    /// Entries from memory if they are there, else from disk on a thread that may block.
+    async fn read(&self, start: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let entries = match self.wal.recent(start, end, bytes_max) {
+            Some(entries) => entries,
+            None => {
+                let wal = self.wal.clone();
+                let read = move || wal.read(start, end, bytes_max);
+                let read = tokio::task::spawn_blocking(read).await;
+                read.map_err(io::Error::other)?.map_err(io::Error::other)?
+            }
+        };
+        entries
+            .into_iter()
+            .map(|entry| types::entry(entry).map_err(io::Error::other))
+            .collect()
+    }
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => end + 1,
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        let (start, end) = bounds(&range);
+        let mut next = start;
+        let mut all = Vec::new();
+        loop {
+            let more = self.read(next, end, usize::MAX).await?;
+            let Some(last) = more.last() else {
+                return Ok(all);
+            };
+            next = last.log_id.index + 1;
+            all.extend(more);
+        }
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, MESSAGE_BYTES_MAX).await
+    }
+
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = bounds(&range);
+        let store = self.clone();
+        let read = Vec::new().into_iter();
+        futures::stream::try_unfold(
+            (store, start, read),
+            move |(store, next, mut read)| async move {
+                if let Some(entry) = read.next() {
+                    return Ok(Some((entry, (store, next + 1, read))));
+                }
+                let mut read = store.read(next, end, APPLY_BYTES_MAX).await?.into_iter();
+                Ok(read.next().map(|entry| (entry, (store, next + 1, read))))
+            },
+        )
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.wal.vote().map(types::vote))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let wal::Ends { purged, last } = self.wal.ends();
+        Ok(LogState {
+            last_purged_log_id: purged.map(types::log_id),
+            last_log_id: last.map(types::log_id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.wal.save_vote(types::wal_vote(vote)).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<Log>) -> io::Result<()> {
+        match committed {
+            Some(committed) => self.wal.save_committed(types::position(&committed)),
+            None => Ok(()),
+        }
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<Log>> {
+        Ok(self.wal.committed().map(types::log_id))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries = entries.into_iter().map(types::wal_entry);
+        match callback {
+            // Each of these is waited for by itself; the others are watermarks.
+            callback @ IOFlushed::Signal(_) => self
+                .wal
+                .append_each(entries, move |result| callback.io_completed(result)),
+            callback => self
+                .wal
+                .append(entries, move |result| callback.io_completed(result)),
+        }
+    }
+
+    async fn truncate_after(&mut self, last: Option<Log>) -> io::Result<()> {
+        self.wal.truncate(last.as_ref().map(types::position))
+    }
+
+    async fn purge(&mut self, to: Log) -> io::Result<()> {
+        let to = types::position(&to);
+        // Beyond the last entry nothing is lost: a snapshot was installed there, durably.
+        if self
+            .wal
+            .ends()
+            .last
+            .is_none_or(|last| last.index < to.index)
+        {
+            return self.wal.purge(to);
+        }
+        // openraft may believe more is gone than is: it asks for less then, never for what is missing.
+        match self.durable.get() {
+            Some(durable) if durable.index < to.index => self.wal.purge(durable),
+            Some(_) => self.wal.purge(to),
+            None => Ok(()),
+        }
+    }
+}

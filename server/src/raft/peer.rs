@@ -1,0 +1,30 @@
+//! What members say to each other, over gRPC.
+//!
+//! Owns connections to peers and the service for them. Each peer gets three connections, so that bulk never delays what
+//! keeps a leader alive: one for the log and what is forwarded to the leader, one for heartbeats and votes, one for
+//! snapshots. Names are resolved anew at every connect. Each call says which cluster, member and data directory it comes
+//! from and whom it is meant for (`handshake`); a mismatch is refused. Read `proto/coord/peer.proto` first.
+
+mod append;
+pub(super) mod ask;
+mod convert;
+mod forward;
+mod handshake;
+mod join;
+mod line;
+mod listen;
+mod network;
+mod service;
+mod snapshot;
+
+pub(super) use forward::{LeaderLink, Lost};
+pub(super) use handshake::Stamp;
+pub use join::{AskError, JoinAnswer, ask_membership};
+pub(super) use line::Peers;
+pub(super) use listen::serve;
+pub(super) use network::Network;
+pub(super) use service::{Heard, Service};
+pub(super) use snapshot::Receiving;
+
+/// Bytes of a message at most: a full append or forwarded batch with one largest proposal on top, and room to spare.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;

@@ -1,0 +1,58 @@
+//! Short questions to one peer.
+
+use std::time::Duration;
+
+use coord_proto::peer as wire;
+
+use super::convert;
+use super::line::{Peers, Purpose};
+use crate::command::{LogPosition, MemberId, Unavailable};
+use crate::raft::membership::{ChangeError, MemberChange};
+
+/// How long a peer may take to confirm a membership.
+const CONFIRM_MAX: Duration = Duration::from_secs(1);
+
+/// Asks the leader to change the membership.
+///
+/// Errors: the leader's; `LeaderChanged` if it did not answer, and nobody knows whether it did it.
+pub(in crate::raft) async fn change(
+    peers: &Peers,
+    leader: MemberId,
+    urls: &[String],
+    change: MemberChange,
+) -> Result<(), ChangeError> {
+    let line = peers.line(leader, urls, Purpose::Control);
+    let id = change.id();
+    let call = line.stamp.request(leader, convert::change(change));
+    let asked = async { line.client()?.change(call).await }.await;
+    match asked {
+        Ok(response) => convert::read_changed(response.into_inner(), id),
+        Err(status) => {
+            line.failed(&status);
+            Err(Unavailable::LeaderChanged.into())
+        }
+    }
+}
+
+/// Whether a peer knows that this member was removed.
+pub(in crate::raft) async fn is_removed(
+    peers: &Peers,
+    peer: MemberId,
+    urls: &[String],
+    membership: Option<LogPosition>,
+) -> bool {
+    let line = peers.line(peer, urls, Purpose::Control);
+    let message = wire::ConfirmRequest {
+        membership: membership.map(convert::wire_position),
+    };
+    let call = line.stamp.request(peer, message);
+    let asked = async { line.client()?.confirm(call).await };
+    match tokio::time::timeout(CONFIRM_MAX, asked).await {
+        Ok(Ok(response)) => response.into_inner().removed,
+        Ok(Err(status)) => {
+            line.failed(&status);
+            false
+        }
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,356 @@
+//! Peer messages from and to openraft's types. Total in one direction, checked in the other.
+
+use coord_proto::peer as wire;
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, TransferLeaderError, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
+};
+use openraft::raft::{StreamAppendResult, TransferLeaderResponse};
+use tonic::Status;
+
+use crate::command::{LogPosition, MemberId, Refusal, Unavailable};
+use crate::raft::membership::{ChangeError, MemberChange};
+use crate::raft::types::{self, Entry, Log, TypeConfig, Vote};
+use crate::wal;
+
+type Append = AppendEntriesRequest<TypeConfig>;
+
+fn missing(what: &str) -> Status {
+    Status::invalid_argument(format!("the message has no {what}"))
+}
+
+pub(super) fn position(log: &Log) -> wire::Position {
+    wire_position(types::position(log))
+}
+
+pub(super) fn wire_position(position: LogPosition) -> wire::Position {
+    wire::Position {
+        term: position.term,
+        leader: position.leader.0,
+        index: position.index,
+    }
+}
+
+pub(super) fn log_position(position: &wire::Position) -> LogPosition {
+    LogPosition {
+        term: position.term,
+        leader: MemberId(position.leader),
+        index: position.index,
+    }
+}
+
+pub(super) fn log_id(position: &wire::Position) -> Log {
+    types::log_id(log_position(position))
+}
+
+pub(super) fn vote(vote: &Vote) -> wire::VoteState {
+    let vote = types::wal_vote(vote);
+    wire::VoteState {
+        term: vote.term,
+        leader: vote.leader.0,
+        committed: vote.committed,
+    }
+}
+
+pub(super) fn read_vote(vote: Option<wire::VoteState>) -> Result<Vote, Status> {
+    let wire::VoteState {
+        term,
+        leader,
+        committed,
+    } = vote.ok_or_else(|| missing("vote"))?;
+    Ok(types::vote(wal::Vote {
+        term,
+        leader: MemberId(leader),
+        committed,
+    }))
+}
+
+fn entry(entry: Entry) -> wire::Entry {
+    use wire::entry::Kind;
+    let wal::Entry { position, payload } = types::wal_entry(entry);
+    let kind = match payload {
+        wal::Payload::Blank => Kind::Blank,
+        wal::Payload::Proposals(_) => Kind::Proposals,
+        wal::Payload::Membership(_) => Kind::Membership,
+    };
+    wire::Entry {
+        position: Some(wire_position(position)),
+        kind: kind.into(),
+        payload: payload.bytes().cloned().unwrap_or_default(),
+    }
+}
+
+fn read_entry(entry: wire::Entry) -> Result<Entry, Status> {
+    use wire::entry::Kind;
+    let kind = entry.kind();
+    let position = entry.position.as_ref().ok_or_else(|| missing("position"))?;
+    let payload = match kind {
+        Kind::Blank => wal::Payload::Blank,
+        Kind::Proposals => wal::Payload::Proposals(wal::Proposals::encoded(entry.payload)),
+        Kind::Membership => wal::Payload::Membership(entry.payload),
+    };
+    let entry = wal::Entry {
+        position: log_position(position),
+        payload,
+    };
+    types::entry(entry).map_err(|fault| Status::invalid_argument(fault.to_string()))
+}
+
+pub(super) fn append(request: Append, number: u64) -> wire::AppendRequest {
+    let Append {
+        vote: leader,
+        prev_log_id,
+        entries,
+        leader_commit,
+    } = request;
+    wire::AppendRequest {
+        number,
+        vote: Some(vote(&leader)),
+        previous: prev_log_id.as_ref().map(position),
+        entries: entries.into_iter().map(entry).collect(),
+        committed: leader_commit.as_ref().map(position),
+    }
+}
+
+pub(super) fn read_append(request: wire::AppendRequest) -> Result<Append, Status> {
+    Ok(Append {
+        vote: read_vote(request.vote)?,
+        prev_log_id: request.previous.as_ref().map(log_id),
+        entries: request
+            .entries
+            .into_iter()
+            .map(read_entry)
+            .collect::<Result<_, _>>()?,
+        leader_commit: request.committed.as_ref().map(log_id),
+    })
+}
+
+pub(super) fn appended(
+    result: StreamAppendResult<TypeConfig>,
+    number: u64,
+) -> wire::AppendResponse {
+    use wire::append_response::Result as Word;
+    let word = match result {
+        Ok(matched) => Word::Matched(wire::Matched {
+            position: matched.as_ref().map(position),
+        }),
+        Err(StreamAppendError::Conflict(at)) => Word::Conflict(position(&at)),
+        Err(StreamAppendError::HigherVote(higher)) => Word::HigherVote(vote(&higher)),
+    };
+    wire::AppendResponse {
+        number,
+        result: Some(word),
+    }
+}
+
+pub(super) fn read_appended(
+    response: wire::AppendResponse,
+) -> Result<StreamAppendResult<TypeConfig>, Status> {
+    use wire::append_response::Result as Word;
+    Ok(match response.result.ok_or_else(|| missing("result"))? {
+        Word::Matched(matched) => Ok(matched.position.as_ref().map(log_id)),
+        Word::Conflict(at) => Err(StreamAppendError::Conflict(log_id(&at))),
+        Word::HigherVote(higher) => Err(StreamAppendError::HigherVote(read_vote(Some(higher))?)),
+    })
+}
+
+pub(super) fn vote_request(request: &VoteRequest<TypeConfig>, pre_vote: bool) -> wire::VoteRequest {
+    wire::VoteRequest {
+        vote: Some(vote(&request.vote)),
+        last: request.last_log_id.as_ref().map(position),
+        pre_vote,
+        transfer: request.leadership_transfer,
+    }
+}
+
+pub(super) fn read_vote_request(
+    request: wire::VoteRequest,
+) -> Result<VoteRequest<TypeConfig>, Status> {
+    let last = request.last.as_ref().map(log_id);
+    let mut read = VoteRequest::new(read_vote(request.vote)?, last);
+    read.leadership_transfer = request.transfer;
+    Ok(read)
+}
+
+pub(super) fn vote_response(response: &VoteResponse<TypeConfig>) -> wire::VoteResponse {
+    wire::VoteResponse {
+        vote: Some(vote(&response.vote)),
+        granted: response.vote_granted,
+        last: response.last_log_id.as_ref().map(position),
+    }
+}
+
+pub(super) fn read_vote_response(
+    response: wire::VoteResponse,
+) -> Result<VoteResponse<TypeConfig>, Status> {
+    let last = response.last.as_ref().map(log_id);
+    Ok(VoteResponse::new(
+        read_vote(response.vote)?,
+        last,
+        response.granted,
+    ))
+}
+
+pub(super) fn transfer(request: &TransferLeaderRequest<TypeConfig>) -> wire::TransferRequest {
+    wire::TransferRequest {
+        from: Some(vote(request.from_leader())),
+        to: *request.to_node_id(),
+        last: request.last_log_id().map(position),
+    }
+}
+
+pub(super) fn read_transfer(
+    request: wire::TransferRequest,
+) -> Result<TransferLeaderRequest<TypeConfig>, Status> {
+    let last = request.last.as_ref().map(log_id);
+    Ok(TransferLeaderRequest::new(
+        read_vote(request.from)?,
+        request.to,
+        last,
+    ))
+}
+
+pub(super) fn transferred(response: TransferLeaderResponse<TypeConfig>) -> wire::TransferResponse {
+    let Err(error) = response else {
+        return wire::TransferResponse::default();
+    };
+    let refused = error.to_string();
+    match error {
+        TransferLeaderError::VoteChanged { actual, .. } => wire::TransferResponse {
+            refused,
+            vote: Some(vote(&actual)),
+            last: None,
+        },
+        TransferLeaderError::LogNotFlushed { actual, .. } => wire::TransferResponse {
+            refused,
+            vote: None,
+            last: actual.as_ref().map(position),
+        },
+    }
+}
+
+pub(super) fn read_transferred(
+    response: wire::TransferResponse,
+    request: &TransferLeaderRequest<TypeConfig>,
+) -> Result<TransferLeaderResponse<TypeConfig>, Status> {
+    if response.refused.is_empty() {
+        return Ok(Ok(()));
+    }
+    Ok(Err(match response.vote {
+        Some(actual) => TransferLeaderError::VoteChanged {
+            expected: *request.from_leader(),
+            actual: read_vote(Some(actual))?,
+        },
+        None => TransferLeaderError::LogNotFlushed {
+            expected: request.last_log_id().copied(),
+            actual: response.last.as_ref().map(log_id),
+        },
+    }))
+}
+
+pub(super) fn unavailable(why: Unavailable) -> wire::Unavailable {
+    match why {
+        Unavailable::NoLeader => wire::Unavailable::NoLeader,
+        Unavailable::LeaderChanged => wire::Unavailable::LeaderChanged,
+        Unavailable::Timeout => wire::Unavailable::Timeout,
+        Unavailable::TooManyRequests => wire::Unavailable::TooManyRequests,
+        Unavailable::Stopped => wire::Unavailable::Stopped,
+        Unavailable::Learner => wire::Unavailable::Learner,
+        Unavailable::Unhealthy => wire::Unavailable::Unhealthy,
+    }
+}
+
+pub(super) fn read_unavailable(why: wire::Unavailable) -> Unavailable {
+    match why {
+        wire::Unavailable::NoLeader => Unavailable::NoLeader,
+        wire::Unavailable::LeaderChanged => Unavailable::LeaderChanged,
+        // What a later version may say that this one does not know.
+        wire::Unavailable::Timeout | wire::Unavailable::Unknown => Unavailable::Timeout,
+        wire::Unavailable::TooManyRequests => Unavailable::TooManyRequests,
+        wire::Unavailable::Stopped => Unavailable::Stopped,
+        wire::Unavailable::Learner => Unavailable::Learner,
+        wire::Unavailable::Unhealthy => Unavailable::Unhealthy,
+    }
+}
+
+pub(super) fn change(change: MemberChange) -> wire::ChangeRequest {
+    use wire::change_request::Kind;
+    let (kind, member, peer_urls) = match change {
+        MemberChange::AddLearner { id, peer_urls } => (Kind::AddLearner, id, peer_urls),
+        MemberChange::AddVoter { id, peer_urls } => (Kind::AddVoter, id, peer_urls),
+        MemberChange::Promote { id } => (Kind::Promote, id, Vec::new()),
+        MemberChange::Remove { id } => (Kind::Remove, id, Vec::new()),
+        MemberChange::SetPeerUrls { id, peer_urls } => (Kind::SetPeerUrls, id, peer_urls),
+    };
+    wire::ChangeRequest {
+        kind: kind.into(),
+        member: member.0,
+        peer_urls,
+    }
+}
+
+pub(super) fn read_change(request: wire::ChangeRequest) -> Result<MemberChange, Status> {
+    use wire::change_request::Kind;
+    let kind = Kind::try_from(request.kind)
+        .map_err(|_| Status::invalid_argument("the change is unknown to this version"))?;
+    let (id, peer_urls) = (MemberId(request.member), request.peer_urls);
+    Ok(match kind {
+        Kind::AddLearner => MemberChange::AddLearner { id, peer_urls },
+        Kind::AddVoter => MemberChange::AddVoter { id, peer_urls },
+        Kind::Promote => MemberChange::Promote { id },
+        Kind::Remove => MemberChange::Remove { id },
+        Kind::SetPeerUrls => MemberChange::SetPeerUrls { id, peer_urls },
+    })
+}
+
+pub(super) fn changed(result: Result<(), ChangeError>) -> wire::ChangeResponse {
+    use wire::change_response::Result as Word;
+    let word = match &result {
+        Ok(()) => Word::Done,
+        Err(ChangeError::Unavailable(_)) => Word::Unavailable,
+        Err(ChangeError::Refused(refusal)) => match refusal {
+            Refusal::MemberNotFound(_) => Word::MemberNotFound,
+            Refusal::MemberExists(_) => Word::MemberExists,
+            Refusal::PeerUrlExists => Word::PeerUrlExists,
+            Refusal::NotLearner(_) => Word::NotLearner,
+            Refusal::LearnerNotReady(_) => Word::LearnerNotReady,
+            Refusal::TooManyLearners => Word::TooManyLearners,
+            Refusal::NotEnoughStartedMembers => Word::NotEnoughStartedMembers,
+            Refusal::BadLeaderTransferee => Word::BadLeaderTransferee,
+            // No other refusal is about members.
+            _ => Word::NotLeader,
+        },
+    };
+    let why = match result {
+        Err(ChangeError::Unavailable(why)) => unavailable(why),
+        _ => wire::Unavailable::Unknown,
+    };
+    wire::ChangeResponse {
+        result: word.into(),
+        unavailable: why.into(),
+    }
+}
+
+pub(super) fn read_changed(
+    response: wire::ChangeResponse,
+    member: MemberId,
+) -> Result<(), ChangeError> {
+    use wire::change_response::Result as Word;
+    let Ok(word) = Word::try_from(response.result) else {
+        return Err(Unavailable::Timeout.into());
+    };
+    Err(match word {
+        Word::Done => return Ok(()),
+        Word::Unavailable => return Err(read_unavailable(response.unavailable()).into()),
+        Word::MemberNotFound => Refusal::MemberNotFound(member),
+        Word::MemberExists => Refusal::MemberExists(member),
+        Word::PeerUrlExists => Refusal::PeerUrlExists,
+        Word::NotLearner => Refusal::NotLearner(member),
+        Word::LearnerNotReady => Refusal::LearnerNotReady(member),
+        Word::TooManyLearners => Refusal::TooManyLearners,
+        Word::NotEnoughStartedMembers => Refusal::NotEnoughStartedMembers,
+        Word::BadLeaderTransferee => Refusal::BadLeaderTransferee,
+        Word::NotLeader => Refusal::NotLeader,
+    }
+    .into())
+}

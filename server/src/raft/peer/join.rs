@@ -1,0 +1,84 @@
+//! Before a member has data: who is in the cluster?
+
+use std::time::Duration;
+
+use coord_proto::peer as wire;
+use tonic::Code;
+
+use super::line;
+use crate::command::{ClusterId, MemberId};
+
+/// How long one peer may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// What a running member says of its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinAnswer {
+    /// Identity of the cluster.
+    pub cluster: ClusterId,
+    /// Its members: id, peer URLs, whether a learner.
+    pub members: Vec<(MemberId, Vec<String>, bool)>,
+    /// Those that have ever run.
+    pub started: Vec<MemberId>,
+    /// The member that was added with one of the asker's peer URLs.
+    pub own: Option<MemberId>,
+}
+
+/// Why nobody answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// A member of another cluster answered: asking again is of no use.
+    #[error("{0}")]
+    Refused(String),
+    /// None of them could be reached, or none is in a cluster yet.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+/// Asks the members at these URLs, one after the other, until one answers.
+pub async fn ask_membership(
+    urls: &[String],
+    token: &str,
+    own_peer_urls: &[String],
+) -> Result<JoinAnswer, AskError> {
+    let mut why = AskError::Unreachable("no peer URL to ask".to_owned());
+    for url in urls {
+        let request = wire::JoinRequest {
+            token: token.to_owned(),
+            peer_urls: own_peer_urls.to_vec(),
+        };
+        let asked = async { line::client(url)?.join(request).await };
+        match tokio::time::timeout(ANSWER_MAX, asked).await {
+            Ok(Ok(response)) => return Ok(answer(response.into_inner())),
+            Ok(Err(status)) if status.code() == Code::PermissionDenied => {
+                why = AskError::Refused(format!("{url}: {}", status.message()));
+            }
+            Ok(Err(status)) if matches!(why, AskError::Unreachable(_)) => {
+                why = AskError::Unreachable(format!("{url}: {}", status.message()));
+            }
+            Err(_) if matches!(why, AskError::Unreachable(_)) => {
+                why = AskError::Unreachable(format!("{url}: no answer"));
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    Err(why)
+}
+
+fn answer(response: wire::JoinResponse) -> JoinAnswer {
+    let wire::JoinResponse {
+        cluster,
+        members,
+        own,
+    } = response;
+    let started = members.iter().filter(|member| member.started);
+    JoinAnswer {
+        cluster: ClusterId(cluster),
+        started: started.map(|member| MemberId(member.id)).collect(),
+        members: members
+            .into_iter()
+            .map(|member| (MemberId(member.id), member.peer_urls, member.learner))
+            .collect(),
+        own: (own != 0).then_some(MemberId(own)),
+    }
+}

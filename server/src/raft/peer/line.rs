@@ -1,0 +1,151 @@
+//! Connections to peers: made when needed, given up when they fail.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use coord_proto::peer::peer_client::PeerClient;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use super::MESSAGE_BYTES_MAX;
+use super::handshake::Stamp;
+use crate::command::MemberId;
+
+/// How long a connect may take.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// An idle or stalled connection is probed so often, and dropped when a probe stays unanswered as long.
+const PROBE: Duration = Duration::from_secs(2);
+/// What may be under way unread on one call, and on one connection: large enough for a long fast link.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::raft) enum Purpose {
+    /// The log, and what is forwarded to the leader.
+    Log,
+    /// Heartbeats, votes and other short questions.
+    Control,
+    /// Snapshots.
+    Snapshot,
+}
+
+/// Makes a client for one URL; connects at the first call, and again after a failure, resolving the name each time.
+///
+/// Errors: a URL that is none.
+pub(super) fn client(url: &str) -> Result<PeerClient<Channel>, Status> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|error| Status::unavailable(format!("{url} is no URL: {error}")))?
+        .connect_timeout(CONNECT_MAX)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PROBE)
+        .keep_alive_timeout(PROBE)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    Ok(PeerClient::new(endpoint.connect_lazy())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// One connection to one member, by one of its URLs at a time.
+pub(super) struct Line {
+    pub(super) stamp: Stamp,
+    pub(super) to: MemberId,
+    urls: Vec<String>,
+    state: Mutex<LineState>,
+}
+
+#[derive(Default)]
+struct LineState {
+    client: Option<PeerClient<Channel>>,
+    /// Which URL is tried.
+    turn: usize,
+    /// The last refusal that was logged.
+    refused: Option<String>,
+}
+
+impl Line {
+    fn lock(&self) -> MutexGuard<'_, LineState> {
+        self.state
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+
+    /// A client for the next call.
+    pub(super) fn client(&self) -> Result<PeerClient<Channel>, Status> {
+        let mut state = self.lock();
+        if let Some(client) = &state.client {
+            return Ok(client.clone());
+        }
+        let url = self.urls.get(state.turn % self.urls.len().max(1));
+        let url =
+            url.ok_or_else(|| Status::unavailable(format!("member {} has no peer URL", self.to)))?;
+        let made = client(url)?;
+        state.client = Some(made.clone());
+        Ok(made)
+    }
+
+    /// Notes that a call failed: the next one connects anew, by the next URL. Says once why a peer refuses this member.
+    pub(super) fn failed(&self, status: &Status) {
+        let mut state = self.lock();
+        if status.code() == Code::FailedPrecondition {
+            let why = status.message().to_owned();
+            if state.refused.as_ref() != Some(&why) {
+                tracing::warn!(peer = %self.to, reason = why, "a peer refuses this member's calls");
+                state.refused = Some(why);
+            }
+        }
+        state.client = None;
+        state.turn = state.turn.wrapping_add(1);
+    }
+}
+
+type Lines = HashMap<(MemberId, Purpose), Arc<Line>>;
+
+/// All connections of this member. Clones share them.
+#[derive(Clone)]
+pub(in crate::raft) struct Peers {
+    stamp: Stamp,
+    lines: Arc<Mutex<Lines>>,
+}
+
+impl Peers {
+    pub(in crate::raft) fn new(stamp: Stamp) -> Self {
+        Self {
+            stamp,
+            lines: Arc::default(),
+        }
+    }
+
+    /// The connection to a member; a new one if its URLs have changed.
+    pub(super) fn line(&self, to: MemberId, urls: &[String], purpose: Purpose) -> Arc<Line> {
+        let mut lines = self
+            .lines
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        if let Some(line) = lines.get(&(to, purpose))
+            && line.urls == urls
+        {
+            return line.clone();
+        }
+        let line = Arc::new(Line {
+            stamp: self.stamp,
+            to,
+            urls: urls.to_vec(),
+            state: Mutex::default(),
+        });
+        lines.insert((to, purpose), line.clone());
+        line
+    }
+
+    /// Forgets connections to members that are gone.
+    pub(in crate::raft) fn keep(&self, is_member: impl Fn(MemberId) -> bool) {
+        let mut lines = self
+            .lines
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        lines.retain(|(member, _), _| is_member(*member));
+    }
+}

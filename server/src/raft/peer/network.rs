@@ -1,0 +1,213 @@
+//! openraft's network over our lines.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    RaftNetworkFactory,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use tonic::{Code, Status};
+
+use super::append::{self, Heartbeats};
+use super::line::{Line, Peers, Purpose};
+use super::{convert, snapshot};
+use crate::command::MemberId;
+use crate::raft::snapshot::{Snapshot, SnapshotData};
+use crate::raft::types::{PeerUrls, TypeConfig, Vote};
+use crate::state::State;
+
+type RpcError = RPCError<TypeConfig>;
+type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
+
+/// Makes a client for each peer and purpose.
+#[derive(Clone)]
+pub(in crate::raft) struct Network {
+    pub(in crate::raft) peers: Peers,
+    pub(in crate::raft) state: Arc<Mutex<State>>,
+    /// How long a peer may leave an append unanswered.
+    pub(in crate::raft) patience: Duration,
+}
+
+impl Network {
+    fn client(&self, target: u64, node: &PeerUrls, purpose: Purpose) -> Client {
+        Client {
+            line: self.peers.line(MemberId(target), &node.0, purpose),
+            control: self.peers.line(MemberId(target), &node.0, Purpose::Control),
+            heartbeats: (purpose == Purpose::Control).then(Heartbeats::default),
+            state: self.state.clone(),
+            patience: self.patience,
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, node: &PeerUrls) -> Client {
+        self.client(target, node, Purpose::Log)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &PeerUrls) -> Client {
+        self.client(target, node, Purpose::Control)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &PeerUrls) -> Client {
+        self.client(target, node, Purpose::Snapshot)
+    }
+}
+
+/// One peer, for one purpose.
+pub(in crate::raft) struct Client {
+    line: Arc<Line>,
+    /// For short questions, whatever else this client is for.
+    control: Arc<Line>,
+    heartbeats: Option<Heartbeats>,
+    state: Arc<Mutex<State>>,
+    patience: Duration,
+}
+
+/// What openraft must make of a failed call: a peer that is not there, or refuses, is given time.
+fn error(line: &Line, status: &Status) -> RpcError {
+    line.failed(status);
+    let text = format!("member {}: {}", line.to, status.message());
+    match status.code() {
+        Code::DeadlineExceeded | Code::Cancelled => NetworkError::from_string(text).into(),
+        _ => Unreachable::from_string(text).into(),
+    }
+}
+
+async fn in_time<T>(
+    line: &Line,
+    option: &RPCOption,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, RpcError> {
+    let late = || Err(Status::deadline_exceeded("no answer in time"));
+    let result = tokio::time::timeout(option.hard_ttl(), call)
+        .await
+        .unwrap_or_else(|_| late());
+    result.map_err(|status| error(line, &status))
+}
+
+impl Client {
+    async fn ask_vote(
+        &self,
+        request: &VoteRequest<TypeConfig>,
+        pre_vote: bool,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let message = convert::vote_request(request, pre_vote);
+        let line = &self.control;
+        in_time(line, option, async {
+            let call = line.stamp.request(line.to, message);
+            let response = line.client()?.vote(call).await?;
+            convert::read_vote_response(response.into_inner())
+        })
+        .await
+    }
+}
+
+impl NetBackoff<TypeConfig> for Client {
+    fn backoff(&self) -> Option<Backoff> {
+        None
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for Client {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Answer>, RpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let Self {
+            line,
+            heartbeats,
+            patience,
+            ..
+        } = self;
+        Box::pin(async move {
+            if let Some(heartbeats) = heartbeats {
+                let Some(request) = input.next().await else {
+                    return Ok(futures::stream::empty().boxed());
+                };
+                let answer = in_time(line, &option, heartbeats.ask(line, request)).await;
+                return Ok(futures::stream::iter([answer]).boxed());
+            }
+            let line: &Line = line;
+            match append::stream(line, input, *patience).await {
+                Ok(answers) => {
+                    let answers =
+                        answers.map(|answer| answer.map_err(|status| error(line, &status)));
+                    Ok(answers.boxed())
+                }
+                Err(status) => Err(error(line, &status)),
+            }
+        })
+    }
+}
+
+impl NetVote<TypeConfig> for Client {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.ask_vote(&request, false, &option).await
+    }
+
+    // openraft's default grants; a peer that cannot be reached must not count as one that would vote for us.
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.ask_vote(&request, true, &option).await
+    }
+}
+
+impl NetSnapshot<TypeConfig> for Client {
+    type SnapshotData = SnapshotData;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let sent = snapshot::send(&self.line, &self.state, vote, snapshot, option.hard_ttl());
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            result = sent => result.map_err(|status| error(&self.line, &status).into()),
+        }
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for Client {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let message = convert::transfer(&request);
+        let line = &self.control;
+        in_time(line, &option, async {
+            let call = line.stamp.request(line.to, message);
+            let response = line.client()?.transfer(call).await?;
+            convert::read_transferred(response.into_inner(), &request)
+        })
+        .await
+    }
+}

@@ -1,0 +1,348 @@
+//! What this member answers its peers.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use coord_proto::peer as wire;
+use coord_proto::peer::peer_server::{Peer, PeerServer};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::handshake::Stamp;
+use super::snapshot::Receiving;
+use super::{MESSAGE_BYTES_MAX, convert};
+use crate::clock::Moment;
+use crate::command::{LeaseId, LeaseQuery, MemberId, Unavailable, codec};
+use crate::raft::Core;
+use crate::raft::leases::Leases;
+use crate::raft::membership::Membership;
+use crate::raft::propose::{Forwarded, Gather};
+use crate::raft::read_index::ReadRounds;
+use crate::state::State;
+use wire::forward_request::Ask;
+use wire::forward_response::Answer;
+
+/// When a leader was last heard.
+#[derive(Clone)]
+pub(in crate::raft) struct Heard(Arc<Mutex<Moment>>);
+
+impl Heard {
+    pub(in crate::raft) fn now() -> Self {
+        Self(Arc::new(Mutex::new(Moment::now())))
+    }
+
+    fn touch(&self) {
+        *self
+            .0
+            .lock()
+            .expect("nothing panics while it holds the lock") = Moment::now();
+    }
+
+    /// How long ago.
+    pub(in crate::raft) fn ago(&self) -> Duration {
+        Moment::now().since(
+            *self
+                .0
+                .lock()
+                .expect("nothing panics while it holds the lock"),
+        )
+    }
+}
+
+/// The peer service. Clones share all.
+#[derive(Clone)]
+pub(in crate::raft) struct Service {
+    pub(in crate::raft) stamp: Stamp,
+    pub(in crate::raft) token: String,
+    pub(in crate::raft) receiving: Receiving,
+    pub(in crate::raft) core: Core,
+    pub(in crate::raft) state: Arc<Mutex<State>>,
+    pub(in crate::raft) gather: Arc<Gather>,
+    pub(in crate::raft) rounds: ReadRounds,
+    pub(in crate::raft) leases: Leases,
+    pub(in crate::raft) membership: Membership,
+    pub(in crate::raft) heard: Heard,
+}
+
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+impl Service {
+    /// For a gRPC server.
+    pub(in crate::raft) fn server(self) -> PeerServer<Self> {
+        PeerServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    fn caller<T>(&self, request: &Request<T>) -> Result<MemberId, Status> {
+        self.stamp.check(request.metadata(), &self.state)
+    }
+
+    /// One message of a member's stream.
+    fn forwarded(
+        &self,
+        from: MemberId,
+        request: wire::ForwardRequest,
+        answers: &mpsc::UnboundedSender<Result<wire::ForwardResponse, Status>>,
+        refused: &mpsc::UnboundedSender<(u64, Unavailable)>,
+    ) -> Result<(), Status> {
+        let number = request.number;
+        let answers = answers.clone();
+        let reply = move |answer: Result<Answer, Unavailable>| {
+            let answer =
+                answer.unwrap_or_else(|why| Answer::Refused(convert::unavailable(why).into()));
+            // The member may be gone.
+            let _ = answers.send(Ok(wire::ForwardResponse {
+                number,
+                answer: Some(answer),
+            }));
+        };
+        let leases = |ids: wire::Leases| ids.ids.into_iter().map(LeaseId).collect::<Vec<_>>();
+        match request.ask {
+            Some(Ask::Proposals(wire::Proposals {
+                term,
+                leader,
+                envelope,
+            })) => {
+                let bytes = envelope.len();
+                let envelope = codec::decode_envelope(&envelope)
+                    .map_err(|why| Status::invalid_argument(why.to_string()))?;
+                if envelope
+                    .proposals
+                    .iter()
+                    .any(|proposal| proposal.origin != from)
+                {
+                    return Err(Status::invalid_argument(
+                        "a member may only forward its own proposals",
+                    ));
+                }
+                self.gather.push_forwarded(Forwarded {
+                    to: (term, MemberId(leader)),
+                    proposals: envelope.proposals,
+                    bytes,
+                    refused: refused.clone(),
+                    number,
+                });
+            }
+            Some(Ask::ReadIndex(wire::ReadIndex {})) => {
+                let rounds = self.rounds.clone();
+                tokio::spawn(async move { reply(rounds.index().await.map(Answer::ReadIndex)) });
+            }
+            Some(Ask::Renew(ids)) => self.lease_query(LeaseQuery::Renew(leases(ids)), reply),
+            Some(Ask::Remaining(ids)) => {
+                self.lease_query(LeaseQuery::Remaining(leases(ids)), reply)
+            }
+            None => {
+                return Err(Status::invalid_argument(
+                    "the message asks for nothing known",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn lease_query(
+        &self,
+        query: LeaseQuery,
+        reply: impl FnOnce(Result<Answer, Unavailable>) + Send + 'static,
+    ) {
+        let leases = self.leases.clone();
+        tokio::spawn(async move {
+            let seconds = leases.ask_here(query).await;
+            reply(seconds.map(|seconds| Answer::Seconds(wire::LeaseSeconds { seconds })));
+        });
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for Service {
+    type AppendStream = Answers<wire::AppendResponse>;
+    type HeartbeatStream = Answers<wire::AppendResponse>;
+    type ForwardStream = Answers<wire::ForwardResponse>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        self.caller(&request)?;
+        let heard = self.heard.clone();
+        // A message that cannot be read ends the call; the leader starts anew from what is acknowledged.
+        let requests = request.into_inner().scan((), move |(), message| {
+            heard.touch();
+            let read = message.and_then(convert::read_append);
+            let read = read.inspect_err(|status| tracing::debug!(%status, "an append call ended"));
+            std::future::ready(read.ok())
+        });
+        let mut number = 0;
+        let answers = self.core.stream_append(requests).map(move |result| {
+            number += 1;
+            let result = result.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+            Ok(convert::appended(result, number))
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Result<Response<Self::HeartbeatStream>, Status> {
+        self.caller(&request)?;
+        let (core, heard) = (self.core.clone(), self.heard.clone());
+        let answers = request.into_inner().then(move |message| {
+            heard.touch();
+            let core = core.clone();
+            async move {
+                let message = message?;
+                let number = message.number;
+                let request = convert::read_append(message)?;
+                let (previous, last) = (
+                    request.prev_log_id,
+                    request.entries.last().map(|entry| entry.log_id),
+                );
+                let answer = core.append_entries(request).await;
+                let answer = answer.map_err(|error| Status::unavailable(error.to_string()))?;
+                Ok(convert::appended(
+                    answer.into_stream_result(previous, last.or(previous)),
+                    number,
+                ))
+            }
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<wire::VoteRequest>,
+    ) -> Result<Response<wire::VoteResponse>, Status> {
+        self.caller(&request)?;
+        let message = request.into_inner();
+        let pre_vote = message.pre_vote;
+        let request = convert::read_vote_request(message)?;
+        let response = match pre_vote {
+            true => self.core.pre_vote(request).await,
+            false => self.core.vote(request).await,
+        };
+        let response = response.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(convert::vote_response(&response)))
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<wire::TransferRequest>,
+    ) -> Result<Response<wire::TransferResponse>, Status> {
+        self.caller(&request)?;
+        let request = convert::read_transfer(request.into_inner())?;
+        let response = self.core.handle_transfer_leader(request).await;
+        let response = response.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        Ok(Response::new(convert::transferred(response)))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<wire::SnapshotRequest>>,
+    ) -> Result<Response<wire::SnapshotResponse>, Status> {
+        self.caller(&request)?;
+        self.heard.touch();
+        let received = self.receiving.run(&self.core, request.into_inner()).await;
+        self.heard.touch();
+        received.map(Response::new)
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<wire::ForwardRequest>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        let from = self.caller(&request)?;
+        let (answers, outgoing) = mpsc::unbounded_channel();
+        let (refused, refusals) = mpsc::unbounded_channel();
+        let this = self.clone();
+        let mut incoming = request.into_inner();
+        // Ends with the member's stream.
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = incoming.message().await {
+                if let Err(status) = this.forwarded(from, message, &answers, &refused) {
+                    // The receiver may have gone with the call.
+                    let _ = answers.send(Err(status));
+                    return;
+                }
+            }
+        });
+        let refusals = UnboundedReceiverStream::new(refusals).map(|(number, why)| {
+            let answer = Answer::Refused(convert::unavailable(why).into());
+            Ok(wire::ForwardResponse {
+                number,
+                answer: Some(answer),
+            })
+        });
+        let answers = futures::stream::select(UnboundedReceiverStream::new(outgoing), refusals);
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn change(
+        &self,
+        request: Request<wire::ChangeRequest>,
+    ) -> Result<Response<wire::ChangeResponse>, Status> {
+        self.caller(&request)?;
+        let change = convert::read_change(request.into_inner())?;
+        let result = self.membership.change_here(change).await;
+        Ok(Response::new(convert::changed(result)))
+    }
+
+    async fn confirm(
+        &self,
+        request: Request<wire::ConfirmRequest>,
+    ) -> Result<Response<wire::ConfirmResponse>, Status> {
+        let from = self.caller(&request)?;
+        let known = request
+            .into_inner()
+            .membership
+            .as_ref()
+            .map(convert::log_position);
+        let removed = self.membership.has_removed(from, known);
+        Ok(Response::new(wire::ConfirmResponse { removed }))
+    }
+
+    async fn join(
+        &self,
+        request: Request<wire::JoinRequest>,
+    ) -> Result<Response<wire::JoinResponse>, Status> {
+        let wire::JoinRequest { token, peer_urls } = request.into_inner();
+        if token != self.token {
+            return Err(Status::permission_denied(
+                "this is a cluster with another --initial-cluster-token",
+            ));
+        }
+        let members = self.membership.effective();
+        if members.is_empty() {
+            return Err(Status::unavailable(
+                "this member is not part of a cluster yet",
+            ));
+        }
+        let started = {
+            let state = self
+                .state
+                .lock()
+                .expect("nothing panics while it holds the lock");
+            state.members()
+        };
+        let own = members
+            .iter()
+            .find(|(_, urls, _)| urls.iter().any(|url| peer_urls.contains(url)));
+        Ok(Response::new(wire::JoinResponse {
+            cluster: self.stamp.cluster.0,
+            own: own.map_or(0, |(id, ..)| id.0),
+            members: members
+                .iter()
+                .map(|(id, urls, learner)| wire::JoinMember {
+                    id: id.0,
+                    peer_urls: urls.clone(),
+                    learner: *learner,
+                    started: started.iter().any(|member| member.id == *id),
+                })
+                .collect(),
+        }))
+    }
+}

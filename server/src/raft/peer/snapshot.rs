@@ -1,0 +1,224 @@
+//! A snapshot on its way to a peer, in bounded memory on both sides.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coord_proto::peer as wire;
+use futures::{Stream, StreamExt};
+use openraft::raft::SnapshotResponse;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tonic::{Status, Streaming};
+
+use super::convert;
+use super::line::Line;
+use crate::command::Fault;
+use crate::raft::Core;
+use crate::raft::snapshot::{Snapshot, SnapshotData};
+use crate::raft::types::{self, SnapshotMeta, Stored, TypeConfig, Vote};
+use crate::state::{InstallReady, SnapshotReader, SnapshotWriter, State};
+
+use wire::snapshot_request::Part;
+
+/// The messages of one transfer: made one at a time, as the peer takes them.
+fn messages(
+    head: wire::SnapshotHead,
+    reader: Box<SnapshotReader>,
+    state: Arc<Mutex<State>>,
+    failed: Arc<Mutex<Option<String>>>,
+) -> impl Stream<Item = wire::SnapshotRequest> + Send + 'static {
+    let head = wire::SnapshotRequest {
+        part: Some(Part::Head(head)),
+    };
+    let chunks = futures::stream::unfold(reader, move |mut reader| {
+        let (state, failed) = (state.clone(), failed.clone());
+        async move {
+            // Each chunk takes the state for a while: let others have their turn.
+            tokio::task::yield_now().await;
+            let next = {
+                let mut state = state
+                    .lock()
+                    .expect("nothing panics while it holds the lock");
+                reader.next_chunk(&mut state)
+            };
+            match next {
+                Ok(Some(chunk)) => Some((
+                    wire::SnapshotRequest {
+                        part: Some(Part::Chunk(chunk)),
+                    },
+                    reader,
+                )),
+                Ok(None) => None,
+                Err(fault) => {
+                    // The stream just ends; without its footer the peer refuses what it has.
+                    let mut failed = failed
+                        .lock()
+                        .expect("nothing panics while it holds the lock");
+                    *failed = Some(fault.to_string());
+                    None
+                }
+            }
+        }
+    });
+    futures::stream::once(async { head }).chain(chunks)
+}
+
+/// Sends a snapshot; returns when the peer has installed it or refused the vote.
+pub(super) async fn send(
+    line: &Line,
+    state: &Arc<Mutex<State>>,
+    vote: Vote,
+    snapshot: Snapshot,
+    time_max: Duration,
+) -> Result<SnapshotResponse<TypeConfig>, Status> {
+    let SnapshotData::Reading(reader) = snapshot.snapshot else {
+        return Err(Status::internal("only a moment of the state can be sent"));
+    };
+    let SnapshotMeta {
+        last_log_id,
+        last_membership,
+    } = snapshot.meta;
+    let head = wire::SnapshotHead {
+        vote: Some(convert::vote(&vote)),
+        last: last_log_id.as_ref().map(convert::position),
+        membership_position: last_membership.log_id().as_ref().map(convert::position),
+        membership: types::encode_members(last_membership.membership()),
+    };
+    tracing::info!(peer = %line.to, position = ?last_log_id, "sending a snapshot");
+    let failed = Arc::new(Mutex::new(None));
+    let request = line.stamp.request(
+        line.to,
+        messages(head, reader, state.clone(), failed.clone()),
+    );
+    let mut client = line.client()?;
+    let response = tokio::time::timeout(time_max, client.snapshot(request)).await;
+    if let Some(why) = failed
+        .lock()
+        .expect("nothing panics while it holds the lock")
+        .take()
+    {
+        tracing::error!(peer = %line.to, why, "the state cannot be read for a snapshot");
+    }
+    let response =
+        response.map_err(|_| Status::deadline_exceeded("the snapshot took too long"))??;
+    Ok(SnapshotResponse::new(convert::read_vote(
+        response.into_inner().vote,
+    )?))
+}
+
+/// Chunks that wait for the disk.
+const CHUNKS_MAX: usize = 4;
+
+/// Takes snapshots from the leader, one at a time. Clones share the turn.
+#[derive(Clone)]
+pub(in crate::raft) struct Receiving {
+    /// Where the state lives; in memory if `None`.
+    directory: Option<PathBuf>,
+    turn: Arc<Semaphore>,
+}
+
+impl Receiving {
+    pub(in crate::raft) fn new(directory: Option<PathBuf>) -> Self {
+        Self {
+            directory,
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Takes one and installs it.
+    pub(super) async fn run(
+        &self,
+        core: &Core,
+        mut incoming: Streaming<wire::SnapshotRequest>,
+    ) -> Result<wire::SnapshotResponse, Status> {
+        // An earlier one ends when its call does; until then a second one would write into the same place.
+        let _turn = self
+            .turn
+            .acquire()
+            .await
+            .map_err(|_| Status::unavailable("stopping"))?;
+        let first = incoming.message().await?.and_then(|message| message.part);
+        let Some(Part::Head(head)) = first else {
+            return Err(Status::invalid_argument("a snapshot begins with its head"));
+        };
+        let vote = convert::read_vote(head.vote)?;
+        let members = types::decode_members(&head.membership).map_err(Status::invalid_argument)?;
+        let at = head.membership_position.as_ref().map(convert::log_id);
+        let meta = SnapshotMeta {
+            last_log_id: head.last.as_ref().map(convert::log_id),
+            last_membership: Stored::new(at, members),
+        };
+        tracing::info!(position = ?meta.last_log_id, "receiving a snapshot");
+        let ready = self.chunks(incoming).await?;
+        let snapshot = Snapshot {
+            meta,
+            snapshot: SnapshotData::Received(Box::new(ready)),
+        };
+        let installed = core.install_full_snapshot(vote, snapshot).await;
+        let installed = installed.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(wire::SnapshotResponse {
+            vote: Some(convert::vote(&installed.vote)),
+        })
+    }
+
+    /// Writes chunks as they come, on a thread that may wait for the disk.
+    async fn chunks(
+        &self,
+        mut incoming: Streaming<wire::SnapshotRequest>,
+    ) -> Result<InstallReady, Status> {
+        let directory = self.directory.clone();
+        let (chunks, mut waiting) = mpsc::channel::<Bytes>(CHUNKS_MAX);
+        let (complete, is_complete) = oneshot::channel();
+        let written = tokio::task::spawn_blocking(move || {
+            let mut writer = match directory {
+                Some(directory) => SnapshotWriter::create(&directory)?,
+                None => SnapshotWriter::in_memory(),
+            };
+            while let Some(chunk) = waiting.blocking_recv() {
+                writer.write_chunk(chunk)?;
+            }
+            match is_complete.blocking_recv() {
+                Ok(()) => writer.finish().map(Some),
+                Err(_) => Ok(None),
+            }
+        });
+        let mut failed = None;
+        loop {
+            match incoming.message().await {
+                Ok(Some(wire::SnapshotRequest {
+                    part: Some(Part::Chunk(chunk)),
+                })) => {
+                    if chunks.send(chunk).await.is_err() {
+                        // The writer says why.
+                        break;
+                    }
+                }
+                Ok(Some(_)) => {
+                    failed = Some(Status::invalid_argument(
+                        "a snapshot has one head, then chunks",
+                    ));
+                    break;
+                }
+                Ok(None) => {
+                    // If the writer has gone, it says why.
+                    let _ = complete.send(());
+                    break;
+                }
+                Err(status) => {
+                    failed = Some(status);
+                    break;
+                }
+            }
+        }
+        drop(chunks);
+        let written = written
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?;
+        let fault = |fault: Fault| Status::data_loss(fault.to_string());
+        let written = written.map_err(fault)?;
+        written.ok_or_else(|| {
+            failed.unwrap_or_else(|| Status::cancelled("the snapshot was not completed"))
+        })
+    }
+}

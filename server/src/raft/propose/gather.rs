@@ -1,0 +1,316 @@
+//! The queue of what waits to be proposed, and the one task that takes from it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures::future::{BoxFuture, Either, select};
+use futures::stream::{FuturesUnordered, StreamExt};
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::pending::Pending;
+use super::weight;
+use crate::clock;
+use crate::command::{Envelope, Proposal, Unavailable, UnixMillis, codec};
+use crate::raft::leadership::{LeaderKey, Leadership};
+use crate::raft::peer::{LeaderLink, Lost};
+use crate::raft::{Core, RETRY_PAUSE};
+use crate::state::FEATURE_LEVEL;
+use crate::wal::Proposals;
+
+/// Bytes of proposals in one log entry: bounds the time one takes to write, send and apply.
+const ENTRY_BYTES_MAX: usize = 1 << 20;
+/// Entries, or messages to the leader, under way. With two the next one fills while one is written and one applied; more
+/// were measured to bring nothing.
+const IN_FLIGHT_MAX: usize = 2;
+/// Bytes that members may have waiting at the leader.
+const FORWARDED_BYTES_MAX: usize = 64 << 20;
+
+/// A member's batch that arrived at the leader.
+pub(in crate::raft) struct Forwarded {
+    /// The leadership it was sent to.
+    pub(in crate::raft) to: LeaderKey,
+    pub(in crate::raft) proposals: Vec<Proposal>,
+    pub(in crate::raft) bytes: usize,
+    /// Told only if nothing of it will be done.
+    pub(in crate::raft) refused: mpsc::UnboundedSender<(u64, Unavailable)>,
+    pub(in crate::raft) number: u64,
+}
+
+impl Forwarded {
+    fn refuse(self, why: Unavailable) {
+        // The member may be gone.
+        let _ = self.refused.send((self.number, why));
+    }
+}
+
+enum Item {
+    Own(Proposal, usize),
+    Forwarded(Forwarded),
+}
+
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    forwarded_bytes: usize,
+}
+
+/// What waits to be proposed.
+#[derive(Default)]
+pub(in crate::raft) struct Gather {
+    queue: Mutex<Queue>,
+    wake: Notify,
+}
+
+impl Gather {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+
+    pub(super) fn push(&self, proposal: Proposal, bytes: usize) {
+        self.lock().items.push_back(Item::Own(proposal, bytes));
+        self.wake.notify_one();
+    }
+
+    /// Takes a member's batch, or refuses it.
+    pub(in crate::raft) fn push_forwarded(&self, batch: Forwarded) {
+        {
+            let mut queue = self.lock();
+            if queue.forwarded_bytes + batch.bytes > FORWARDED_BYTES_MAX {
+                drop(queue);
+                batch.refuse(Unavailable::TooManyRequests);
+                return;
+            }
+            queue.forwarded_bytes += batch.bytes;
+            queue.items.push_back(Item::Forwarded(batch));
+        }
+        self.wake.notify_one();
+    }
+
+    /// Takes what fits in one entry. Own proposals that nobody waits for any more are dropped, members' batches that
+    /// were sent to another leadership, or arrive where none is, are refused.
+    fn take(&self, leads: Option<LeaderKey>, pending: &Pending) -> Taken {
+        let mut queue = self.lock();
+        let mut taken = Taken::default();
+        let mut bytes = 0;
+        while let Some(item) = queue.items.front() {
+            let size = match item {
+                Item::Own(_, size) => *size,
+                Item::Forwarded(batch) => batch.bytes,
+            };
+            if bytes > 0 && bytes + size > ENTRY_BYTES_MAX {
+                break;
+            }
+            match queue.items.pop_front().expect("it is at the front") {
+                Item::Own(proposal, _) if pending.is_wanted(proposal.sequence) => {
+                    taken.own.push(taken.proposals.len());
+                    taken.proposals.push(proposal);
+                    bytes += size;
+                }
+                Item::Own(proposal, _) => {
+                    pending.fail([proposal.sequence], Unavailable::Timeout);
+                }
+                Item::Forwarded(mut batch) => {
+                    queue.forwarded_bytes -= batch.bytes;
+                    if leads == Some(batch.to) {
+                        taken.proposals.append(&mut batch.proposals);
+                        taken.forwarded.push(batch);
+                        bytes += size;
+                    } else {
+                        batch.refuse(Unavailable::LeaderChanged);
+                    }
+                }
+            }
+        }
+        taken
+    }
+
+    /// Puts proposals back where they were: before all that came later.
+    fn put_back(&self, proposals: Vec<Proposal>) {
+        let mut queue = self.lock();
+        for proposal in proposals.into_iter().rev() {
+            let bytes = weight(&proposal.command);
+            queue.items.push_front(Item::Own(proposal, bytes));
+        }
+    }
+
+    fn refuse_forwarded(&self) {
+        let mut queue = self.lock();
+        let items = std::mem::take(&mut queue.items);
+        for item in items {
+            match item {
+                Item::Own(..) => queue.items.push_back(item),
+                Item::Forwarded(batch) => batch.refuse(Unavailable::LeaderChanged),
+            }
+        }
+        queue.forwarded_bytes = 0;
+    }
+}
+
+/// One entry's worth.
+#[derive(Default)]
+struct Taken {
+    proposals: Vec<Proposal>,
+    /// Places in `proposals` of those that were made here.
+    own: Vec<usize>,
+    forwarded: Vec<Forwarded>,
+}
+
+impl Taken {
+    fn own_sequences(&self) -> Vec<u64> {
+        self.own
+            .iter()
+            .map(|&place| self.proposals[place].sequence)
+            .collect()
+    }
+}
+
+/// Takes from the queue for as long as the process runs.
+pub(in crate::raft) async fn run(
+    gather: Arc<Gather>,
+    pending: Pending,
+    core: Core,
+    link: LeaderLink,
+    mut leadership: watch::Receiver<Leadership>,
+) {
+    let mut in_flight: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    loop {
+        let now = *leadership.borrow_and_update();
+        if !now.is_self {
+            gather.refuse_forwarded();
+        }
+        if let Some(key) = now.key() {
+            while in_flight.len() < IN_FLIGHT_MAX {
+                let taken = gather.take(now.is_self.then_some(key), &pending);
+                if taken.proposals.is_empty() {
+                    break;
+                }
+                let batch = if now.is_self {
+                    write(&gather, &core, &pending, taken, key).await
+                } else {
+                    send(&gather, &link, &pending, taken, key)
+                };
+                in_flight.push(batch);
+            }
+        }
+        tokio::select! {
+            () = gather.wake.notified() => {}
+            Some(()) = in_flight.next() => {}
+            changed = leadership.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Appends an entry to the log, as its leader. The future ends when this member has applied it or it is lost.
+async fn write(
+    gather: &Arc<Gather>,
+    core: &Core,
+    pending: &Pending,
+    taken: Taken,
+    key: LeaderKey,
+) -> BoxFuture<'static, ()> {
+    let own = taken.own_sequences();
+    // The word that they are through is openraft's here.
+    drop(pending.sent(&own, key));
+    let Taken {
+        proposals,
+        forwarded,
+        ..
+    } = taken;
+    let envelope = Envelope {
+        feature_level: FEATURE_LEVEL,
+        leader_time: clock::wall(),
+        proposals,
+    };
+    let bytes = codec::encode_envelope(&envelope);
+    let entry = Proposals::new(bytes, envelope);
+    let (responder, complete) = ProgressResponder::complete_only();
+    let leader = openraft::impls::leader_id_adv::LeaderId {
+        term: key.0,
+        node_id: key.1.0,
+    };
+    let submitted = core
+        .write(entry.clone())
+        .with_leader(leader)
+        .responder(responder)
+        .await;
+    let (gather, pending) = (gather.clone(), pending.clone());
+    Box::pin(async move {
+        let lost = match submitted {
+            Ok(()) => match complete.await {
+                Ok(Ok(_)) => return,
+                // Refused before it was appended.
+                Ok(Err(ClientWriteError::ForwardToLeader(_))) => {
+                    Lost::Undone(Unavailable::LeaderChanged)
+                }
+                Ok(Err(_)) | Err(_) => Lost::Unknown,
+            },
+            Err(_) => Lost::Undone(Unavailable::Stopped),
+        };
+        for batch in forwarded {
+            match lost {
+                Lost::Undone(why) => batch.refuse(why),
+                // Its member learns it from the next leader's first entry.
+                Lost::Unknown => {}
+            }
+        }
+        let proposals = entry
+            .envelope(codec::decode_envelope)
+            .map(|envelope| envelope.proposals.clone());
+        lose(&gather, &pending, own, proposals.unwrap_or_default(), lost).await;
+    })
+}
+
+/// Sends a batch to the leader. The future ends when none of it is waited for any more.
+fn send(
+    gather: &Arc<Gather>,
+    link: &LeaderLink,
+    pending: &Pending,
+    taken: Taken,
+    key: LeaderKey,
+) -> BoxFuture<'static, ()> {
+    let own = taken.own_sequences();
+    let answered = pending.sent(&own, key);
+    let envelope = Envelope {
+        feature_level: FEATURE_LEVEL,
+        leader_time: UnixMillis::default(),
+        proposals: taken.proposals,
+    };
+    let lost = link.propose(key, codec::encode_envelope(&envelope));
+    let (gather, pending) = (gather.clone(), pending.clone());
+    Box::pin(async move {
+        match select(answered, Box::pin(lost)).await {
+            Either::Left(_) => {}
+            Either::Right((lost, _)) => {
+                lose(&gather, &pending, own, envelope.proposals, lost).await
+            }
+        }
+    })
+}
+
+/// What was certainly not done waits for the next leader; what may have been done is answered as unknown.
+async fn lose(
+    gather: &Gather,
+    pending: &Pending,
+    own: Vec<u64>,
+    proposals: Vec<Proposal>,
+    lost: Lost,
+) {
+    match lost {
+        Lost::Undone(Unavailable::NoLeader | Unavailable::LeaderChanged) => {
+            // Or a leader that cannot be reached would be asked in a tight loop.
+            tokio::time::sleep(RETRY_PAUSE).await;
+            let own = proposals
+                .into_iter()
+                .filter(|proposal| own.binary_search(&proposal.sequence).is_ok());
+            gather.put_back(
+                pending.unsent(own.filter(|proposal| proposal.origin == pending.origin())),
+            );
+        }
+        Lost::Undone(why) => pending.fail(own, why),
+        Lost::Unknown => pending.fail(own, Unavailable::LeaderChanged),
+    }
+}

@@ -1,0 +1,228 @@
+//! Who waits for which outcome on this member.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::oneshot;
+
+use super::{BYTES_MAX, REQUESTS_MAX};
+use crate::command::{Command, MemberId, Outcome, Proposal, Proposer, Unavailable};
+use crate::raft::leadership::LeaderKey;
+
+type Reply = oneshot::Sender<Result<Outcome, Unavailable>>;
+
+struct Waiting {
+    reply: Reply,
+    bytes: usize,
+    /// The leadership it was proposed under, once it was.
+    sent: Option<LeaderKey>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Sequence number of the first of `waiting`.
+    first: u64,
+    /// By sequence number, without a gap; answered ones are `None` until all before them are.
+    waiting: VecDeque<Option<Waiting>>,
+    requests: usize,
+    bytes: usize,
+    /// The newest leadership of which an entry was applied.
+    seen: Option<LeaderKey>,
+    /// Told when a batch is no longer waited for: the sequence after its last, and the word.
+    batches: VecDeque<(u64, oneshot::Sender<()>)>,
+}
+
+/// Shared by those who propose and the state machine. Clones share it.
+#[derive(Clone)]
+pub(in crate::raft) struct Pending {
+    origin: MemberId,
+    run: u64,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Pending {
+    pub(super) fn new(origin: MemberId, run: u64) -> Self {
+        Self {
+            origin,
+            run,
+            inner: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+
+    /// Numbers a command and remembers who waits for it.
+    pub(super) fn register(
+        &self,
+        command: Command,
+        bytes: usize,
+        reply: Reply,
+    ) -> Result<Proposal, Unavailable> {
+        let mut inner = self.lock();
+        if inner.requests >= REQUESTS_MAX || inner.bytes + bytes > BYTES_MAX {
+            // Those that were given up while there was no leader make room.
+            inner.forget_abandoned();
+        }
+        if inner.requests >= REQUESTS_MAX || inner.bytes + bytes > BYTES_MAX {
+            return Err(Unavailable::TooManyRequests);
+        }
+        inner.requests += 1;
+        inner.bytes += bytes;
+        let sequence = inner.first + inner.waiting.len() as u64;
+        inner.waiting.push_back(Some(Waiting {
+            reply,
+            bytes,
+            sent: None,
+        }));
+        Ok(Proposal {
+            origin: self.origin,
+            run: self.run,
+            sequence,
+            command,
+        })
+    }
+
+    /// Notes that these are on their way to a log. Resolves when none of them is waited for any more.
+    pub(super) fn sent(&self, batch: &[u64], to: LeaderKey) -> oneshot::Receiver<()> {
+        let (all_answered, answered) = oneshot::channel();
+        let mut inner = self.lock();
+        let mut end = inner.first;
+        for &sequence in batch {
+            end = end.max(sequence + 1);
+            if let Some(waiting) = inner.at(sequence) {
+                waiting.sent = Some(to);
+            }
+        }
+        if end <= inner.first {
+            // Nobody waits any more; the receiver must still learn of it.
+            let _ = all_answered.send(());
+        } else {
+            inner.batches.push_back((end, all_answered));
+        }
+        answered
+    }
+
+    /// Notes that these never left after all; returns those that somebody still waits for.
+    pub(super) fn unsent(&self, proposals: impl Iterator<Item = Proposal>) -> Vec<Proposal> {
+        let mut inner = self.lock();
+        let wanted = proposals.filter(|proposal| match inner.at(proposal.sequence) {
+            Some(waiting) => {
+                waiting.sent = None;
+                true
+            }
+            None => false,
+        });
+        wanted.collect()
+    }
+
+    /// Whose proposals these are.
+    pub(super) fn origin(&self) -> MemberId {
+        self.origin
+    }
+
+    /// Answers what was applied, as far as it was proposed here and in this run of the process.
+    pub(in crate::raft) fn resolve(&self, outcomes: Vec<(Proposer, Outcome)>) {
+        let mut inner = self.lock();
+        for (proposer, outcome) in outcomes {
+            if proposer.origin == self.origin && proposer.run == self.run {
+                inner.answer(proposer.sequence, Ok(outcome));
+            }
+        }
+        inner.tidy();
+    }
+
+    /// An entry of this leadership was applied: what was sent to an earlier one and is not applied by now never will be,
+    /// because entries of earlier leaders stand before those of later ones.
+    pub(in crate::raft) fn leader_seen(&self, key: LeaderKey) {
+        let mut inner = self.lock();
+        if inner.seen.is_some_and(|seen| seen >= key) {
+            return;
+        }
+        inner.seen = Some(key);
+        inner.fail_where(|sent| sent.is_some_and(|sent| sent < key));
+    }
+
+    /// A snapshot took the place of entries: outcomes of what was sent may have been among them.
+    pub(in crate::raft) fn jumped(&self) {
+        self.lock().fail_where(|sent| sent.is_some());
+    }
+
+    /// Gives up on these.
+    pub(super) fn fail(&self, sequences: impl IntoIterator<Item = u64>, why: Unavailable) {
+        let mut inner = self.lock();
+        for sequence in sequences {
+            inner.answer(sequence, Err(why));
+        }
+        inner.tidy();
+    }
+
+    /// Whether anyone still waits for this one.
+    pub(super) fn is_wanted(&self, sequence: u64) -> bool {
+        let mut inner = self.lock();
+        inner
+            .at(sequence)
+            .is_some_and(|waiting| !waiting.reply.is_closed())
+    }
+}
+
+impl Inner {
+    fn slot(&mut self, sequence: u64) -> Option<&mut Option<Waiting>> {
+        let place = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        self.waiting.get_mut(place)
+    }
+
+    fn at(&mut self, sequence: u64) -> Option<&mut Waiting> {
+        self.slot(sequence)?.as_mut()
+    }
+
+    fn answer(&mut self, sequence: u64, answer: Result<Outcome, Unavailable>) {
+        let Some(waiting) = self.slot(sequence).and_then(Option::take) else {
+            return;
+        };
+        self.requests -= 1;
+        self.bytes -= waiting.bytes;
+        // Whoever waited may have gone.
+        let _ = waiting.reply.send(answer);
+    }
+
+    fn fail_where(&mut self, lost: impl Fn(Option<LeaderKey>) -> bool) {
+        self.fail_each(|waiting| lost(waiting.sent));
+    }
+
+    fn forget_abandoned(&mut self) {
+        self.fail_each(|waiting| waiting.reply.is_closed());
+    }
+
+    fn fail_each(&mut self, lost: impl Fn(&Waiting) -> bool) {
+        let first = self.first;
+        let places = (first..).zip(&self.waiting);
+        let lost: Vec<u64> = places
+            .filter(|(_, waiting)| waiting.as_ref().is_some_and(&lost))
+            .map(|(sequence, _)| sequence)
+            .collect();
+        for sequence in lost {
+            self.answer(sequence, Err(Unavailable::LeaderChanged));
+        }
+        self.tidy();
+    }
+
+    /// Drops answered ones from the front, and tells batches that are through.
+    fn tidy(&mut self) {
+        while let Some(None) = self.waiting.front() {
+            self.waiting.pop_front();
+            self.first += 1;
+        }
+        while self
+            .batches
+            .front()
+            .is_some_and(|(end, _)| *end <= self.first)
+        {
+            let (_, answered) = self.batches.pop_front().expect("checked");
+            let _ = answered.send(());
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The wait that makes a read linearizable: ReadIndex, shared.
+//!
+//! A round confirms that the leader still leads, and answers all reads that were registered before its first message.
+//! One round is under way, the next one forms. A member that does not lead asks the leader for a round and then waits
+//! until it has itself applied as much.
+
+use std::sync::{Arc, Mutex};
+
+use openraft::ReadPolicy;
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::Core;
+use super::applied::AppliedMark;
+use super::leadership::Leadership;
+use super::peer::LeaderLink;
+use crate::command::Unavailable;
+
+/// Reads that may wait for a round.
+const READS_MAX: usize = 64 * 1024;
+
+#[derive(Default)]
+struct Forming {
+    /// Reads of this member: told when it has applied enough.
+    local: Vec<oneshot::Sender<()>>,
+    /// Other members' rounds: told the index.
+    remote: Vec<oneshot::Sender<u64>>,
+}
+
+impl Forming {
+    /// Forgets reads that were given up; whether any is left.
+    fn is_wanted(&mut self) -> bool {
+        self.local.retain(|read| !read.is_closed());
+        self.remote.retain(|round| !round.is_closed());
+        !(self.local.is_empty() && self.remote.is_empty())
+    }
+}
+
+/// Where reads register. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct ReadRounds(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    forming: Mutex<Forming>,
+    wake: Notify,
+}
+
+impl ReadRounds {
+    /// Resolves when whatever was committed before the call can be read on this member.
+    pub(super) async fn barrier(&self) -> Result<(), Unavailable> {
+        let (done, ready) = oneshot::channel();
+        {
+            let mut forming = self.forming();
+            if forming.local.len() >= READS_MAX {
+                return Err(Unavailable::TooManyRequests);
+            }
+            forming.local.push(done);
+        }
+        self.0.wake.notify_one();
+        ready.await.map_err(|_| Unavailable::Stopped)
+    }
+
+    /// For another member, if this one leads: the index up to which it must have applied.
+    pub(super) async fn index(&self) -> Result<u64, Unavailable> {
+        let (done, index) = oneshot::channel();
+        self.forming().remote.push(done);
+        self.0.wake.notify_one();
+        index.await.map_err(|_| Unavailable::LeaderChanged)
+    }
+
+    fn forming(&self) -> std::sync::MutexGuard<'_, Forming> {
+        self.0
+            .forming
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+
+    /// Runs rounds for as long as the process does.
+    pub(super) async fn run(
+        self,
+        core: Core,
+        link: LeaderLink,
+        applied: AppliedMark,
+        mut leadership: watch::Receiver<Leadership>,
+    ) {
+        loop {
+            self.0.wake.notified().await;
+            let mut round = std::mem::take(&mut *self.forming());
+            while round.is_wanted() {
+                let now = *leadership.borrow_and_update();
+                let index = match now.key() {
+                    Some(_) if now.is_self => {
+                        match core.get_read_log_id(ReadPolicy::ReadIndex).await {
+                            Ok((read, _)) => Some(read.index()),
+                            Err(error) => {
+                                tracing::debug!(%error, "a read round failed");
+                                None
+                            }
+                        }
+                    }
+                    Some(key) => {
+                        // Only the leader answers other members' rounds.
+                        round.remote.clear();
+                        link.read_index(key).await.ok()
+                    }
+                    None => None,
+                };
+                if let Some(index) = index {
+                    for remote in round.remote.drain(..) {
+                        // Its stream may have ended.
+                        let _ = remote.send(index);
+                    }
+                    applied.when(index, round.local.drain(..));
+                    break;
+                }
+                // A read may be asked again: it changes nothing. Wait for a leader, or a little.
+                round.remote.clear();
+                let pause = tokio::time::sleep(super::RETRY_PAUSE);
+                tokio::select! {
+                    () = pause => {}
+                    changed = leadership.changed() => if changed.is_err() { return },
+                }
+                // Reads that arrived meanwhile may share the next attempt.
+                let arrived = std::mem::take(&mut *self.forming());
+                round.local.extend(arrived.local);
+                round.remote.extend(arrived.remote);
+            }
+        }
+    }
+}

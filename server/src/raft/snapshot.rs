@@ -1,0 +1,67 @@
+//! Snapshots: not files but moments of the state.
+//!
+//! To "build" one is to make the state durable and remember up to where, which is all that cutting the log needs. Bytes
+//! are made only while a peer pulls them.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use openraft::RaftSnapshotBuilder;
+use openraft::alias::SnapshotOf;
+
+use super::log_store::DurableMark;
+use super::types::{self, SnapshotMeta, TypeConfig};
+use crate::command::Fault;
+use crate::state::{InstallReady, SnapshotReader, State};
+
+/// What openraft hands around as a snapshot's data.
+pub(super) enum SnapshotData {
+    /// The state is on disk up to the snapshot's position.
+    Durable,
+    /// A moment that is held for a peer.
+    Reading(Box<SnapshotReader>),
+    /// All of a peer's moment, received.
+    Received(Box<InstallReady>),
+}
+
+pub(super) type Snapshot = SnapshotOf<TypeConfig, SnapshotData>;
+
+/// The position and membership of the state as it is.
+pub(super) fn meta(state: &State) -> Result<SnapshotMeta, Fault> {
+    Ok(SnapshotMeta {
+        last_log_id: state.applied().map(types::log_id),
+        last_membership: match state.membership() {
+            Some(stored) => types::stored(stored)?,
+            None => types::Stored::default(),
+        },
+    })
+}
+
+/// Makes the state durable.
+pub(super) struct Builder {
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) durable: DurableMark,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let (meta, persisted) = {
+            let state = self
+                .state
+                .lock()
+                .expect("nothing panics while it holds the lock");
+            (meta(&state).map_err(io::Error::other)?, state.persist())
+        };
+        let durable = persisted
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
+        self.durable.raise(durable);
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotData::Durable,
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! openraft's state machine over the law: committed entries in, visible changes and answers out.
+//!
+//! The order for each batch is what clients rely on: the state first, then watchers, then the applied mark, then whoever
+//! proposed. So a client that got its answer sees its write in the next read, and a watcher is never behind a reader.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use tokio::sync::mpsc;
+
+use super::applied::AppliedMark;
+use super::log_store::DurableMark;
+use super::propose::Pending;
+use super::snapshot::{self, Builder, Snapshot, SnapshotData};
+use super::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
+use crate::command::{Applied, Fault, LeaseChange, codec};
+use crate::state::State;
+use crate::watch::Hub;
+
+/// Bytes of entries applied in one turn of the runtime: some milliseconds, so that heartbeats are not held up.
+const TURN_BYTES: usize = 1 << 20;
+/// Bytes the state store may be behind before applying waits for it.
+const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
+
+pub(super) struct StateMachine {
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) leases: mpsc::UnboundedSender<Vec<LeaseChange>>,
+    pub(super) pending: Pending,
+    pub(super) applied: AppliedMark,
+    pub(super) durable: DurableMark,
+}
+
+type Item = EntryResponder<TypeConfig>;
+
+fn size(item: &Item) -> usize {
+    const OVERHEAD: usize = 64;
+    match &item.0.payload {
+        EntryPayload::Normal(proposals) => OVERHEAD + proposals.bytes().len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => OVERHEAD,
+    }
+}
+
+impl StateMachine {
+    /// Applies entries and makes them visible.
+    fn apply_turn(&mut self, items: Vec<Item>) -> Result<(), Fault> {
+        let Some((last, _)) = items.last() else {
+            return Ok(());
+        };
+        let last = types::position(&last.log_id);
+        let mut all = Applied::default();
+        let mut changed = false;
+        {
+            let mut state = self
+                .state
+                .lock()
+                .expect("nothing panics while it holds the lock");
+            for (entry, _) in &items {
+                let at = types::position(&entry.log_id);
+                match &entry.payload {
+                    EntryPayload::Blank => state.apply_blank(at)?,
+                    EntryPayload::Membership(members) => {
+                        state.apply_membership(at, types::encode_members(members))?;
+                    }
+                    EntryPayload::Normal(proposals) => {
+                        let decode = |bytes: &_| codec::decode_envelope(bytes);
+                        let envelope =
+                            proposals
+                                .envelope(decode)
+                                .map_err(|why| Fault::UnknownEntry {
+                                    index: at.index,
+                                    why: why.to_string(),
+                                })?;
+                        let applied = state.apply(at, envelope)?;
+                        changed = true;
+                        all.revision = applied.revision;
+                        all.outcomes.extend(applied.outcomes);
+                        all.events.extend(applied.events);
+                        all.leases.extend(applied.leases);
+                    }
+                }
+            }
+        }
+        let Applied {
+            revision,
+            outcomes,
+            events,
+            leases,
+            compacted: _,
+        } = all;
+        if changed {
+            self.hub.publish(revision, events);
+        }
+        if !leases.is_empty() {
+            // The countdown ends before Raft does only when the process stops.
+            let _ = self.leases.send(leases);
+        }
+        self.applied.raise(last.index);
+        self.pending.resolve(outcomes);
+        self.pending.leader_seen((last.term, last.leader));
+        for (_, responder) in items {
+            if let Some(responder) = responder {
+                responder.send(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits while the state store is far behind.
+    async fn wait_for_store(&self) {
+        loop {
+            let flushed = {
+                let state = self
+                    .state
+                    .lock()
+                    .expect("nothing panics while it holds the lock");
+                if state.pending_bytes() <= UNWRITTEN_BYTES_MAX {
+                    return;
+                }
+                state.flushed()
+            };
+            flushed.await;
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<Log>, Stored)> {
+        let state = self
+            .state
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        let SnapshotMeta {
+            last_log_id,
+            last_membership,
+        } = snapshot::meta(&state).map_err(io::Error::other)?;
+        Ok((last_log_id, last_membership))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<Item>> + Unpin + OptionalSend,
+    {
+        loop {
+            let mut items = Vec::new();
+            let mut bytes = 0;
+            let mut ended = false;
+            while bytes < TURN_BYTES {
+                let Some(item) = entries.next().await else {
+                    ended = true;
+                    break;
+                };
+                let item = item?;
+                bytes += size(&item);
+                items.push(item);
+            }
+            self.apply_turn(items).map_err(io::Error::other)?;
+            if ended {
+                return Ok(());
+            }
+            self.wait_for_store().await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            state: self.state.clone(),
+            durable: self.durable.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> io::Result<()> {
+        let SnapshotData::Received(ready) = data else {
+            // openraft installs its own snapshot at start if it is ahead of the state, which ours never is.
+            return Err(io::Error::other(
+                "a snapshot that was not received cannot be installed",
+            ));
+        };
+        let state = self.state.clone();
+        let install = move || {
+            let mut state = state
+                .lock()
+                .expect("nothing panics while it holds the lock");
+            state.install(*ready).map(|()| state.revision())
+        };
+        let installed = tokio::task::spawn_blocking(install).await;
+        let revision = installed
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
+        self.durable
+            .raise(meta.last_log_id.as_ref().map(types::position));
+        self.hub.reset(revision);
+        if let Some(last) = &meta.last_log_id {
+            self.applied.raise(last.index);
+            // Outcomes that the snapshot jumped over are nobody's to tell any more.
+            self.pending.jumped();
+        }
+        tracing::info!(position = ?meta.last_log_id, %revision, "installed a snapshot");
+        Ok(())
+    }
+
+    /// A moment of the state is at hand whenever there is a state.
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let mut state = self
+            .state
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        let meta = snapshot::meta(&state).map_err(io::Error::other)?;
+        if meta.last_log_id.is_none() {
+            return Ok(None);
+        }
+        let reader = state.begin_snapshot();
+        Ok(Some(Snapshot {
+            meta,
+            snapshot: SnapshotData::Reading(Box::new(reader)),
+        }))
+    }
+}

@@ -1,0 +1,291 @@
+//! Members to test with.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::command::{
+    ClusterId, Command, Incarnation, KeyValue, Keys, MemberId, MemberRecord, Order, Put, PutLease,
+    PutValue, Query, Range, RangeFilter, Response, Revision, SortTarget,
+};
+use crate::raft::{Config, Limits, Raft};
+use crate::state::State;
+use crate::wal::{Identity, MemoryDisk, Options, Wal};
+use crate::watch::Hub;
+
+pub(super) const CLUSTER: ClusterId = ClusterId(0xc0de);
+pub(super) const TOKEN: &str = "test-token";
+
+const OPTIONS: Options = Options {
+    segment_bytes: 1 << 20,
+    recent_bytes_max: 1 << 16,
+    threaded: true,
+};
+
+/// Limits that are never reached.
+const KEEP_ALL: Limits = Limits {
+    entries: 1 << 40,
+    bytes: 1 << 40,
+    every: Duration::from_secs(3600),
+};
+
+pub(super) struct Member {
+    pub(super) id: MemberId,
+    pub(super) incarnation: Incarnation,
+    pub(super) url: String,
+    pub(super) raft: Raft,
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) disk: MemoryDisk,
+    serving: JoinHandle<()>,
+    limits: Limits,
+    _directory: tempfile::TempDir,
+}
+
+fn identity(id: MemberId, incarnation: Incarnation) -> Identity {
+    Identity {
+        cluster: CLUSTER,
+        member: id,
+        incarnation,
+        token: TOKEN.to_owned(),
+    }
+}
+
+impl Member {
+    /// A member with an empty log, that listens.
+    pub(super) async fn new(id: u64, limits: Limits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let disk = MemoryDisk::default();
+        let id = MemberId(id);
+        let incarnation = Incarnation(id.0 + 1000);
+        let wal =
+            Wal::create_on(Arc::new(disk.clone()), &identity(id, incarnation), OPTIONS).unwrap();
+        Self::run(id, incarnation, listener, disk, wal, limits).await
+    }
+
+    async fn run(
+        id: MemberId,
+        incarnation: Incarnation,
+        listener: TcpListener,
+        disk: MemoryDisk,
+        wal: Wal,
+        limits: Limits,
+    ) -> Self {
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            id,
+            cluster: CLUSTER,
+            incarnation,
+            token: TOKEN.to_owned(),
+            peer_urls: vec![url.clone()],
+            heartbeat: Duration::from_millis(50),
+            election: Duration::from_millis(1000),
+            data_dir: directory.path().to_owned(),
+        };
+        let state = Arc::new(Mutex::new(State::in_memory()));
+        let (changes, _) = mpsc::unbounded_channel();
+        let (asks, _) = mpsc::channel(8);
+        let raft = Raft::start_with(
+            config,
+            limits,
+            None,
+            wal,
+            state.clone(),
+            Hub::new(Revision(1)),
+            changes,
+            asks,
+        );
+        let raft = raft.await.unwrap();
+        let serving = tokio::spawn(raft.serve_peers(listener));
+        Self {
+            id,
+            incarnation,
+            url,
+            raft,
+            state,
+            disk,
+            serving,
+            limits,
+            _directory: directory,
+        }
+    }
+
+    /// Stops it at once, as a crash of the process would; its log stays.
+    pub(super) async fn stop(&self) {
+        self.serving.abort();
+        self.raft.core.shutdown().await.unwrap();
+    }
+
+    pub(super) async fn restart(self) -> Self {
+        let Self {
+            id,
+            incarnation,
+            url,
+            disk,
+            limits,
+            ..
+        } = &self;
+        let (id, incarnation, disk, limits) = (*id, *incarnation, disk.clone(), *limits);
+        let address = url.strip_prefix("http://").unwrap().to_owned();
+        drop(self);
+        let listener = loop {
+            match TcpListener::bind(&address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        let wal = Wal::open_on(Arc::new(disk.clone()), OPTIONS).unwrap();
+        Self::run(id, incarnation, listener, disk, wal, limits).await
+    }
+
+    /// Stores a key; the revision it took.
+    pub(super) async fn put(&self, key: &str, value: &str) -> u64 {
+        let outcome = self.raft.propose(put(key, value)).await.unwrap();
+        outcome.result.unwrap();
+        outcome.revision.0
+    }
+
+    /// What this member has, without asking the others.
+    pub(super) fn get(&self, key: &str) -> Option<String> {
+        let keys = Keys::One(Bytes::copy_from_slice(key.as_bytes()));
+        self.range(keys)
+            .pop()
+            .map(|kv| String::from_utf8(kv.value.to_vec()).unwrap())
+    }
+
+    pub(super) fn all(&self) -> Vec<KeyValue> {
+        self.range(Keys::Range {
+            start: Bytes::from_static(b"\0"),
+            end: None,
+        })
+    }
+
+    fn range(&self, keys: Keys) -> Vec<KeyValue> {
+        let query = Query::Range(Range {
+            keys,
+            revision: None,
+            limit: None,
+            sort: (SortTarget::Key, Order::Ascending),
+            keys_only: false,
+            count_only: false,
+            filter: RangeFilter::default(),
+        });
+        match self
+            .state
+            .lock()
+            .unwrap()
+            .answer(&query)
+            .unwrap()
+            .result
+            .unwrap()
+        {
+            Response::Range(range) => range.kvs,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Tells the cluster that it runs.
+    pub(super) async fn publish(&self) {
+        let record = MemberRecord {
+            id: self.id,
+            incarnation: self.incarnation,
+            name: self.id.to_string(),
+            client_urls: Vec::new(),
+            feature_level: crate::state::FEATURE_LEVEL,
+        };
+        self.raft
+            .propose(Command::MemberPublish(record))
+            .await
+            .unwrap()
+            .result
+            .unwrap();
+    }
+}
+
+pub(super) fn put(key: &str, value: &str) -> Command {
+    Command::Put(Put {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: PutValue::Set(Bytes::copy_from_slice(value.as_bytes())),
+        lease: PutLease::Set(None),
+        prev_kv: false,
+    })
+}
+
+pub(super) struct Cluster {
+    pub(super) members: Vec<Member>,
+}
+
+impl Cluster {
+    /// So many voters that have a leader and have published themselves.
+    pub(super) async fn start(count: u64) -> Self {
+        Self::start_with(count, KEEP_ALL).await
+    }
+
+    pub(super) async fn start_with(count: u64, limits: Limits) -> Self {
+        let mut members = Vec::new();
+        for id in 1..=count {
+            members.push(Member::new(id, limits).await);
+        }
+        let all: Vec<_> = members
+            .iter()
+            .map(|member| (member.id, vec![member.url.clone()]))
+            .collect();
+        for member in &members {
+            member.raft.initialize(all.clone()).await.unwrap();
+        }
+        let cluster = Self { members };
+        cluster.leader().await;
+        for member in &cluster.members {
+            member.publish().await;
+        }
+        cluster
+    }
+
+    /// The member that leads, once there is one that runs.
+    pub(super) async fn leader(&self) -> &Member {
+        loop {
+            let leads =
+                |member: &&Member| !member.serving.is_finished() && member.raft.status().is_leader;
+            if let Some(leader) = self.members.iter().find(leads) {
+                return leader;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The place of a member that does not lead.
+    pub(super) fn follower(&self) -> usize {
+        self.members
+            .iter()
+            .position(|member| !member.raft.status().is_leader)
+            .unwrap()
+    }
+
+    pub(super) async fn stop(&mut self, place: usize) {
+        self.members[place].stop().await;
+    }
+
+    pub(super) async fn restart(&mut self, place: usize) {
+        let member = self.members.remove(place).restart().await;
+        self.members.insert(place, member);
+    }
+
+    /// Every member has applied the same.
+    pub(super) async fn assert_identical(&self) {
+        let mut seen = None;
+        for member in &self.members {
+            member.raft.read_barrier().await.unwrap();
+            let now = (member.all(), member.state.lock().unwrap().revision());
+            assert_eq!(
+                seen.get_or_insert_with(|| now.clone()),
+                &now,
+                "member {}",
+                member.id
+            );
+        }
+    }
+}

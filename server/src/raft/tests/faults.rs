@@ -1,0 +1,92 @@
+//! Members that go away, fall behind, or find their disk dead.
+
+use std::time::Duration;
+
+use super::cluster::{Cluster, put};
+use crate::raft::Limits;
+
+#[tokio::test]
+async fn another_member_leads_when_the_leader_dies() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.members[0].put("before", "1").await;
+    let dead = cluster.leader().await.id;
+    let place = cluster
+        .members
+        .iter()
+        .position(|member| member.id == dead)
+        .unwrap();
+    cluster.stop(place).await;
+    let survivor = (place + 1) % 3;
+    // Whether the first one reached the dead leader is not known; a later one is done or waits.
+    let _ = cluster.members[survivor]
+        .raft
+        .propose(put("lost", "?"))
+        .await;
+    cluster.members[survivor].put("after", "2").await;
+    assert_eq!(
+        cluster.members[survivor].get("before").as_deref(),
+        Some("1")
+    );
+    cluster.restart(place).await;
+    cluster.assert_identical().await;
+}
+
+#[tokio::test]
+async fn a_member_behind_the_log_gets_a_snapshot() {
+    let limits = Limits {
+        entries: 20,
+        bytes: 1 << 40,
+        every: Duration::from_millis(20),
+    };
+    let mut cluster = Cluster::start_with(3, limits).await;
+    let away = cluster.follower();
+    cluster.stop(away).await;
+    let leader = cluster.leader().await;
+    for number in 0..200 {
+        leader.put(&format!("k{number}"), "v").await;
+    }
+    let purged = |metrics: &openraft::RaftMetrics<_>| {
+        metrics.purged.as_ref().is_some_and(|at| at.index > 100)
+    };
+    let waiting = leader.raft.core.wait(Some(Duration::from_secs(20)));
+    waiting
+        .metrics(purged, "the leader cuts its log")
+        .await
+        .unwrap();
+    cluster.restart(away).await;
+    let member = &cluster.members[away];
+    member.raft.read_barrier().await.unwrap();
+    assert_eq!(member.get("k0").as_deref(), Some("v"));
+    member.put("after the snapshot", "1").await;
+    cluster.assert_identical().await;
+}
+
+#[tokio::test]
+async fn a_proposal_waits_for_a_leader_instead_of_failing() {
+    let mut cluster = Cluster::start(3).await;
+    let follower = cluster.follower();
+    let dead = cluster.leader().await.id;
+    let place = cluster
+        .members
+        .iter()
+        .position(|member| member.id == dead)
+        .unwrap();
+    cluster.stop(place).await;
+    // It may be lost on its way to the dead leader, then its outcome is unknown; the next one is not.
+    let _ = cluster.members[follower].raft.propose(put("a", "1")).await;
+    cluster.members[follower].put("b", "2").await;
+}
+
+#[tokio::test]
+async fn a_member_whose_log_cannot_be_written_ends() {
+    let cluster = Cluster::start(1).await;
+    let member = &cluster.members[0];
+    let stopped = member.raft.stopped();
+    member.disk.fail_writes();
+    assert!(member.raft.propose(put("a", "1")).await.is_err() || member.get("a").is_none());
+    let why = stopped.await;
+    assert!(
+        why.contains("cannot write the log") || why.contains("Raft ended"),
+        "{why}"
+    );
+}

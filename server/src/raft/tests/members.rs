@@ -1,0 +1,184 @@
+//! The membership: joining, promotion, removal, and who is refused.
+
+use std::time::Duration;
+
+use super::cluster::{CLUSTER, Cluster, Member, TOKEN};
+use crate::command::{MemberId, Refusal};
+use crate::raft::peer::{AskError, ask_membership};
+use crate::raft::{ChangeError, Limits, MemberChange};
+
+const KEEP_ALL: Limits = Limits {
+    entries: 1 << 40,
+    bytes: 1 << 40,
+    every: Duration::from_secs(3600),
+};
+
+async fn promote(member: &Member, id: MemberId) {
+    loop {
+        match member.raft.change(MemberChange::Promote { id }).await {
+            Ok(()) => return,
+            Err(ChangeError::Refused(Refusal::LearnerNotReady(_))) => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_member_joins_as_a_learner_is_promoted_and_leaves() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.members[0].put("before", "1").await;
+    let fourth = Member::new(4, KEEP_ALL).await;
+    let (id, peer_urls) = (fourth.id, vec![fourth.url.clone()]);
+    let through = cluster.follower();
+    let add = MemberChange::AddLearner {
+        id,
+        peer_urls: peer_urls.clone(),
+    };
+    cluster.members[through]
+        .raft
+        .change(add.clone())
+        .await
+        .unwrap();
+    let again = cluster.members[through].raft.change(add).await;
+    assert_eq!(again, Err(Refusal::MemberExists(id).into()));
+    fourth.raft.read_barrier().await.unwrap();
+    assert_eq!(fourth.get("before").as_deref(), Some("1"));
+    assert!(fourth.raft.status().is_learner);
+    fourth.publish().await;
+
+    promote(&cluster.members[through], id).await;
+    fourth.put("as a voter", "2").await;
+    cluster.members.push(fourth);
+    cluster.assert_identical().await;
+    let status = cluster.members[3].raft.status();
+    assert!(!status.is_learner);
+    let again = cluster.members[through]
+        .raft
+        .change(MemberChange::Promote { id })
+        .await;
+    assert_eq!(again, Err(Refusal::NotLearner(id).into()));
+
+    let fourth = cluster.members.pop().unwrap();
+    cluster.members[through]
+        .raft
+        .change(MemberChange::Remove { id })
+        .await
+        .unwrap();
+    let why = fourth.raft.stopped().await;
+    assert!(why.contains("was removed"), "{why}");
+    assert_eq!(cluster.members[0].raft.members().len(), 3);
+    let reused = MemberChange::AddLearner { id, peer_urls };
+    assert_eq!(
+        cluster.members[0].raft.change(reused).await,
+        Err(Refusal::MemberExists(id).into())
+    );
+}
+
+#[tokio::test]
+async fn a_single_member_grows_to_two() {
+    let mut cluster = Cluster::start(1).await;
+    let second = Member::new(2, KEEP_ALL).await;
+    let add = MemberChange::AddVoter {
+        id: second.id,
+        peer_urls: vec![second.url.clone()],
+    };
+    cluster.members[0].raft.change(add).await.unwrap();
+    second.put("a", "1").await;
+    cluster.members.push(second);
+    cluster.assert_identical().await;
+}
+
+#[tokio::test]
+async fn changes_that_would_cost_the_quorum_are_refused() {
+    let mut cluster = Cluster::start(3).await;
+    let away = cluster.follower();
+    let gone = cluster.members[away].id;
+    cluster.stop(away).await;
+    // Until the leader has missed it for an election timeout it counts as there.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let leader = cluster.leader().await;
+    let other = cluster
+        .members
+        .iter()
+        .find(|member| member.id != leader.id && member.id != gone)
+        .unwrap();
+    let refused = leader
+        .raft
+        .change(MemberChange::Remove { id: other.id })
+        .await;
+    assert_eq!(refused, Err(crate::command::Unavailable::Unhealthy.into()));
+    let unknown = leader
+        .raft
+        .change(MemberChange::Remove { id: MemberId(77) })
+        .await;
+    assert_eq!(unknown, Err(Refusal::MemberNotFound(MemberId(77)).into()));
+    leader
+        .raft
+        .change(MemberChange::Remove { id: gone })
+        .await
+        .unwrap();
+    leader.put("still here", "1").await;
+}
+
+#[tokio::test]
+async fn peer_urls_change_and_a_learner_stays_one() {
+    let cluster = Cluster::start(1).await;
+    let member = &cluster.members[0];
+    let learner = MemberId(9);
+    let url = |text: &str| vec![text.to_owned()];
+    let add = MemberChange::AddLearner {
+        id: learner,
+        peer_urls: url("http://127.0.0.1:1"),
+    };
+    member.raft.change(add).await.unwrap();
+    let set = MemberChange::SetPeerUrls {
+        id: learner,
+        peer_urls: url("http://127.0.0.1:2"),
+    };
+    member.raft.change(set).await.unwrap();
+    let listed = member.raft.members();
+    assert!(
+        listed.contains(&(learner, url("http://127.0.0.1:2"), true)),
+        "{listed:?}"
+    );
+    let taken = MemberChange::SetPeerUrls {
+        id: learner,
+        peer_urls: vec![member.url.clone()],
+    };
+    assert_eq!(
+        member.raft.change(taken).await,
+        Err(Refusal::PeerUrlExists.into())
+    );
+    let second = MemberChange::AddLearner {
+        id: MemberId(10),
+        peer_urls: url("http://127.0.0.1:3"),
+    };
+    assert_eq!(
+        member.raft.change(second).await,
+        Err(Refusal::TooManyLearners.into())
+    );
+}
+
+#[tokio::test]
+async fn a_program_without_data_learns_who_is_there() {
+    let cluster = Cluster::start(1).await;
+    let places = vec![
+        "http://127.0.0.1:1".to_owned(),
+        cluster.members[0].url.clone(),
+    ];
+    let own = vec!["http://new:1".to_owned()];
+    let answer = ask_membership(&places, TOKEN, &own).await.unwrap();
+    assert_eq!((answer.cluster, answer.own), (CLUSTER, None));
+    assert_eq!(answer.started, [MemberId(1)]);
+    let add = MemberChange::AddLearner {
+        id: MemberId(5),
+        peer_urls: own.clone(),
+    };
+    cluster.members[0].raft.change(add).await.unwrap();
+    let answer = ask_membership(&places, TOKEN, &own).await.unwrap();
+    assert_eq!(answer.own, Some(MemberId(5)));
+    let refused = ask_membership(&places, "another", &own).await;
+    assert!(matches!(refused, Err(AskError::Refused(_))), "{refused:?}");
+}

@@ -1,0 +1,88 @@
+//! How much log is kept: enough that a member which was away for minutes needs no snapshot, and not more than a disk
+//! should hold.
+
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+
+use super::Core;
+use crate::wal::Wal;
+
+/// How much log is kept below what is applied.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// At most so many entries.
+    pub entries: u64,
+    /// At most so many bytes on disk, beside segments that are only partly cut.
+    pub bytes: u64,
+    /// How often the log is looked at.
+    pub every: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // At 10,000 entries a second, half a minute; at the 1,000 that gathering makes of a busy cluster, minutes.
+            entries: 300_000,
+            // Eight segments.
+            bytes: 512 << 20,
+            every: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Limits {
+    /// Cutting in larger steps costs less: each first makes the state durable.
+    fn step(&self) -> u64 {
+        (self.entries / 10).max(1)
+    }
+}
+
+/// Cuts the log for as long as the process runs.
+pub(super) async fn run(core: Core, wal: Wal, limits: Limits) {
+    loop {
+        tokio::time::sleep(limits.every).await;
+        let (applied, purged) = {
+            let metrics = core.metrics();
+            let metrics = metrics.borrow_watched();
+            (
+                metrics.last_applied.map(|at| at.index),
+                metrics.purged.map(|at| at.index),
+            )
+        };
+        let Some(applied) = applied else {
+            continue;
+        };
+        let by_count = applied.saturating_sub(limits.entries);
+        let by_bytes = wal
+            .first_index_within(limits.bytes)
+            .unwrap_or(0)
+            .min(applied);
+        let upto = by_count.max(by_bytes);
+        let first = purged.map_or(0, |purged| purged + 1);
+        if upto < first + limits.step() && by_bytes <= first {
+            continue;
+        }
+        // A "snapshot" makes the state durable up to here; only then may the log below go.
+        if core.trigger().snapshot().await.is_err() {
+            return;
+        }
+        let built = core.wait(Some(Duration::from_secs(60)));
+        let is_built =
+            |at: &Option<super::types::Log>| at.as_ref().is_some_and(|at| at.index >= upto);
+        if let Err(error) = built
+            .metrics(
+                |metrics| is_built(&metrics.snapshot),
+                "the state is durable",
+            )
+            .await
+        {
+            tracing::warn!(%error, "the log is not cut: the state is not durable");
+            continue;
+        }
+        if core.trigger().purge_log(upto).await.is_err() {
+            return;
+        }
+        tracing::debug!(upto, "cut the log");
+    }
+}

@@ -1,0 +1,245 @@
+//! openraft's types as this room uses them, and how they become ours and back.
+//!
+//! Nothing openraft can serialise is ever stored or sent: its layouts are no promise. The membership has its own bytes
+//! here; everything else goes through `wal` records or `peer` messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use bytes::Bytes;
+use openraft::alias::{EntryOf, LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
+use openraft::entry::RaftEntry;
+use openraft::{EntryPayload, LogId, Membership};
+
+use crate::command::{Fault, LogPosition, MemberId};
+use crate::wal;
+
+/// Where a member's peers reach it; the only thing Raft's membership says of a member beside its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PeerUrls(pub(super) Vec<String>);
+
+openraft::declare_raft_types!(
+    pub(super) TypeConfig:
+        D = wal::Proposals,
+        R = (),
+        NodeId = u64,
+        Node = PeerUrls,
+        AsyncRuntime = openraft_rt_tokio::TokioRuntime,
+);
+
+pub(super) type Log = LogIdOf<TypeConfig>;
+pub(super) type Vote = VoteOf<TypeConfig>;
+pub(super) type Entry = EntryOf<TypeConfig>;
+pub(super) type Members = Membership<u64, PeerUrls>;
+pub(super) type Stored = StoredMembershipOf<TypeConfig>;
+pub(super) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
+type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
+
+impl fmt::Display for wal::Proposals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes of proposals", self.bytes().len())
+    }
+}
+
+pub(super) fn position(log: &Log) -> LogPosition {
+    LogPosition {
+        term: log.leader_id.term,
+        leader: MemberId(log.leader_id.node_id),
+        index: log.index,
+    }
+}
+
+pub(super) fn log_id(position: LogPosition) -> Log {
+    let LogPosition {
+        term,
+        leader,
+        index,
+    } = position;
+    LogId {
+        leader_id: LeaderId {
+            term,
+            node_id: leader.0,
+        },
+        index,
+    }
+}
+
+pub(super) fn vote(vote: wal::Vote) -> Vote {
+    let leader_id = LeaderId {
+        term: vote.term,
+        node_id: vote.leader.0,
+    };
+    Vote {
+        leader_id,
+        committed: vote.committed,
+    }
+}
+
+pub(super) fn wal_vote(vote: &Vote) -> wal::Vote {
+    wal::Vote {
+        term: vote.leader_id.term,
+        leader: MemberId(vote.leader_id.node_id),
+        committed: vote.committed,
+    }
+}
+
+pub(super) fn wal_entry(entry: Entry) -> wal::Entry {
+    let position = position(&entry.log_id());
+    let payload = match entry.payload {
+        EntryPayload::Blank => wal::Payload::Blank,
+        EntryPayload::Normal(proposals) => wal::Payload::Proposals(proposals),
+        EntryPayload::Membership(members) => wal::Payload::Membership(encode_members(&members)),
+    };
+    wal::Entry { position, payload }
+}
+
+pub(super) fn entry(entry: wal::Entry) -> Result<Entry, Fault> {
+    let payload = match entry.payload {
+        wal::Payload::Blank => EntryPayload::Blank,
+        wal::Payload::Proposals(proposals) => EntryPayload::Normal(proposals),
+        wal::Payload::Membership(bytes) => {
+            let index = entry.position.index;
+            let unknown = |why: &str| Fault::UnknownEntry {
+                index,
+                why: why.to_owned(),
+            };
+            EntryPayload::Membership(decode_members(&bytes).map_err(unknown)?)
+        }
+    };
+    Ok(Entry::new(log_id(entry.position), payload))
+}
+
+pub(super) fn stored((at, bytes): (Option<LogPosition>, Bytes)) -> Result<Stored, Fault> {
+    let members = decode_members(&bytes).map_err(|why| Fault::Corrupt {
+        what: "the membership in the state store".to_owned(),
+        why: why.to_owned(),
+    })?;
+    Ok(Stored::new(at.map(log_id), members))
+}
+
+const MEMBERS_FORMAT: u8 = 1;
+
+/// The canonical bytes of a membership: `format u8`, then the configurations (one, or two during a change), each a
+/// count and ids, then the members: count, id, count of URLs, each a length and text. Numbers are little-endian, counts
+/// and lengths `u32`; ids ascend.
+pub(super) fn encode_members(members: &Members) -> Bytes {
+    fn count(out: &mut Vec<u8>, count: usize) {
+        let count = u32::try_from(count).expect("memberships are small");
+        out.extend_from_slice(&count.to_le_bytes());
+    }
+    let mut out = vec![MEMBERS_FORMAT];
+    let configs = members.get_joint_config();
+    count(&mut out, configs.len());
+    for config in configs {
+        count(&mut out, config.len());
+        for id in config {
+            out.extend_from_slice(&id.to_le_bytes());
+        }
+    }
+    count(&mut out, members.nodes().count());
+    for (id, PeerUrls(urls)) in members.nodes() {
+        out.extend_from_slice(&id.to_le_bytes());
+        count(&mut out, urls.len());
+        for url in urls {
+            count(&mut out, url.len());
+            out.extend_from_slice(url.as_bytes());
+        }
+    }
+    Bytes::from(out)
+}
+
+/// The membership these bytes mean.
+///
+/// Errors: what is wrong with them.
+pub(super) fn decode_members(mut bytes: &[u8]) -> Result<Members, &'static str> {
+    const SHORT: &str = "the membership is too short";
+    fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], &'static str> {
+        let (part, rest) = bytes.split_at_checked(length).ok_or(SHORT)?;
+        *bytes = rest;
+        Ok(part)
+    }
+    fn count(bytes: &mut &[u8]) -> Result<usize, &'static str> {
+        let part = take(bytes, 4)?;
+        Ok(u32::from_le_bytes(part.try_into().map_err(|_| SHORT)?) as usize)
+    }
+    fn id(bytes: &mut &[u8]) -> Result<u64, &'static str> {
+        let part = take(bytes, 8)?;
+        Ok(u64::from_le_bytes(part.try_into().map_err(|_| SHORT)?))
+    }
+    if take(&mut bytes, 1)? != [MEMBERS_FORMAT] {
+        return Err("the membership has an unknown format");
+    }
+    let mut configs = Vec::new();
+    for _ in 0..count(&mut bytes)? {
+        let mut config = BTreeSet::new();
+        for _ in 0..count(&mut bytes)? {
+            config.insert(id(&mut bytes)?);
+        }
+        configs.push(config);
+    }
+    let mut nodes = BTreeMap::new();
+    for _ in 0..count(&mut bytes)? {
+        let member = id(&mut bytes)?;
+        let mut urls = Vec::new();
+        for _ in 0..count(&mut bytes)? {
+            let length = count(&mut bytes)?;
+            let text = std::str::from_utf8(take(&mut bytes, length)?);
+            urls.push(text.map_err(|_| "a peer URL is not text")?.to_owned());
+        }
+        nodes.insert(member, PeerUrls(urls));
+    }
+    if !bytes.is_empty() {
+        return Err("the membership is too long");
+    }
+    Membership::new(configs, nodes).map_err(|_| "the membership contradicts itself")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members() -> Members {
+        let urls = |text: &str| PeerUrls(vec![text.to_owned()]);
+        let nodes = BTreeMap::from([
+            (1, urls("http://a:1")),
+            (2, urls("http://b:2")),
+            (9, urls("")),
+        ]);
+        Membership::new(vec![BTreeSet::from([1]), BTreeSet::from([1, 2])], nodes).unwrap()
+    }
+
+    #[test]
+    fn a_membership_survives_its_bytes() {
+        assert_eq!(
+            decode_members(&encode_members(&members())).unwrap(),
+            members()
+        );
+        assert_eq!(
+            decode_members(&encode_members(&Members::default())).unwrap(),
+            Members::default()
+        );
+    }
+
+    #[test]
+    fn the_bytes_of_a_membership_never_change() {
+        let hex: String = encode_members(&members())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            hex,
+            "0102000000010000000100000000000000020000000100000000000000020000000000000003000000\
+             0100000000000000010000000a000000687474703a2f2f613a31\
+             0200000000000000010000000a000000687474703a2f2f623a32\
+             09000000000000000100000000000000"
+        );
+    }
+
+    #[test]
+    fn no_prefix_of_a_membership_is_one() {
+        let bytes = encode_members(&members());
+        for length in 0..bytes.len() {
+            assert!(decode_members(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+}

@@ -1,0 +1,601 @@
+//! Raft's log on disk: entries, votes, what is committed and what is purged, as one ordered durable stream.
+//!
+//! Owns the segments (`docs/formats.md`), group commit and the cache of recent entries. In go records, out come entries
+//! and the word that something is durable. It knows no Raft rule: it stores what it is told, in order, and either gives
+//! all of it back or refuses to open. A write that failed is never tried again, because after it nobody knows what the
+//! disk holds: the log is dead and the process must end.
+//!
+//! Group commit needs no timer: what is queued while one write is under way becomes the next. Read `sector` for the
+//! bytes, `writer` for the order of writes, `recover` for what is damage and what is only a torn tail.
+
+mod disk;
+mod entry;
+mod identity;
+mod log;
+mod memory;
+mod record;
+mod recover;
+mod sector;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+pub use disk::{Aligned, Directory, Disk, SegmentFile};
+pub use entry::{Entry, Payload, Proposals, Vote};
+pub use identity::Identity;
+pub use memory::{Files, MemoryDisk, Write};
+
+use crate::command::{Fault, LogPosition};
+use log::Log;
+use record::{Cursor, Record};
+use sector::BLOCK;
+use writer::{Callback, Op, Waiting, Writer};
+
+/// How a log is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Length of a segment: a multiple of 4096. Small ones are for tests.
+    pub segment_bytes: u64,
+    /// Entries kept in memory beside those that are not durable yet. Peers that are less behind than this and the
+    /// state are served without reading the disk.
+    pub recent_bytes_max: usize,
+    /// Whether a thread writes. Otherwise each call writes before it returns: simulation steps it so.
+    pub threaded: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            // Filled once and then recycled; large enough that changing over is rare, small enough to fill in a blink.
+            segment_bytes: 64 << 20,
+            recent_bytes_max: 32 << 20,
+            threaded: true,
+        }
+    }
+}
+
+/// How long something that nobody waits for may stay unwritten when nothing else is.
+const LAZY: Duration = Duration::from_millis(50);
+
+/// A log that is open. Clones share it; the last one that goes writes what is queued and closes it.
+#[derive(Clone)]
+pub struct Wal {
+    shared: Arc<Shared>,
+    _closer: Arc<Closer>,
+}
+
+struct Shared {
+    identity: Identity,
+    disk: Arc<dyn Disk>,
+    log: Mutex<Log>,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// The writer when no thread has it.
+    stepped: Mutex<Option<Writer>>,
+    record_bytes_max: usize,
+    fault: watch::Sender<Option<String>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    ops: VecDeque<Op>,
+    /// The newest commit position, if it is not written yet. Nobody waits for it.
+    committed: Option<LogPosition>,
+    /// Whether somebody waits for something in `ops`.
+    urgent: bool,
+    closing: bool,
+    failed: bool,
+}
+
+struct Closer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.shared.queue().closing = true;
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It ends after the write that is under way; a panic in it was reported as a fault.
+            let _ = thread.join();
+        } else {
+            self.shared.step();
+        }
+    }
+}
+
+/// The ends of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The last entry that was purged.
+    pub purged: Option<LogPosition>,
+    /// The last entry.
+    pub last: Option<LogPosition>,
+}
+
+impl Wal {
+    /// Makes an empty log in a directory that does not exist yet.
+    ///
+    /// Errors: `Io`. A crash in the middle leaves nothing under that name.
+    pub fn create(path: &Path, identity: Identity) -> Result<Self, Fault> {
+        let options = Options::default();
+        let fault = |source| Fault::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let unfinished = path.with_extension("new");
+        match std::fs::remove_dir_all(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(error)),
+            _ => {}
+        }
+        std::fs::create_dir_all(&unfinished).map_err(fault)?;
+        create_on(
+            &(Arc::new(Directory::new(&unfinished)) as _),
+            &identity,
+            options,
+        )?;
+        std::fs::rename(&unfinished, path).map_err(fault)?;
+        let parent = path.parent().unwrap_or(Path::new("."));
+        std::fs::File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(fault)?;
+        Self::open(path)
+    }
+
+    /// Opens the log that is there.
+    ///
+    /// Errors: `Corrupt` if it is not all that was acknowledged, saying where and how to go on; `Io`.
+    pub fn open(path: &Path) -> Result<Self, Fault> {
+        Self::open_on(Arc::new(Directory::new(path)), Options::default())
+    }
+
+    /// Makes an empty log on an empty disk.
+    pub fn create_on(
+        disk: Arc<dyn Disk>,
+        identity: &Identity,
+        options: Options,
+    ) -> Result<Self, Fault> {
+        create_on(&disk, identity, options)?;
+        Self::open_on(disk, options)
+    }
+
+    /// Opens the log on this disk.
+    ///
+    /// Errors: as [`Wal::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Self, Fault> {
+        let recovered = recover::recover(&disk, options.recent_bytes_max, options.threaded)?;
+        let record_bytes_max = recovered.writer.record_bytes_max();
+        let shared = Arc::new(Shared {
+            identity: recovered.identity,
+            disk,
+            log: Mutex::new(recovered.log),
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            stepped: Mutex::default(),
+            record_bytes_max,
+            fault: watch::Sender::new(None),
+        });
+        let mut thread = None;
+        if options.threaded {
+            let run = shared.clone();
+            let mut writer = recovered.writer;
+            let spawned = std::thread::Builder::new()
+                .name("wal".to_owned())
+                .spawn(move || {
+                    run.write_until_closed(&mut writer);
+                });
+            let path = shared.disk.place();
+            thread = Some(spawned.map_err(|source| Fault::Io { path, source })?);
+        } else {
+            *shared.stepped() = Some(recovered.writer);
+        }
+        let closer = Closer {
+            shared: shared.clone(),
+            thread,
+        };
+        Ok(Self {
+            shared,
+            _closer: Arc::new(closer),
+        })
+    }
+
+    /// Whose log it is.
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// Says why the log died, once it has.
+    pub fn fault(&self) -> watch::Receiver<Option<String>> {
+        self.shared.fault.subscribe()
+    }
+
+    /// Its ends, with what is queued.
+    pub fn ends(&self) -> Ends {
+        let log = self.shared.log();
+        Ends {
+            purged: log.purged,
+            last: log.last,
+        }
+    }
+
+    /// The vote, with one that is queued.
+    pub fn vote(&self) -> Option<Vote> {
+        self.shared.log().vote
+    }
+
+    /// The newest known commit position, with one that is queued.
+    pub fn committed(&self) -> Option<LogPosition> {
+        self.shared.log().committed
+    }
+
+    /// Appends entries; they can be read when this returns. `flushed` is called when they are durable: of calls that
+    /// become durable together only the newest, which speaks for those before it.
+    ///
+    /// Errors: an entry that does not follow the last one, or is larger than a segment; a log that is dead.
+    pub fn append(
+        &self,
+        entries: impl IntoIterator<Item = Entry>,
+        flushed: impl FnOnce(io::Result<()>) + Send + 'static,
+    ) -> io::Result<()> {
+        self.append_with(entries, flushed, Waiting::Watermark)
+    }
+
+    /// As [`Wal::append`], for a `flushed` that must be called in any case.
+    pub fn append_each(
+        &self,
+        entries: impl IntoIterator<Item = Entry>,
+        flushed: impl FnOnce(io::Result<()>) + Send + 'static,
+    ) -> io::Result<()> {
+        self.append_with(entries, flushed, Waiting::Each)
+    }
+
+    fn append_with(
+        &self,
+        entries: impl IntoIterator<Item = Entry>,
+        flushed: impl FnOnce(io::Result<()>) + Send + 'static,
+        waiting: fn(Callback) -> Waiting,
+    ) -> io::Result<()> {
+        let mut ops = Vec::new();
+        {
+            let mut log = self.shared.log();
+            for entry in entries {
+                if !log.accepts(&entry) {
+                    return Err(io::Error::other("an entry does not follow the last one"));
+                }
+                if record::entry_bytes(&entry) > self.shared.record_bytes_max {
+                    return Err(io::Error::other(
+                        "an entry is larger than a segment of the log",
+                    ));
+                }
+                log.append(entry.clone());
+                ops.push(Op {
+                    record: Record::Entry(entry),
+                    waiting: Waiting::Nobody,
+                    rewrites: log.rewrites,
+                });
+            }
+        }
+        match ops.last_mut() {
+            Some(last) => {
+                last.waiting = waiting(Box::new(flushed));
+                self.shared.enqueue(ops, true)
+            }
+            None => {
+                flushed(Ok(()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Replaces the vote; resolves when it, and all that was queued before it, is durable.
+    ///
+    /// Errors: a log that is dead.
+    pub async fn save_vote(&self, vote: Vote) -> io::Result<()> {
+        let (sender, durable) = oneshot::channel();
+        let rewrites = {
+            let mut log = self.shared.log();
+            log.vote = Some(vote);
+            log.rewrites
+        };
+        let waiting = Waiting::Each(Box::new(move |result| {
+            // Whoever waited may have gone.
+            let _ = sender.send(result);
+        }));
+        self.shared.enqueue(
+            [Op {
+                record: Record::Vote(vote),
+                waiting,
+                rewrites,
+            }],
+            true,
+        )?;
+        durable
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the log was closed")))
+    }
+
+    /// Notes up to where entries are committed. Written with whatever is written next.
+    pub fn save_committed(&self, committed: LogPosition) -> io::Result<()> {
+        self.shared.log().committed = Some(committed);
+        let wake = {
+            let mut queue = self.shared.queue();
+            queue.check()?;
+            queue.committed.replace(committed).is_none() && queue.ops.is_empty()
+        };
+        // Once, so that the writer sets its timer; not for each of a busy row of commits.
+        if wake {
+            self.shared.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes back all entries after `to`. Durable before any later record is.
+    pub fn truncate(&self, to: Option<LogPosition>) -> io::Result<()> {
+        let rewrites = {
+            let mut log = self.shared.log();
+            log.truncate(to);
+            log.rewrites
+        };
+        let record = Record::Truncate(to);
+        self.shared.enqueue(
+            [Op {
+                record,
+                waiting: Waiting::Nobody,
+                rewrites,
+            }],
+            false,
+        )
+    }
+
+    /// Forgets entries up to `to`. Segments go once that is durable.
+    pub fn purge(&self, to: LogPosition) -> io::Result<()> {
+        let rewrites = {
+            let mut log = self.shared.log();
+            log.purge(to);
+            log.rewrites
+        };
+        let record = Record::Purge(to);
+        self.shared.enqueue(
+            [Op {
+                record,
+                waiting: Waiting::Nobody,
+                rewrites,
+            }],
+            false,
+        )
+    }
+
+    /// Entries `[start, end)` if `start` is in memory: at least one, not many more than `bytes_max` bytes.
+    pub fn recent(&self, start: u64, end: u64, bytes_max: usize) -> Option<Vec<Entry>> {
+        self.shared.log().recent(start, end, bytes_max)
+    }
+
+    /// Entries `[start, end)` as far as the log has them; at least one of those, not many more than `bytes_max` bytes.
+    /// Reads the disk: not for an async thread.
+    ///
+    /// Errors: `Io`; `Corrupt` if what was durable is no longer there.
+    pub fn read(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<Entry>, Fault> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        let mut next = start.max(self.shared.log().first_index());
+        while next < end && (bytes < bytes_max || entries.is_empty()) {
+            let more = match self.recent(next, end, bytes_max - bytes.min(bytes_max)) {
+                Some(recent) => recent,
+                None => self.shared.read_frame(next, end)?,
+            };
+            if more.is_empty() {
+                break;
+            }
+            for entry in more {
+                bytes += entry.size();
+                next = entry.position.index + 1;
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The first entry that stands in the newest `bytes` of the log on disk; `None` if it is not longer than that.
+    pub fn first_index_within(&self, bytes: u64) -> Option<u64> {
+        self.shared.log().first_index_within(bytes)
+    }
+
+    /// Writes what is queued now, if no thread does.
+    pub fn step(&self) {
+        self.shared.step();
+    }
+}
+
+fn create_on(disk: &Arc<dyn Disk>, identity: &Identity, options: Options) -> Result<(), Fault> {
+    let fault = |source| Fault::Io {
+        path: disk.place(),
+        source,
+    };
+    let ids = (identity.cluster, identity.member);
+    Writer::first_segment(disk, ids, options.segment_bytes).map_err(fault)?;
+    disk.write_small(identity::FILE, &identity.encode())
+        .map_err(fault)
+}
+
+impl Queue {
+    fn check(&self) -> io::Result<()> {
+        if self.failed || self.closing {
+            return Err(io::Error::other(
+                "the log is closed: a write to it failed, or the process is stopping",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+
+    fn stepped(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.stepped
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+
+    fn enqueue(&self, ops: impl IntoIterator<Item = Op>, urgent: bool) -> io::Result<()> {
+        let wake = {
+            let mut queue = self.queue();
+            queue.check()?;
+            let wake = urgent && !queue.urgent;
+            queue.ops.extend(ops);
+            queue.urgent |= urgent;
+            wake
+        };
+        if wake {
+            self.wake.notify_one();
+        }
+        if urgent {
+            self.step();
+        }
+        Ok(())
+    }
+
+    fn write_until_closed(&self, writer: &mut Writer) {
+        loop {
+            let mut queue = self.queue();
+            while !queue.urgent && !queue.closing {
+                if queue.ops.is_empty() && queue.committed.is_none() {
+                    queue = self
+                        .wake
+                        .wait(queue)
+                        .expect("nothing panics while it holds the lock");
+                    continue;
+                }
+                let waited = self.wake.wait_timeout(queue, LAZY);
+                let (woken, timeout) = waited.expect("nothing panics while it holds the lock");
+                queue = woken;
+                if timeout.timed_out() {
+                    break;
+                }
+            }
+            let closing = queue.closing;
+            let ops = queue.take();
+            drop(queue);
+            if !self.write_all(writer, ops) || closing {
+                return;
+            }
+        }
+    }
+
+    /// Writes what is queued on the calling thread, unless a thread of its own does or the caller is called by it.
+    fn step(&self) {
+        let Ok(mut stepped) = self.stepped.try_lock() else {
+            return;
+        };
+        let Some(writer) = stepped.as_mut() else {
+            return;
+        };
+        loop {
+            let ops = self.queue().take();
+            if ops.is_empty() || !self.write_all(writer, ops) {
+                return;
+            }
+        }
+    }
+
+    fn write_all(&self, writer: &mut Writer, mut ops: VecDeque<Op>) -> bool {
+        while !ops.is_empty() {
+            if let Err(error) = writer.write(&mut ops, &self.log) {
+                self.fail(ops, &error);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// After a failed write nobody knows what the disk holds: everyone who waits is told, and nothing is written again.
+    fn fail(&self, mut ops: VecDeque<Op>, error: &io::Error) {
+        let why = format!(
+            "cannot write the log in {}: {error}",
+            self.disk.place().display()
+        );
+        {
+            let mut queue = self.queue();
+            queue.failed = true;
+            ops.extend(queue.take());
+        }
+        for op in ops {
+            op.waiting.fail(&why);
+        }
+        self.fault.send_replace(Some(why));
+    }
+
+    /// The entries of the frame that holds `index`, from there to `end`; none if it was purged meanwhile.
+    fn read_frame(&self, index: u64, end: u64) -> Result<Vec<Entry>, Fault> {
+        let Some((frame, file, frame_end)) = self.log().find(index) else {
+            return Ok(Vec::new());
+        };
+        let name = writer::name(frame.generation);
+        let offset = u64::from(frame.block) * BLOCK as u64;
+        let read = file.read(offset, frame.blocks as usize * BLOCK);
+        let content = read.map_err(|source| Fault::Io {
+            path: self.disk.place().join(&name),
+            source,
+        })?;
+        let known = sector::read_known(&content, frame.generation, frame.block, frame.frame);
+        let Some(records) = known else {
+            return Err(Fault::Corrupt {
+                what: format!(
+                    "{} at byte {offset}",
+                    self.disk.place().join(name).display()
+                ),
+                why:
+                    "what was written there is no longer there; restart the member for a full check"
+                        .to_owned(),
+            });
+        };
+        let mut cursor = Cursor(Bytes::from(records));
+        let mut entries = Vec::new();
+        while let Some(record) = cursor.record() {
+            if let Record::Entry(entry) = record
+                && (index..end.min(frame_end)).contains(&entry.position.index)
+            {
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+}
+
+impl Queue {
+    /// All that is queued, with the commit position behind it.
+    fn take(&mut self) -> VecDeque<Op> {
+        self.urgent = false;
+        let mut ops = std::mem::take(&mut self.ops);
+        if let Some(committed) = self.committed.take() {
+            let record = Record::Committed(committed);
+            ops.push_back(Op {
+                record,
+                waiting: Waiting::Nobody,
+                rewrites: 0,
+            });
+        }
+        ops
+    }
+}

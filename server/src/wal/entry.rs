@@ -1,0 +1,100 @@
+//! What the log holds: entries with their position, and the vote.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::command::{Envelope, LogPosition, MemberId};
+
+/// One log entry. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Where it stands.
+    pub position: LogPosition,
+    /// What it says.
+    pub payload: Payload,
+}
+
+impl Entry {
+    /// Bytes it takes in a cache or a message, roughly.
+    pub fn size(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        OVERHEAD + self.payload.bytes().map_or(0, Bytes::len)
+    }
+}
+
+/// What an entry says. The log stores the bytes and never looks inside.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Nothing: a new leader's first entry.
+    Blank,
+    /// Gathered proposals.
+    Proposals(Proposals),
+    /// A cluster membership, as the Raft room encodes it.
+    Membership(Bytes),
+}
+
+impl Payload {
+    /// The stored bytes; a blank entry has none.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        match self {
+            Self::Blank => None,
+            Self::Proposals(proposals) => Some(&proposals.bytes),
+            Self::Membership(bytes) => Some(bytes),
+        }
+    }
+}
+
+/// An encoded [`Envelope`] that remembers its decoded form, so that it is decoded at most once a process: never on the
+/// member that made it.
+#[derive(Clone, Debug)]
+pub struct Proposals {
+    bytes: Bytes,
+    envelope: Arc<OnceLock<Envelope>>,
+}
+
+impl Proposals {
+    /// From bytes that were read or received.
+    pub fn encoded(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            envelope: Arc::new(OnceLock::new()),
+        }
+    }
+
+    /// From an envelope and its canonical bytes.
+    pub fn new(bytes: Bytes, envelope: Envelope) -> Self {
+        Self {
+            bytes,
+            envelope: Arc::new(OnceLock::from(envelope)),
+        }
+    }
+
+    /// The canonical bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The decoded form; `decode` runs at most once.
+    pub fn envelope<E>(
+        &self,
+        decode: impl FnOnce(&Bytes) -> Result<Envelope, E>,
+    ) -> Result<&Envelope, E> {
+        if let Some(envelope) = self.envelope.get() {
+            return Ok(envelope);
+        }
+        let envelope = decode(&self.bytes)?;
+        Ok(self.envelope.get_or_init(|| envelope))
+    }
+}
+
+/// Whom this member voted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// Raft term.
+    pub term: u64,
+    /// The candidate or leader.
+    pub leader: MemberId,
+    /// Whether a quorum granted it.
+    pub committed: bool,
+}

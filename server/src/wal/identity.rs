@@ -1,0 +1,71 @@
+//! Who wrote this log: a small file of its own, beside the segments that repeat the ids in their headers.
+
+use bytes::Bytes;
+
+use super::record::Cursor;
+use crate::command::{ClusterId, Incarnation, MemberId};
+
+/// Who a data directory belongs to. Written once, never changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Identity of the cluster.
+    pub cluster: ClusterId,
+    /// Identity of the member.
+    pub member: MemberId,
+    /// Drawn when the directory was made.
+    pub incarnation: Incarnation,
+    /// The cluster token it was made with.
+    pub token: String,
+}
+
+/// Name of the file.
+pub(super) const FILE: &str = "identity";
+const MAGIC: &[u8; 8] = b"COORDWHO";
+const FORMAT: u32 = 1;
+
+impl Identity {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&FORMAT.to_le_bytes());
+        out.extend_from_slice(&self.cluster.0.to_le_bytes());
+        out.extend_from_slice(&self.member.0.to_le_bytes());
+        out.extend_from_slice(&self.incarnation.0.to_le_bytes());
+        let length = u32::try_from(self.token.len()).expect("a token is a short word");
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(self.token.as_bytes());
+        let sum = crc32fast::hash(&out);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out
+    }
+
+    pub(super) fn decode(bytes: Vec<u8>) -> Result<Self, &'static str> {
+        let Some((body, sum)) = bytes.split_last_chunk::<4>() else {
+            return Err("it is too short");
+        };
+        if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
+            return Err("its checksum does not match");
+        }
+        let Some(body) = body.strip_prefix(MAGIC) else {
+            return Err("it is not an identity file");
+        };
+        let mut cursor = Cursor(Bytes::copy_from_slice(body));
+        if cursor.u32() != Some(FORMAT) {
+            return Err("its format is unknown to this version");
+        }
+        let mut read = || {
+            Some(Self {
+                cluster: ClusterId(cursor.u64()?),
+                member: MemberId(cursor.u64()?),
+                incarnation: Incarnation(cursor.u64()?),
+                token: String::from_utf8(cursor.bytes()?.to_vec()).ok()?,
+            })
+        };
+        let identity = read().ok_or("it is too short")?;
+        if cursor.is_empty() {
+            Ok(identity)
+        } else {
+            Err("it is too long")
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The records of the log's one ordered stream, and their bytes.
+
+use bytes::Bytes;
+
+use super::entry::{Entry, Payload, Proposals, Vote};
+use crate::command::{ClusterId, LogPosition, MemberId};
+
+/// One step of the log's history.
+#[derive(Clone, Debug)]
+pub(super) enum Record {
+    /// Appends an entry right after the last.
+    Entry(Entry),
+    /// Replaces the vote.
+    Vote(Vote),
+    /// Up to where entries are known to be committed.
+    Committed(LogPosition),
+    /// Removes all entries after this one, or all.
+    Truncate(Option<LogPosition>),
+    /// Entries up to this one are no longer needed. May lie beyond the last: then the log is empty and goes on there.
+    Purge(LogPosition),
+    /// The segment is full; the stream goes on in the next one, which exists.
+    Sealed,
+}
+
+const ENTRY: u8 = 1;
+const VOTE: u8 = 2;
+const COMMITTED: u8 = 3;
+const TRUNCATE: u8 = 4;
+const PURGE: u8 = 5;
+const SEALED: u8 = 6;
+
+const BLANK: u8 = 0;
+const PROPOSALS: u8 = 1;
+const MEMBERSHIP: u8 = 2;
+
+/// Bytes an entry takes as a record beside its payload: tag, position, kind, length.
+const ENTRY_HEAD: usize = 1 + 24 + 1 + 4;
+
+/// Bytes an entry takes as a record.
+pub(super) fn entry_bytes(entry: &Entry) -> usize {
+    ENTRY_HEAD + entry.payload.bytes().map_or(0, Bytes::len)
+}
+
+fn put_position(out: &mut Vec<u8>, position: LogPosition) {
+    out.extend_from_slice(&position.term.to_le_bytes());
+    out.extend_from_slice(&position.leader.0.to_le_bytes());
+    out.extend_from_slice(&position.index.to_le_bytes());
+}
+
+fn put_optional_position(out: &mut Vec<u8>, position: Option<LogPosition>) {
+    out.push(u8::from(position.is_some()));
+    if let Some(position) = position {
+        put_position(out, position);
+    }
+}
+
+fn put_vote(out: &mut Vec<u8>, vote: Vote) {
+    out.extend_from_slice(&vote.term.to_le_bytes());
+    out.extend_from_slice(&vote.leader.0.to_le_bytes());
+    out.push(u8::from(vote.committed));
+}
+
+impl Record {
+    /// Appends its bytes.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Entry(entry) => {
+                out.push(ENTRY);
+                put_position(out, entry.position);
+                let (kind, bytes): (u8, &[u8]) = match &entry.payload {
+                    Payload::Blank => (BLANK, &[]),
+                    Payload::Proposals(proposals) => (PROPOSALS, proposals.bytes()),
+                    Payload::Membership(bytes) => (MEMBERSHIP, bytes),
+                };
+                out.push(kind);
+                let length = u32::try_from(bytes.len()).expect("entries are far smaller");
+                out.extend_from_slice(&length.to_le_bytes());
+                out.extend_from_slice(bytes);
+            }
+            Self::Vote(vote) => {
+                out.push(VOTE);
+                put_vote(out, *vote);
+            }
+            Self::Committed(position) => {
+                out.push(COMMITTED);
+                put_position(out, *position);
+            }
+            Self::Truncate(position) => {
+                out.push(TRUNCATE);
+                put_optional_position(out, *position);
+            }
+            Self::Purge(position) => {
+                out.push(PURGE);
+                put_position(out, *position);
+            }
+            Self::Sealed => out.push(SEALED),
+        }
+    }
+}
+
+/// Reads records off a buffer without copying payloads.
+pub(super) struct Cursor(pub(super) Bytes);
+
+impl Cursor {
+    fn take(&mut self, count: usize) -> Option<Bytes> {
+        (self.0.len() >= count).then(|| self.0.split_to(count))
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        let bytes = self.take(4)?;
+        Some(u32::from_le_bytes(bytes.as_ref().try_into().ok()?))
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        let bytes = self.take(8)?;
+        Some(u64::from_le_bytes(bytes.as_ref().try_into().ok()?))
+    }
+
+    pub(super) fn bytes(&mut self) -> Option<Bytes> {
+        let length = self.u32()? as usize;
+        self.take(length)
+    }
+
+    fn bool(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn position(&mut self) -> Option<LogPosition> {
+        Some(LogPosition {
+            term: self.u64()?,
+            leader: MemberId(self.u64()?),
+            index: self.u64()?,
+        })
+    }
+
+    fn optional_position(&mut self) -> Option<Option<LogPosition>> {
+        Some(if self.bool()? {
+            Some(self.position()?)
+        } else {
+            None
+        })
+    }
+
+    fn vote(&mut self) -> Option<Vote> {
+        Some(Vote {
+            term: self.u64()?,
+            leader: MemberId(self.u64()?),
+            committed: self.bool()?,
+        })
+    }
+
+    /// The next record, or `None` if the bytes are not one.
+    pub(super) fn record(&mut self) -> Option<Record> {
+        Some(match self.u8()? {
+            ENTRY => {
+                let position = self.position()?;
+                let kind = self.u8()?;
+                let bytes = self.bytes()?;
+                let payload = match kind {
+                    BLANK if bytes.is_empty() => Payload::Blank,
+                    PROPOSALS => Payload::Proposals(Proposals::encoded(bytes)),
+                    MEMBERSHIP => Payload::Membership(bytes),
+                    _ => return None,
+                };
+                Record::Entry(Entry { position, payload })
+            }
+            VOTE => Record::Vote(self.vote()?),
+            COMMITTED => Record::Committed(self.position()?),
+            TRUNCATE => Record::Truncate(self.optional_position()?),
+            PURGE => Record::Purge(self.position()?),
+            SEALED => Record::Sealed,
+            _ => return None,
+        })
+    }
+
+    /// Whether all was read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+const MAGIC: &[u8; 8] = b"COORDWAL";
+/// Version of the segment format.
+pub(super) const FORMAT: u32 = 1;
+
+/// The first frame of a segment: whose it is, and what the stream said before it, so that older segments are not needed
+/// to understand it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) cluster: ClusterId,
+    pub(super) member: MemberId,
+    /// Grows by one a segment, never used twice in a log.
+    pub(super) generation: u64,
+    /// How long the file is.
+    pub(super) blocks: u32,
+    /// Chain value of the last frame of the segment before.
+    pub(super) previous_chain: u32,
+    pub(super) vote: Option<Vote>,
+    pub(super) committed: Option<LogPosition>,
+    pub(super) purged: Option<LogPosition>,
+    /// The last entry before this segment.
+    pub(super) last: Option<LogPosition>,
+}
+
+impl Header {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&FORMAT.to_le_bytes());
+        out.extend_from_slice(&self.cluster.0.to_le_bytes());
+        out.extend_from_slice(&self.member.0.to_le_bytes());
+        out.extend_from_slice(&self.generation.to_le_bytes());
+        out.extend_from_slice(&self.blocks.to_le_bytes());
+        out.extend_from_slice(&self.previous_chain.to_le_bytes());
+        out.push(u8::from(self.vote.is_some()));
+        if let Some(vote) = self.vote {
+            put_vote(out, vote);
+        }
+        put_optional_position(out, self.committed);
+        put_optional_position(out, self.purged);
+        put_optional_position(out, self.last);
+    }
+
+    pub(super) fn decode(bytes: Bytes) -> Result<Self, &'static str> {
+        let mut cursor = Cursor(bytes);
+        if cursor.take(8).as_deref() != Some(MAGIC) {
+            return Err("it is not a log segment");
+        }
+        if cursor.u32() != Some(FORMAT) {
+            return Err("its format is unknown to this version");
+        }
+        let mut read = || {
+            Some(Self {
+                cluster: ClusterId(cursor.u64()?),
+                member: MemberId(cursor.u64()?),
+                generation: cursor.u64()?,
+                blocks: cursor.u32()?,
+                previous_chain: cursor.u32()?,
+                vote: match cursor.bool()? {
+                    true => Some(cursor.vote()?),
+                    false => None,
+                },
+                committed: cursor.optional_position()?,
+                purged: cursor.optional_position()?,
+                last: cursor.optional_position()?,
+            })
+        };
+        let header = read().ok_or("its header is too short")?;
+        if cursor.is_empty() {
+            Ok(header)
+        } else {
+            Err("its header is too long")
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Turns queued records into frames, one durable write at a time, and moves from segment to segment.
+//!
+//! Plain and synchronous: a thread drives it in production, a test or a simulation by hand. Invariant: at most one write
+//! is under way, so only the newest frame of the log can be torn.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use super::disk::{Aligned, Disk, SegmentFile};
+use super::entry::Vote;
+use super::log::{FrameAt, Log};
+use super::record::{self, Header, Record};
+use super::sector::{self, BLOCK, Place};
+use crate::command::{ClusterId, LogPosition, MemberId};
+
+/// Called when what it was queued with is durable, or with the reason why it never will be.
+pub(super) type Callback = Box<dyn FnOnce(Result<(), io::Error>) + Send>;
+
+/// Who waits for a record.
+pub(super) enum Waiting {
+    Nobody,
+    /// Being durable implies that all before are: only the newest of a group is called.
+    Watermark(Callback),
+    /// Called in any case.
+    Each(Callback),
+}
+
+impl Waiting {
+    /// Tells whoever waits that it never became durable, as far as anyone knows.
+    pub(super) fn fail(self, why: &str) {
+        match self {
+            Self::Nobody => {}
+            Self::Watermark(callback) | Self::Each(callback) => {
+                callback(Err(io::Error::other(why.to_owned())));
+            }
+        }
+    }
+}
+
+/// A record on its way to disk.
+pub(super) struct Op {
+    pub(super) record: Record,
+    pub(super) waiting: Waiting,
+    /// [`Log::rewrites`] when it was queued.
+    pub(super) rewrites: u64,
+}
+
+/// What the stream has said so far: the part of it that every segment header repeats.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Carried {
+    pub(super) vote: Option<Vote>,
+    pub(super) committed: Option<LogPosition>,
+    pub(super) purged: Option<LogPosition>,
+    pub(super) last: Option<LogPosition>,
+}
+
+/// The segment that is being written.
+pub(super) struct Active {
+    pub(super) file: Arc<dyn SegmentFile>,
+    pub(super) generation: u64,
+    pub(super) blocks: u32,
+    pub(super) next_block: u32,
+    pub(super) next_frame: u32,
+    pub(super) chain: u32,
+}
+
+/// The file that becomes the next segment.
+pub(super) enum Spare {
+    None,
+    Ready(Arc<dyn SegmentFile>),
+    Coming(JoinHandle<io::Result<Arc<dyn SegmentFile>>>),
+}
+
+/// A file that may become the next segment without being filled again.
+struct Used {
+    name: String,
+}
+
+pub(super) struct Writer {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) cluster: ClusterId,
+    pub(super) member: MemberId,
+    pub(super) active: Active,
+    pub(super) carried: Carried,
+    pub(super) spare: Spare,
+    used: Option<Used>,
+    /// Prepare the next segment on a thread of its own.
+    pub(super) background: bool,
+    content: Vec<u8>,
+    buffer: Aligned,
+}
+
+/// Bytes of records in one frame at most: bounds how long a write, and so the wait of what comes after it, takes.
+const FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// Name of a segment.
+pub(super) fn name(generation: u64) -> String {
+    format!("{generation:016x}.wal")
+}
+
+impl Writer {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        (cluster, member): (ClusterId, MemberId),
+        active: Active,
+        carried: Carried,
+        spare: Spare,
+        background: bool,
+    ) -> Self {
+        Self {
+            disk,
+            cluster,
+            member,
+            active,
+            carried,
+            spare,
+            used: None,
+            background,
+            content: Vec::new(),
+            buffer: Aligned::default(),
+        }
+    }
+
+    /// Makes the first segment of a log.
+    pub(super) fn first_segment(
+        disk: &Arc<dyn Disk>,
+        ids: (ClusterId, MemberId),
+        bytes: u64,
+    ) -> io::Result<()> {
+        const FIRST: u64 = 1;
+        let file = disk.create_segment(&name(FIRST), bytes)?;
+        let blocks = u32::try_from(bytes / BLOCK as u64).expect("segments are far smaller");
+        write_header(&file, ids, FIRST, blocks, 0, Carried::default())?;
+        Ok(())
+    }
+
+    /// The largest record that fits in any segment.
+    pub(super) fn record_bytes_max(&self) -> usize {
+        // One block for the header, one for the seal.
+        sector::room_in(self.active.blocks - 2)
+    }
+
+    /// Writes one frame from the front of `ops` and calls who waited for it. Rotates first if it must.
+    pub(super) fn write(&mut self, ops: &mut VecDeque<Op>, log: &Mutex<Log>) -> io::Result<()> {
+        let Some(first) = ops.front() else {
+            return Ok(());
+        };
+        if bytes_of(&first.record) > sector::room_in(self.blocks_left()) {
+            self.rotate(log)?;
+        }
+        let room =
+            sector::room_in(self.blocks_left()).min(FRAME_BYTES_MAX.max(bytes_of(&first.record)));
+        sector::start_frame(&mut self.content);
+        let start = self.content.len();
+        let mut group = Vec::new();
+        let mut has_entries = false;
+        while let Some(op) = ops.front() {
+            let takes_back = matches!(op.record, Record::Truncate(_) | Record::Purge(_));
+            // A frame holds one run of entries, so that its first index says where each of them is.
+            if (has_entries && takes_back)
+                || self.content.len() - start + bytes_of(&op.record) > room
+            {
+                break;
+            }
+            has_entries |= matches!(op.record, Record::Entry(_));
+            let op = ops.pop_front().expect("it is at the front");
+            op.record.encode(&mut self.content);
+            group.push(op);
+        }
+        let place = self.place();
+        let written = self
+            .write_content(place)
+            .and_then(|blocks| self.note(&group, place, blocks, log));
+        if let Err(error) = written {
+            let why = error.to_string();
+            for op in group {
+                op.waiting.fail(&why);
+            }
+            return Err(error);
+        }
+        let mut newest = None;
+        for op in group {
+            match op.waiting {
+                Waiting::Nobody => {}
+                Waiting::Watermark(callback) => newest = Some(callback),
+                Waiting::Each(callback) => callback(Ok(())),
+            }
+        }
+        if let Some(callback) = newest {
+            callback(Ok(()));
+        }
+        self.prepare_spare();
+        Ok(())
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            generation: self.active.generation,
+            frame: self.active.next_frame,
+            block: self.active.next_block,
+            chain: self.active.chain,
+        }
+    }
+
+    /// Blocks left for a frame; the last one is kept for the seal.
+    fn blocks_left(&self) -> u32 {
+        self.active.blocks - 1 - self.active.next_block
+    }
+
+    fn write_content(&mut self, place: Place) -> io::Result<u32> {
+        let mut head = Vec::new();
+        sector::start_frame(&mut head);
+        let blocks = sector::blocks_for(self.content.len() - head.len());
+        self.buffer.resize(blocks as usize * BLOCK);
+        let chain = sector::seal_frame(&mut self.content, place, self.buffer.bytes_mut());
+        let offset = u64::from(place.block) * BLOCK as u64;
+        self.active.file.write_durably(offset, &self.buffer)?;
+        self.active.chain = chain;
+        self.active.next_block += blocks;
+        self.active.next_frame += 1;
+        Ok(blocks)
+    }
+
+    /// Brings the log in memory up to what is durable now, and lets go of segments that nothing needs.
+    fn note(
+        &mut self,
+        group: &[Op],
+        place: Place,
+        blocks: u32,
+        log: &Mutex<Log>,
+    ) -> io::Result<()> {
+        let mut log = log.lock().expect("nothing panics while it holds the lock");
+        let mut frame = None;
+        let mut end = None;
+        let mut purged = false;
+        for op in group {
+            self.carried.follow(&op.record);
+            match &op.record {
+                Record::Entry(entry) => {
+                    let index = entry.position.index;
+                    frame.get_or_insert(FrameAt {
+                        first: index,
+                        generation: place.generation,
+                        frame: place.frame,
+                        block: place.block,
+                        blocks,
+                    });
+                    if op.rewrites == log.rewrites {
+                        end = Some(index + 1);
+                    }
+                }
+                Record::Truncate(to) => log.frames_truncated(*to),
+                Record::Purge(to) => {
+                    log.frames_purged(*to, self.carried.last.filter(|last| last.index > to.index));
+                    purged = true;
+                }
+                Record::Vote(_) | Record::Committed(_) | Record::Sealed => {}
+            }
+        }
+        log.frame_written(frame, end);
+        if purged {
+            self.let_go(&mut log)?;
+        }
+        Ok(())
+    }
+
+    fn let_go(&mut self, log: &mut Log) -> io::Result<()> {
+        let needed = log.oldest_needed().unwrap_or(self.active.generation);
+        while let Some((&generation, _)) = log.segments.first_key_value() {
+            if generation >= needed.min(self.active.generation) {
+                break;
+            }
+            let file = log.segments.remove(&generation).expect("it is the first");
+            // A reader may still hold the file; then it must not be written over.
+            let unread = Arc::strong_count(&file) == 1;
+            let fits = file.bytes()? == u64::from(self.active.blocks) * BLOCK as u64;
+            if unread && fits && self.used.is_none() {
+                self.used = Some(Used {
+                    name: name(generation),
+                });
+            } else {
+                self.disk.remove(&name(generation))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts to make the next segment once this one is half full, so that nobody waits for it.
+    fn prepare_spare(&mut self) {
+        if !matches!(self.spare, Spare::None) || self.active.next_block < self.active.blocks / 2 {
+            return;
+        }
+        let make = self.spare_maker();
+        self.spare = if self.background {
+            Spare::Coming(std::thread::spawn(make))
+        } else {
+            match make() {
+                Ok(file) => Spare::Ready(file),
+                // The rotation tries again, and reports.
+                Err(_) => Spare::None,
+            }
+        };
+    }
+
+    fn spare_maker(
+        &mut self,
+    ) -> impl FnOnce() -> io::Result<Arc<dyn SegmentFile>> + Send + 'static {
+        let disk = self.disk.clone();
+        let used = self.used.take();
+        let to = name(self.active.generation + 1);
+        let bytes = u64::from(self.active.blocks) * BLOCK as u64;
+        move || match used {
+            Some(used) => {
+                // The new name is durable before the old content goes: a file under an old name with new content would
+                // look like damage.
+                disk.rename(&used.name, &to)?;
+                disk.open_segment(&to)
+            }
+            None => disk.create_segment(&to, bytes),
+        }
+    }
+
+    /// Goes on in the next segment. Its header is durable before this one is sealed, and the seal before it is used: so
+    /// a sealed segment without a successor is damage, and a successor of an unsealed one is only a prepared file.
+    fn rotate(&mut self, log: &Mutex<Log>) -> io::Result<()> {
+        let file = match std::mem::replace(&mut self.spare, Spare::None) {
+            Spare::Ready(file) => file,
+            Spare::Coming(thread) => thread
+                .join()
+                .map_err(|_| io::Error::other("the thread that makes segments panicked"))??,
+            Spare::None => self.spare_maker()()?,
+        };
+        // What the header says of the chain is the seal's: the seal belongs to the old segment.
+        sector::start_frame(&mut self.content);
+        Record::Sealed.encode(&mut self.content);
+        let place = self.place();
+        let mut seal = Aligned::default();
+        seal.resize(BLOCK);
+        let sealed_chain = sector::seal_frame(&mut self.content, place, seal.bytes_mut());
+        let generation = self.active.generation + 1;
+        let ids = (self.cluster, self.member);
+        let blocks = self.active.blocks;
+        let chain = write_header(&file, ids, generation, blocks, sealed_chain, self.carried)?;
+        self.active
+            .file
+            .write_durably(u64::from(place.block) * BLOCK as u64, &seal)?;
+        self.active = Active {
+            file: file.clone(),
+            generation,
+            blocks,
+            next_block: 1,
+            next_frame: 1,
+            chain,
+        };
+        let mut log = log.lock().expect("nothing panics while it holds the lock");
+        log.segments.insert(generation, file);
+        Ok(())
+    }
+}
+
+impl Carried {
+    /// Follows the stream by one record.
+    pub(super) fn follow(&mut self, record: &Record) {
+        match record {
+            Record::Entry(entry) => self.last = Some(entry.position),
+            Record::Vote(vote) => self.vote = Some(*vote),
+            Record::Committed(position) => self.committed = Some(*position),
+            Record::Truncate(to) => {
+                if self.last.map(|last| last.index) > to.map(|to| to.index) {
+                    self.last = *to;
+                }
+            }
+            Record::Purge(to) => {
+                if self.purged.is_none_or(|purged| purged.index < to.index) {
+                    self.purged = Some(*to);
+                }
+                if self.last.is_none_or(|last| last.index <= to.index) {
+                    self.last = Some(*to);
+                }
+            }
+            Record::Sealed => {}
+        }
+    }
+}
+
+fn bytes_of(record: &Record) -> usize {
+    /// No other record is larger.
+    const SMALL: usize = 32;
+    match record {
+        Record::Entry(entry) => record::entry_bytes(entry),
+        _ => SMALL,
+    }
+}
+
+/// Writes a segment's first frame; returns its chain value.
+fn write_header(
+    file: &Arc<dyn SegmentFile>,
+    (cluster, member): (ClusterId, MemberId),
+    generation: u64,
+    blocks: u32,
+    previous_chain: u32,
+    carried: Carried,
+) -> io::Result<u32> {
+    let Carried {
+        vote,
+        committed,
+        purged,
+        last,
+    } = carried;
+    let header = Header {
+        cluster,
+        member,
+        generation,
+        blocks,
+        previous_chain,
+        vote,
+        committed,
+        purged,
+        last,
+    };
+    let mut content = Vec::new();
+    sector::start_frame(&mut content);
+    header.encode(&mut content);
+    let mut buffer = Aligned::default();
+    buffer.resize(BLOCK);
+    let place = Place {
+        generation,
+        frame: 0,
+        block: 0,
+        chain: 0,
+    };
+    let chain = sector::seal_frame(&mut content, place, buffer.bytes_mut());
+    file.write_durably(0, &buffer)?;
+    Ok(chain)
+}
