@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::command::{
-    ClusterId, Command, Incarnation, MemberId, Op, Outcome, PutValue, Query, Refusal, Revision, Txn, Unavailable,
+    ClusterId, Command, Incarnation, MemberId, Op, Outcome, PutValue, Query, Refusal, Revision,
+    Txn, Unavailable,
 };
-use crate::raft::Raft;
+use crate::raft::{ChangeError, Raft};
 use crate::state::State;
 use crate::watch::Hub;
 
@@ -56,6 +57,15 @@ pub enum Error {
     Unavailable(#[from] Unavailable),
 }
 
+impl From<ChangeError> for Error {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused(refusal) => Self::Refused(refusal),
+            ChangeError::Unavailable(unavailable) => Self::Unavailable(unavailable),
+        }
+    }
+}
+
 /// What this member knows of itself, without asking anyone.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -78,7 +88,6 @@ pub struct Coordinator {
     renewals: Renewals,
     quota_bytes: Option<u64>,
     election: Duration,
-    token: String,
 }
 
 /// What [`Coordinator::new`] is made of.
@@ -95,16 +104,29 @@ pub struct Parts {
     pub quota_bytes: Option<u64>,
     /// etcd's election timeout.
     pub election: Duration,
-    /// Tells clusters apart.
-    pub token: String,
 }
 
 impl Coordinator {
     /// Puts the engine behind one handle. Starts the task that gathers lease renewals; it ends with the last handle.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { identity, raft, state, hub, quota_bytes, election, token } = parts;
+        let Parts {
+            identity,
+            raft,
+            state,
+            hub,
+            quota_bytes,
+            election,
+        } = parts;
         let renewals = Renewals::start(raft.clone());
-        Arc::new(Self { identity, raft, state, hub, renewals, quota_bytes, election, token })
+        Arc::new(Self {
+            identity,
+            raft,
+            state,
+            hub,
+            renewals,
+            quota_bytes,
+            election,
+        })
     }
 
     /// Who this member is.
@@ -145,10 +167,14 @@ impl Coordinator {
     pub async fn read(&self, query: &Query, consistency: Consistency) -> Result<Outcome, Error> {
         match consistency {
             Consistency::Serializable => {}
-            Consistency::Linearizable if self.raft.status().is_learner => return Err(Unavailable::Learner.into()),
+            Consistency::Linearizable if self.raft.status().is_learner => {
+                return Err(Unavailable::Learner.into());
+            }
             Consistency::Linearizable => self.in_time(self.raft.read_barrier()).await?,
         }
-        self.locked().answer(query).map_err(|fault| self.stop_on(&fault))
+        self.locked()
+            .answer(query)
+            .map_err(|fault| self.stop_on(&fault))
     }
 
     /// Returns once this member has applied everything that was acknowledged before the call.
@@ -199,14 +225,21 @@ impl Coordinator {
     }
 
     /// etcd's overall limit of a request: five seconds and two election timeouts.
-    async fn in_time<T, E: From<Unavailable>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    async fn in_time<T, E: From<Unavailable>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let limit = REQUEST_TIMEOUT_BASE + self.election * 2;
-        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Unavailable::Timeout.into()))
+        tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or_else(|_| Err(Unavailable::Timeout.into()))
     }
 
     /// Refuses what would add data to a full store. Deletes, revokes and compaction always pass: they make room.
     fn check_quota(&self, command: &Command) -> Result<(), Refusal> {
-        let Some(quota) = self.quota_bytes else { return Ok(()) };
+        let Some(quota) = self.quota_bytes else {
+            return Ok(());
+        };
         let cost = cost_bytes(command);
         if cost > 0 && self.locked().logical_bytes() + cost > quota {
             return Err(Refusal::NoSpace);
@@ -219,7 +252,11 @@ impl Coordinator {
 fn cost_bytes(command: &Command) -> u64 {
     match command {
         Command::Put(put) => put_bytes(put.key.len(), &put.value),
-        Command::Txn(Txn { compares: _, success, failure }) => ops_bytes(success).max(ops_bytes(failure)),
+        Command::Txn(Txn {
+            compares: _,
+            success,
+            failure,
+        }) => ops_bytes(success).max(ops_bytes(failure)),
         Command::LeaseGrant { .. } => LEASE_BYTES,
         Command::DeleteRange(_)
         | Command::Compact { .. }

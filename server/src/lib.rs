@@ -9,14 +9,20 @@
 //! - memory: [`mvcc`] (keys by revision).
 //! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`clock`].
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod coordinator;
 pub mod disk;
+pub mod etcd;
+pub mod expiry;
 pub mod metrics;
 pub mod mvcc;
+pub mod node;
 pub mod raft;
 pub mod state;
+pub mod telemetry;
 pub mod wal;
 pub mod watch;

@@ -110,7 +110,10 @@ impl Node {
     /// Hands leadership over if it can be had quickly, then ends everything.
     pub async fn stop(mut self) {
         // First the hand-over: clients of this member see the next leader before their streams end.
-        if tokio::time::timeout(HAND_OVER_MAX, self.raft.shutdown()).await.is_err() {
+        if tokio::time::timeout(HAND_OVER_MAX, self.raft.shutdown())
+            .await
+            .is_err()
+        {
             tracing::warn!("leadership was not handed over in time");
         }
         // Only fails when no door listens any more.

@@ -363,15 +363,15 @@ impl Raft {
         let leadership = *self.leadership.borrow();
         let metrics = self.core.metrics();
         let metrics = metrics.borrow_watched();
-        let is_voter = metrics
-            .membership_config
-            .voter_ids()
-            .any(|id| id == metrics.id);
+        // Before the first membership is known a member is neither voter nor learner: it waits for a leader.
+        let membership = &metrics.membership_config;
+        let is_member = membership.membership().get_node(&metrics.id).is_some();
+        let is_voter = membership.voter_ids().any(|id| id == metrics.id);
         Status {
             term: metrics.current_term,
             leader: leadership.leader,
             is_leader: leadership.is_self,
-            is_learner: !is_voter,
+            is_learner: is_member && !is_voter,
             committed_index: metrics.local_committed.as_ref().map_or(0, |at| at.index),
             applied_index: self.applied.index().unwrap_or(0),
             last_index: metrics.last_log_index.unwrap_or(0),

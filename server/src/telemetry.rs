@@ -6,7 +6,9 @@ use tracing_subscriber::EnvFilter;
 ///
 /// Calling it twice in one process keeps the first.
 pub fn start(level: &str) {
-    let filter = EnvFilter::new(format!("{level},openraft=warn,fjall=warn,lsm_tree=warn,h2=warn,hyper=warn"));
+    let filter = EnvFilter::new(format!(
+        "{level},openraft=warn,fjall=warn,lsm_tree=warn,h2=warn,hyper=warn"
+    ));
     let lines = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)

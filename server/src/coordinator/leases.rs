@@ -37,7 +37,10 @@ impl Renewals {
 fn answer_at(answers: &Result<Vec<i64>, Unavailable>, place: usize) -> Result<i64, Unavailable> {
     match answers {
         // A leader that answers fewer than it was asked is no leader to rely on.
-        Ok(seconds) => seconds.get(place).copied().ok_or(Unavailable::LeaderChanged),
+        Ok(seconds) => seconds
+            .get(place)
+            .copied()
+            .ok_or(Unavailable::LeaderChanged),
         Err(unavailable) => Err(*unavailable),
     }
 }
@@ -48,15 +51,22 @@ impl Coordinator {
     /// Errors: `Unavailable` without a leader; the lease may have been renewed.
     pub async fn renew(&self, id: LeaseId) -> Result<i64, Error> {
         let (reply, answer) = oneshot::channel();
-        self.renewals.0.try_send((id, reply)).map_err(|_| Unavailable::TooManyRequests)?;
-        Ok(self.in_time(async { answer.await.unwrap_or(Err(Unavailable::Stopped)) }).await?)
+        self.renewals
+            .0
+            .try_send((id, reply))
+            .map_err(|_| Unavailable::TooManyRequests)?;
+        Ok(self
+            .in_time(async { answer.await.unwrap_or(Err(Unavailable::Stopped)) })
+            .await?)
     }
 
     /// Seconds left of a lease, -1 if it is unknown or expired.
     ///
     /// Errors: `Unavailable` without a leader.
     pub async fn remaining(&self, id: LeaseId) -> Result<i64, Error> {
-        let answers = self.in_time(self.raft.ask_leader(LeaseQuery::Remaining(vec![id]))).await;
+        let answers = self
+            .in_time(self.raft.ask_leader(LeaseQuery::Remaining(vec![id])))
+            .await;
         Ok(answer_at(&answers, 0)?)
     }
 }

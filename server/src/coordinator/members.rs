@@ -28,7 +28,9 @@ impl Coordinator {
                     id,
                     name: record.map(|record| record.name.clone()).unwrap_or_default(),
                     peer_urls,
-                    client_urls: record.map(|record| record.client_urls.clone()).unwrap_or_default(),
+                    client_urls: record
+                        .map(|record| record.client_urls.clone())
+                        .unwrap_or_default(),
                     is_learner,
                 }
             })
@@ -40,16 +42,32 @@ impl Coordinator {
     /// Adds a member under a new id. Returns it and the members after the change.
     ///
     /// Errors: `Refused` if a URL is taken or the cluster is not fit for a change.
-    pub async fn member_add(&self, peer_urls: Vec<String>, learner: bool) -> Result<(Member, Vec<Member>), Error> {
+    pub async fn member_add(
+        &self,
+        peer_urls: Vec<String>,
+        learner: bool,
+    ) -> Result<(Member, Vec<Member>), Error> {
         // Random rather than derived: an id must never come back, whatever URL and token it had.
         let id = MemberId(rand::random::<u64>().max(1));
         let change = if learner {
-            MemberChange::AddLearner { id, peer_urls: peer_urls.clone() }
+            MemberChange::AddLearner {
+                id,
+                peer_urls: peer_urls.clone(),
+            }
         } else {
-            MemberChange::AddVoter { id, peer_urls: peer_urls.clone() }
+            MemberChange::AddVoter {
+                id,
+                peer_urls: peer_urls.clone(),
+            }
         };
         let members = self.member_change(change).await?;
-        let member = Member { id, name: String::new(), peer_urls, client_urls: Vec::new(), is_learner: learner };
+        let member = Member {
+            id,
+            name: String::new(),
+            peer_urls,
+            client_urls: Vec::new(),
+            is_learner: learner,
+        };
         Ok((member, members))
     }
 
@@ -59,8 +77,13 @@ impl Coordinator {
     }
 
     /// Changes where peers reach a member. Returns the members after the change.
-    pub async fn member_update(&self, id: MemberId, peer_urls: Vec<String>) -> Result<Vec<Member>, Error> {
-        self.member_change(MemberChange::SetPeerUrls { id, peer_urls }).await
+    pub async fn member_update(
+        &self,
+        id: MemberId,
+        peer_urls: Vec<String>,
+    ) -> Result<Vec<Member>, Error> {
+        self.member_change(MemberChange::SetPeerUrls { id, peer_urls })
+            .await
     }
 
     /// Gives a learner a vote. Returns the members after the change.
@@ -75,14 +98,16 @@ impl Coordinator {
         if !self.raft.status().is_leader {
             return Err(Refusal::NotLeader.into());
         }
-        self.in_time(async { self.raft.transfer_leader(to).await.map_err(Error::from) }).await
+        self.in_time(async { self.raft.transfer_leader(to).await.map_err(Error::from) })
+            .await
     }
 
     async fn member_change(&self, change: MemberChange) -> Result<Vec<Member>, Error> {
         if self.raft.status().is_learner {
             return Err(Unavailable::Learner.into());
         }
-        self.in_time(async { self.raft.change(change).await.map_err(Error::from) }).await?;
+        self.in_time(async { self.raft.change(change).await.map_err(Error::from) })
+            .await?;
         // The change is committed; the list of this member must show it before the caller may ask for it.
         self.members(true).await
     }

@@ -27,8 +27,15 @@ pub(super) fn state(data_dir: &Path) -> PathBuf {
 ///
 /// Errors: `Refused` if another process holds it or if it is etcd's; `Fault` if it cannot be made.
 pub(super) fn open(data_dir: &Path) -> Result<Lock, Stop> {
-    let io = |source| Fault::Io { path: data_dir.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(io)?;
+    let io = |source| Fault::Io {
+        path: data_dir.to_owned(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(io)?;
     if data_dir.join("member").exists() {
         return Err(Stop::Refused(format!(
             "{} holds an etcd member; its files are not ours to read: start with another --data-dir",

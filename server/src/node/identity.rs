@@ -63,6 +63,9 @@ mod tests {
     fn ids_are_those_of_etcd() {
         // What an etcd started without flags calls itself.
         let member = member_id(&urls(&["http://localhost:2380"]), "etcd-cluster");
-        assert_eq!((member.0, cluster_id(&[member]).0), (0x8e9e_05c5_2164_694d, 0xcdf8_1819_4e3a_8c32));
+        assert_eq!(
+            (member.0, cluster_id(&[member]).0),
+            (0x8e9e_05c5_2164_694d, 0xcdf8_1819_4e3a_8c32)
+        );
     }
 }

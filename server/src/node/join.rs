@@ -22,10 +22,21 @@ const LOG_EVERY: u32 = 20;
 ///
 /// Meanwhile the client port answers `/livez` with ok, so that nobody kills a member for waiting.
 /// Errors: `Refused` if the cluster there is another one than the token says.
-pub(super) async fn wait_to_be_added(config: &Config, client: &[TcpListener]) -> Result<(ClusterId, MemberId), Stop> {
+pub(super) async fn wait_to_be_added(
+    config: &Config,
+    client: &[TcpListener],
+) -> Result<(ClusterId, MemberId), Stop> {
     let own = texts(&config.peer.advertise);
-    let places: Vec<String> = config.initial.cluster.iter().flat_map(|(_, urls)| texts(urls)).collect();
-    let places: Vec<String> = places.into_iter().filter(|url| !own.contains(url)).collect();
+    let places: Vec<String> = config
+        .initial
+        .cluster
+        .iter()
+        .flat_map(|(_, urls)| texts(urls))
+        .collect();
+    let places: Vec<String> = places
+        .into_iter()
+        .filter(|url| !own.contains(url))
+        .collect();
     let mut waiting = JoinSet::new();
     for listener in client {
         waiting.spawn(admin::serve_waiting(duplicate(listener)?));
@@ -40,7 +51,9 @@ pub(super) async fn wait_to_be_added(config: &Config, client: &[TcpListener]) ->
                 }
                 None => "the cluster does not list this member's peer URLs yet".to_owned(),
             },
-            Err(AskError::Refused(why)) => return Err(Stop::Refused(format!("cannot join: {why}"))),
+            Err(AskError::Refused(why)) => {
+                return Err(Stop::Refused(format!("cannot join: {why}")));
+            }
             Err(AskError::Unreachable(why)) => why,
         };
         if asked.is_multiple_of(LOG_EVERY) {
@@ -53,7 +66,11 @@ pub(super) async fn wait_to_be_added(config: &Config, client: &[TcpListener]) ->
 
 /// Refuses to form a cluster that its other founders have formed already: this member was wiped, and a second history
 /// under its old id could undo what the first one acknowledged.
-pub(super) async fn refuse_second_bootstrap(config: &Config, cluster: ClusterId, member: MemberId) -> Result<(), Stop> {
+pub(super) async fn refuse_second_bootstrap(
+    config: &Config,
+    cluster: ClusterId,
+    member: MemberId,
+) -> Result<(), Stop> {
     let own = texts(&config.peer.advertise);
     let others: Vec<String> = config
         .initial
@@ -89,5 +106,8 @@ fn duplicate(listener: &TcpListener) -> Result<TcpListener, Stop> {
         let fd = listener.as_fd().try_clone_to_owned()?;
         TcpListener::from_std(std::net::TcpListener::from(fd))
     };
-    clone().map_err(|source| Stop::Listen { url: "the client address".to_owned(), source })
+    clone().map_err(|source| Stop::Listen {
+        url: "the client address".to_owned(),
+        source,
+    })
 }

@@ -32,7 +32,10 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
     let lock = directory::open(&config.data_dir)?;
     let client_listeners = bind(&config.client.listen).await?;
     let peer_listeners = bind(&config.peer.listen).await?;
+    // Others may look for a running member where this one listens: while it only waits, they must not find it.
+    drop(peer_listeners);
     let (wal, identity, founders) = open_log(&config, &client_listeners).await?;
+    let peer_listeners = bind(&config.peer.listen).await?;
     tracing::info!(
         cluster_id = %identity.cluster,
         member_id = %identity.member,
@@ -56,7 +59,15 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
         election: config.election,
         data_dir: config.data_dir.clone(),
     };
-    let raft = Raft::start(raft_config, wal, state.clone(), hub.clone(), lease_changes, lease_queries).await?;
+    let raft = Raft::start(
+        raft_config,
+        wal,
+        state.clone(),
+        hub.clone(),
+        lease_changes,
+        lease_queries,
+    )
+    .await?;
     let coordinator = Coordinator::new(Parts {
         identity,
         raft: raft.clone(),
@@ -64,7 +75,6 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
         hub,
         quota_bytes: config.quota_bytes,
         election: config.election,
-        token: config.initial.token.clone(),
     });
 
     let (closing, closed) = watch::channel(false);
@@ -75,15 +85,32 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
         tasks.spawn(raft.serve_peers(listener));
     }
     if let Some(members) = founders {
-        raft.initialize(members).await.map_err(|error| Stop::Ended(format!("cannot form the cluster: {error}")))?;
+        raft.initialize(members)
+            .await
+            .map_err(|error| Stop::Ended(format!("cannot form the cluster: {error}")))?;
     }
-    tasks.spawn(expiry::run(raft.clone(), state, config.election, lease_changes_in, lease_queries_in));
+    tasks.spawn(expiry::run(
+        raft.clone(),
+        state,
+        config.election,
+        lease_changes_in,
+        lease_queries_in,
+    ));
     let mut doors = JoinSet::new();
     for listener in client_listeners {
         doors.spawn(etcd::serve(listener, coordinator.clone(), closed.clone()));
     }
     tasks.spawn(publish(raft.clone(), record(&config, identity)));
-    Ok(Node { coordinator, raft, client_addresses, peer_addresses, doors, tasks, closing, _directory: lock })
+    Ok(Node {
+        coordinator,
+        raft,
+        client_addresses,
+        peer_addresses,
+        doors,
+        tasks,
+        closing,
+        _directory: lock,
+    })
 }
 
 async fn bind(urls: &[Url]) -> Result<Vec<TcpListener>, Stop> {
@@ -91,7 +118,10 @@ async fn bind(urls: &[Url]) -> Result<Vec<TcpListener>, Stop> {
     for url in urls {
         let listener = TcpListener::bind(url.authority())
             .await
-            .map_err(|source| Stop::Listen { url: url.to_string(), source })?;
+            .map_err(|source| Stop::Listen {
+                url: url.to_string(),
+                source,
+            })?;
         listeners.push(listener);
     }
     Ok(listeners)
@@ -99,13 +129,19 @@ async fn bind(urls: &[Url]) -> Result<Vec<TcpListener>, Stop> {
 
 fn addresses(listeners: &[TcpListener]) -> Result<Vec<std::net::SocketAddr>, Stop> {
     let address = |listener: &TcpListener| {
-        listener.local_addr().map_err(|source| Stop::Listen { url: "a bound address".to_owned(), source })
+        listener.local_addr().map_err(|source| Stop::Listen {
+            url: "a bound address".to_owned(),
+            source,
+        })
     };
     listeners.iter().map(address).collect()
 }
 
 /// Opens the log that is there, or makes one: as a founder, or as a member that others have added.
-async fn open_log(config: &Config, client: &[TcpListener]) -> Result<(Wal, Identity, Founders), Stop> {
+async fn open_log(
+    config: &Config,
+    client: &[TcpListener],
+) -> Result<(Wal, Identity, Founders), Stop> {
     let path = directory::wal(&config.data_dir);
     if directory::has_data(&config.data_dir) {
         let wal = Wal::open(&path)?;
@@ -118,13 +154,24 @@ async fn open_log(config: &Config, client: &[TcpListener]) -> Result<(Wal, Ident
             let ids: Vec<MemberId> = members.iter().map(|(id, _)| *id).collect();
             let own: Vec<String> = config.peer.advertise.iter().map(Url::to_string).collect();
             let member = identity::member_id(&own, &config.initial.token);
-            let identity = Identity { cluster: identity::cluster_id(&ids), member, incarnation: new_incarnation() };
+            let identity = Identity {
+                cluster: identity::cluster_id(&ids),
+                member,
+                incarnation: new_incarnation(),
+            };
             join::refuse_second_bootstrap(config, identity.cluster, member).await?;
             (identity, Some(members))
         }
         InitialState::Existing => {
             let (cluster, member) = join::wait_to_be_added(config, client).await?;
-            (Identity { cluster, member, incarnation: new_incarnation() }, None)
+            (
+                Identity {
+                    cluster,
+                    member,
+                    incarnation: new_incarnation(),
+                },
+                None,
+            )
         }
     };
     let wal = Wal::create(&path, stamp(identity, &config.initial.token))?;
@@ -133,8 +180,13 @@ async fn open_log(config: &Config, client: &[TcpListener]) -> Result<(Wal, Ident
 
 fn founders(config: &Config) -> Vec<(MemberId, Vec<String>)> {
     let token = &config.initial.token;
-    let urls = config.initial.cluster.iter().map(|(_, urls)| urls.iter().map(Url::to_string).collect::<Vec<_>>());
-    urls.map(|urls| (identity::member_id(&urls, token), urls)).collect()
+    let urls = config
+        .initial
+        .cluster
+        .iter()
+        .map(|(_, urls)| urls.iter().map(Url::to_string).collect::<Vec<_>>());
+    urls.map(|urls| (identity::member_id(&urls, token), urls))
+        .collect()
 }
 
 fn new_incarnation() -> Incarnation {
@@ -142,12 +194,25 @@ fn new_incarnation() -> Incarnation {
 }
 
 fn known(stamp: &wal::Identity) -> Identity {
-    Identity { cluster: stamp.cluster, member: stamp.member, incarnation: stamp.incarnation }
+    Identity {
+        cluster: stamp.cluster,
+        member: stamp.member,
+        incarnation: stamp.incarnation,
+    }
 }
 
 fn stamp(identity: Identity, token: &str) -> wal::Identity {
-    let Identity { cluster, member, incarnation } = identity;
-    wal::Identity { cluster, member, incarnation, token: token.to_owned() }
+    let Identity {
+        cluster,
+        member,
+        incarnation,
+    } = identity;
+    wal::Identity {
+        cluster,
+        member,
+        incarnation,
+        token: token.to_owned(),
+    }
 }
 
 fn record(config: &Config, identity: Identity) -> MemberRecord {
