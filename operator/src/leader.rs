@@ -108,10 +108,7 @@ impl Leadership {
                     },
                     spec: Some(self.claim(0, None)),
                 };
-                return Ok(won(self
-                    .leases
-                    .create(&PostParams::default(), &lease)
-                    .await)?);
+                return won(self.leases.create(&PostParams::default(), &lease).await);
             };
             let spec = lease.spec.clone().unwrap_or_default();
             let holder = spec.holder_identity.as_deref().unwrap_or_default();

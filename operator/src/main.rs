@@ -14,7 +14,7 @@ fn main() -> anyhow::Result<()> {
                 .worker_threads(2)
                 .enable_all()
                 .build()?;
-            runtime.block_on(coord_operator::run::run(args))
+            runtime.block_on(coord_operator::run::run(*args))
         }
     }
 }

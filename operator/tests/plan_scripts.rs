@@ -4,7 +4,6 @@
 
 mod world;
 
-use std::fmt::Write;
 use std::path::Path;
 use world::World;
 
@@ -43,15 +42,15 @@ fn replay(script: &str) -> String {
     let mut printed = String::new();
     for line in script.lines() {
         if line.starts_with('#') {
-            writeln!(printed, "{line}\n").unwrap();
+            printed += &format!("{line}\n\n");
         }
         let Some(command) = line.strip_prefix("> ") else {
             continue;
         };
-        writeln!(printed, "{line}").unwrap();
+        printed += &format!("{line}\n");
         let answer = answer(&mut world, command);
         if !answer.is_empty() {
-            writeln!(printed, "{answer}").unwrap();
+            printed += &format!("{answer}\n");
         }
     }
     printed
@@ -64,8 +63,8 @@ fn answer(world: &mut World, command: &str) -> String {
             .unwrap_or_else(|_| panic!("{text}: a member's number"))
     };
     match words.as_slice() {
-        ["create", replicas] => *world = World::new(replicas.parse().unwrap()),
-        ["replicas", replicas] => world.replicas = replicas.parse().unwrap(),
+        ["create", replicas] => *world = World::new(replicas.parse().expect("a number of voters")),
+        ["replicas", replicas] => world.replicas = replicas.parse().expect("a number of voters"),
         ["image", image] => world.image = (*image).to_owned(),
         ["size", "2Gi"] => world.size = "2Gi",
         ["pause"] => world.paused = true,
@@ -75,7 +74,7 @@ fn answer(world: &mut World, command: &str) -> String {
         ["lead", n] => world.lead(number(n)),
         ["lose", "disk", n] => world.lose_disk(number(n)),
         ["lose", "status"] => world.lose_status(),
-        ["recreate", replicas] => world.recreate(replicas.parse().unwrap()),
+        ["recreate", replicas] => world.recreate(replicas.parse().expect("a number of voters")),
         ["restart", "operator"] => world.forget(),
         ["settle"] => world.settle(),
         ["pass"] => return line(&world.pass(false)),

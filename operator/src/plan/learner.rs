@@ -65,12 +65,8 @@ pub(super) fn is_one_pending(case: &Case) -> Verdict {
         let trouble = trouble.map(|t| format!(" ({t})")).unwrap_or_default();
         return Verdict::Hold(format!("waiting for {name} to join{trouble}"));
     };
-    if !case
-        .observed
-        .volumes
-        .get(&n)
-        .is_some_and(|v| v.member_id == Some(learner.id))
-    {
+    let marked = case.observed.volumes.get(&n).and_then(|v| v.member_id);
+    if marked != Some(learner.id) {
         return Verdict::Hold(format!("waiting for the disk of {name}"));
     }
     if case
