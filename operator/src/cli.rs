@@ -18,8 +18,20 @@ pub struct Cli {
 pub enum Command {
     /// Watch CoordClusters and keep them as they say.
     Run(Box<RunArgs>),
+    /// Print what the operator sees of one CoordCluster and what it would do next, as JSON; touches nothing.
+    Explain(ExplainArgs),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
+}
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The CoordCluster's name.
+    pub name: String,
+    /// Its namespace.
+    #[arg(long, short, default_value = "default")]
+    pub namespace: String,
 }
 
 /// Options of `run`.

@@ -13,6 +13,7 @@
 //! crd/                  the CoordCluster type; crds/ is generated from it
 //! member_client         etcd cluster and maintenance calls to members, a deadline on each
 //! leader                one operator acts at a time (Lease)
+//! explain               prints what is seen and planned, touching nothing
 //! run                   wires it all; http, metrics, telemetry, cli, context beside it
 //! ```
 //!
@@ -25,6 +26,7 @@ pub mod context;
 pub mod controllers;
 pub mod crd;
 pub mod execute;
+pub mod explain;
 pub mod http;
 pub mod leader;
 pub mod member_client;

@@ -9,12 +9,14 @@ fn main() -> anyhow::Result<()> {
             print!("{}", coord_operator::crd::yaml());
             Ok(())
         }
-        Command::Run(args) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()?;
-            runtime.block_on(coord_operator::run::run(*args))
-        }
+        Command::Explain(args) => runtime()?.block_on(coord_operator::explain::explain(&args)),
+        Command::Run(args) => runtime()?.block_on(coord_operator::run::run(*args)),
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
 }

@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 const CONCURRENCY: u16 = 8;
 /// A look at one cluster takes milliseconds; what takes longer will not get better by waiting.
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(15);
+/// After waiting this long for the same thing, looking rarely is enough; watches report most of what may end it.
+const PATIENCE_SECONDS: i64 = 60;
+const PATIENT: Duration = Duration::from_secs(5);
 /// After a write that came too late: the next pass sees why.
 const AGAIN: Duration = Duration::from_millis(200);
 /// After an error that may need somebody.
@@ -198,7 +201,13 @@ async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action
         report(context, &clusters, &cluster, &observed, outcome, false).await?;
     }
     acted?;
-    Ok(Action::requeue(plan.requeue))
+    let idle = memory.idle_seconds(plan.step.acts(), Timestamp::now().as_second());
+    let requeue = if idle > PATIENCE_SECONDS {
+        plan.requeue.max(PATIENT)
+    } else {
+        plan.requeue
+    };
+    Ok(Action::requeue(requeue))
 }
 
 async fn look(

@@ -6,9 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Memory {
     caught_up: BTreeMap<u64, u32>,
     sick_since: BTreeMap<u64, i64>,
+    idle_since: Option<i64>,
 }
 
 impl Memory {
+    /// Seconds for which passes have done nothing; `acted` says whether this one did something.
+    pub fn idle_seconds(&mut self, acted: bool, now: i64) -> i64 {
+        if acted {
+            self.idle_since = None;
+            return 0;
+        }
+        now - *self.idle_since.get_or_insert(now)
+    }
+
     /// Takes this pass in, and completes `observed` with what the passes together say.
     pub fn remember(&mut self, observed: &mut Observed, caught_up: &BTreeSet<u64>, now: i64) {
         self.caught_up.retain(|id, _| caught_up.contains(id));
