@@ -15,7 +15,7 @@ BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coor
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-unit lint
+.PHONY: help build up down status kubernetes image crds test test-unit lint bench
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -52,3 +52,8 @@ test-unit: ## The tests that need neither root nor Kubernetes
 lint: ## Formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+bench: ## Measure Coord beside a real etcd and write docs/benchmarks.md; BENCH='--only put-64' only prints
+	cargo build --release --package coord-server --package coord-bench
+	go build -C e2e/kubernetes/etcd -o $(abspath $(TARGET))/release/etcd go.etcd.io/etcd/server/v3
+	$(TARGET)/release/coord-bench $(if $(BENCH),$(BENCH),--write docs)

@@ -67,8 +67,13 @@ impl Program {
     }
 }
 
-/// The newest etcd that was built for the local Kubernetes, below cargo's target directory.
+/// The etcd that was built for the benchmark, else the newest built for the local Kubernetes; both are kept below
+/// cargo's target directory.
 pub fn built_etcd(target: &Path) -> Result<PathBuf> {
+    let own = target.join("release/etcd");
+    if own.is_file() {
+        return Ok(own);
+    }
     let tools = target.join("kubernetes/tools");
     let mut found: Vec<_> = std::fs::read_dir(&tools)
         .into_iter()
@@ -82,7 +87,7 @@ pub fn built_etcd(target: &Path) -> Result<PathBuf> {
     match found.pop() {
         Some(path) => Ok(path),
         None => bail!(
-            "no etcd under {}; build it with 'make tools', or name one with --etcd",
+            "no etcd under {}; 'make bench' builds it, or name one with --etcd",
             tools.display()
         ),
     }

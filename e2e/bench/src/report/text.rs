@@ -9,7 +9,10 @@ use crate::cluster::Side;
 use crate::reading::{Metric, Reading};
 use crate::rows::{Group, Row};
 
-const COLUMN: usize = 18;
+/// Wide enough for a ratio with its ends.
+const COLUMN: usize = 20;
+/// Of the first column; a row's title has a line of its own.
+const SIDE: usize = 24;
 
 #[derive(Clone, Copy)]
 enum Ink {
@@ -97,7 +100,7 @@ fn table(out: &mut String, report: &Report, group: Group, paint: &Paint) {
     let _ = write!(
         out,
         "\n{}",
-        paint.ink(Ink::Bold, &format!("{:<46}", group.title()))
+        paint.ink(Ink::Bold, &format!("{:<SIDE$}", group.title()))
     );
     for metric in group.columns() {
         let _ = write!(out, "{:>COLUMN$}", metric.title());
@@ -115,7 +118,7 @@ fn row(out: &mut String, measured: &Measured, paint: &Paint) {
         if pairs.of(side).is_empty() {
             continue;
         }
-        let _ = write!(out, "  {:<44}", side.to_string());
+        let _ = write!(out, "{:<SIDE$}", format!("  {side}"));
         for metric in measured.group.columns() {
             let text = pairs.spread(side, *metric);
             let text = text.map_or_else(|| "-".to_owned(), |spread| figure(spread.median));
@@ -126,7 +129,7 @@ fn row(out: &mut String, measured: &Measured, paint: &Paint) {
     let _ = write!(
         out,
         "{}",
-        paint.ink(Ink::Dim, &format!("  {:<44}", "ratio"))
+        paint.ink(Ink::Dim, &format!("{:<SIDE$}", "  ratio"))
     );
     for metric in measured.group.columns() {
         out.push_str(&ratio_cell(pairs.ratio(*metric), *metric, paint));
@@ -160,8 +163,9 @@ fn members(out: &mut String, measured: &Measured, paint: &Paint) {
         };
         for member in &reading.members {
             let text = format!(
-                "    {side:<6} {:<3}{:<9} CPU {:>7} us/op  writes {:>8}/s  disk {:>8} B/op  behind at most {:>6} \
+                "    {:<6}{:<3}{:<8} CPU {:>7} us/op  writes {:>8}/s  disk {:>8} B/op  behind at most {:>6} \
                  revisions  applied {:>7} indexes",
+                side.to_string(),
                 member.name,
                 if member.is_leader { " leader" } else { "" },
                 figure(member.cpu_us_per_op),
