@@ -35,7 +35,7 @@ struct Cli {
     /// Measure one side alone, for a profiler
     #[arg(long)]
     side: Option<Only>,
-    /// Keys of the row 'million'
+    /// Keys of the row 'million'; its targets are for a million
     #[arg(long, default_value_t = 1_000_000)]
     million: u64,
     /// Print the readings as JSON
