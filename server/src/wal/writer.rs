@@ -266,22 +266,28 @@ impl Writer {
         Ok(())
     }
 
+    /// Removes segments that hold nothing needed, oldest first, so that what is left never has a gap. The newest of them
+    /// is kept under its name to become the next segment.
     fn let_go(&mut self, log: &mut Log) -> io::Result<()> {
         let needed = log.oldest_needed().unwrap_or(self.active.generation);
-        while let Some((&generation, _)) = log.segments.first_key_value() {
-            if generation >= needed.min(self.active.generation) {
-                break;
-            }
-            let file = log.segments.remove(&generation).expect("it is the first");
+        let needed = needed.min(self.active.generation);
+        let kept = log.segments.split_off(&needed);
+        let unneeded = std::mem::replace(&mut log.segments, kept);
+        let Some((&newest, _)) = unneeded.last_key_value() else {
+            return Ok(());
+        };
+        if let Some(used) = self.used.take() {
+            self.disk.remove(&used.name)?;
+        }
+        for (generation, file) in unneeded {
             // A reader may still hold the file; then it must not be written over.
             let unread = Arc::strong_count(&file) == 1;
             let fits = file.bytes()? == u64::from(self.active.blocks) * BLOCK as u64;
-            if unread && fits && self.used.is_none() {
-                self.used = Some(Used {
-                    name: name(generation),
-                });
+            let name = name(generation);
+            if generation == newest && unread && fits {
+                self.used = Some(Used { name });
             } else {
-                self.disk.remove(&name(generation))?;
+                self.disk.remove(&name)?;
             }
         }
         Ok(())
