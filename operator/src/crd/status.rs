@@ -65,7 +65,7 @@ pub struct MemberRow {
     /// The member id in hexadecimal; absent until the member has been added.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// leader, voter, learner; joining or leaving if it is in no member list; unknown while there is none.
+    /// leader, voter or learner; joining if it waits to be added; unknown while there is no member list.
     pub role: String,
     /// True if it answers, follows the leader and has caught up.
     pub healthy: bool,

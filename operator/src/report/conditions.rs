@@ -226,10 +226,10 @@ fn sentences(problems: &[crate::validate::Problem]) -> String {
 }
 
 fn sick(account: &Account) -> String {
-    let rows = super::status::members(account.name, account.observed);
-    let sick = rows.iter().filter(|row| {
-        !row.healthy && row.role != "learner" && row.role != "joining" && row.role != "leaving"
-    });
+    let rows = super::status::members(account);
+    let sick = rows
+        .iter()
+        .filter(|row| !row.healthy && row.role != "learner" && row.role != "joining");
     sick.map(|row| {
         format!(
             "{} {}",

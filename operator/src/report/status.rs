@@ -1,11 +1,11 @@
 use super::{Account, Outcome, conditions};
 use crate::build::{labels, names};
 use crate::crd::{Bootstrap, CoordClusterStatus, MemberRow, Operation};
-use crate::observe::{MemberSeen, Observed};
-use crate::plan::Step;
+use crate::observe::{MemberSeen, Observed, Ordinal};
+use crate::plan::{Plan, Step};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The new status, from the old one and this pass.
 ///
@@ -35,7 +35,7 @@ pub fn status(
             .map(|a| &a.version)
             .min_by_key(|v| version_key(v))
             .cloned(),
-        members: members(account.name, observed),
+        members: members(account),
         operation: None,
         conditions: conditions::conditions(account, &before.conditions, now),
     };
@@ -104,23 +104,31 @@ pub fn is_worth_writing(before: &CoordClusterStatus, after: &CoordClusterStatus)
     without_lag(before) != without_lag(after)
 }
 
-/// One row per member and per pod that waits to become one.
-pub(super) fn members(cluster: &str, observed: &Observed) -> Vec<MemberRow> {
+/// One row per member, and per pod that is on its way to become one. What a removed member leaves behind has none.
+pub(super) fn members(account: &Account) -> Vec<MemberRow> {
+    let observed = account.observed;
     let mut rows = BTreeMap::new();
     let membership = observed.membership.as_ref();
-    for n in observed.sets.keys().chain(observed.pods.keys()) {
-        let lived = observed
-            .volumes
-            .get(n)
-            .is_some_and(|v| v.member_id.is_some());
-        let role = match (membership.is_some(), lived) {
-            (false, _) => "unknown",
-            (true, false) => "joining",
-            (true, true) => "leaving",
+    let wanted: BTreeSet<Ordinal> = match &account.outcome {
+        Outcome::Planned {
+            plan: Plan {
+                children: Some(children),
+                ..
+            },
+            ..
+        } => children.members.keys().copied().collect(),
+        _ if membership.is_none() => observed.sets.keys().copied().collect(),
+        _ => BTreeSet::new(),
+    };
+    for n in wanted {
+        let role = if membership.is_some() {
+            "joining"
+        } else {
+            "unknown"
         };
-        let name = names::member(cluster, *n);
-        let trouble = observed.pods.get(n).and_then(|pod| pod.trouble.clone());
-        rows.insert((*n, name.clone()), row(name, role, observed, *n, trouble));
+        let name = names::member(account.name, n);
+        let trouble = observed.pods.get(&n).and_then(|pod| pod.trouble.clone());
+        rows.insert((n, name.clone()), row(name, role, observed, n, trouble));
     }
     for member in membership.iter().flat_map(|m| &m.members) {
         let leads = membership.is_some_and(|m| m.leader == member.id);
