@@ -1,6 +1,8 @@
 //! Writes without pause and remembers what was acknowledged; later asks for each of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,34 +15,51 @@ use tonic::transport::{Channel, Endpoint};
 
 /// A put without an answer for so long counts as unknown, and the next one goes over a new connection.
 const PUT: Duration = Duration::from_secs(3);
+/// How long the writer may take to reach the number of puts that makes a test say something.
+const ENOUGH: Duration = Duration::from_secs(120);
 /// Pause between puts: the test is about loss, not about speed, and shares two cores with three nodes.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A client that writes `prefix/0`, `prefix/1` and so on until it is stopped.
-pub struct Writer {
+pub(crate) struct Writer {
     stop: oneshot::Sender<()>,
     task: JoinHandle<BTreeSet<String>>,
+    count: Arc<AtomicUsize>,
     prefix: String,
     url: String,
 }
 
 impl Writer {
     /// Starts writing to `url`.
-    pub fn start(url: String, prefix: &str) -> Self {
+    pub(crate) fn start(url: String, prefix: &str) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(write(url.clone(), prefix.to_owned(), stopped));
+        let count = Arc::new(AtomicUsize::new(0));
+        let task = tokio::spawn(write(
+            url.clone(),
+            prefix.to_owned(),
+            Arc::clone(&count),
+            stopped,
+        ));
+        let prefix = prefix.to_owned();
         Self {
             stop,
             task,
-            prefix: prefix.to_owned(),
+            count,
+            prefix,
             url,
         }
     }
 
-    /// Stops, reads everything back and returns how many puts were acknowledged.
+    /// Goes on until `min` puts were acknowledged, stops, reads everything back and returns how many there were.
     ///
-    /// Errors: an acknowledged put is missing, or fewer than `min` were acknowledged, so that the test showed nothing.
-    pub async fn finish(self, min: usize) -> Result<usize> {
+    /// Errors: an acknowledged put is missing, or `min` were not reached in time, so that the test showed nothing.
+    pub(crate) async fn finish(self, min: usize) -> Result<usize> {
+        let enough = async {
+            while self.count.load(Ordering::Relaxed) < min {
+                sleep(PAUSE * 10).await;
+            }
+        };
+        let _ = timeout(ENOUGH, enough).await;
         let _ = self.stop.send(());
         let acknowledged = self.task.await?;
         ensure!(
@@ -58,6 +77,7 @@ impl Writer {
 async fn write(
     url: String,
     prefix: String,
+    count: Arc<AtomicUsize>,
     mut stopped: oneshot::Receiver<()>,
 ) -> BTreeSet<String> {
     let mut acknowledged = BTreeSet::new();
@@ -75,6 +95,7 @@ async fn write(
         match timeout(PUT, client.put(put)).await {
             Ok(Ok(_)) => {
                 acknowledged.insert(key);
+                count.store(acknowledged.len(), Ordering::Relaxed);
             }
             Ok(Err(_)) | Err(_) => client = connect(&url),
         }
