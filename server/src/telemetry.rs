@@ -2,12 +2,13 @@
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging at `level`. openraft speaks of every message at debug, so it stays two levels calmer than ours.
+/// Starts logging at `level`. openraft speaks of every message at debug and of every
+/// attempt to reach a lost peer at warn; what matters of that, `raft` says itself.
 ///
 /// Calling it twice in one process keeps the first.
 pub fn start(level: &str) {
     let filter = EnvFilter::new(format!(
-        "{level},openraft=warn,fjall=warn,lsm_tree=warn,h2=warn,hyper=warn"
+        "{level},openraft=error,fjall=warn,lsm_tree=warn,h2=warn,hyper=warn"
     ));
     let lines = tracing_subscriber::fmt()
         .json()

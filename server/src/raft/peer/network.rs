@@ -27,6 +27,10 @@ use crate::raft::types::{PeerUrls, TypeConfig, Vote};
 use crate::state::State;
 
 type RpcError = RPCError<TypeConfig>;
+/// Pauses between attempts to open a stream to a peer that is not there; they double.
+const RETRY_MIN: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+
 type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
 
 /// Makes a client for each peer and purpose.
@@ -46,6 +50,7 @@ impl Network {
             heartbeats: (purpose == Purpose::Control).then(Heartbeats::default),
             state: self.state.clone(),
             patience: self.patience,
+            pause: RETRY_MIN,
         }
     }
 }
@@ -74,6 +79,8 @@ pub(in crate::raft) struct Client {
     heartbeats: Option<Heartbeats>,
     state: Arc<Mutex<State>>,
     patience: Duration,
+    /// How long the next failure to open a stream waits before it is told.
+    pause: Duration,
 }
 
 /// What openraft must make of a failed call: a peer that is not there, or refuses, is given time.
@@ -135,6 +142,7 @@ impl NetStreamAppend<TypeConfig> for Client {
             line,
             heartbeats,
             patience,
+            pause,
             ..
         } = self;
         Box::pin(async move {
@@ -148,11 +156,18 @@ impl NetStreamAppend<TypeConfig> for Client {
             let line: &Line = line;
             match append::stream(line, input, *patience).await {
                 Ok(answers) => {
+                    *pause = RETRY_MIN;
                     let answers =
                         answers.map(|answer| answer.map_err(|status| error(line, &status)));
                     Ok(answers.boxed())
                 }
-                Err(status) => Err(error(line, &status)),
+                Err(status) => {
+                    // openraft pauses where it makes the first request, and without a stream none is made: it would
+                    // try a thousand times a second for as long as the peer is away.
+                    tokio::time::sleep(*pause).await;
+                    *pause = (*pause * 2).min(RETRY_MAX);
+                    Err(error(line, &status))
+                }
             }
         })
     }
