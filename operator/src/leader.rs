@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 /// How long others wait before they take a lease that is not renewed.
 const DURATION: Duration = Duration::from_secs(15);
-/// Without a successful renewal for this long the process ends: before anybody else may act, with room for a call
-/// that is under way.
-const RENEW_DEADLINE: Duration = Duration::from_secs(6);
+/// Without a successful renewal for this long the process ends: well before anybody else may act.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A busy API server may take its time; a lost answer must leave room for another try.
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A claim to be the one operator.
 pub struct Leadership {
@@ -58,19 +58,25 @@ impl Leadership {
     pub async fn hold(&self) {
         let mut renewed = Instant::now();
         let mut seen = None;
-        while renewed.elapsed() < RENEW_DEADLINE {
+        loop {
+            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
             let asked = Instant::now();
-            match self.attempt(&mut seen).await {
-                Ok(true) => renewed = asked,
-                Ok(false) => {
+            match tokio::time::timeout(left, self.attempt(&mut seen)).await {
+                Ok(Ok(true)) => renewed = asked,
+                Ok(Ok(false)) => {
                     tracing::error!(lease = self.name, "another operator has the lease");
                     return;
                 }
-                Err(error) => tracing::warn!(%error, lease = self.name, "cannot renew the lease"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, lease = self.name, "cannot renew the lease");
+                }
+                Err(_) => {
+                    tracing::error!(lease = self.name, "the lease could not be renewed in time");
+                    return;
+                }
             }
             tokio::time::sleep(RETRY).await;
         }
-        tracing::error!(lease = self.name, "the lease could not be renewed in time");
     }
 
     /// Gives the lease back, so that the next operator need not wait for it to run out.
