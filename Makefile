@@ -44,7 +44,7 @@ crds: ## Write the CustomResourceDefinitions from the operator's types
 test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
 	cargo build --workspace --bins
 	$(TARGET)/debug/coord-e2e programs
-	cargo test --workspace; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+	cargo test --workspace --no-fail-fast; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-unit: ## The tests that need neither root nor Kubernetes
 	cargo test --package coord-proto --package coord-server --package coord-operator --lib --tests

@@ -59,7 +59,7 @@ fn create_cluster(site: &Site, image: &str, notes: &mut Notes) -> Result<Outcome
         .args(["apply", "--filename"])
         .arg(&file))?;
     let changed = applied.lines().any(|line| !line.ends_with("unchanged"));
-    wait_until(notes, Duration::from_secs(180), || {
+    wait_until(notes, Duration::from_secs(300), || {
         let line = format!("kubectl get coordcluster {CLUSTER} --namespace=default --output=json");
         let text = site
             .run(&line)
@@ -106,7 +106,7 @@ fn write_and_read(site: &Site, notes: &mut Notes) -> Result<Outcome> {
     };
     let mut value = String::new();
     // The proxies may hear of the ready pods a moment later than the operator.
-    wait_until(notes, Duration::from_secs(20), || {
+    wait_until(notes, Duration::from_secs(60), || {
         let read = etcdctl(&format!("get {KEY} --print-value-only"));
         value = read.map_err(|error| tail(&error.to_string(), 1))?;
         Ok(())

@@ -171,7 +171,7 @@ impl Site {
     }
 
     fn wait_for_deployment(&self, namespace: &str, name: &str, notes: &mut Notes) -> Result<()> {
-        wait_until(notes, Duration::from_secs(90), || {
+        wait_until(notes, Duration::from_secs(240), || {
             let line = format!(
                 "kubectl rollout status deployment {name} --namespace={namespace} --watch=false"
             );

@@ -94,7 +94,7 @@ fn what_a_killed_run_left_is_repaired(instance: &Instance) {
 }
 
 fn wait_for_ready(instance: &Instance, node: &Node, wanted: bool) {
-    let limit = Instant::now() + Duration::from_secs(60);
+    let limit = Instant::now() + Duration::from_secs(180);
     loop {
         let line = format!("get node {} --no-headers", node.name());
         let is_ready = instance

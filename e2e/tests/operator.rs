@@ -19,7 +19,7 @@ use tokio::sync::RwLock;
 use writer::Writer;
 
 /// Several tests run beside each other on two cores.
-const READY: Duration = Duration::from_secs(240);
+const READY: Duration = Duration::from_secs(300);
 
 /// Held shared by tests that need the operator, alone by the one that takes it away.
 static OPERATOR: RwLock<()> = RwLock::const_new(());

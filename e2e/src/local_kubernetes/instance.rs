@@ -205,7 +205,7 @@ impl Instance {
         link_programs(&self.layout.bin(), tools)?;
         let spec = control_plane::spec(&self.layout, addresses, &tools.version());
         let started = Machine::new(&self.layout, CONTROL_PLANE).ensure(&spec)?;
-        wait_until(notes, Duration::from_secs(60), || {
+        wait_until(notes, Duration::from_secs(240), || {
             let asked = self.kubectl("get --raw /readyz --request-timeout=2s");
             asked.map(drop).map_err(|error| tail(&error.to_string(), 1))
         })
@@ -236,7 +236,7 @@ impl Instance {
         }
         let nodes = self.nodes();
         for node in &nodes {
-            wait_until(notes, Duration::from_secs(30), || {
+            wait_until(notes, Duration::from_secs(120), || {
                 let socket = node.containerd_socket();
                 let mut ask = cmd(["ctr", "--address"]);
                 let asked = run(ask.arg(socket).arg("version"));
@@ -249,7 +249,7 @@ impl Instance {
         for archive in images.all() {
             imported |= on_all(&nodes, |node| image::import(node, archive))?;
         }
-        wait_until(notes, Duration::from_secs(90), || self.unready_nodes())
+        wait_until(notes, Duration::from_secs(240), || self.unready_nodes())
             .with_context(|| format!("see {}/n*/log", self.layout.root().display()))?;
         let zones = nodes
             .iter()
@@ -289,7 +289,7 @@ impl Instance {
         fs::write(&file, addons::manifests(&self.layout, addresses, images)?)?;
         // Controllers make the default ServiceAccount some moments after the API server is ready; pods need it.
         let mut applied = String::new();
-        wait_until(notes, Duration::from_secs(30), || {
+        wait_until(notes, Duration::from_secs(120), || {
             applied = self
                 .kubectl(&format!("apply --filename={}", file.display()))
                 .map_err(|error| tail(&error.to_string(), 1))?;
@@ -301,7 +301,7 @@ impl Instance {
             ("local-path-storage", "local-path-provisioner"),
         ];
         for (namespace, name) in deployments {
-            wait_until(notes, Duration::from_secs(90), || {
+            wait_until(notes, Duration::from_secs(240), || {
                 let line = format!(
                     "rollout status deployment {name} --namespace={namespace} --watch=false"
                 );

@@ -143,7 +143,7 @@ impl<'a> Machine<'a> {
 
     /// Cuts its power: everything it runs is gone when this returns; its disks stay.
     pub fn kill(&self) -> Result<()> {
-        let limit = Instant::now() + Duration::from_secs(20);
+        let limit = Instant::now() + Duration::from_secs(60);
         loop {
             let processes = network::processes(self.layout, self.name)?;
             if processes.is_empty() {
