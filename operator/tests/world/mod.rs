@@ -4,12 +4,14 @@
 //! step the planner asks for is checked against the promises of the operator before it is carried out.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+mod steps;
+
 use coord_operator::crd::{Bootstrap, CoordCluster, CoordClusterSpec, Storage};
 use coord_operator::observe::{
     Answer, MemberSeen, Membership, Memory, Observed, Ordinal, PodSeen, Record, SetSeen, StartMode,
     StorageClassSeen, VolumeSeen, quorum,
 };
-use coord_operator::plan::{Children, Plan, Step, plan};
+use coord_operator::plan::{Plan, plan};
 use coord_operator::validate::{Desired, ServerImage, validate};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -368,173 +370,6 @@ impl World {
     /// The operator restarts: all it keeps in memory is gone.
     pub(crate) fn forget(&mut self) {
         self.memory = Memory::default();
-    }
-
-    fn apply_children(&mut self, children: &Children) {
-        let bootstrap = self.record.bootstrap.clone();
-        self.min_available = children.min_available;
-        for (n, child) in &children.members {
-            assert!(
-                !(child.is_seed && self.record.cluster_id.is_some()),
-                "a known cluster has a seed"
-            );
-            if child.may_create_volume && !self.volumes.contains_key(n) {
-                // Before the cluster is known there is only the seed, and nothing that could be missed.
-                let missed = self.record.cluster_id.is_some()
-                    && self.members.iter().any(|m| m.ordinal == *n);
-                assert!(!missed, "an empty disk for a member that is in the list");
-                let volume = Volume {
-                    uid: format!("volume-{}", self.fresh()),
-                    cluster_mark: None,
-                    member_mark: None,
-                    bootstrap: bootstrap.clone(),
-                    bytes: coord_operator::crd::quantity::parse(self.size).expect("a size"),
-                    data: None,
-                };
-                self.volumes.insert(*n, volume);
-            }
-            let uid = self.sets.get(n).map(|set| set.uid.clone());
-            let uid = uid.unwrap_or_else(|| format!("set-{}", self.fresh()));
-            let mode = if child.is_seed {
-                StartMode::Seed
-            } else {
-                StartMode::Join
-            };
-            self.sets.insert(
-                *n,
-                Set {
-                    uid,
-                    mode,
-                    hash: self.image.clone(),
-                },
-            );
-            if let Some(pod) = self.pods.get_mut(n) {
-                pod.voter_label = child.is_voter;
-            }
-        }
-    }
-
-    fn apply_step(&mut self, step: &Step) {
-        match step {
-            Step::Done | Step::Wait | Step::Stall => {}
-            Step::RecordBootstrap { seed, token } => {
-                assert!(self.record.bootstrap.is_none() && self.record.cluster_id.is_none());
-                let token = token
-                    .clone()
-                    .unwrap_or_else(|| format!("token-{}", self.next));
-                self.record.bootstrap = Some(Bootstrap {
-                    seed: i32::try_from(*seed).expect("small"),
-                    token,
-                });
-            }
-            Step::RecordCluster { cluster_id } => {
-                self.record.cluster_id = Some(*cluster_id);
-                let on_disk = self
-                    .volumes
-                    .values()
-                    .filter(|v| v.cluster_mark == Some(*cluster_id));
-                let on_disk = on_disk.filter_map(|v| v.bootstrap.clone()).next();
-                self.record.bootstrap = self.record.bootstrap.take().or(on_disk);
-            }
-            Step::MarkVolume {
-                ordinal,
-                uid,
-                cluster_id,
-                member_id,
-            } => {
-                let volume = self.volumes.get_mut(ordinal).expect("marked disks exist");
-                assert_eq!(&volume.uid, uid);
-                volume.cluster_mark = Some(*cluster_id);
-                volume.member_mark = member_id.or(volume.member_mark);
-                volume.bootstrap = self.record.bootstrap.clone().or(volume.bootstrap.take());
-            }
-            Step::AddLearner { ordinal } => {
-                assert!(self.leader.is_some());
-                assert!(
-                    self.members.iter().all(|m| !m.is_learner),
-                    "two learners at once"
-                );
-                assert!(
-                    self.members.iter().all(|m| m.ordinal != *ordinal),
-                    "added twice"
-                );
-                assert!(
-                    self.volumes[ordinal].data.is_none(),
-                    "a disk with data joins under a new id"
-                );
-                let id = 0xa0 + self.fresh();
-                self.members.push(Member {
-                    id,
-                    ordinal: *ordinal,
-                    is_learner: true,
-                    joined: false,
-                    lag: 3,
-                });
-            }
-            Step::Promote { id, .. } => {
-                let member = self
-                    .members
-                    .iter_mut()
-                    .find(|m| m.id == *id)
-                    .expect("promoted members exist");
-                assert!(
-                    member.is_learner && member.joined && member.lag == 0,
-                    "promoted while behind"
-                );
-                member.is_learner = false;
-            }
-            Step::MoveLeader { from, to } => {
-                assert_eq!(self.leader, Some(*from));
-                let to = self.voters().find(|m| m.id == *to).expect("a voter");
-                assert!(self.is_up(to), "leadership moved to a member that is down");
-                self.leader = Some(to.id);
-            }
-            Step::RemoveMember { id, .. } => {
-                assert_ne!(self.leader, Some(*id), "the leader was removed");
-                let was_learner = self.members.iter().any(|m| m.id == *id && m.is_learner);
-                self.members.retain(|m| m.id != *id);
-                let voters = self.voters().count();
-                assert!(
-                    was_learner || self.has_quorum(),
-                    "quorum lost by a removal; {voters} voters remain"
-                );
-            }
-            Step::DeleteSet { ordinal, uid } => {
-                assert_eq!(&self.sets[ordinal].uid, uid);
-                assert!(
-                    self.members.iter().all(|m| m.ordinal != *ordinal),
-                    "the StatefulSet of a member was deleted"
-                );
-                self.sets.remove(ordinal);
-            }
-            Step::DeleteVolume { ordinal, uid } => {
-                let volume = self.volumes.remove(ordinal).expect("deleted disks exist");
-                assert_eq!(&volume.uid, uid);
-                assert!(
-                    !self.pods.contains_key(ordinal),
-                    "a disk was deleted under a pod"
-                );
-                let lives = volume
-                    .data
-                    .is_some_and(|(_, id)| self.members.iter().any(|m| m.id == id));
-                assert!(!lives, "the disk of a member was deleted");
-            }
-            Step::RestartPod { ordinal, uid } => {
-                let had_quorum = self.has_quorum();
-                let pod = self.pods.remove(ordinal).expect("restarted pods exist");
-                assert_eq!(&pod.uid, uid);
-                let alone = self.voters().count() <= 1;
-                assert!(
-                    alone || !had_quorum || self.has_quorum(),
-                    "quorum lost by a restart"
-                );
-            }
-            Step::GrowVolume { ordinal, uid } => {
-                let volume = self.volumes.get_mut(ordinal).expect("grown disks exist");
-                assert_eq!(&volume.uid, uid);
-                volume.bytes = coord_operator::crd::quantity::parse(self.size).expect("a size");
-            }
-        }
     }
 
     /// The member of number `n` wins an election.
