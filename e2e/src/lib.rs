@@ -5,8 +5,10 @@
 //! - [`product`]: Coord's binaries as container images.
 //! - [`site`]: the two together: a Kubernetes with the operator installed, ours or the one of `KUBECONFIG`.
 //! - [`demo`]: what `make up` does on it.
-//! - [`cluster`]: Coord clusters as tests see them.
+//! - [`cluster`]: Coord clusters as tests see them, on Kubernetes, as processes and in this process.
+//! - [`clients`]: clients of the protocols that Coord speaks.
 
+pub mod clients;
 pub mod cluster;
 pub mod demo;
 pub mod local_kubernetes;

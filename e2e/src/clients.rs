@@ -1,0 +1,3 @@
+//! Clients of the protocols that Coord speaks, thin enough that a test sees every field and every refusal.
+
+pub mod etcd;
