@@ -3,7 +3,7 @@
 use coord_e2e::clients::etcd::Client;
 use coord_e2e::clients::etcd::request::{delete, delete_to, prefix, put, range, range_to};
 use coord_e2e::cluster::Cluster;
-use coord_e2e::cluster::claims::Claim;
+use coord_e2e::cluster::claims::{Claim, refused};
 use coord_e2e::on_each_cluster;
 use coord_proto::etcd::etcdserverpb as pb;
 use coord_proto::etcd::mvccpb::KeyValue;
@@ -42,11 +42,6 @@ on_each_cluster!(
     a_serializable_read_is_answered,
     the_header_names_cluster_member_and_term,
 );
-
-fn refused<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
-    let status = answer.expect_err("was expected to be refused");
-    (status.code(), status.message().to_owned())
-}
 
 fn keys(kvs: &[KeyValue]) -> Vec<String> {
     kvs.iter()

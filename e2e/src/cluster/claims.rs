@@ -1,8 +1,10 @@
 //! Runs test bodies: each is one claim about a cluster, and holds on every kind of cluster.
 
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 use std::panic::Location;
 use std::time::Duration;
+
+use tonic::{Code, Status};
 
 use super::{Cluster, Kind};
 
@@ -26,6 +28,15 @@ impl<E: Display> From<E> for Failure {
             at: Location::caller(),
             why: format!("{error:#}"),
         }
+    }
+}
+
+/// The code and text of a refusal; fails the test if there is an answer instead.
+#[track_caller]
+pub fn refused<T: Debug>(answer: Result<T, Status>) -> (Code, String) {
+    match answer {
+        Ok(answer) => panic!("was expected to be refused, but answered {answer:?}"),
+        Err(status) => (status.code(), status.message().to_owned()),
     }
 }
 

@@ -98,6 +98,17 @@ impl Watch {
 
     /// The next `count` events, of whichever watcher.
     pub async fn events(&mut self, count: usize) -> Result<Vec<Event>> {
+        let events = self.events_at_least(count).await?;
+        ensure!(
+            events.len() == count,
+            "{} events where {count} were expected: {events:?}",
+            events.len()
+        );
+        Ok(events)
+    }
+
+    /// The events of whole responses until there are `count` or more.
+    pub async fn events_at_least(&mut self, count: usize) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         while events.len() < count {
             let response = self
@@ -109,11 +120,6 @@ impl Watch {
             }
             events.extend(response.events);
         }
-        ensure!(
-            events.len() == count,
-            "{} events where {count} were expected: {events:?}",
-            events.len()
-        );
         Ok(events)
     }
 
