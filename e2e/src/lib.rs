@@ -7,10 +7,13 @@
 //! - [`demo`]: what `make up` does on it.
 //! - [`cluster`]: Coord clusters as tests see them, on Kubernetes, as processes and in this process.
 //! - [`clients`]: clients of the protocols that Coord speaks.
+//! - [`history`], [`check`]: what clients saw, and judges of it.
 
+pub mod check;
 pub mod clients;
 pub mod cluster;
 pub mod demo;
+pub mod history;
 pub mod local_kubernetes;
 pub mod product;
 pub mod site;

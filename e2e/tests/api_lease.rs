@@ -6,7 +6,7 @@ use coord_e2e::clients::etcd::Client;
 use coord_e2e::clients::etcd::request::{op, prefix, put, range, txn, watch, watch_prefix};
 use coord_e2e::cluster::claims::{Claim, refused};
 use coord_e2e::cluster::{Cluster, eventually};
-use coord_e2e::on_each_cluster;
+use coord_e2e::{on_each_cluster, on_three_processes};
 use coord_proto::etcd::etcdserverpb as pb;
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -31,13 +31,10 @@ on_each_cluster!(
     a_transaction_attaches_keys_too,
 );
 
-mod across_members {
-    use super::{a_lease_is_renewed_through_any_member, a_lease_survives_the_loss_of_its_leader};
-    coord_e2e::on_three_processes!(
-        a_lease_is_renewed_through_any_member,
-        a_lease_survives_the_loss_of_its_leader
-    );
-}
+on_three_processes!(
+    a_lease_is_renewed_through_any_member,
+    a_lease_survives_the_loss_of_its_leader
+);
 
 async fn grant(client: &Client, ttl: i64) -> Result<i64, Status> {
     Ok(client
@@ -176,7 +173,7 @@ async fn granted_leases_are_listed_until_they_end(cluster: &mut Cluster) -> Clai
         ids.sort_unstable();
         Ok::<_, Status>(ids)
     };
-    assert_eq!(list().await?, []);
+    assert!(list().await?.is_empty());
     for id in [30, 10, 20] {
         client
             .lease_grant(pb::LeaseGrantRequest { ttl: 60, id })

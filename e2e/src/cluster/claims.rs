@@ -90,7 +90,7 @@ macro_rules! on_each_cluster {
 #[macro_export]
 macro_rules! on_three_processes {
     ($($body:ident),+ $(,)?) => {
-        mod three_processes {
+        mod several_members {
             $(#[test] fn $body() {
                 $crate::cluster::claims::holds($crate::cluster::Kind::Processes(3), super::$body);
             })+

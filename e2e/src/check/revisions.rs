@@ -1,0 +1,273 @@
+//! The order that revisions claim, taken at its word and compared with every answer: linear in the history's length.
+//!
+//! It needs the log: every event from the first revision on, as one watcher of everything was sent it. What
+//! [`linear`](super::linear) finds without trusting revisions this finds quicker, and across keys.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use coord_proto::etcd::mvccpb::Event;
+
+use super::{Violation, is_delete, kv, require, text};
+use crate::history::{Call, Outcome, Reply, Request, Version};
+
+/// Checks a history against the log of all its keys, in order of revision. Keys in it are changed by its calls alone.
+pub fn check(history: &[Call], log: &[Event]) -> Result<(), Violation> {
+    let replayed = Replayed::new(log)?;
+    writes_are_in_the_log(history, &replayed)?;
+    the_log_has_nothing_else(history, &replayed)?;
+    reads_agree_with_the_log(history, &replayed)?;
+    revisions_keep_real_time(history, &replayed)
+}
+
+/// Each key's versions by revision; `None` is a deletion.
+struct Replayed {
+    keys: HashMap<String, BTreeMap<i64, Option<Version>>>,
+    /// The revision of each value, all of which differ.
+    values: HashMap<String, i64>,
+    newest: i64,
+}
+
+impl Replayed {
+    fn new(log: &[Event]) -> Result<Self, Violation> {
+        let mut replayed = Self {
+            keys: HashMap::new(),
+            values: HashMap::new(),
+            newest: 1,
+        };
+        for event in log {
+            let kv = kv(event)?;
+            let (key, revision) = (text(&kv.key), kv.mod_revision);
+            require!(
+                revision >= replayed.newest,
+                "the log goes from revision {} to {revision}",
+                replayed.newest
+            );
+            replayed.newest = revision;
+            let version = (!is_delete(event)).then(|| Version::from(kv));
+            let before = replayed.at(&key, i64::MAX);
+            match (&version, before) {
+                (None, None) => require!(false, "{key} is deleted at {revision} but was not there"),
+                (None, Some(_)) => {}
+                (Some(now), before) => {
+                    let (created, number) =
+                        before.map_or((revision, 1), |old| (old.create_revision, old.version + 1));
+                    require!(
+                        (now.create_revision, now.version) == (created, number),
+                        "{key} at {revision} is {now:?}, which does not follow from {before:?}"
+                    );
+                    let again = replayed.values.insert(now.value.clone(), revision);
+                    require!(
+                        again.is_none(),
+                        "{:?} was written at {again:?} and at {revision}",
+                        now.value
+                    );
+                }
+            }
+            let earlier = replayed
+                .keys
+                .entry(key.clone())
+                .or_default()
+                .insert(revision, version);
+            require!(earlier.is_none(), "{key} changes twice at {revision}");
+        }
+        Ok(replayed)
+    }
+
+    fn at(&self, key: &str, revision: i64) -> Option<&Version> {
+        self.keys
+            .get(key)?
+            .range(..=revision)
+            .next_back()?
+            .1
+            .as_ref()
+    }
+
+    /// Whether the key's change at exactly this revision was a deletion.
+    fn is_deleted_at(&self, key: &str, revision: i64) -> bool {
+        self.keys
+            .get(key)
+            .and_then(|versions| versions.get(&revision))
+            .is_some_and(Option::is_none)
+    }
+}
+
+fn writes_are_in_the_log(history: &[Call], log: &Replayed) -> Result<(), Violation> {
+    for call in history {
+        let Outcome::Done { revision, reply } = &call.outcome else {
+            continue;
+        };
+        match (&call.request, reply) {
+            (Request::Put { key, value }, Reply::Put)
+            | (Request::Swap { key, value, .. }, Reply::Swapped) => {
+                let found = log.at(key, *revision);
+                let is_there = found
+                    .is_some_and(|found| found.value == *value && found.mod_revision == *revision);
+                require!(
+                    is_there,
+                    "acknowledged, but the log has {found:?} there: {call:?}"
+                );
+                if let Request::Swap { expected, .. } = call.request {
+                    let before = log
+                        .at(key, revision - 1)
+                        .map_or(0, |before| before.mod_revision);
+                    require!(
+                        before == expected,
+                        "swapped, but the key was at {before}: {call:?}"
+                    );
+                }
+            }
+            (Request::Delete { key }, Reply::Deleted(true)) => {
+                require!(
+                    log.is_deleted_at(key, *revision),
+                    "acknowledged, but not in the log: {call:?}"
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn the_log_has_nothing_else(history: &[Call], log: &Replayed) -> Result<(), Violation> {
+    let mut writes = HashSet::new();
+    let mut deletes: HashSet<(&str, i64)> = HashSet::new();
+    let mut unknown_deletes: HashMap<&str, usize> = HashMap::new();
+    for call in history {
+        match (&call.request, &call.outcome) {
+            (Request::Put { value, .. }, _)
+            | (
+                Request::Swap { value, .. },
+                Outcome::Unknown
+                | Outcome::Done {
+                    reply: Reply::Swapped,
+                    ..
+                },
+            ) => {
+                writes.insert(value.as_str());
+            }
+            (Request::Delete { key }, Outcome::Unknown) => {
+                *unknown_deletes.entry(key).or_default() += 1
+            }
+            (Request::Delete { key }, Outcome::Done { revision, .. }) => {
+                deletes.insert((key, *revision));
+            }
+            (Request::Get { .. } | Request::Swap { .. }, _) => {}
+        }
+    }
+    for (key, versions) in &log.keys {
+        for (revision, version) in versions {
+            match version {
+                Some(version) => require!(
+                    writes.contains(version.value.as_str()),
+                    "{key} has {:?} at {revision}, which nobody can have written",
+                    version.value
+                ),
+                None if deletes.contains(&(key.as_str(), *revision)) => {}
+                None => {
+                    let left = unknown_deletes
+                        .get_mut(key.as_str())
+                        .filter(|left| **left > 0);
+                    let Some(left) = left else {
+                        return Err(Violation(format!(
+                            "{key} is deleted at {revision}, which nobody can have done"
+                        )));
+                    };
+                    *left -= 1;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn reads_agree_with_the_log(history: &[Call], log: &Replayed) -> Result<(), Violation> {
+    for call in history {
+        let Outcome::Done {
+            revision,
+            reply: Reply::Found(found) | Reply::NotSwapped(found),
+        } = &call.outcome
+        else {
+            continue;
+        };
+        require!(
+            *revision <= log.newest,
+            "read at {revision}, but the log ends at {}: {call:?}",
+            log.newest
+        );
+        let expected = log.at(call.request.key(), *revision);
+        require!(
+            found.as_ref() == expected,
+            "the log has {expected:?} at {revision}: {call:?}"
+        );
+    }
+    Ok(())
+}
+
+/// What ended before a call began is not after it in the order of revisions.
+fn revisions_keep_real_time(history: &[Call], log: &Replayed) -> Result<(), Violation> {
+    let mut by_begin: Vec<&Call> = history
+        .iter()
+        .filter(|call| !is_serializable(call))
+        .collect();
+    by_begin.sort_by_key(|call| call.began);
+    let mut by_end: Vec<(Duration, i64)> = history
+        .iter()
+        .filter(|call| !is_serializable(call))
+        .filter_map(|call| match call.outcome {
+            Outcome::Done { revision, .. } => Some((call.ended, revision)),
+            Outcome::Unknown => None,
+        })
+        .collect();
+    by_end.sort_unstable();
+    let mut ended = by_end.into_iter().peekable();
+    let mut newest = 0;
+    for call in by_begin {
+        while let Some((_, revision)) = ended.next_if(|(ended, _)| *ended < call.began) {
+            newest = newest.max(revision);
+        }
+        let Some((revision, is_change)) = revision_of(call, log) else {
+            continue;
+        };
+        let is_later = if is_change {
+            revision > newest
+        } else {
+            revision >= newest
+        };
+        require!(
+            is_later,
+            "is at revision {revision}, though {newest} was answered before it began: {call:?}"
+        );
+    }
+    Ok(())
+}
+
+fn is_serializable(call: &Call) -> bool {
+    matches!(
+        call.request,
+        Request::Get {
+            is_serializable: true,
+            ..
+        }
+    )
+}
+
+/// Where a call is in the order, and whether it is a change; `None` if it never happened or cannot be told.
+fn revision_of(call: &Call, log: &Replayed) -> Option<(i64, bool)> {
+    match (&call.outcome, &call.request) {
+        (Outcome::Done { revision, reply }, _) => {
+            let is_change = match reply {
+                Reply::Put | Reply::Swapped | Reply::Deleted(true) => true,
+                Reply::Found(_) | Reply::NotSwapped(_) | Reply::Deleted(false) => false,
+            };
+            Some((*revision, is_change))
+        }
+        (Outcome::Unknown, Request::Put { value, .. } | Request::Swap { value, .. }) => {
+            log.values.get(value).map(|revision| (*revision, true))
+        }
+        (Outcome::Unknown, Request::Get { .. } | Request::Delete { .. }) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Other people's clients as programs: built from source where they are Go, and run against a cluster.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+/// The program of `e2e/clients/go`, built by Go; what has not changed comes from Go's cache.
+pub fn go_claims() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&BUILT, || {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/go");
+        let program = beside_tests()?.join("go-claims");
+        go_build(&source, &program, ".")?;
+        Ok(program)
+    })
+}
+
+/// etcdctl: `COORD_ETCDCTL`, or the one that belongs to the etcd of the local Kubernetes, built by Go.
+pub fn etcdctl() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(path) = std::env::var_os("COORD_ETCDCTL") {
+        return Ok(path.into());
+    }
+    once(&BUILT, || {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/etcd");
+        let program = beside_tests()?.join("etcdctl");
+        go_build(&source, &program, "go.etcd.io/etcd/etcdctl/v3")?;
+        Ok(program)
+    })
+}
+
+fn once(
+    built: &OnceLock<Result<PathBuf, String>>,
+    build: impl FnOnce() -> Result<PathBuf>,
+) -> Result<PathBuf> {
+    built
+        .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+        .clone()
+        .map_err(|error| anyhow!(error))
+}
+
+/// A folder for built programs beside this test's own: TARGET/PROFILE/clients.
+fn beside_tests() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .context("a test lies in target/PROFILE/deps")?;
+    let folder = profile.join("clients");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+fn go_build(module: &Path, program: &Path, package: &str) -> Result<()> {
+    let output = Command::new("go")
+        .args(["build", "-mod=readonly", "-trimpath", "-o"])
+        .arg(program)
+        .arg(package)
+        .current_dir(module)
+        .env("CGO_ENABLED", "0")
+        .env("GOWORK", "off")
+        .output()
+        .context("cannot run Go: install Go 1.26 or newer")?;
+    ensure!(
+        output.status.success(),
+        "go build in {}:\n{}",
+        module.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
