@@ -265,7 +265,8 @@ async fn a_member_is_removed_and_stops(cluster: &mut Cluster) -> Claim {
     let client = cluster.client_of(leader)?;
     client.put(put("a", "1")).await?;
     let id = id_of(cluster, follower).await?;
-    let answer = client.member_remove(pb::MemberRemoveRequest { id }).await?;
+    let answer =
+        when_healthy(async || client.member_remove(pb::MemberRemoveRequest { id }).await).await??;
     assert_eq!(answer.members.len(), 2);
     assert!(answer.members.iter().all(|member| member.id != id));
     cluster.ended(follower).await?;
@@ -282,7 +283,7 @@ async fn a_removed_leader_is_succeeded(cluster: &mut Cluster) -> Claim {
     let other = cluster.client_of((leader + 1) % cluster.len())?;
     other.put(put("a", "1")).await?;
     let id = id_of(cluster, leader).await?;
-    other.member_remove(pb::MemberRemoveRequest { id }).await?;
+    when_healthy(async || other.member_remove(pb::MemberRemoveRequest { id }).await).await??;
     cluster.ended(leader).await?;
     assert_ne!(cluster.leader().await?, leader);
     eventually("the next leader takes writes", || async {
@@ -388,7 +389,7 @@ async fn comes_back_as_a_new_one(cluster: &mut Cluster) -> Claim {
     let name = cluster.name(gone).to_owned();
     let client = cluster.client_of(cluster.leader().await?)?;
     client.put(put("a", "1")).await?;
-    client.member_remove(pb::MemberRemoveRequest { id }).await?;
+    when_healthy(async || client.member_remove(pb::MemberRemoveRequest { id }).await).await??;
     cluster.ended(gone).await?;
     std::fs::remove_dir_all(cluster.data_dir(gone))?;
     cluster.forget(gone);
