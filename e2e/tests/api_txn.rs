@@ -542,7 +542,7 @@ async fn what_is_not_there_yet_is_refused_by_name(cluster: &mut Cluster) -> Clai
     let client = cluster.client()?;
     let (code, why) = refused(client.txn(txn([], [op(txn([], [], []))], [])).await);
     assert!(
-        code == Code::Unimplemented && why.contains("nested"),
+        code == Code::Unimplemented && why.contains("a transaction inside a transaction"),
         "{code:?}: {why}"
     );
     let over_a_range = pb::Compare {

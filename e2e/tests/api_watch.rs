@@ -41,7 +41,6 @@ on_each_cluster!(
     many_watchers_see_every_event,
     watchers_resume_where_they_stopped,
     lease_expiry_is_seen_as_one_revision,
-    fragments_are_refused_by_name,
 );
 
 /// `key=value@revision` of a put, `-key@revision` of a delete.
@@ -683,30 +682,5 @@ async fn lease_expiry_is_seen_as_one_revision(cluster: &mut Cluster) -> Claim {
     let response = stream.next().await?;
     assert_eq!(shown(&response.events), ["-k1@5", "-k2@5", "-k3@5"]);
     assert_eq!(previous(&response.events), vec![Some("x".to_owned()); 3]);
-    Ok(())
-}
-
-async fn fragments_are_refused_by_name(cluster: &mut Cluster) -> Claim {
-    if process::oracle().is_some() {
-        return Ok(()); // etcd has them.
-    }
-    let mut stream = cluster.client()?.watch();
-    let refused = stream
-        .create(pb::WatchCreateRequest {
-            fragment: true,
-            ..watch("a")
-        })
-        .await;
-    let why = match refused {
-        Ok(response) => {
-            assert!(
-                response.created && response.canceled && response.watch_id == -1,
-                "{response:?}"
-            );
-            response.cancel_reason
-        }
-        Err(error) => format!("{error:#}"),
-    };
-    assert!(why.contains("fragment"), "{why}");
     Ok(())
 }
