@@ -14,7 +14,7 @@ use crate::command::{
     Txn, Unavailable,
 };
 use crate::raft::{ChangeError, Raft};
-use crate::state::State;
+use crate::state::{History, State};
 use crate::watch::Hub;
 
 pub use leases::Renewals;
@@ -144,9 +144,12 @@ impl Coordinator {
         &self.hub
     }
 
-    /// The state, for reading history. Hold the lock for one short chunk and never across an await.
-    pub fn state(&self) -> &Arc<Mutex<State>> {
-        &self.state
+    /// What changed from revision `from` to before `upto`, about `bytes_max` of it, for watchers that are behind.
+    ///
+    /// Errors: `Refused` if `from` is compacted; `Unavailable` if the state cannot be read, which stops this member.
+    pub fn history(&self, from: Revision, upto: Revision, bytes_max: usize) -> Result<History, Error> {
+        let read = self.locked().history(from, upto, bytes_max);
+        Ok(read.map_err(|fault| self.stop_on(&fault))??)
     }
 
     /// Changes the state. Returns once this member's own state shows the change.

@@ -10,7 +10,6 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::PoisonError;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use self::session::{Past, Session};
 use super::gate::{Gate, OnLearner};
 use crate::clock::Moment;
 use crate::command::{Refusal, Revision, Unavailable};
+use crate::coordinator::Error;
 
 /// etcd's `--watch-progress-notify-interval`.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
@@ -124,23 +124,15 @@ fn notice_after(last: Moment) -> Moment {
 }
 
 fn history(gate: &Gate, from: Revision, upto: Revision) -> Result<Past, Unavailable> {
-    let state = gate
-        .coordinator
-        .state()
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    match state.history(from, upto, HISTORY_BYTES) {
-        Ok(Ok(history)) => Ok(Past::Kept {
+    match gate.coordinator.history(from, upto, HISTORY_BYTES) {
+        Ok(history) => Ok(Past::Kept {
             events: history.events,
             next: history.next,
         }),
-        Ok(Err(Refusal::Compacted { oldest })) => Ok(Past::Compacted { oldest }),
-        Ok(Err(refusal)) => {
+        Err(Error::Refused(Refusal::Compacted { oldest })) => Ok(Past::Compacted { oldest }),
+        Err(Error::Unavailable(unavailable)) => Err(unavailable),
+        Err(Error::Refused(refusal)) => {
             tracing::error!(%refusal, %from, %upto, "history is not readable");
-            Err(Unavailable::Stopped)
-        }
-        Err(fault) => {
-            tracing::error!(%fault, %from, %upto, "history is not readable");
             Err(Unavailable::Stopped)
         }
     }

@@ -237,3 +237,43 @@ impl<B: Body<Data = Bytes> + Unpin> Body for CountedBody<B> {
 fn code_of(headers: &HeaderMap) -> Option<usize> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    const PATH: &str = "/etcdserverpb.Maintenance/Downgrade";
+
+    fn handled(code: &str) -> u64 {
+        let labels = [code, "Downgrade", "etcdserverpb.Maintenance", "unary"];
+        metrics().grpc.handled.with_label_values(&labels).get()
+    }
+
+    #[tokio::test]
+    async fn a_call_is_counted_once_under_the_code_it_ended_with() {
+        let answer = || Response::new(Full::new(Bytes::from_static(b"data")));
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+        let trailers = std::future::ready(Some(Ok(trailers)));
+        let with_trailers = answer().map(|body| body.with_trailers(trailers));
+        let body = CountedBody::follow(call_started(PATH), with_trailers).into_body();
+        body.collect().await.unwrap();
+        assert_eq!((handled("OK"), handled("Canceled")), (1, 0));
+
+        let mut failed = answer();
+        let code = http::HeaderValue::from_static("12");
+        failed.headers_mut().insert("grpc-status", code);
+        drop(CountedBody::follow(call_started(PATH), failed));
+        assert_eq!((handled("Unimplemented"), handled("Canceled")), (1, 0));
+
+        drop(CountedBody::follow(call_started(PATH), answer()));
+        assert_eq!(handled("Canceled"), 1, "the client went away");
+    }
+
+    #[test]
+    fn a_made_up_path_is_not_counted() {
+        assert!(call_started("/etcdserverpb.KV/MadeUp").0.is_none());
+    }
+}
