@@ -42,6 +42,23 @@ pub fn metrics() -> &'static Metrics {
     &METRICS
 }
 
+/// Counts a proposal as pending until it is dropped, which is also how callers give up.
+pub struct PendingProposal(());
+
+impl PendingProposal {
+    /// One more.
+    pub fn begin() -> Self {
+        metrics().proposals_pending.inc();
+        Self(())
+    }
+}
+
+impl Drop for PendingProposal {
+    fn drop(&mut self) {
+        metrics().proposals_pending.dec();
+    }
+}
+
 impl Metrics {
     fn new() -> Self {
         let registry = Registry::new();

@@ -36,6 +36,7 @@ use crate::command::{
     ClusterId, Command, Fault, Incarnation, LeaseChange, LeaseQuery, MemberId, Outcome, Refusal,
     Unavailable,
 };
+use crate::metrics::{PendingProposal, metrics};
 use crate::state::State;
 use crate::wal::Wal;
 use crate::watch::Hub;
@@ -345,7 +346,12 @@ impl Raft {
     /// Errors: `TooManyRequests` if it was not proposed; any other: its outcome is unknown, and it must not be proposed
     /// again on the client's behalf. Waits for a leader as long as the caller does.
     pub async fn propose(&self, command: Command) -> Result<Outcome, Unavailable> {
-        self.proposer.propose(command).await
+        let _pending = PendingProposal::begin();
+        let outcome = self.proposer.propose(command).await;
+        if outcome.is_err() {
+            metrics().proposals_failed.inc();
+        }
+        outcome
     }
 
     /// Resolves when everything that was committed before the call can be read on this member.

@@ -49,6 +49,9 @@ pub(super) async fn follow(
             if modified {
                 tracing::info!(term = now.term, leader = ?now.leader.map(|id| id.to_string()), is_self = now.is_self, "leadership");
             }
+            if now.leader.is_some() && now.leader != before.leader {
+                crate::metrics::metrics().leader_changes.inc();
+            }
             *before = now;
             modified
         });
