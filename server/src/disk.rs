@@ -11,6 +11,7 @@
 mod generation;
 mod layers;
 mod marks;
+mod panics;
 mod store;
 mod sweep;
 #[cfg(test)]

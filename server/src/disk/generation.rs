@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::layers::Space;
 use super::marks::Mark;
-use super::store::{OpenError, Store};
+use super::store::{OpenError, Store, suspect};
 use crate::command::Fault;
 use bytes::Bytes;
 
@@ -24,21 +24,17 @@ impl Generations {
     /// Finds the current generation below `dir` and removes unfinished or superseded ones.
     pub(super) fn open(dir: &Path) -> Result<(Self, PathBuf), Fault> {
         fs::create_dir_all(dir).map_err(io(dir))?;
-        let pointer = dir.join(POINTER);
-        let current = match fs::read_to_string(&pointer) {
-            Ok(text) => text.trim().parse().map_err(|_| Fault::Corrupt {
-                what: pointer.display().to_string(),
-                why: "not a number".to_owned(),
-            })?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+        let current = match read_pointer(dir)? {
+            Some(current) => current,
+            None if numbers(dir)?.is_empty() => {
                 write_pointer(dir, 1)?;
                 1
             }
-            Err(source) => {
-                return Err(Fault::Io {
-                    path: pointer,
-                    source,
-                });
+            None => {
+                return Err(damaged_pointer(
+                    dir,
+                    "it is missing, but there are generations",
+                ));
             }
         };
         let generations = Self {
@@ -55,14 +51,10 @@ impl Generations {
     }
 
     fn remove_others(&self) -> Result<(), Fault> {
-        for entry in fs::read_dir(&self.dir).map_err(io(&self.dir))? {
-            let entry = entry.map_err(io(&self.dir))?;
-            let number = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<u64>().ok());
-            if number.is_some_and(|number| number != self.current) {
-                fs::remove_dir_all(entry.path()).map_err(io(&entry.path()))?;
+        for number in numbers(&self.dir)? {
+            if number != self.current {
+                let path = self.path(number);
+                fs::remove_dir_all(&path).map_err(io(&path))?;
             }
         }
         Ok(())
@@ -76,9 +68,18 @@ impl Generations {
             // One specimen is enough to look at; a member that fails again and again must not fill its disk with them.
             fs::remove_dir_all(&aside).map_err(io(&aside))?;
         }
+        // First the name, then the pointer: a crash between the two leaves an empty current generation, which is the end.
+        match fs::rename(&damaged, &aside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(&damaged)(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let note = suspect(&damaged);
+        match fs::remove_file(&note) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(&note)(error)),
+            Ok(()) | Err(_) => {}
+        }
         self.current += 1;
         write_pointer(&self.dir, self.current)?;
-        fs::rename(&damaged, &aside).map_err(io(&damaged))?;
         Ok(self.path(self.current))
     }
 
@@ -131,15 +132,47 @@ impl Fresh {
     }
 }
 
+/// The generations there are.
+fn numbers(dir: &Path) -> Result<Vec<u64>, Fault> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io(dir))? {
+        let name = entry.map_err(io(dir))?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
+    }
+    Ok(numbers)
+}
+
+/// The number and its checksum: a flipped bit must not name a generation that another then is removed for.
+fn pointer_text(number: u64) -> String {
+    let number = number.to_string();
+    let sum = crc32fast::hash(number.as_bytes());
+    format!("{number} {sum:08x}\n")
+}
+
 fn read_pointer(dir: &Path) -> Result<Option<u64>, Fault> {
     let path = dir.join(POINTER);
-    match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().map(Some).map_err(|_| Fault::Corrupt {
-            what: path.display().to_string(),
-            why: "it names no generation".to_owned(),
-        }),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Fault::Io { path, source }),
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Fault::Io { path, source }),
+    };
+    let number = std::str::from_utf8(&text)
+        .ok()
+        .and_then(|text| text.split(' ').next()?.parse().ok())
+        .filter(|number| pointer_text(*number).as_bytes() == text);
+    match number {
+        Some(number) => Ok(Some(number)),
+        None => Err(damaged_pointer(dir, "its checksum does not fit")),
+    }
+}
+
+fn damaged_pointer(dir: &Path, why: &str) -> Fault {
+    Fault::Corrupt {
+        what: dir.join(POINTER).display().to_string(),
+        why: format!(
+            "{why}. If other members are healthy, remove this one from the cluster, empty its data directory and add \
+             it again"
+        ),
     }
 }
 
@@ -147,7 +180,8 @@ fn write_pointer(dir: &Path, number: u64) -> Result<(), Fault> {
     let path = dir.join(POINTER);
     let unfinished = dir.join("current.new");
     let mut file = File::create(&unfinished).map_err(io(&unfinished))?;
-    writeln!(file, "{number}").map_err(io(&unfinished))?;
+    file.write_all(pointer_text(number).as_bytes())
+        .map_err(io(&unfinished))?;
     file.sync_all().map_err(io(&unfinished))?;
     fs::rename(&unfinished, &path).map_err(io(&path))?;
     File::open(dir)

@@ -1,5 +1,6 @@
 //! fjall: one database, one keyspace per space, small memtables, no fsync but on demand.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use fjall::{
 
 use super::layers::Space;
 use super::marks::{self, Mark};
+use super::panics;
 use crate::command::Fault;
 
 /// Blocks read again soon: enough for the index and filter blocks of some million rows.
@@ -53,7 +55,13 @@ pub(super) struct Store {
 impl Store {
     /// Opens or creates the database at `path` and checks that no batch is missing in any space.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        if let Ok(why) = fs::read_to_string(suspect(path)) {
+            return Err(OpenError::Damaged(format!(
+                "found while it was in use: {why}"
+            )));
+        }
         let failed = |error| classify(path, error);
+        let _watched = panics::note_in(suspect(path));
         let db = Database::builder(path)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
@@ -200,13 +208,23 @@ impl Store {
 
     fn fault(&self, error: fjall::Error) -> Fault {
         match classify(&self.path, error) {
-            OpenError::Damaged(why) => Fault::Corrupt {
-                what: format!("state store {}", self.path.display()),
-                why,
-            },
+            OpenError::Damaged(why) => {
+                // The next open must not find only what this one found at first. If the note cannot be written either,
+                // that open stops at the same damage.
+                let _ = fs::write(suspect(&self.path), &why);
+                Fault::Corrupt {
+                    what: format!("state store {}", self.path.display()),
+                    why,
+                }
+            }
             OpenError::Fault(fault) => fault,
         }
     }
+}
+
+/// The note that a store was found damaged after it had opened well.
+pub(super) fn suspect(path: &Path) -> PathBuf {
+    path.with_extension("suspect")
 }
 
 /// Rows and numbers for one atomic commit.
@@ -267,9 +285,12 @@ fn classify(path: &Path, error: fjall::Error) -> OpenError {
     match error {
         fjall::Error::Io(source) | fjall::Error::Storage(LsmError::Io(source)) => {
             match source.kind() {
-                ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
-                    OpenError::Damaged(source.to_string())
-                }
+                // What fjall meets in files that are cut short or missing, never what a disk says.
+                ErrorKind::NotFound
+                | ErrorKind::AlreadyExists
+                | ErrorKind::InvalidInput
+                | ErrorKind::InvalidData
+                | ErrorKind::UnexpectedEof => OpenError::Damaged(source.to_string()),
                 _ => OpenError::Fault(Fault::Io {
                     path: path.to_owned(),
                     source,

@@ -13,6 +13,7 @@ impl State {
             mvcc: &self.mvcc,
             newest: self.ledger.revision,
             floor: self.ledger.floor,
+            is_settled: true,
         };
         let result = match query {
             Query::Range(range) => match view.check_revision(range.revision) {

@@ -191,6 +191,7 @@ impl Law<'_> {
             mvcc: self.mvcc,
             newest: if self.sub > 0 { newest.next() } else { newest },
             floor: self.ledger.floor,
+            is_settled: false,
         }
     }
 

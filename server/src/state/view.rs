@@ -15,6 +15,8 @@ pub(super) struct View<'a> {
     /// Newest revision written, the one in the making included.
     pub(super) newest: Revision,
     pub(super) floor: Option<Revision>,
+    /// Whether nothing more can be written in `newest`.
+    pub(super) is_settled: bool,
 }
 
 impl View<'_> {
@@ -62,6 +64,7 @@ impl View<'_> {
         kvs.truncate(limit);
         if is_natural
             && more
+            && self.is_settled
             && let Some(last) = kvs.last()
         {
             let left = count - kvs.len() as u64;

@@ -1,0 +1,82 @@
+//! The language of the scripts, over a state in memory. Keys and values are words; `\0` in them is a zero byte and
+//! `''` is the empty one. `KEYS` is `k`, `[a,b)` or `[a,)`.
+//!
+//! ```text
+//! put KEY VALUE [lease=ID] [prev] [keep-value] [keep-lease]      get KEYS [rev=N] [limit=N] [count] [keys] [prev]
+//! del KEYS [prev]                                                     [sort=TARGET-asc|desc] [min-mod=N] ...
+//! txn COMPARE & .. ? OP ; .. : OP ; ..                           COMPARE is mod(k)=3, value(k)>x, lease(k)!=0 ..
+//! compact N    grant ID TTL    revoke ID    expire TERM ID ..    checkpoint ID=SECONDS ..    lease ID    leases
+//! member ID INCARNATION NAME    history FROM [UPTO]    ask txn ..    bytes
+//! ```
+
+mod parse;
+mod print;
+
+use coord_server::command::{
+    Command, Envelope, LogPosition, MemberId, Proposal, Query, Revision, UnixMillis,
+};
+use coord_server::state::{FEATURE_LEVEL, State};
+
+use parse::Line;
+
+/// One state, driven by lines.
+pub(crate) struct Session {
+    state: State,
+    index: u64,
+}
+
+impl Session {
+    /// A fresh state; all entries are of term 1.
+    pub(crate) fn new() -> Self {
+        Self {
+            state: State::in_memory(),
+            index: 0,
+        }
+    }
+
+    /// Does what `line` says and answers what there is to print.
+    pub(crate) fn run(&mut self, line: &str) -> Vec<String> {
+        match parse::line(line) {
+            Line::Command(command) => self.apply(command),
+            Line::Query(query) => self.ask(&query),
+            Line::History { from, upto } => {
+                match self.state.history(from, upto, usize::MAX).unwrap() {
+                    Ok(history) => history.events.iter().map(print::event).collect(),
+                    Err(refusal) => vec![format!("refused: {refusal}")],
+                }
+            }
+            Line::Bytes => vec![format!("{} bytes", self.state.logical_bytes())],
+        }
+    }
+
+    fn apply(&mut self, command: Command) -> Vec<String> {
+        self.index += 1;
+        let at = LogPosition {
+            term: 1,
+            leader: MemberId(1),
+            index: self.index,
+        };
+        let envelope = Envelope {
+            feature_level: FEATURE_LEVEL,
+            leader_time: UnixMillis(0),
+            proposals: vec![Proposal {
+                origin: MemberId(1),
+                run: 1,
+                sequence: self.index,
+                command,
+            }],
+        };
+        let applied = self.state.apply(at, &envelope).unwrap();
+        let mut printed = print::outcome(&applied.outcomes[0].1);
+        printed.extend(applied.events.iter().map(print::event));
+        printed.extend(applied.leases.iter().map(print::lease_change));
+        if let Some(Revision(floor)) = applied.compacted {
+            printed.push(format!("floor {floor}"));
+        }
+        printed
+    }
+
+    fn ask(&self, query: &Query) -> Vec<String> {
+        print::outcome(&self.state.answer(query).unwrap())
+    }
+}
