@@ -3,11 +3,12 @@
 //! Owns the replicated log's meaning: proposals, reads that are current, membership, snapshots, and the wire between
 //! members (`peer`). In go commands, out come outcomes after this member has applied them. openraft decides who leads and
 //! what is committed, and is named nowhere else; the law decides what a command does, and this room never looks inside
-//! one. It knows no client protocol. `docs/decisions/openraft.md` lists openraft's traps and where each is answered.
+//! one. It knows no client protocol. `docs/decisions/0003-openraft.md` lists openraft's traps and where each is answered.
 //!
 //! Read `propose` for the way in, `state_machine` for the way out.
 
 mod applied;
+mod config;
 mod leadership;
 mod leases;
 mod log_store;
@@ -33,20 +34,21 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::command::{
-    ClusterId, Command, Fault, Incarnation, LeaseChange, LeaseQuery, MemberId, Outcome, Refusal,
-    Unavailable,
+    Command, Fault, LeaseChange, LeaseQuery, LogPosition, MemberId, Outcome, Refusal, Unavailable,
 };
 use crate::metrics::{PendingProposal, metrics};
 use crate::state::State;
 use crate::wal::Wal;
 use crate::watch::Hub;
 
+pub use config::Config;
 pub use leadership::Leadership;
 pub use leases::LeaseAsk;
 pub use membership::{ChangeError, MemberChange};
 pub use trim::Limits;
 
 use applied::AppliedMark;
+use config::core_config;
 use leases::Leases;
 use log_store::{DurableMark, LogStore};
 use membership::Membership;
@@ -61,29 +63,6 @@ type Core = openraft::Raft<TypeConfig, StateMachine>;
 
 /// Pause before something that changes nothing is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// A snapshot may take so long to send and install before it is begun anew.
-const SNAPSHOT_MAX: Duration = Duration::from_secs(15 * 60);
-
-/// What a member's Raft is started with.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// This member.
-    pub id: MemberId,
-    /// Its cluster.
-    pub cluster: ClusterId,
-    /// Its data directory's.
-    pub incarnation: Incarnation,
-    /// What programs that want to join must know.
-    pub token: String,
-    /// Where peers reach this member.
-    pub peer_urls: Vec<String>,
-    /// How often a leader says that it lives.
-    pub heartbeat: Duration,
-    /// etcd's election timeout: no leader is replaced sooner than 0.4 of it after it was heard.
-    pub election: Duration,
-    /// Where the member's files are.
-    pub data_dir: PathBuf,
-}
 
 /// How a member stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,39 +111,6 @@ impl Drop for Tasks {
     }
 }
 
-fn core_config(config: &Config) -> Result<Arc<openraft::Config>, Fault> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let election = millis(config.election);
-    let election_max = election * 8 / 10;
-    let core = openraft::Config {
-        cluster_name: config.cluster.to_string(),
-        heartbeat_interval: millis(config.heartbeat),
-        // openraft's leader lease equals the maximum, so a dead leader is replaced within about 2 x 0.8 of etcd's.
-        election_timeout_min: election * 4 / 10,
-        election_timeout_max: election_max,
-        enable_pre_vote: Some(true),
-        // The state store is not synced per entry: a restarted leader must learn anew what is committed.
-        enable_leader_restore: Some(false),
-        // Or a leader that reaches one bridging member only could hold up a quorum that reaches each other.
-        quorum_loss_probe_interval: Some(2 * election_max),
-        // The log store bounds a message by bytes.
-        max_payload_entries: 2048,
-        install_snapshot_timeout: millis(SNAPSHOT_MAX),
-        // `trim` says when, because it must count bytes too.
-        snapshot_policy: openraft::SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
-        purge_batch_size: 1,
-        backoff: "20ms 40ms 80ms ...500ms".to_owned(),
-        ..openraft::Config::default()
-    };
-    let core = core.validate().map_err(|error| {
-        Fault::Store(format!(
-            "--heartbeat-interval and --election-timeout do not fit together: {error}"
-        ))
-    })?;
-    Ok(Arc::new(core))
-}
-
 impl Raft {
     /// Starts on what the log and the state hold. Must be called inside the runtime that will carry it.
     ///
@@ -206,6 +152,7 @@ impl Raft {
         lease_queries: mpsc::Sender<LeaseAsk>,
     ) -> Result<Self, Fault> {
         let core_config = core_config(&config)?;
+        check_reach(&wal, lock(&state).applied())?;
         let durable = DurableMark::default();
         let applied = AppliedMark::default();
         // What was read back from the state store may not be on disk for good yet; the log is cut only below what is.
@@ -483,6 +430,24 @@ impl Raft {
             tracing::warn!(%error, "Raft did not end cleanly");
         }
     }
+}
+
+/// A state that was set aside as damaged is rebuilt from the log, if that still goes back far enough.
+fn check_reach(wal: &Wal, applied: Option<LogPosition>) -> Result<(), Fault> {
+    let purged = wal.ends().purged.map(|purged| purged.index);
+    if purged <= applied.map(|applied| applied.index) {
+        return Ok(());
+    }
+    Err(Fault::Corrupt {
+        what: "the state store".to_owned(),
+        why: format!(
+            "it ends at entry {}, but the log begins after entry {}. Keep a copy of the data directory, remove this \
+             member from the cluster (etcdctl member remove), empty the directory and add it again as a new member; of a \
+             cluster of one, restore a backup",
+            applied.map_or(0, |applied| applied.index),
+            purged.unwrap_or(0),
+        ),
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

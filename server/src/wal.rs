@@ -8,11 +8,13 @@
 //! Group commit needs no timer: what is queued while one write is under way becomes the next. Read `sector` for the
 //! bytes, `writer` for the order of writes, `recover` for what is damage and what is only a torn tail.
 
+mod carried;
 mod disk;
 mod entry;
 mod identity;
 mod log;
 mod memory;
+mod queue;
 mod record;
 mod recover;
 mod sector;
@@ -20,14 +22,10 @@ mod sector;
 mod tests;
 mod writer;
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex};
 
-use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 pub use disk::{Aligned, Directory, Disk, SegmentFile};
@@ -36,9 +34,8 @@ pub use identity::Identity;
 pub use memory::{Files, MemoryDisk, Write};
 
 use crate::command::{Fault, LogPosition};
-use log::Log;
-use record::{Cursor, Record};
-use sector::BLOCK;
+use queue::{Closer, Shared};
+use record::Record;
 use writer::{Callback, Op, Waiting, Writer};
 
 /// How a log is run.
@@ -64,55 +61,11 @@ impl Default for Options {
     }
 }
 
-/// How long something that nobody waits for may stay unwritten when nothing else is.
-const LAZY: Duration = Duration::from_millis(50);
-
 /// A log that is open. Clones share it; the last one that goes writes what is queued and closes it.
 #[derive(Clone)]
 pub struct Wal {
     shared: Arc<Shared>,
     _closer: Arc<Closer>,
-}
-
-struct Shared {
-    identity: Identity,
-    disk: Arc<dyn Disk>,
-    log: Mutex<Log>,
-    queue: Mutex<Queue>,
-    wake: Condvar,
-    /// The writer when no thread has it.
-    stepped: Mutex<Option<Writer>>,
-    record_bytes_max: usize,
-    fault: watch::Sender<Option<String>>,
-}
-
-#[derive(Default)]
-struct Queue {
-    ops: VecDeque<Op>,
-    /// The newest commit position, if it is not written yet. Nobody waits for it.
-    committed: Option<LogPosition>,
-    /// Whether somebody waits for something in `ops`.
-    urgent: bool,
-    closing: bool,
-    failed: bool,
-}
-
-struct Closer {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Closer {
-    fn drop(&mut self) {
-        self.shared.queue().closing = true;
-        self.shared.wake.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // It ends after the write that is under way; a panic in it was reported as a fault.
-            let _ = thread.join();
-        } else {
-            self.shared.step();
-        }
-    }
 }
 
 /// The ends of a log.
@@ -426,176 +379,4 @@ fn create_on(disk: &Arc<dyn Disk>, identity: &Identity, options: Options) -> Res
     Writer::first_segment(disk, ids, options.segment_bytes).map_err(fault)?;
     disk.write_small(identity::FILE, &identity.encode())
         .map_err(fault)
-}
-
-impl Queue {
-    fn check(&self) -> io::Result<()> {
-        if self.failed || self.closing {
-            return Err(io::Error::other(
-                "the log is closed: a write to it failed, or the process is stopping",
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl Shared {
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log
-            .lock()
-            .expect("nothing panics while it holds the lock")
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue
-            .lock()
-            .expect("nothing panics while it holds the lock")
-    }
-
-    fn stepped(&self) -> MutexGuard<'_, Option<Writer>> {
-        self.stepped
-            .lock()
-            .expect("nothing panics while it holds the lock")
-    }
-
-    fn enqueue(&self, ops: impl IntoIterator<Item = Op>, urgent: bool) -> io::Result<()> {
-        let wake = {
-            let mut queue = self.queue();
-            queue.check()?;
-            let wake = urgent && !queue.urgent;
-            queue.ops.extend(ops);
-            queue.urgent |= urgent;
-            wake
-        };
-        if wake {
-            self.wake.notify_one();
-        }
-        if urgent {
-            self.step();
-        }
-        Ok(())
-    }
-
-    fn write_until_closed(&self, writer: &mut Writer) {
-        loop {
-            let mut queue = self.queue();
-            while !queue.urgent && !queue.closing {
-                if queue.ops.is_empty() && queue.committed.is_none() {
-                    queue = self
-                        .wake
-                        .wait(queue)
-                        .expect("nothing panics while it holds the lock");
-                    continue;
-                }
-                let waited = self.wake.wait_timeout(queue, LAZY);
-                let (woken, timeout) = waited.expect("nothing panics while it holds the lock");
-                queue = woken;
-                if timeout.timed_out() {
-                    break;
-                }
-            }
-            let closing = queue.closing;
-            let ops = queue.take();
-            drop(queue);
-            if !self.write_all(writer, ops) || closing {
-                return;
-            }
-        }
-    }
-
-    /// Writes what is queued on the calling thread, unless a thread of its own does or the caller is called by it.
-    fn step(&self) {
-        let Ok(mut stepped) = self.stepped.try_lock() else {
-            return;
-        };
-        let Some(writer) = stepped.as_mut() else {
-            return;
-        };
-        loop {
-            let ops = self.queue().take();
-            if ops.is_empty() || !self.write_all(writer, ops) {
-                return;
-            }
-        }
-    }
-
-    fn write_all(&self, writer: &mut Writer, mut ops: VecDeque<Op>) -> bool {
-        while !ops.is_empty() {
-            if let Err(error) = writer.write(&mut ops, &self.log) {
-                self.fail(ops, &error);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// After a failed write nobody knows what the disk holds: everyone who waits is told, and nothing is written again.
-    fn fail(&self, mut ops: VecDeque<Op>, error: &io::Error) {
-        let why = format!(
-            "cannot write the log in {}: {error}",
-            self.disk.place().display()
-        );
-        {
-            let mut queue = self.queue();
-            queue.failed = true;
-            ops.extend(queue.take());
-        }
-        for op in ops {
-            op.waiting.fail(&why);
-        }
-        self.fault.send_replace(Some(why));
-    }
-
-    /// The entries of the frame that holds `index`, from there to `end`; none if it was purged meanwhile.
-    fn read_frame(&self, index: u64, end: u64) -> Result<Vec<Entry>, Fault> {
-        let Some((frame, file, frame_end)) = self.log().find(index) else {
-            return Ok(Vec::new());
-        };
-        let name = writer::name(frame.generation);
-        let offset = u64::from(frame.block) * BLOCK as u64;
-        let read = file.read(offset, frame.blocks as usize * BLOCK);
-        let content = read.map_err(|source| Fault::Io {
-            path: self.disk.place().join(&name),
-            source,
-        })?;
-        let known = sector::read_known(&content, frame.generation, frame.block, frame.frame);
-        let Some(records) = known else {
-            return Err(Fault::Corrupt {
-                what: format!(
-                    "{} at byte {offset}",
-                    self.disk.place().join(name).display()
-                ),
-                why:
-                    "what was written there is no longer there; restart the member for a full check"
-                        .to_owned(),
-            });
-        };
-        let mut cursor = Cursor(Bytes::from(records));
-        let mut entries = Vec::new();
-        while let Some(record) = cursor.record() {
-            if let Record::Entry(entry) = record
-                && (index..end.min(frame_end)).contains(&entry.position.index)
-            {
-                entries.push(entry);
-            }
-        }
-        Ok(entries)
-    }
-}
-
-impl Queue {
-    /// All that is queued, with the commit position behind it.
-    fn take(&mut self) -> VecDeque<Op> {
-        self.urgent = false;
-        let mut ops = std::mem::take(&mut self.ops);
-        if let Some(committed) = self.committed.take() {
-            let record = Record::Committed(committed);
-            ops.push_back(Op {
-                record,
-                waiting: Waiting::Nobody,
-                rewrites: 0,
-            });
-        }
-        ops
-    }
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::types::TypeConfig;
 use crate::command::MemberId;
+use crate::metrics::metrics as counters;
 
 /// Who leads, as this member knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +48,13 @@ pub(super) async fn follow(
         leadership.send_if_modified(|before| {
             let modified = *before != now;
             if modified {
-                tracing::info!(term = now.term, leader = ?now.leader.map(|id| id.to_string()), is_self = now.is_self, "leadership");
+                let leader = now
+                    .leader
+                    .map_or_else(|| "none".to_owned(), |id| id.to_string());
+                tracing::info!(term = now.term, leader, is_self = now.is_self, "leadership");
+                if now.leader.is_some() && before.key() != now.key() {
+                    counters().leader_changes.inc();
+                }
             }
             if now.leader.is_some() && now.leader != before.leader {
                 crate::metrics::metrics().leader_changes.inc();

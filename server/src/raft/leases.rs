@@ -26,7 +26,11 @@ impl Leases {
             .await
             .map_err(|_| Unavailable::Stopped)?;
         match now.key() {
-            Some(key) if !now.is_self => self.link.leases(key, query).await,
+            Some(key) if !now.is_self => tokio::select! {
+                answer = self.link.leases(key, query) => answer,
+                // A leader that hangs must not hold up the question once there is another.
+                _ = leadership.changed() => Err(Unavailable::LeaderChanged),
+            },
             _ => self.ask_here(query).await,
         }
     }

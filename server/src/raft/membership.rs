@@ -1,14 +1,15 @@
 //! Who belongs to the cluster, and changes to it: one at a time, decided by the leader, never below quorum.
 
+mod view;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use openraft::alias::SerdeInstantOf;
+use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::metrics::RaftMetrics;
-use openraft::{ChangeMembers, Instant};
 use tokio::sync::watch;
 
 use super::Core;
@@ -16,11 +17,10 @@ use super::leadership::Leadership;
 use super::types::{self, Members, PeerUrls, TypeConfig};
 use crate::command::{LogPosition, MemberId, Refusal, Unavailable};
 use crate::state::State;
+use view::{View, quorum};
 
 /// Learners at one time, as etcd's default: each costs the leader a copy of everything.
 const LEARNERS_MAX: usize = 1;
-/// A learner, or the next leader, may be so many entries behind and still count as caught up: a moment's work.
-const LAG_MAX: u64 = 1000;
 
 /// A change to the membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -295,115 +295,8 @@ impl Membership {
     /// The voter, other than this one, that is best fit to lead.
     pub(super) fn successor(&self) -> Option<MemberId> {
         let view = View::new(self);
-        let matched = |id: &u64| view.matched.get(id).copied().flatten();
         let others = view.voters.iter().copied().filter(|id| *id != view.own);
         let fit = others.filter(|id| view.has_caught_up(MemberId(*id)));
-        fit.max_by_key(matched).map(MemberId)
-    }
-}
-
-fn quorum(voters: usize) -> usize {
-    voters / 2 + 1
-}
-
-/// The leader's view of the members at one moment.
-struct View {
-    own: u64,
-    members: Members,
-    voters: BTreeSet<u64>,
-    learners: BTreeSet<u64>,
-    /// Those that have ever run.
-    ran: BTreeSet<u64>,
-    heard: BTreeSet<u64>,
-    matched: BTreeMap<u64, Option<u64>>,
-    last: u64,
-}
-
-impl View {
-    fn new(membership: &Membership) -> Self {
-        let metrics = membership.metrics();
-        let members = metrics.membership_config.membership().clone();
-        let heartbeat = metrics.heartbeat.unwrap_or_default();
-        let recently = |at: &Option<_>| {
-            at.as_ref()
-                .is_some_and(|at: &SerdeInstantOf<TypeConfig>| at.elapsed() <= membership.election)
-        };
-        let heard = heartbeat
-            .iter()
-            .filter(|(_, at)| recently(at))
-            .map(|(id, _)| *id);
-        let replication = metrics.replication.unwrap_or_default();
-        let matched = replication.into_iter();
-        let state = membership
-            .state
-            .lock()
-            .expect("nothing panics while it holds the lock");
-        Self {
-            own: metrics.id,
-            voters: members.voter_ids().collect(),
-            learners: members.learner_ids().collect(),
-            members,
-            ran: state.members().iter().map(|record| record.id.0).collect(),
-            heard: heard.collect(),
-            matched: matched
-                .map(|(id, at)| (id, at.map(|at| at.index)))
-                .collect(),
-            last: metrics.last_log_index.unwrap_or(0),
-        }
-    }
-
-    fn check_new(&self, id: MemberId, urls: &[String]) -> Result<(), Refusal> {
-        // An id that has ever run is used up, even if its member is gone.
-        if self.members.get_node(&id.0).is_some() || self.ran.contains(&id.0) {
-            return Err(Refusal::MemberExists(id));
-        }
-        self.check_urls(urls, None)
-    }
-
-    fn check_known(&self, id: MemberId) -> Result<(), Refusal> {
-        self.members
-            .get_node(&id.0)
-            .map(|_| ())
-            .ok_or(Refusal::MemberNotFound(id))
-    }
-
-    fn check_urls(&self, urls: &[String], own: Option<MemberId>) -> Result<(), Refusal> {
-        let mut others = self
-            .members
-            .nodes()
-            .filter(|(id, _)| Some(MemberId(**id)) != own);
-        match others.any(|(_, theirs)| theirs.0.iter().any(|url| urls.contains(url))) {
-            true => Err(Refusal::PeerUrlExists),
-            false => Ok(()),
-        }
-    }
-
-    fn is_started(&self, id: u64) -> bool {
-        id == self.own || self.ran.contains(&id)
-    }
-
-    /// Voters that have ever run.
-    fn started(&self) -> usize {
-        self.voters
-            .iter()
-            .filter(|id| self.is_started(**id))
-            .count()
-    }
-
-    fn is_connected(&self, id: u64) -> bool {
-        id == self.own || self.heard.contains(&id)
-    }
-
-    /// Voters that answer.
-    fn connected(&self) -> usize {
-        self.voters
-            .iter()
-            .filter(|id| self.is_connected(**id))
-            .count()
-    }
-
-    fn has_caught_up(&self, id: MemberId) -> bool {
-        let matched = self.matched.get(&id.0).copied().flatten();
-        self.is_connected(id.0) && matched.is_some_and(|matched| matched + LAG_MAX >= self.last)
+        fit.max_by_key(|id| view.matched(*id)).map(MemberId)
     }
 }

@@ -88,22 +88,27 @@ impl ReadRounds {
             let mut round = std::mem::take(&mut *self.forming());
             while round.is_wanted() {
                 let now = *leadership.borrow_and_update();
-                let index = match now.key() {
-                    Some(_) if now.is_self => {
-                        match core.get_read_log_id(ReadPolicy::ReadIndex).await {
-                            Ok((read, _)) => Some(read.index()),
-                            Err(error) => {
-                                tracing::debug!(%error, "a read round failed");
-                                None
-                            }
+                let asked = async {
+                    match now.key() {
+                        Some(_) if now.is_self => {
+                            let read = core.get_read_log_id(ReadPolicy::ReadIndex).await;
+                            let read = read.inspect_err(
+                                |error| tracing::debug!(%error, "a read round failed"),
+                            );
+                            read.ok().map(|(read, _)| read.index())
                         }
+                        Some(key) => link.read_index(key).await.ok(),
+                        None => None,
                     }
-                    Some(key) => {
-                        // Only the leader answers other members' rounds.
-                        round.remote.clear();
-                        link.read_index(key).await.ok()
-                    }
-                    None => None,
+                };
+                if !now.is_self {
+                    // Only the leader answers other members' rounds.
+                    round.remote.clear();
+                }
+                // A leader that hangs must not hold up the round once there is another.
+                let index = tokio::select! {
+                    index = asked => index,
+                    _ = leadership.changed() => None,
                 };
                 if let Some(index) = index {
                     for remote in round.remote.drain(..) {

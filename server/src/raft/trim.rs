@@ -32,7 +32,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Cutting in larger steps costs less: each first makes the state durable.
+    /// How many more before they are cut.
     fn step(&self) -> u64 {
         (self.entries / 10).max(1)
     }
@@ -54,13 +54,21 @@ pub(super) async fn run(core: Core, wal: Wal, limits: Limits) {
             continue;
         };
         let by_count = applied.saturating_sub(limits.entries);
-        let by_bytes = wal
-            .first_index_within(limits.bytes)
-            .unwrap_or(0)
-            .min(applied);
+        // An eighth more than allowed: cutting in larger steps costs less, each first makes the state durable.
+        let is_too_long = wal
+            .first_index_within(limits.bytes + limits.bytes / 8)
+            .is_some();
+        let by_bytes = match is_too_long {
+            true => wal
+                .first_index_within(limits.bytes)
+                .unwrap_or(0)
+                .min(applied),
+            false => 0,
+        };
         let upto = by_count.max(by_bytes);
         let first = purged.map_or(0, |purged| purged + 1);
-        if upto < first + limits.step() && by_bytes <= first {
+        let step = if is_too_long { 1 } else { limits.step() };
+        if upto < first + step {
             continue;
         }
         // A "snapshot" makes the state durable up to here; only then may the log below go.

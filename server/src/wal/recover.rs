@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::carried::Carried;
 use super::disk::{Aligned, Disk, SegmentFile};
 use super::identity::{self, Identity};
 use super::log::{FrameAt, Log};
 use super::record::{Cursor, Header, Record};
 use super::sector::{self, BLOCK, Found, Place};
-use super::writer::{Active, Carried, Spare, Writer, name};
+use super::writer::{Active, Spare, Writer, name};
 use crate::command::Fault;
 
 /// What a log on disk amounts to.

@@ -8,12 +8,13 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use super::carried::{Carried, write_header};
 use super::disk::{Aligned, Disk, SegmentFile};
-use super::entry::Vote;
 use super::log::{FrameAt, Log};
-use super::record::{self, Header, Record};
+use super::record::{self, Record};
 use super::sector::{self, BLOCK, Place};
-use crate::command::{ClusterId, LogPosition, MemberId};
+use crate::command::{ClusterId, MemberId};
+use crate::metrics::metrics;
 
 /// Called when what it was queued with is durable, or with the reason why it never will be.
 pub(super) type Callback = Box<dyn FnOnce(Result<(), io::Error>) + Send>;
@@ -45,15 +46,6 @@ pub(super) struct Op {
     pub(super) waiting: Waiting,
     /// [`Log::rewrites`] when it was queued.
     pub(super) rewrites: u64,
-}
-
-/// What the stream has said so far: the part of it that every segment header repeats.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Carried {
-    pub(super) vote: Option<Vote>,
-    pub(super) committed: Option<LogPosition>,
-    pub(super) purged: Option<LogPosition>,
-    pub(super) last: Option<LogPosition>,
 }
 
 /// The segment that is being written.
@@ -216,7 +208,9 @@ impl Writer {
         self.buffer.resize(blocks as usize * BLOCK);
         let chain = sector::seal_frame(&mut self.content, place, self.buffer.bytes_mut());
         let offset = u64::from(place.block) * BLOCK as u64;
+        let timer = metrics().wal_fsync_seconds.start_timer();
         self.active.file.write_durably(offset, &self.buffer)?;
+        timer.observe_duration();
         self.active.chain = chain;
         self.active.next_block += blocks;
         self.active.next_frame += 1;
@@ -366,27 +360,12 @@ impl Writer {
     }
 }
 
-impl Carried {
-    /// Follows the stream by one record.
-    pub(super) fn follow(&mut self, record: &Record) {
-        match record {
-            Record::Entry(entry) => self.last = Some(entry.position),
-            Record::Vote(vote) => self.vote = Some(*vote),
-            Record::Committed(position) => self.committed = Some(*position),
-            Record::Truncate(to) => {
-                if self.last.map(|last| last.index) > to.map(|to| to.index) {
-                    self.last = *to;
-                }
-            }
-            Record::Purge(to) => {
-                if self.purged.is_none_or(|purged| purged.index < to.index) {
-                    self.purged = Some(*to);
-                }
-                if self.last.is_none_or(|last| last.index <= to.index) {
-                    self.last = Some(*to);
-                }
-            }
-            Record::Sealed => {}
+impl Drop for Writer {
+    /// A segment that is still being made must not appear under a later opening of the log.
+    fn drop(&mut self) {
+        if let Spare::Coming(thread) = std::mem::replace(&mut self.spare, Spare::None) {
+            // What became of it is found at the next opening.
+            let _ = thread.join();
         }
     }
 }
@@ -398,46 +377,4 @@ fn bytes_of(record: &Record) -> usize {
         Record::Entry(entry) => record::entry_bytes(entry),
         _ => SMALL,
     }
-}
-
-/// Writes a segment's first frame; returns its chain value.
-fn write_header(
-    file: &Arc<dyn SegmentFile>,
-    (cluster, member): (ClusterId, MemberId),
-    generation: u64,
-    blocks: u32,
-    previous_chain: u32,
-    carried: Carried,
-) -> io::Result<u32> {
-    let Carried {
-        vote,
-        committed,
-        purged,
-        last,
-    } = carried;
-    let header = Header {
-        cluster,
-        member,
-        generation,
-        blocks,
-        previous_chain,
-        vote,
-        committed,
-        purged,
-        last,
-    };
-    let mut content = Vec::new();
-    sector::start_frame(&mut content);
-    header.encode(&mut content);
-    let mut buffer = Aligned::default();
-    buffer.resize(BLOCK);
-    let place = Place {
-        generation,
-        frame: 0,
-        block: 0,
-        chain: 0,
-    };
-    let chain = sector::seal_frame(&mut content, place, buffer.bytes_mut());
-    file.write_durably(0, &buffer)?;
-    Ok(chain)
 }

@@ -1,0 +1,65 @@
+//! What a member's Raft is started with, and what openraft makes of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::{ClusterId, Fault, Incarnation, MemberId};
+
+/// A snapshot may take so long to send and install before it is begun anew.
+const SNAPSHOT_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// What a member's Raft is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This member.
+    pub id: MemberId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its data directory's.
+    pub incarnation: Incarnation,
+    /// What programs that want to join must know.
+    pub token: String,
+    /// Where peers reach this member.
+    pub peer_urls: Vec<String>,
+    /// How often a leader says that it lives.
+    pub heartbeat: Duration,
+    /// etcd's election timeout: no leader is replaced sooner than 0.4 of it after it was heard.
+    pub election: Duration,
+    /// Where the member's files are.
+    pub data_dir: PathBuf,
+}
+
+/// openraft's configuration.
+pub(super) fn core_config(config: &Config) -> Result<Arc<openraft::Config>, Fault> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let election = millis(config.election);
+    let election_max = election * 8 / 10;
+    let core = openraft::Config {
+        cluster_name: config.cluster.to_string(),
+        heartbeat_interval: millis(config.heartbeat),
+        // openraft's leader lease equals the maximum, so a dead leader is replaced within about 2 x 0.8 of etcd's.
+        election_timeout_min: election * 4 / 10,
+        election_timeout_max: election_max,
+        enable_pre_vote: Some(true),
+        // The state store is not synced per entry: a restarted leader must learn anew what is committed.
+        enable_leader_restore: Some(false),
+        // Or a leader that reaches one bridging member only could hold up a quorum that reaches each other.
+        quorum_loss_probe_interval: Some(2 * election_max),
+        // The log store bounds a message by bytes.
+        max_payload_entries: 2048,
+        install_snapshot_timeout: millis(SNAPSHOT_MAX),
+        // `trim` says when, because it must count bytes too.
+        snapshot_policy: openraft::SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        purge_batch_size: 1,
+        backoff: "20ms 40ms 80ms ...500ms".to_owned(),
+        ..openraft::Config::default()
+    };
+    let core = core.validate().map_err(|error| {
+        Fault::Store(format!(
+            "--heartbeat-interval and --election-timeout do not fit together: {error}"
+        ))
+    })?;
+    Ok(Arc::new(core))
+}

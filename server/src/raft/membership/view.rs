@@ -1,0 +1,125 @@
+//! What the leader sees of the members at one moment, and what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::Instant;
+use openraft::alias::SerdeInstantOf;
+
+use super::Membership;
+use crate::command::{MemberId, Refusal};
+use crate::raft::types::{Members, TypeConfig};
+
+/// A learner, or the next leader, may be so many entries behind and still count as caught up: a moment's work.
+const LAG_MAX: u64 = 1000;
+
+/// Voters that make a majority of so many.
+pub(super) fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// The leader's view of the members at one moment.
+pub(super) struct View {
+    pub(super) own: u64,
+    members: Members,
+    pub(super) voters: BTreeSet<u64>,
+    pub(super) learners: BTreeSet<u64>,
+    /// Those that have ever run.
+    ran: BTreeSet<u64>,
+    heard: BTreeSet<u64>,
+    matched: BTreeMap<u64, Option<u64>>,
+    last: u64,
+}
+
+impl View {
+    pub(super) fn new(membership: &Membership) -> Self {
+        let metrics = membership.metrics();
+        let members = metrics.membership_config.membership().clone();
+        let heartbeat = metrics.heartbeat.unwrap_or_default();
+        let recently = |at: &Option<_>| {
+            at.as_ref()
+                .is_some_and(|at: &SerdeInstantOf<TypeConfig>| at.elapsed() <= membership.election)
+        };
+        let heard = heartbeat
+            .iter()
+            .filter(|(_, at)| recently(at))
+            .map(|(id, _)| *id);
+        let replication = metrics.replication.unwrap_or_default();
+        let matched = replication.into_iter();
+        let state = membership
+            .state
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        Self {
+            own: metrics.id,
+            voters: members.voter_ids().collect(),
+            learners: members.learner_ids().collect(),
+            members,
+            ran: state.members().iter().map(|record| record.id.0).collect(),
+            heard: heard.collect(),
+            matched: matched
+                .map(|(id, at)| (id, at.map(|at| at.index)))
+                .collect(),
+            last: metrics.last_log_index.unwrap_or(0),
+        }
+    }
+
+    pub(super) fn check_new(&self, id: MemberId, urls: &[String]) -> Result<(), Refusal> {
+        // An id that has ever run is used up, even if its member is gone.
+        if self.members.get_node(&id.0).is_some() || self.ran.contains(&id.0) {
+            return Err(Refusal::MemberExists(id));
+        }
+        self.check_urls(urls, None)
+    }
+
+    pub(super) fn check_known(&self, id: MemberId) -> Result<(), Refusal> {
+        self.members
+            .get_node(&id.0)
+            .map(|_| ())
+            .ok_or(Refusal::MemberNotFound(id))
+    }
+
+    pub(super) fn check_urls(&self, urls: &[String], own: Option<MemberId>) -> Result<(), Refusal> {
+        let mut others = self
+            .members
+            .nodes()
+            .filter(|(id, _)| Some(MemberId(**id)) != own);
+        match others.any(|(_, theirs)| theirs.0.iter().any(|url| urls.contains(url))) {
+            true => Err(Refusal::PeerUrlExists),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn is_started(&self, id: u64) -> bool {
+        id == self.own || self.ran.contains(&id)
+    }
+
+    /// Voters that have ever run.
+    pub(super) fn started(&self) -> usize {
+        self.voters
+            .iter()
+            .filter(|id| self.is_started(**id))
+            .count()
+    }
+
+    pub(super) fn is_connected(&self, id: u64) -> bool {
+        id == self.own || self.heard.contains(&id)
+    }
+
+    /// Voters that answer.
+    pub(super) fn connected(&self) -> usize {
+        self.voters
+            .iter()
+            .filter(|id| self.is_connected(**id))
+            .count()
+    }
+
+    /// The last index that the leader knows a member to have.
+    pub(super) fn matched(&self, id: u64) -> Option<u64> {
+        self.matched.get(&id).copied().flatten()
+    }
+
+    pub(super) fn has_caught_up(&self, id: MemberId) -> bool {
+        let matched = self.matched(id.0);
+        self.is_connected(id.0) && matched.is_some_and(|matched| matched + LAG_MAX >= self.last)
+    }
+}
