@@ -2,7 +2,6 @@
 //! `COORD_BENCH_KEYS` sets how many keys the large store has (default one million).
 
 #![expect(
-    missing_docs,
     clippy::unwrap_used,
     reason = "a bench stops at the first surprise"
 )]
