@@ -8,7 +8,7 @@ use coord_e2e::clients::etcd::request::{
 };
 use coord_e2e::clients::etcd::{Client, Watch};
 use coord_e2e::cluster::claims::Claim;
-use coord_e2e::cluster::{Cluster, eventually, process};
+use coord_e2e::cluster::{Cluster, eventually};
 use coord_e2e::on_each_cluster;
 use coord_proto::etcd::etcdserverpb as pb;
 use coord_proto::etcd::mvccpb::Event;

@@ -147,7 +147,12 @@ impl Coordinator {
     /// What changed from revision `from` to before `upto`, about `bytes_max` of it, for watchers that are behind.
     ///
     /// Errors: `Refused` if `from` is compacted; `Unavailable` if the state cannot be read, which stops this member.
-    pub fn history(&self, from: Revision, upto: Revision, bytes_max: usize) -> Result<History, Error> {
+    pub fn history(
+        &self,
+        from: Revision,
+        upto: Revision,
+        bytes_max: usize,
+    ) -> Result<History, Error> {
         let read = self.locked().history(from, upto, bytes_max);
         Ok(read.map_err(|fault| self.stop_on(&fault))??)
     }

@@ -2,9 +2,11 @@
 
 use super::*;
 
+type Step = Box<dyn Fn(&Wal)>;
+
 /// A history in steps, each acknowledged before the next begins; the contents after each.
-fn steps() -> Vec<Box<dyn Fn(&Wal)>> {
-    let mut steps: Vec<Box<dyn Fn(&Wal)>> = vec![Box::new(|wal| save_vote(wal, 1))];
+fn steps() -> Vec<Step> {
+    let mut steps: Vec<Step> = vec![Box::new(|wal| save_vote(wal, 1))];
     for index in 0..12u64 {
         let bytes = vec![index as u8; (index as usize % 4) * 900];
         steps.push(Box::new(move |wal| append(wal, [entry(1, index, &bytes)])));
