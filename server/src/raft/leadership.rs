@@ -56,9 +56,6 @@ pub(super) async fn follow(
                     counters().leader_changes.inc();
                 }
             }
-            if now.leader.is_some() && now.leader != before.leader {
-                crate::metrics::metrics().leader_changes.inc();
-            }
             *before = now;
             modified
         });

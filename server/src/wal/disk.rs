@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::sector::{self, BLOCK};
-use crate::metrics::metrics;
 
 /// A directory that holds segments and small files.
 pub trait Disk: Send + Sync {
@@ -205,9 +204,6 @@ impl SegmentFile for Segment {
 
     fn write_durably(&self, offset: u64, bytes: &Aligned) -> io::Result<()> {
         // The file is open with O_DSYNC: one system call writes and waits for the disk.
-        let timer = metrics().wal_fsync_seconds.start_timer();
-        self.0.write_all_at(bytes.bytes(), offset)?;
-        timer.observe_duration();
-        Ok(())
+        self.0.write_all_at(bytes.bytes(), offset)
     }
 }

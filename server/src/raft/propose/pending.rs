@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 
 use super::{BYTES_MAX, REQUESTS_MAX};
 use crate::command::{Command, MemberId, Outcome, Proposal, Proposer, Unavailable};
-use crate::metrics::metrics;
 use crate::raft::leadership::LeaderKey;
 
 type Reply = oneshot::Sender<Result<Outcome, Unavailable>>;
@@ -72,7 +71,6 @@ impl Pending {
             return Err(Unavailable::TooManyRequests);
         }
         inner.requests += 1;
-        metrics().proposals_pending.inc();
         inner.bytes += bytes;
         let sequence = inner.first + inner.waiting.len() as u64;
         inner.waiting.push_back(Some(Waiting {
@@ -187,10 +185,6 @@ impl Inner {
         };
         self.requests -= 1;
         self.bytes -= waiting.bytes;
-        metrics().proposals_pending.dec();
-        if answer.is_err() {
-            metrics().proposals_failed.inc();
-        }
         // Whoever waited may have gone.
         let _ = waiting.reply.send(answer);
     }
