@@ -15,8 +15,11 @@ pub use kv::{
     Compare, CompareOperand, CompareResult, DeleteRange, Event, EventKind, KeyValue, Keys, Op,
     OpResponse, Order, Put, PutLease, PutValue, Range, RangeFilter, RangeResponse, SortTarget, Txn,
 };
-pub use lease::{Lease, LeaseChange, LeaseId, LeaseQuery, LeaseTimeToLive};
-pub use member::{ClusterId, Incarnation, Member, MemberId, MemberRecord};
+pub use lease::{
+    Lease, LeaseChange, LeaseId, LeaseNews, LeaseQuery, LeaseRecall, LeaseReceipt, LeaseTable,
+    LeaseTimeToLive,
+};
+pub use member::{ClusterId, Incarnation, LeaderKey, LeaderMillis, Member, MemberId, MemberRecord};
 pub use refusal::{Fault, Refusal, Unavailable};
 
 /// A point in the history of the etcd key space: one per mutating command. A fresh store is at 1.

@@ -1,14 +1,21 @@
 //! Ends leases whose time is over.
 //!
-//! The truth about leases is in the state; their countdown runs here, on the leader only. In: changes to leases as they
-//! are applied, changes of leadership, and what members ask about renewals. Out: `LeaseExpire` and `LeaseCheckpoint`
-//! commands. The promise: no lease ends before its time to live after its last answered renewal, across changes of
-//! leader. [`deadlines`] is the pure part; [`driver`] keeps its clock and speaks for it.
+//! The truth about leases is in the state; their countdown runs here, on the leader only, and each member keeps a copy
+//! of it. In: changes to leases as they are applied, changes of leadership, what members ask about renewals, and what
+//! the leader tells. Out: `LeaseExpire` and `LeaseCheckpoint` commands, and what heartbeats carry to the copies. The
+//! promise: no lease ends before its time to live after its last answered renewal, and none is given more than an
+//! election timeout beyond it, across changes of leader; `docs/decisions/0005-leases-across-leaders.md` has the argument.
+//!
+//! Pure are [`deadlines`] (when each lease ends), [`book`] (who was told what), [`replica`] (a copy); [`recall`] puts
+//! copies together for a new leader, [`driver`] is a member's part, [`term`] the leader's turns.
 
+mod book;
 mod deadlines;
 mod driver;
+mod recall;
+mod replica;
+mod term;
 #[cfg(test)]
 mod tests;
 
-pub use deadlines::{Deadlines, Renewal};
-pub use driver::{Consensus, Question, count_down, run};
+pub use driver::{Consensus, count_down, run};

@@ -24,6 +24,7 @@ mod tests;
 mod trim;
 mod types;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,7 +35,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::command::{
-    Command, Fault, LeaseChange, LeaseQuery, LogPosition, MemberId, Outcome, Refusal, Unavailable,
+    Command, Fault, LeaderKey, LeaseChange, LeaseQuery, LeaseRecall, LogPosition, MemberId,
+    Outcome, Refusal, Unavailable,
 };
 use crate::metrics::{PendingProposal, metrics};
 use crate::state::State;
@@ -43,13 +45,13 @@ use crate::watch::Hub;
 
 pub use config::Config;
 pub use leadership::Leadership;
-pub use leases::LeaseAsk;
+pub use leases::{LeaseAsk, LeaseTeller};
 pub use membership::{ChangeError, MemberChange};
 pub use trim::Limits;
 
 use applied::AppliedMark;
 use config::core_config;
-use leases::Leases;
+use leases::{Carried, Leases};
 use log_store::{DurableMark, LogStore};
 use membership::Membership;
 use peer::{Heard, LeaderLink, Network, Peers, Receiving, Service, Stamp};
@@ -90,6 +92,7 @@ pub struct Raft {
     proposer: Proposer,
     rounds: ReadRounds,
     leases: Leases,
+    carried: Carried,
     membership: Membership,
     peers: Peers,
     service: Service,
@@ -178,10 +181,12 @@ impl Raft {
             incarnation: config.incarnation,
         };
         let peers = Peers::new(stamp);
+        let carried = Carried::default();
         let network = Network {
             peers: peers.clone(),
             state: state.clone(),
             patience: config.election,
+            carried: carried.clone(),
         };
         let (proposer, gather, pending) = Proposer::new(config.id, rand::random());
         let machine = StateMachine {
@@ -260,6 +265,7 @@ impl Raft {
             proposer,
             rounds,
             leases,
+            carried,
             membership,
             peers,
             service,
@@ -311,6 +317,31 @@ impl Raft {
         self.leases.ask(query).await
     }
 
+    /// Whom this member's heartbeats ask for what they carry while it leads.
+    pub fn carry(&self, teller: Option<Arc<dyn LeaseTeller>>) {
+        self.carried.set(teller);
+    }
+
+    /// Asks a member for its copy of the countdown of leases, as the leader that it follows.
+    pub async fn recall(
+        &self,
+        member: MemberId,
+        leadership: LeaderKey,
+    ) -> Result<LeaseRecall, Unavailable> {
+        let urls = self.membership.urls(member);
+        peer::leases::recall(&self.peers, member, &urls, leadership).await
+    }
+
+    /// The voters in effect: one set, or two while they change.
+    pub fn voters(&self) -> Vec<BTreeSet<MemberId>> {
+        self.membership.voters()
+    }
+
+    /// Last index that readers can see here.
+    pub fn applied_index(&self) -> u64 {
+        self.applied.index().unwrap_or(0)
+    }
+
     /// How this member stands.
     pub fn status(&self) -> Status {
         let leadership = *self.leadership.borrow();
@@ -326,7 +357,7 @@ impl Raft {
             is_leader: leadership.is_self,
             is_learner: is_member && !is_voter,
             committed_index: metrics.local_committed.as_ref().map_or(0, |at| at.index),
-            applied_index: self.applied.index().unwrap_or(0),
+            applied_index: self.applied_index(),
             last_index: metrics.last_log_index.unwrap_or(0),
         }
     }

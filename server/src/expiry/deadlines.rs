@@ -1,10 +1,9 @@
 //! When each lease ends: a pure queue. Time is passed in.
 //!
-//! A renewal does not enter the log, so a new leader knows only what was granted. To not start a long forgotten lease
-//! anew, the leader records the time left each time it has halved since it was last on record: a lease that is renewed
-//! in good time costs nothing, an abandoned one a logarithm of its time, and after a change of leader it lives at most
-//! as long again as it had left. What is on record must never be less than what a client was promised, hence
-//! [`Renewal::NeedsCommit`].
+//! A renewal does not enter the log. So that a cluster that was stopped as a whole does not start a long forgotten lease
+//! anew, the time left is recorded each time it has halved since it was last on record: a lease that is renewed in good
+//! time costs nothing, an abandoned one a logarithm of its time. What is on record must never be less than what a client
+//! was promised, hence [`Deadlines::is_on_record_with_less`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -17,7 +16,7 @@ const CHECKPOINT_MIN: Duration = Duration::from_secs(1);
 
 /// The countdown of every lease, on the leader.
 #[derive(Debug, Default)]
-pub struct Deadlines {
+pub(super) struct Deadlines {
     leases: HashMap<LeaseId, Countdown>,
     /// Invariant: every lease that is not being ended is in here once, with its `ends`.
     ends: BTreeSet<(Moment, LeaseId)>,
@@ -25,22 +24,12 @@ pub struct Deadlines {
     checkpoints: BTreeSet<(Moment, LeaseId)>,
 }
 
-/// What became of a renewal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Renewal {
-    /// The lease runs anew; its granted seconds.
-    Renewed(i64),
-    /// On record it has less left than this renewal would promise: record the full time, then call
-    /// [`Deadlines::extend`], and only then answer.
-    NeedsCommit,
-    /// Unknown, or its time was over.
-    Gone,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Countdown {
     granted_seconds: i64,
     ends: Moment,
+    /// The latest end that another member was told. Invariant: not before `ends`.
+    told: Moment,
     checkpoint: Option<Moment>,
     /// Whether less than the granted time is on record, or about to be.
     is_checkpointed: bool,
@@ -49,95 +38,95 @@ struct Countdown {
 }
 
 impl Deadlines {
-    /// Starts all countdowns anew: leadership was gained at `now`.
-    ///
-    /// Each lease has what is on record, and `grace` for a renewal that the last leader answered while it was replaced.
-    pub fn rebuild(now: Moment, leases: &[Lease], grace: Duration) -> Self {
+    /// Goes on with leases that were granted before, each with the moment when it ends.
+    pub(super) fn resume(now: Moment, leases: impl IntoIterator<Item = (Lease, Moment)>) -> Self {
         let mut deadlines = Self::default();
-        for lease in leases {
-            let left = if lease.remaining_seconds > 0 {
-                lease.remaining_seconds
-            } else {
-                lease.ttl_seconds
+        for (lease, ends) in leases {
+            let is_checkpointed = lease.remaining_seconds > 0;
+            let recorded = match is_checkpointed {
+                true => seconds(lease.remaining_seconds),
+                false => seconds(lease.ttl_seconds),
             };
-            let countdown = Countdown {
-                granted_seconds: lease.ttl_seconds,
-                ends: now.after(seconds(left) + grace),
-                checkpoint: None,
-                is_checkpointed: lease.remaining_seconds > 0,
-                is_ending: false,
-            };
-            deadlines.put(lease.id, countdown);
-            deadlines.plan_checkpoint(lease.id, now, seconds(left));
+            deadlines.put(
+                lease.id,
+                Countdown {
+                    is_checkpointed,
+                    ..Countdown::new(lease.ttl_seconds, ends)
+                },
+            );
+            deadlines.plan_checkpoint(lease.id, now, recorded);
         }
         deadlines
     }
 
-    /// A lease was granted.
-    pub fn granted(&mut self, now: Moment, lease: Lease) {
+    /// A lease was granted. Answers when it ends, unless it is known already.
+    pub(super) fn granted(&mut self, now: Moment, lease: Lease) -> Option<Moment> {
         if self.leases.contains_key(&lease.id) {
             // Known from the state when leadership was gained; the log only repeats it.
-            return;
+            return None;
         }
-        let countdown = Countdown {
-            granted_seconds: lease.ttl_seconds,
-            ends: now.after(seconds(lease.ttl_seconds)),
-            checkpoint: None,
-            is_checkpointed: false,
-            is_ending: false,
-        };
-        self.put(lease.id, countdown);
-        self.plan_checkpoint(lease.id, now, seconds(lease.ttl_seconds));
+        let full = seconds(lease.ttl_seconds);
+        let ends = now.after(full);
+        self.put(lease.id, Countdown::new(lease.ttl_seconds, ends));
+        self.plan_checkpoint(lease.id, now, full);
+        Some(ends)
     }
 
     /// A lease is gone.
-    pub fn ended(&mut self, id: LeaseId) {
+    pub(super) fn ended(&mut self, id: LeaseId) {
         if let Some(countdown) = self.leases.remove(&id) {
             self.unlist(id, &countdown);
         }
     }
 
     /// The time left of a lease was recorded.
-    pub fn checkpointed(&mut self, lease: &Lease) {
+    pub(super) fn checkpointed(&mut self, lease: &Lease) {
         if let Some(countdown) = self.leases.get_mut(&lease.id) {
             countdown.is_checkpointed = lease.remaining_seconds > 0;
         }
     }
 
-    /// Renews a lease if nothing has to be recorded first.
-    pub fn renew(&mut self, now: Moment, id: LeaseId) -> Renewal {
-        match self.leases.get(&id) {
-            Some(countdown) if countdown.is_over(now) => Renewal::Gone,
-            Some(countdown) if countdown.is_checkpointed => Renewal::NeedsCommit,
-            Some(_) => self.extend(now, id),
-            None => Renewal::Gone,
+    /// What the other members must be told before a renewal at or before `latest` is answered: the end it then has.
+    /// `None` if there is nothing to renew, or they were told as much already.
+    pub(super) fn offer(&mut self, now: Moment, id: LeaseId, latest: Moment) -> Option<Moment> {
+        let countdown = self.leases.get_mut(&id).filter(|it| !it.is_over(now))?;
+        let ends = latest.after(seconds(countdown.granted_seconds));
+        if ends <= countdown.told {
+            return None;
         }
+        countdown.told = ends;
+        Some(ends)
     }
 
-    /// Renews a lease whose full time is on record.
-    pub fn extend(&mut self, now: Moment, id: LeaseId) -> Renewal {
-        let Some(&countdown) = self.leases.get(&id) else {
-            return Renewal::Gone;
-        };
-        if countdown.is_over(now) {
-            return Renewal::Gone;
-        }
+    /// Whether a lease that could be renewed has less on record than a renewal would promise: the full time must be
+    /// recorded before it is answered.
+    pub(super) fn is_on_record_with_less(&self, now: Moment, id: LeaseId) -> bool {
+        let lives = |it: &&Countdown| !it.is_over(now);
+        let countdown = self.leases.get(&id).filter(lives);
+        countdown.is_some_and(|it| it.is_checkpointed)
+    }
+
+    /// Renews a lease. Answers its granted seconds; `None` if it is unknown or its time was over.
+    pub(super) fn renew(&mut self, now: Moment, id: LeaseId) -> Option<i64> {
+        let countdown = *self.leases.get(&id).filter(|it| !it.is_over(now))?;
         self.unlist(id, &countdown);
         let full = seconds(countdown.granted_seconds);
+        let ends = now.after(full);
         self.put(
             id,
             Countdown {
-                ends: now.after(full),
+                ends,
+                told: countdown.told.max(ends),
                 checkpoint: None,
                 ..countdown
             },
         );
         self.plan_checkpoint(id, now, full);
-        Renewal::Renewed(countdown.granted_seconds)
+        Some(countdown.granted_seconds)
     }
 
     /// Whole seconds left, -1 if the lease is unknown or its time is over.
-    pub fn remaining(&self, now: Moment, id: LeaseId) -> i64 {
+    pub(super) fn remaining(&self, now: Moment, id: LeaseId) -> i64 {
         match self.leases.get(&id) {
             Some(countdown) if !countdown.is_over(now) => {
                 i64::try_from(countdown.ends.since(now).as_secs()).unwrap_or(i64::MAX)
@@ -147,7 +136,7 @@ impl Deadlines {
     }
 
     /// Gives up at most `max` leases whose time is over, the longest overdue first. They are not renewed any more.
-    pub fn expire(&mut self, now: Moment, max: usize) -> Vec<LeaseId> {
+    pub(super) fn expire(&mut self, now: Moment, max: usize) -> Vec<LeaseId> {
         let due: Vec<LeaseId> = self
             .ends
             .iter()
@@ -172,7 +161,7 @@ impl Deadlines {
     }
 
     /// Of leases that were given up, lists those still there to be given up again at `again`.
-    pub fn retry(&mut self, ids: &[LeaseId], again: Moment) {
+    pub(super) fn retry(&mut self, ids: &[LeaseId], again: Moment) {
         for id in ids {
             // One that ended and was granted anew under the same id meanwhile runs its own time.
             if let Some(countdown) = self
@@ -187,7 +176,7 @@ impl Deadlines {
     }
 
     /// Leases whose time left is to be recorded now, at most `max`, with whole seconds left, rounded up.
-    pub fn checkpoints(&mut self, now: Moment, max: usize) -> Vec<(LeaseId, i64)> {
+    pub(super) fn checkpoints(&mut self, now: Moment, max: usize) -> Vec<(LeaseId, i64)> {
         let due: Vec<(Moment, LeaseId)> = self
             .checkpoints
             .iter()
@@ -217,20 +206,20 @@ impl Deadlines {
     }
 
     /// When there is something to expire or to record next.
-    pub fn next(&self) -> Option<Moment> {
+    pub(super) fn next(&self) -> Option<Moment> {
         let ends = self.ends.first().map(|(at, _)| *at);
         let checkpoint = self.checkpoints.first().map(|(at, _)| *at);
         ends.into_iter().chain(checkpoint).min()
     }
 
-    /// How many leases run.
-    pub fn len(&self) -> usize {
-        self.leases.len()
+    /// The latest end of each lease that another member was told, or may be told now.
+    pub(super) fn told(&self) -> impl Iterator<Item = (LeaseId, Moment)> {
+        self.leases.iter().map(|(id, it)| (*id, it.told))
     }
 
-    /// Whether no lease runs.
-    pub fn is_empty(&self) -> bool {
-        self.leases.is_empty()
+    /// How many leases run.
+    pub(super) fn len(&self) -> usize {
+        self.leases.len()
     }
 
     fn put(&mut self, id: LeaseId, countdown: Countdown) {
@@ -245,14 +234,14 @@ impl Deadlines {
         }
     }
 
-    /// With `recorded` left on record, the next record is due when half of it is gone.
+    /// With `recorded` left on record, the next record is due when only half of it is left.
     fn plan_checkpoint(&mut self, id: LeaseId, now: Moment, recorded: Duration) {
         let half = recorded / 2;
         if half < CHECKPOINT_MIN {
             return;
         }
         if let Some(countdown) = self.leases.get_mut(&id) {
-            let at = now.after(half);
+            let at = now.after(countdown.ends.since(now).saturating_sub(half));
             countdown.checkpoint = Some(at);
             self.checkpoints.insert((at, id));
         }
@@ -260,157 +249,25 @@ impl Deadlines {
 }
 
 impl Countdown {
+    fn new(granted_seconds: i64, ends: Moment) -> Self {
+        Self {
+            granted_seconds,
+            ends,
+            told: ends,
+            checkpoint: None,
+            is_checkpointed: false,
+            is_ending: false,
+        }
+    }
+
     fn is_over(&self, now: Moment) -> bool {
         self.is_ending || self.ends <= now
     }
 }
 
-fn seconds(seconds: i64) -> Duration {
+pub(super) fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: LeaseId = LeaseId(1);
-    const B: LeaseId = LeaseId(2);
-    const GRACE: Duration = Duration::from_secs(1);
-
-    fn lease(id: LeaseId, ttl_seconds: i64, remaining_seconds: i64) -> Lease {
-        Lease {
-            id,
-            ttl_seconds,
-            remaining_seconds,
-        }
-    }
-
-    fn at(start: Moment, millis: u64) -> Moment {
-        start.after(Duration::from_millis(millis))
-    }
-
-    #[test]
-    fn a_lease_ends_after_its_time_and_not_before() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::default();
-        deadlines.granted(start, lease(A, 10, 0));
-        assert_eq!(deadlines.expire(at(start, 9_999), 10), []);
-        assert_eq!(deadlines.remaining(at(start, 9_999), A), 0);
-        assert_eq!(deadlines.expire(at(start, 10_000), 10), [A]);
-        assert_eq!(deadlines.remaining(at(start, 10_000), A), -1);
-        deadlines.ended(A);
-        assert!(deadlines.is_empty());
-        assert_eq!(deadlines.next(), None);
-    }
-
-    #[test]
-    fn a_renewal_counts_from_when_it_is_answered() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::default();
-        deadlines.granted(start, lease(A, 10, 0));
-        assert_eq!(deadlines.renew(at(start, 3_000), A), Renewal::Renewed(10));
-        assert_eq!(deadlines.expire(at(start, 12_999), 10), []);
-        assert_eq!(deadlines.expire(at(start, 13_000), 10), [A]);
-    }
-
-    #[test]
-    fn a_lease_that_was_given_up_is_never_renewed() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::default();
-        deadlines.granted(start, lease(A, 2, 0));
-        assert_eq!(
-            deadlines.renew(at(start, 2_000), A),
-            Renewal::Gone,
-            "before it was noticed"
-        );
-        assert_eq!(deadlines.expire(at(start, 2_000), 10), [A]);
-        assert_eq!(
-            deadlines.expire(at(start, 2_100), 10),
-            [],
-            "its end is on its way"
-        );
-        deadlines.retry(&[A, B], at(start, 3_000));
-        assert_eq!(deadlines.extend(at(start, 2_500), A), Renewal::Gone);
-        assert_eq!(deadlines.next(), Some(at(start, 3_000)));
-        assert_eq!(deadlines.expire(at(start, 3_000), 10), [A]);
-    }
-
-    #[test]
-    fn a_lease_that_is_renewed_in_good_time_is_never_recorded() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::default();
-        deadlines.granted(start, lease(A, 9, 0));
-        for turn in 1..100 {
-            let now = at(start, turn * 3_000);
-            assert_eq!(deadlines.checkpoints(now, 10), []);
-            assert_eq!(deadlines.renew(now, A), Renewal::Renewed(9));
-        }
-    }
-
-    #[test]
-    fn an_abandoned_lease_is_recorded_each_time_what_it_has_left_has_halved() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::default();
-        deadlines.granted(start, lease(A, 3600, 0));
-        let mut recorded = Vec::new();
-        while let Some(next) = deadlines.next() {
-            recorded.extend(
-                deadlines
-                    .checkpoints(next, 10)
-                    .into_iter()
-                    .map(|(_, left)| left),
-            );
-            if deadlines.expire(next, 10) == [A] {
-                assert_eq!(next, at(start, 3_600_000));
-                break;
-            }
-        }
-        assert_eq!(recorded, [1800, 900, 450, 225, 113, 57, 29, 15, 8, 4, 2]);
-    }
-
-    #[test]
-    fn the_first_renewal_after_a_record_waits_until_the_full_time_is_on_record() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::default();
-        deadlines.granted(start, lease(A, 10, 0));
-        assert_eq!(deadlines.checkpoints(at(start, 6_000), 10), [(A, 4)]);
-        assert_eq!(deadlines.renew(at(start, 6_500), A), Renewal::NeedsCommit);
-        deadlines.checkpointed(&lease(A, 10, 4));
-        assert_eq!(deadlines.renew(at(start, 6_600), A), Renewal::NeedsCommit);
-        assert_eq!(deadlines.extend(at(start, 7_000), A), Renewal::Renewed(10));
-        deadlines.checkpointed(&lease(A, 10, 0));
-        assert_eq!(deadlines.renew(at(start, 8_000), A), Renewal::Renewed(10));
-    }
-
-    #[test]
-    fn a_new_leader_gives_what_is_on_record_and_grace() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::rebuild(start, &[lease(A, 60, 0), lease(B, 60, 5)], GRACE);
-        assert_eq!(deadlines.renew(at(start, 1_000), B), Renewal::NeedsCommit);
-        assert_eq!(deadlines.expire(at(start, 5_999), 10), []);
-        assert_eq!(deadlines.expire(at(start, 6_000), 10), [B]);
-        deadlines.granted(at(start, 7_000), lease(A, 60, 0));
-        assert_eq!(deadlines.expire(at(start, 60_999), 10), []);
-        assert_eq!(
-            deadlines.expire(at(start, 61_000), 10),
-            [A],
-            "the log only repeated the grant"
-        );
-    }
-
-    #[test]
-    fn a_storm_comes_in_batches_longest_overdue_first() {
-        let start = Moment::now();
-        let mut deadlines = Deadlines::default();
-        for id in 1..=5 {
-            deadlines.granted(start, lease(LeaseId(id), 20 - id, 0));
-        }
-        let late = at(start, 60_000);
-        assert_eq!(deadlines.expire(late, 2), [LeaseId(5), LeaseId(4)]);
-        assert_eq!(
-            deadlines.expire(late, 9),
-            [LeaseId(3), LeaseId(2), LeaseId(1)]
-        );
-        assert_eq!(deadlines.len(), 5, "they are there until they have ended");
-    }
-}
+mod tests;

@@ -1,33 +1,26 @@
-//! Keeps the clock of the countdown while this member leads.
-//!
-//! Everything happens in turns of one task: renewals that wait, then leases that are over, then records of time left,
-//! each committed before the next turn. So the order in which records reach the log is the order in which they were
-//! decided, and a storm of expiries lets requests in after every batch.
+//! One member's part in the countdown: leads it, or keeps a copy of it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::deadlines::{Deadlines, Renewal};
+use super::book::Book;
+use super::deadlines::{Deadlines, seconds};
+use super::recall::{self, Recalled};
+use super::replica::Replica;
+use super::term::Term;
 use crate::clock::Moment;
-use crate::command::{Command, Lease, LeaseChange, LeaseId, LeaseQuery, Outcome, Unavailable};
-use crate::raft::{Leadership, Raft};
+use crate::command::{
+    Command, LeaderKey, Lease, LeaseChange, LeaseId, LeaseQuery, LeaseRecall, LeaseReceipt,
+    MemberId, Outcome, Unavailable,
+};
+use crate::raft::{Leadership, LeaseAsk, LeaseTeller, Raft};
 use crate::state::State;
 
-/// Leases ended by one command: each may delete any number of keys in a revision of its own.
-const EXPIRE_MAX: usize = 256;
-/// Records of time left in one command: 16 KiB.
-const CHECKPOINT_MAX: usize = 1024;
-/// Rounds of renewals answered after one confirmation of leadership: more than there are members.
-const QUERIES_MAX: usize = 64;
-/// Expiries within so long share a command.
-const ROUND: Duration = Duration::from_millis(50);
-/// Pause before a lease whose end did not get through is given up again.
-const RETRY: Duration = Duration::from_millis(500);
-
 /// What the countdown needs of consensus.
-pub trait Consensus: Send + Sync {
+pub trait Consensus: Clone + Send + Sync + 'static {
     /// Proposes a command; returns once this member has applied it.
     fn propose(
         &self,
@@ -37,6 +30,18 @@ pub trait Consensus: Send + Sync {
     fn read_barrier(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
     /// Who leads.
     fn leadership(&self) -> watch::Receiver<Leadership>;
+    /// The last log index whose lease changes have been handed over.
+    fn applied(&self) -> u64;
+    /// The voters: one set, or two while they change.
+    fn voters(&self) -> Vec<BTreeSet<MemberId>>;
+    /// Whom to ask for what heartbeats carry; nobody from now on if `None`.
+    fn carry(&self, teller: Option<Arc<dyn LeaseTeller>>);
+    /// Asks a member for its copy of the countdown.
+    fn recall(
+        &self,
+        member: MemberId,
+        leadership: LeaderKey,
+    ) -> impl Future<Output = Result<LeaseRecall, Unavailable>> + Send;
 }
 
 impl Consensus for Raft {
@@ -54,12 +59,29 @@ impl Consensus for Raft {
     fn leadership(&self) -> watch::Receiver<Leadership> {
         Raft::leadership(self)
     }
+
+    fn applied(&self) -> u64 {
+        Raft::applied_index(self)
+    }
+
+    fn voters(&self) -> Vec<BTreeSet<MemberId>> {
+        Raft::voters(self)
+    }
+
+    fn carry(&self, teller: Option<Arc<dyn LeaseTeller>>) {
+        Raft::carry(self, teller);
+    }
+
+    fn recall(
+        &self,
+        member: MemberId,
+        leadership: LeaderKey,
+    ) -> impl Future<Output = Result<LeaseRecall, Unavailable>> + Send {
+        Raft::recall(self, member, leadership)
+    }
 }
 
-/// A member's question, and where the answer goes.
-pub type Question = (LeaseQuery, oneshot::Sender<Result<Vec<i64>, Unavailable>>);
-
-/// Counts leases down whenever this member leads. Ends when `queries` or the leadership of `raft` does.
+/// Counts leases down whenever this member leads. Ends when `asks` or the leadership of `raft` does.
 ///
 /// `changes` are the lease changes of every applied batch, sent before the batch counts as applied. `election` is
 /// etcd's election timeout.
@@ -68,7 +90,7 @@ pub async fn run(
     state: Arc<Mutex<State>>,
     election: Duration,
     changes: mpsc::UnboundedReceiver<Vec<LeaseChange>>,
-    queries: mpsc::Receiver<Question>,
+    asks: mpsc::Receiver<LeaseAsk>,
 ) {
     let leases = move || {
         state
@@ -76,7 +98,7 @@ pub async fn run(
             .unwrap_or_else(PoisonError::into_inner)
             .leases()
     };
-    count_down(raft, leases, election, changes, queries).await;
+    count_down(raft, leases, election, changes, asks).await;
 }
 
 /// [`run`] over any consensus; `leases` reads the state.
@@ -85,252 +107,217 @@ pub async fn count_down<C: Consensus>(
     leases: impl Fn() -> Vec<Lease>,
     election: Duration,
     changes: mpsc::UnboundedReceiver<Vec<LeaseChange>>,
-    queries: mpsc::Receiver<Question>,
+    asks: mpsc::Receiver<LeaseAsk>,
 ) {
     let leadership = consensus.leadership();
+    let replica = Replica::new(consensus.applied());
     let mut driver = Driver {
         consensus,
         election,
         changes,
-        queries,
+        asks,
         leadership,
+        replica,
     };
     let mut lives = true;
     while lives {
         let now = *driver.leadership.borrow_and_update();
-        lives = if now.is_self {
-            // Changes applied before this moment are in the state; those after it are in the channel as well.
-            let deadlines = Deadlines::rebuild(Moment::now(), &leases(), election);
-            Term {
-                term: now.term,
-                deadlines,
-                driver: &mut driver,
-                last_round: None,
-            }
-            .lead()
-            .await
-        } else {
-            driver.follow().await
+        let leads = now.key().filter(|_| now.is_self);
+        lives = match leads {
+            Some(key) => match driver.take_over(key, &leases).await {
+                Some(book) => Term::new(key, book, &mut driver).lead().await,
+                None => driver.leadership.has_changed().is_ok(),
+            },
+            None => driver.follow().await,
         };
     }
 }
 
-struct Driver<C> {
-    consensus: C,
-    election: Duration,
-    changes: mpsc::UnboundedReceiver<Vec<LeaseChange>>,
-    queries: mpsc::Receiver<Question>,
-    leadership: watch::Receiver<Leadership>,
+pub(super) struct Driver<C> {
+    pub(super) consensus: C,
+    pub(super) election: Duration,
+    pub(super) changes: mpsc::UnboundedReceiver<Vec<LeaseChange>>,
+    pub(super) asks: mpsc::Receiver<LeaseAsk>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) replica: Replica,
 }
 
 impl<C: Consensus> Driver<C> {
-    /// Drops changes and turns questions away until leadership changes. Returns false when there is nothing to wait for.
+    /// A renewal is answered at most so long after its offer was made, or not at all.
+    ///
+    /// Half an election timeout: what a new leader may give a lease beyond its due because of it leaves as much for the
+    /// way that the news of it took.
+    pub(super) fn allowance(&self) -> Duration {
+        self.election / 2
+    }
+
+    /// Keeps a copy of the leader's countdown until leadership changes. Returns false when there is nothing to wait for.
     async fn follow(&mut self) -> bool {
         loop {
             tokio::select! {
                 changed = self.leadership.changed() => return changed.is_ok(),
-                query = self.queries.recv() => match query {
-                    // Whoever asks believes that this member leads; it must look again.
-                    Some((_, reply)) => answer(reply, Err(Unavailable::LeaderChanged)),
+                ask = self.asks.recv() => match ask {
+                    Some(ask) => self.answer(ask),
                     None => return false,
                 },
-                changes = self.changes.recv() => if changes.is_none() {
-                    return false;
-                },
-            }
-        }
-    }
-
-    /// Does `work` unless leadership changes or nothing happens for long.
-    async fn while_leading<T>(
-        &self,
-        work: impl Future<Output = Result<T, Unavailable>>,
-    ) -> Result<T, Unavailable> {
-        let mut leadership = self.leadership.clone();
-        tokio::select! {
-            biased;
-            _ = leadership.changed() => Err(Unavailable::LeaderChanged),
-            done = tokio::time::timeout(self.election * 2 + RETRY, work) => done.unwrap_or(Err(Unavailable::Timeout)),
-        }
-    }
-}
-
-/// One leadership of this member.
-struct Term<'a, C> {
-    term: u64,
-    deadlines: Deadlines,
-    driver: &'a mut Driver<C>,
-    last_round: Option<Moment>,
-}
-
-impl<C: Consensus> Term<'_, C> {
-    /// Leads until leadership changes. Returns false when there is nothing to wait for.
-    async fn lead(mut self) -> bool {
-        let mut waiting = Vec::new();
-        loop {
-            let due = self.next_round();
-            tokio::select! {
-                changed = self.driver.leadership.changed() => return changed.is_ok(),
-                count = self.driver.queries.recv_many(&mut waiting, QUERIES_MAX) => if count == 0 {
-                    return false;
-                },
-                changes = self.driver.changes.recv() => match changes {
+                changes = self.changes.recv() => match changes {
                     Some(changes) => self.note(changes),
                     None => return false,
                 },
-                () = sleep_until(due) => {}
             }
-            self.note_waiting();
-            if !waiting.is_empty() {
-                self.answer_all(std::mem::take(&mut waiting)).await;
-            }
-            if self.next_round().is_some_and(|due| due <= Moment::now()) {
-                self.last_round = Some(Moment::now());
-                self.expire().await;
-                self.checkpoint().await;
-            }
-        }
-    }
-
-    /// Not before the last round is over, so that ends that lie close together share a command.
-    fn next_round(&self) -> Option<Moment> {
-        let next = self.deadlines.next()?;
-        Some(
-            self.last_round
-                .map_or(next, |last| next.max(last.after(ROUND))),
-        )
-    }
-
-    fn note_waiting(&mut self) {
-        while let Ok(changes) = self.driver.changes.try_recv() {
-            self.note(changes);
         }
     }
 
     fn note(&mut self, changes: Vec<LeaseChange>) {
         let now = Moment::now();
         for change in changes {
-            match change {
-                LeaseChange::Granted(lease) => self.deadlines.granted(now, lease),
-                LeaseChange::Ended(id) => self.deadlines.ended(id),
-                LeaseChange::Checkpointed(lease) => self.deadlines.checkpointed(&lease),
-            }
+            self.replica.note(now, change);
         }
     }
 
-    async fn answer_all(&mut self, questions: Vec<Question>) {
-        let led = self.confirm().await;
-        let mut to_record = Vec::new();
-        if led.is_ok() {
-            for (query, _) in &questions {
-                if let LeaseQuery::Renew(ids) = query {
-                    let now = Moment::now();
-                    let waits =
-                        |id: &&LeaseId| self.deadlines.renew(now, **id) == Renewal::NeedsCommit;
-                    to_record.extend(ids.iter().filter(waits).map(|id| (*id, 0)));
-                }
-            }
-        }
-        let led = match led {
-            Ok(()) if !to_record.is_empty() => self.record(to_record).await,
-            other => other,
-        };
-        // From here to the replies nothing waits: what is extended now is answered now.
-        let now = Moment::now();
-        for (query, reply) in questions {
-            let answers = led.map(|()| match query {
-                LeaseQuery::Renew(ids) => {
-                    ids.into_iter().map(|id| self.extended(now, id)).collect()
-                }
-                LeaseQuery::Remaining(ids) => ids
-                    .into_iter()
-                    .map(|id| self.deadlines.remaining(now, id))
-                    .collect(),
-            });
-            answer(reply, answers);
-        }
-    }
-
-    fn extended(&mut self, now: Moment, id: LeaseId) -> i64 {
-        match self.deadlines.extend(now, id) {
-            Renewal::Renewed(seconds) => seconds,
-            Renewal::NeedsCommit | Renewal::Gone => 0,
-        }
-    }
-
-    /// Makes sure that this member leads now and knows every lease that was granted before now.
+    /// Answers as a member that does not lead.
     ///
-    /// A leader that was replaced without noticing must not promise anything: its successor has given each lease no
-    /// more than an election timeout of grace, so a confirmation that took longer says nothing any more.
-    async fn confirm(&mut self) -> Result<(), Unavailable> {
-        let asked = Moment::now();
-        self.driver
-            .while_leading(self.driver.consensus.read_barrier())
-            .await?;
-        self.note_waiting();
-        if Moment::now().since(asked) >= self.driver.election {
-            return Err(Unavailable::LeaderChanged);
+    /// Only to the leader that this member follows: whom it has followed before gets no promise any more, so what an
+    /// older leader tells is either in the copy that a newer one recalls, or refused.
+    pub(super) fn answer(&mut self, ask: LeaseAsk) {
+        let now = *self.leadership.borrow();
+        let follows = |leader| !now.is_self && now.key() == Some(leader);
+        match ask {
+            // Whoever asks believes that this member leads; it must look again.
+            LeaseAsk::Query(_, reply) => answer(reply, Err(Unavailable::LeaderChanged)),
+            LeaseAsk::News(news, reply) => {
+                let receipt = match follows(news.leadership) {
+                    true => self.replica.take(Moment::now(), news),
+                    false => LeaseReceipt::NotFollowing,
+                };
+                answer(reply, receipt);
+            }
+            LeaseAsk::Recall(leadership, reply) => {
+                let recall = match follows(leadership) {
+                    true => self
+                        .replica
+                        .table(Moment::now())
+                        .map_or(LeaseRecall::Nothing, LeaseRecall::Table),
+                    false => LeaseRecall::NotFollowing,
+                };
+                answer(reply, recall);
+            }
         }
-        Ok(())
     }
 
-    async fn expire(&mut self) {
-        let ids = self.deadlines.expire(Moment::now(), EXPIRE_MAX);
-        if ids.is_empty() {
-            return;
-        }
-        let command = Command::LeaseExpire {
-            term: self.term,
-            ids: ids.clone(),
+    /// Learns how the countdown stands. `None` if leadership changes meanwhile.
+    async fn take_over(
+        &mut self,
+        leadership: LeaderKey,
+        leases: &impl Fn() -> Vec<Lease>,
+    ) -> Option<Book> {
+        let (consensus, patience) = (self.consensus.clone(), self.election);
+        let own = self.replica.table(Moment::now());
+        let recalled = async {
+            tokio::join!(
+                recall::gather(&consensus, leadership, own, patience),
+                // Or a record that is committed and not applied here yet would be missed, and a lease ended too early.
+                caught_up(&consensus),
+            )
+            .0
         };
-        if let Err(unavailable) = self
-            .driver
-            .while_leading(self.driver.consensus.propose(command))
-            .await
-        {
-            tracing::debug!(%unavailable, leases = ids.len(), "leases are not ended yet");
+        tokio::pin!(recalled);
+        let mut changed = self.leadership.clone();
+        let recalled = loop {
+            tokio::select! {
+                biased;
+                _ = changed.changed() => return None,
+                changes = self.changes.recv() => {
+                    let now = Moment::now();
+                    for change in changes? {
+                        self.replica.note(now, change);
+                    }
+                }
+                recalled = &mut recalled => break recalled,
+            }
+        };
+        let through = self.consensus.applied();
+        while let Ok(changes) = self.changes.try_recv() {
+            self.note(changes);
         }
-        self.note_waiting();
-        // Whatever became of the command: those that are still there are tried again.
-        self.deadlines.retry(&ids, Moment::now().after(RETRY));
+        let leases = leases();
+        let now = Moment::now();
+        if recalled.is_none() && !leases.is_empty() {
+            tracing::info!(
+                leases = leases.len(),
+                "leases begin anew from what is on record"
+            );
+        }
+        let ends = leases.into_iter().map(|lease| {
+            let ends = self.ends(now, lease, recalled.as_ref());
+            (lease, ends)
+        });
+        let deadlines = Deadlines::resume(now, ends);
+        // Changes applied before this moment are in the state; those after it are in the channel as well.
+        Some(Book::open(now, leadership, through, deadlines))
     }
 
-    async fn checkpoint(&mut self) {
-        let left = self.deadlines.checkpoints(Moment::now(), CHECKPOINT_MAX);
-        if left.is_empty() {
-            return;
-        }
-        // A record that does not get through costs a little: a new leader gives those leases more time.
-        if let Err(unavailable) = self.record(left).await {
-            tracing::debug!(%unavailable, "time left is not recorded");
-        }
+    /// When a lease ends that this member goes on counting.
+    fn ends(&self, now: Moment, lease: Lease, recalled: Option<&Recalled>) -> Moment {
+        let Lease {
+            id,
+            ttl_seconds,
+            remaining_seconds,
+        } = lease;
+        let granted = self.replica.grants().get(&id);
+        let known = recalled.and_then(|recalled| {
+            let index = granted.map_or(0, |(index, _)| *index);
+            let renewed = recalled.ends(now, id, index);
+            // The last leader may have applied the grant a little later than this member.
+            renewed.or(granted.map(|(_, at)| at.after(seconds(ttl_seconds) + self.allowance())))
+        });
+        known.unwrap_or_else(|| {
+            let left = match remaining_seconds {
+                0 => ttl_seconds,
+                left => left,
+            };
+            // And some for a renewal that the last leader answered while it was replaced.
+            now.after(seconds(left) + self.election)
+        })
     }
 
-    async fn record(&mut self, remaining_seconds: Vec<(LeaseId, i64)>) -> Result<(), Unavailable> {
-        let asked = Moment::now();
-        let command = Command::LeaseCheckpoint { remaining_seconds };
-        self.driver
-            .while_leading(self.driver.consensus.propose(command))
-            .await?;
-        self.note_waiting();
-        if Moment::now().since(asked) >= self.driver.election {
-            return Err(Unavailable::LeaderChanged);
+    /// Does `work` unless leadership changes or nothing happens for long.
+    pub(super) async fn while_leading<T>(
+        &self,
+        work: impl Future<Output = Result<T, Unavailable>>,
+    ) -> Result<T, Unavailable> {
+        /// Beyond two elections: for whom the next leader is not elected at once.
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let mut leadership = self.leadership.clone();
+        tokio::select! {
+            biased;
+            _ = leadership.changed() => Err(Unavailable::LeaderChanged),
+            done = tokio::time::timeout(self.election * 2 + PATIENCE, work) => done.unwrap_or(Err(Unavailable::Timeout)),
         }
-        Ok(())
     }
 }
 
-fn answer(
-    reply: oneshot::Sender<Result<Vec<i64>, Unavailable>>,
-    answers: Result<Vec<i64>, Unavailable>,
-) {
+/// Resolves when everything that earlier leaders committed is applied here.
+async fn caught_up<C: Consensus>(consensus: &C) {
+    /// Pause before a barrier that failed is tried again.
+    const PAUSE: Duration = Duration::from_millis(50);
+    while consensus.read_barrier().await.is_err() {
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+pub(super) fn answer<T>(reply: oneshot::Sender<T>, answer: T) {
     // Whoever asked may have given up.
-    let _ = reply.send(answers);
+    let _ = reply.send(answer);
 }
 
-async fn sleep_until(moment: Option<Moment>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment.instant()).await,
-        None => std::future::pending().await,
+/// The leases that are to be renewed.
+pub(super) fn renewed_in(asks: &[LeaseAsk]) -> Vec<LeaseId> {
+    let mut ids = Vec::new();
+    for ask in asks {
+        if let LeaseAsk::Query(LeaseQuery::Renew(leases), _) = ask {
+            ids.extend_from_slice(leases);
+        }
     }
+    ids
 }

@@ -7,7 +7,7 @@ use openraft::metrics::RaftServerMetrics;
 use tokio::sync::watch;
 
 use super::types::TypeConfig;
-use crate::command::MemberId;
+use crate::command::{LeaderKey, MemberId};
 use crate::metrics::metrics as counters;
 
 /// Who leads, as this member knows.
@@ -23,13 +23,10 @@ pub struct Leadership {
 
 impl Leadership {
     /// Names one leadership: the term alone does not, with openraft's leader ids a term may see several leaders.
-    pub(super) fn key(&self) -> Option<LeaderKey> {
+    pub fn key(&self) -> Option<LeaderKey> {
         self.leader.map(|leader| (self.term, leader))
     }
 }
-
-/// Term and leader.
-pub(super) type LeaderKey = (u64, MemberId);
 
 /// Follows openraft's word about it until the core ends.
 pub(super) async fn follow(

@@ -1,13 +1,53 @@
-//! Questions about leases: only the leader counts them down.
+//! Leases between members: questions to whoever counts them down, and the copies of the countdown.
+
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::leadership::Leadership;
 use super::peer::LeaderLink;
-use crate::command::{LeaseQuery, Unavailable};
+use crate::command::{
+    LeaderKey, LeaseNews, LeaseQuery, LeaseRecall, LeaseReceipt, MemberId, Unavailable,
+};
 
-/// A question, and where its answer goes.
-pub type LeaseAsk = (LeaseQuery, oneshot::Sender<Result<Vec<i64>, Unavailable>>);
+/// What is asked of this member's countdown, and where the answer goes.
+#[derive(Debug)]
+pub enum LeaseAsk {
+    /// A member's question; only the leader knows.
+    Query(LeaseQuery, oneshot::Sender<Result<Vec<i64>, Unavailable>>),
+    /// What the leader tells.
+    News(LeaseNews, oneshot::Sender<LeaseReceipt>),
+    /// A new leader wants this member's copy.
+    Recall(LeaderKey, oneshot::Sender<LeaseRecall>),
+}
+
+/// What a leader's heartbeats carry. Neither may block.
+pub trait LeaseTeller: Send + Sync {
+    /// What to tell `member`, on a heartbeat of this leadership.
+    fn news(&self, leadership: LeaderKey, member: MemberId) -> Option<LeaseNews>;
+    /// What `member` answered.
+    fn receipt(&self, leadership: LeaderKey, member: MemberId, receipt: LeaseReceipt);
+}
+
+/// Whom heartbeats ask for what they carry. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Carried(Arc<Mutex<Option<Arc<dyn LeaseTeller>>>>);
+
+impl Carried {
+    pub(super) fn set(&self, teller: Option<Arc<dyn LeaseTeller>>) {
+        *self
+            .0
+            .lock()
+            .expect("nothing panics while it holds the lock") = teller;
+    }
+
+    pub(super) fn get(&self) -> Option<Arc<dyn LeaseTeller>> {
+        self.0
+            .lock()
+            .expect("nothing panics while it holds the lock")
+            .clone()
+    }
+}
 
 /// Brings questions to whoever counts. Clones share all.
 #[derive(Clone)]
@@ -42,9 +82,30 @@ impl Leases {
         }
         let (reply, answer) = oneshot::channel();
         self.here
-            .send((query, reply))
+            .send(LeaseAsk::Query(query, reply))
             .await
             .map_err(|_| Unavailable::Stopped)?;
         answer.await.map_err(|_| Unavailable::Stopped)?
+    }
+
+    /// Hands over what the leader tells. `None` if it cannot be taken now: a heartbeat must not wait, the next one tells
+    /// it again.
+    pub(super) async fn take(&self, news: LeaseNews) -> Option<LeaseReceipt> {
+        let (reply, receipt) = oneshot::channel();
+        self.here.try_send(LeaseAsk::News(news, reply)).ok()?;
+        receipt.await.ok()
+    }
+
+    /// This member's copy, for the leader that it follows.
+    pub(super) async fn recall_here(
+        &self,
+        leadership: LeaderKey,
+    ) -> Result<LeaseRecall, Unavailable> {
+        let (reply, recall) = oneshot::channel();
+        self.here
+            .send(LeaseAsk::Recall(leadership, reply))
+            .await
+            .map_err(|_| Unavailable::Stopped)?;
+        recall.await.map_err(|_| Unavailable::Stopped)
     }
 }

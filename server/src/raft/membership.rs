@@ -116,6 +116,15 @@ impl Membership {
         members.nodes().map(member).collect()
     }
 
+    /// The voters in effect: one set, or two while they change.
+    pub(super) fn voters(&self) -> Vec<BTreeSet<MemberId>> {
+        let members = self.members();
+        let configurations = members.get_joint_config().iter();
+        configurations
+            .map(|voters| voters.iter().copied().map(MemberId).collect())
+            .collect()
+    }
+
     /// Where a member's peers reach it; nothing if it is unknown.
     pub(super) fn urls(&self, member: MemberId) -> Vec<String> {
         self.members()

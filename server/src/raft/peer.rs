@@ -11,6 +11,7 @@ mod convert;
 mod forward;
 mod handshake;
 mod join;
+pub(super) mod leases;
 mod line;
 mod listen;
 mod network;

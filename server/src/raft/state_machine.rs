@@ -202,6 +202,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             .raise(meta.last_log_id.as_ref().map(types::position));
         self.hub.reset(revision);
         if let Some(last) = &meta.last_log_id {
+            let replaced = LeaseChange::Replaced { upto: last.index };
+            // The countdown ends before Raft does only when the process stops.
+            let _ = self.leases.send(vec![replaced]);
             self.applied.raise(last.index);
             // Outcomes that the snapshot jumped over are nobody's to tell any more.
             self.pending.jumped();

@@ -30,7 +30,10 @@ impl Law<'_> {
         };
         self.store_lease(lease);
         self.ledger.logical_bytes += VERSION_BYTES;
-        self.lease_changes.push(LeaseChange::Granted(lease));
+        self.lease_changes.push(LeaseChange::Granted {
+            lease,
+            index: self.at.index,
+        });
         Ok(Response::LeaseGrant { id, ttl_seconds })
     }
 

@@ -92,7 +92,7 @@ pub(crate) fn event(event: &Event) -> String {
 /// One change to a lease.
 pub(crate) fn lease_change(change: &LeaseChange) -> String {
     match change {
-        LeaseChange::Granted(lease) => format!("lease {} granted", lease.id.0),
+        LeaseChange::Granted { lease, index: _ } => format!("lease {} granted", lease.id.0),
         LeaseChange::Ended(id) => format!("lease {} ended", id.0),
         LeaseChange::Checkpointed(lease) => {
             format!(
@@ -100,6 +100,7 @@ pub(crate) fn lease_change(change: &LeaseChange) -> String {
                 lease.id.0, lease.remaining_seconds
             )
         }
+        LeaseChange::Replaced { upto } => format!("leases replaced up to {upto}"),
     }
 }
 

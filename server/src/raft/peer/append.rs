@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::convert;
 use super::line::Line;
+use super::{convert, leases};
+use crate::raft::leases::Carried;
 use crate::raft::types::TypeConfig;
 
 type Append = AppendEntriesRequest<TypeConfig>;
@@ -157,15 +158,17 @@ struct Open {
 
 impl Heartbeats {
     /// One request, one answer. May be dropped half-way: the late answer is skipped by its number.
-    pub(super) async fn ask(&mut self, line: &Line, request: Append) -> Answer {
-        let result = self.exchange(line, request).await;
+    ///
+    /// Carries what there is to tell the peer about leases.
+    pub(super) async fn ask(&mut self, line: &Line, request: Append, carried: &Carried) -> Answer {
+        let result = self.exchange(line, request, carried).await;
         if result.is_err() {
             self.open = None;
         }
         result
     }
 
-    async fn exchange(&mut self, line: &Line, request: Append) -> Answer {
+    async fn exchange(&mut self, line: &Line, request: Append, carried: &Carried) -> Answer {
         let open = match &mut self.open {
             Some(open) => open,
             None => {
@@ -177,12 +180,19 @@ impl Heartbeats {
             }
         };
         self.number += 1;
-        let message = convert::append(request, self.number);
+        let mut message = convert::append(request, self.number);
+        let leadership = leases::leadership(&message)?;
+        let teller = carried.get();
+        let news = teller.as_ref().map(|it| it.news(leadership, line.to));
+        message.news = news.flatten().map(leases::news);
         let closed = || Status::unavailable("the peer closed the call");
         open.requests.send(message).await.map_err(|_| closed())?;
         loop {
             let answer = open.answers.message().await?.ok_or_else(closed)?;
             if answer.number == self.number {
+                if let (Some(teller), Some(receipt)) = (teller, answer.receipt) {
+                    teller.receipt(leadership, line.to, leases::read_receipt(receipt));
+                }
                 return convert::read_appended(answer);
             }
         }

@@ -109,6 +109,7 @@ pub(super) fn append(request: Append, number: u64) -> wire::AppendRequest {
         previous: prev_log_id.as_ref().map(position),
         entries: entries.into_iter().map(entry).collect(),
         committed: leader_commit.as_ref().map(position),
+        news: None,
     }
 }
 
@@ -140,6 +141,7 @@ pub(super) fn appended(
     wire::AppendResponse {
         number,
         result: Some(word),
+        receipt: None,
     }
 }
 

@@ -11,8 +11,7 @@ use tonic::Status;
 
 use super::convert;
 use super::line::{Line, Peers, Purpose};
-use crate::command::{LeaseQuery, MemberId, Unavailable};
-use crate::raft::leadership::LeaderKey;
+use crate::command::{LeaderKey, LeaseId, LeaseQuery, MemberId, Unavailable};
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
 
@@ -122,14 +121,7 @@ impl LeaderLink {
         key: LeaderKey,
         query: LeaseQuery,
     ) -> Result<Vec<i64>, Unavailable> {
-        let ids = |ids: Vec<crate::command::LeaseId>| wire::Leases {
-            ids: ids.into_iter().map(|id| id.0).collect(),
-        };
-        let ask = match query {
-            LeaseQuery::Renew(leases) => Ask::Renew(ids(leases)),
-            LeaseQuery::Remaining(leases) => Ask::Remaining(ids(leases)),
-        };
-        match self.answer(key, ask).await? {
+        match self.answer(key, lease_ask(query)).await? {
             Answer::Seconds(seconds) => Ok(seconds.seconds),
             _ => Err(Unavailable::Timeout),
         }
@@ -196,6 +188,16 @@ impl LeaderLink {
             requests,
             waiting,
         }
+    }
+}
+
+pub(super) fn lease_ask(query: LeaseQuery) -> Ask {
+    let ids = |ids: Vec<LeaseId>| wire::Leases {
+        ids: ids.into_iter().map(|id| id.0).collect(),
+    };
+    match query {
+        LeaseQuery::Renew(leases) => Ask::Renew(ids(leases)),
+        LeaseQuery::Remaining(leases) => Ask::Remaining(ids(leases)),
     }
 }
 

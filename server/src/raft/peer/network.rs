@@ -22,6 +22,7 @@ use super::append::{self, Heartbeats};
 use super::line::{Line, Peers, Purpose};
 use super::{convert, snapshot};
 use crate::command::MemberId;
+use crate::raft::leases::Carried;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::types::{PeerUrls, TypeConfig, Vote};
 use crate::state::State;
@@ -40,6 +41,8 @@ pub(in crate::raft) struct Network {
     pub(in crate::raft) state: Arc<Mutex<State>>,
     /// How long a peer may leave an append unanswered.
     pub(in crate::raft) patience: Duration,
+    /// What heartbeats carry.
+    pub(in crate::raft) carried: Carried,
 }
 
 impl Network {
@@ -50,6 +53,7 @@ impl Network {
             heartbeats: (purpose == Purpose::Control).then(Heartbeats::default),
             state: self.state.clone(),
             patience: self.patience,
+            carried: self.carried.clone(),
             pause: RETRY_MIN,
         }
     }
@@ -79,6 +83,7 @@ pub(in crate::raft) struct Client {
     heartbeats: Option<Heartbeats>,
     state: Arc<Mutex<State>>,
     patience: Duration,
+    carried: Carried,
     /// How long the next failure to open a stream waits before it is told.
     pause: Duration,
 }
@@ -142,6 +147,7 @@ impl NetStreamAppend<TypeConfig> for Client {
             line,
             heartbeats,
             patience,
+            carried,
             pause,
             ..
         } = self;
@@ -150,7 +156,7 @@ impl NetStreamAppend<TypeConfig> for Client {
                 let Some(request) = input.next().await else {
                     return Ok(futures::stream::empty().boxed());
                 };
-                let answer = in_time(line, &option, heartbeats.ask(line, request)).await;
+                let answer = in_time(line, &option, heartbeats.ask(line, request, carried)).await;
                 return Ok(futures::stream::iter([answer]).boxed());
             }
             let line: &Line = line;

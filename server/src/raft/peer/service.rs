@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::handshake::Stamp;
 use super::snapshot::Receiving;
-use super::{MESSAGE_BYTES_MAX, convert};
+use super::{MESSAGE_BYTES_MAX, convert, leases};
 use crate::clock::Moment;
 use crate::command::{LeaseId, LeaseQuery, MemberId, Unavailable, codec};
 use crate::raft::Core;
@@ -100,7 +100,7 @@ impl Service {
                 answer: Some(answer),
             }));
         };
-        let leases = |ids: wire::Leases| ids.ids.into_iter().map(LeaseId).collect::<Vec<_>>();
+        let ids = |ids: wire::Leases| ids.ids.into_iter().map(LeaseId).collect::<Vec<_>>();
         match request.ask {
             Some(Ask::Proposals(wire::Proposals {
                 term,
@@ -131,9 +131,9 @@ impl Service {
                 let rounds = self.rounds.clone();
                 tokio::spawn(async move { reply(rounds.index().await.map(Answer::ReadIndex)) });
             }
-            Some(Ask::Renew(ids)) => self.lease_query(LeaseQuery::Renew(leases(ids)), reply),
-            Some(Ask::Remaining(ids)) => {
-                self.lease_query(LeaseQuery::Remaining(leases(ids)), reply)
+            Some(Ask::Renew(leases)) => self.lease_query(LeaseQuery::Renew(ids(leases)), reply),
+            Some(Ask::Remaining(leases)) => {
+                self.lease_query(LeaseQuery::Remaining(ids(leases)), reply)
             }
             None => {
                 return Err(Status::invalid_argument(
@@ -161,6 +161,7 @@ impl Service {
 impl Peer for Service {
     type AppendStream = Answers<wire::AppendResponse>;
     type HeartbeatStream = Answers<wire::AppendResponse>;
+    type RecallStream = Answers<wire::RecallResponse>;
     type ForwardStream = Answers<wire::ForwardResponse>;
 
     async fn append(
@@ -191,12 +192,15 @@ impl Peer for Service {
     ) -> Result<Response<Self::HeartbeatStream>, Status> {
         self.caller(&request)?;
         let (core, heard) = (self.core.clone(), self.heard.clone());
+        let countdown = self.leases.clone();
         let answers = request.into_inner().then(move |message| {
             heard.touch();
-            let core = core.clone();
+            let (core, countdown) = (core.clone(), countdown.clone());
             async move {
-                let message = message?;
+                let mut message = message?;
                 let number = message.number;
+                let leadership = leases::leadership(&message)?;
+                let news = message.news.take();
                 let request = convert::read_append(message)?;
                 let (previous, last) = (
                     request.prev_log_id,
@@ -204,10 +208,15 @@ impl Peer for Service {
                 );
                 let answer = core.append_entries(request).await;
                 let answer = answer.map_err(|error| Status::unavailable(error.to_string()))?;
-                Ok(convert::appended(
-                    answer.into_stream_result(previous, last.or(previous)),
-                    number,
-                ))
+                let answer = answer.into_stream_result(previous, last.or(previous));
+                let is_taken = answer.is_ok();
+                let mut response = convert::appended(answer, number);
+                // Only now: this member must follow the leader whose news it takes.
+                if let Some(news) = news.filter(|_| is_taken) {
+                    let news = leases::read_news(leadership, news)?;
+                    response.receipt = countdown.take(news).await.map(leases::receipt);
+                }
+                Ok(response)
             }
         });
         Ok(Response::new(answers.boxed()))
@@ -289,6 +298,20 @@ impl Peer for Service {
         let change = convert::read_change(request.into_inner())?;
         let result = self.membership.change_here(change).await;
         Ok(Response::new(convert::changed(result)))
+    }
+
+    async fn recall(
+        &self,
+        request: Request<wire::RecallRequest>,
+    ) -> Result<Response<Self::RecallStream>, Status> {
+        let from = self.caller(&request)?;
+        let wire::RecallRequest { term, leader } = request.into_inner();
+        if MemberId(leader) != from {
+            return Err(Status::invalid_argument("only a leader may ask for itself"));
+        }
+        let recall = self.leases.recall_here((term, from)).await;
+        let recall = recall.map_err(|why| Status::unavailable(why.to_string()))?;
+        Ok(Response::new(leases::pages(recall)))
     }
 
     async fn confirm(

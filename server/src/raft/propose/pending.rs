@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{BYTES_MAX, REQUESTS_MAX};
-use crate::command::{Command, MemberId, Outcome, Proposal, Proposer, Unavailable};
-use crate::raft::leadership::LeaderKey;
+use crate::command::{Command, LeaderKey, MemberId, Outcome, Proposal, Proposer, Unavailable};
 
 type Reply = oneshot::Sender<Result<Outcome, Unavailable>>;
 

@@ -1,0 +1,207 @@
+//! What the leader counts, and how much of it each other member knows.
+//!
+//! Each member is told the whole countdown once, then every change, in order and without a gap; what it has not
+//! acknowledged is told again. Pure: the heartbeats that carry it are the Raft room's.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::deadlines::Deadlines;
+use crate::clock::Moment;
+use crate::command::{
+    LeaderKey, LeaderMillis, LeaseId, LeaseNews, LeaseReceipt, LeaseTable, MemberId,
+};
+
+/// Changes in one heartbeat: a quarter of a megabyte, which must not hold it up.
+const CHANGES_MAX: usize = 16 * 1024;
+/// Changes that may wait for one member beyond one for each lease. One that stays away longer is told the whole anew.
+const WAITING_MAX: usize = 64 * 1024;
+/// A member that has nothing to learn is still told the time this often.
+const QUIET_MAX: Duration = Duration::from_millis(100);
+
+/// One leadership's countdown.
+#[derive(Debug)]
+pub(super) struct Book {
+    leadership: LeaderKey,
+    /// Where the leadership's clock is at zero.
+    zero: Moment,
+    /// The log index up to which grants and ends are in `deadlines`.
+    through: u64,
+    /// The countdown itself. Whoever changes an end tells it with [`Book::tell`].
+    pub(super) deadlines: Deadlines,
+    /// Counts the changes told to all.
+    changes: u64,
+    readers: BTreeMap<MemberId, Reader>,
+}
+
+/// One other member.
+#[derive(Debug, Default)]
+struct Reader {
+    copy: u64,
+    /// So many changes from the start of the copy are the whole countdown.
+    whole: u64,
+    /// Place in the copy of the first of `waiting`.
+    from: u64,
+    /// Not acknowledged yet.
+    waiting: VecDeque<Change>,
+    /// Whether it has acknowledged anything of this copy.
+    has_answered: bool,
+    /// Whether it must be told the whole (again).
+    is_lost: bool,
+    told: Option<Moment>,
+}
+
+#[derive(Debug)]
+struct Change {
+    number: u64,
+    id: LeaseId,
+    ends: Option<LeaderMillis>,
+}
+
+impl Book {
+    /// Opens the book of a leadership that begins to count at `now`, knowing the log up to `through`.
+    pub(super) fn open(
+        now: Moment,
+        leadership: LeaderKey,
+        through: u64,
+        deadlines: Deadlines,
+    ) -> Self {
+        Self {
+            leadership,
+            zero: now,
+            through,
+            deadlines,
+            changes: 0,
+            readers: BTreeMap::new(),
+        }
+    }
+
+    /// All grants and ends up to `through` are in the countdown now.
+    pub(super) fn reached(&mut self, through: u64) {
+        self.through = self.through.max(through);
+    }
+
+    /// Tells every member when a lease ends at the latest, or that it is gone.
+    pub(super) fn tell(&mut self, id: LeaseId, ends: Option<Moment>) {
+        let ends = ends.map(|ends| self.ends_millis(ends));
+        self.changes += 1;
+        let waiting_max = WAITING_MAX + self.deadlines.len();
+        for reader in self.readers.values_mut().filter(|reader| !reader.is_lost) {
+            reader.waiting.push_back(Change {
+                number: self.changes,
+                id,
+                ends,
+            });
+            if reader.waiting.len() > waiting_max {
+                reader.is_lost = true;
+                reader.waiting = VecDeque::new();
+            }
+        }
+    }
+
+    /// The number of the last change.
+    pub(super) fn last_change(&self) -> u64 {
+        self.changes
+    }
+
+    /// The other members that hold a complete copy with every change up to this number.
+    pub(super) fn holders(&self, upto: u64) -> BTreeSet<MemberId> {
+        let holds = |reader: &Reader| {
+            let next = reader.waiting.front().map(|change| change.number);
+            reader.has_answered
+                && !reader.is_lost
+                && reader.from >= reader.whole
+                && next.is_none_or(|next| next > upto)
+        };
+        let holders = self.readers.iter().filter(|(_, reader)| holds(reader));
+        holders.map(|(member, _)| *member).collect()
+    }
+
+    /// What `member` is to be told at `now`, if there is anything.
+    pub(super) fn news(&mut self, now: Moment, member: MemberId) -> Option<LeaseNews> {
+        let reader = self.readers.entry(member).or_insert_with(|| Reader {
+            is_lost: true,
+            ..Reader::default()
+        });
+        if reader.is_lost {
+            let (zero, number) = (self.zero, self.changes);
+            let whole = self.deadlines.told().map(|(id, ends)| Change {
+                number,
+                id,
+                ends: Some(ends_millis(zero, ends)),
+            });
+            let waiting: VecDeque<Change> = whole.collect();
+            *reader = Reader {
+                copy: reader.copy + 1,
+                whole: waiting.len() as u64,
+                waiting,
+                ..Reader::default()
+            };
+        }
+        let is_quiet = reader.has_answered
+            && reader.waiting.is_empty()
+            && reader.told.is_some_and(|told| now.since(told) < QUIET_MAX);
+        if is_quiet {
+            return None;
+        }
+        reader.told = Some(now);
+        let changes = reader.waiting.iter().take(CHANGES_MAX);
+        Some(LeaseNews {
+            leadership: self.leadership,
+            now: millis(now.since(self.zero)),
+            through: self.through,
+            copy: reader.copy,
+            whole: reader.whole,
+            from: reader.from,
+            changes: changes.map(|change| (change.id, change.ends)).collect(),
+        })
+    }
+
+    /// What `member` answered.
+    pub(super) fn receipt(&mut self, member: MemberId, receipt: LeaseReceipt) {
+        let Some(reader) = self.readers.get_mut(&member) else {
+            return;
+        };
+        match receipt {
+            LeaseReceipt::Taken { copy, upto } if copy == reader.copy => {
+                reader.has_answered = true;
+                let known = upto.saturating_sub(reader.from);
+                let known = usize::try_from(known).unwrap_or(usize::MAX);
+                let known = known.min(reader.waiting.len());
+                reader.waiting.drain(..known);
+                reader.from += known as u64;
+            }
+            // About a copy that it does not need any more.
+            LeaseReceipt::Taken { .. } => {}
+            LeaseReceipt::Again => reader.is_lost = true,
+            // It will follow soon, or there is another leader.
+            LeaseReceipt::NotFollowing => {}
+        }
+    }
+
+    /// The whole countdown, for the leader after this one.
+    pub(super) fn table(&self, now: Moment) -> LeaseTable {
+        let ends = self.deadlines.told();
+        LeaseTable {
+            leadership: self.leadership,
+            now: millis(now.since(self.zero)),
+            through: self.through,
+            ends: ends
+                .map(|(id, ends)| (id, self.ends_millis(ends)))
+                .collect(),
+        }
+    }
+
+    fn ends_millis(&self, ends: Moment) -> LeaderMillis {
+        ends_millis(self.zero, ends)
+    }
+}
+
+/// Rounded up: an end is never told too early.
+fn ends_millis(zero: Moment, ends: Moment) -> LeaderMillis {
+    millis(ends.since(zero) + Duration::from_nanos(999_999))
+}
+
+fn millis(since: Duration) -> LeaderMillis {
+    LeaderMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,144 @@
+//! What a new leader learns from the members' copies of the last countdown.
+//!
+//! A renewal is answered only when a majority holds it, so the copies of any majority together know every renewal that
+//! was answered, and say when each lease ends: never too early, and too late only by what a renewal was allowed to take.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+
+use super::driver::Consensus;
+use super::replica::Clock;
+use crate::clock::Moment;
+use crate::command::{LeaderKey, LeaderMillis, LeaseId, LeaseRecall, LeaseTable, MemberId};
+
+/// Pause before a member is asked again that cannot be reached, or does not follow the new leader yet.
+const ASK_PAUSE: Duration = Duration::from_millis(20);
+
+/// The copies of the newest leadership of which there is one.
+#[derive(Debug)]
+pub(super) struct Recalled {
+    leadership: LeaderKey,
+    /// The fastest of the copies' clocks: none is ahead of the leader's.
+    clock: Clock,
+    copies: Vec<(u64, HashMap<LeaseId, LeaderMillis>)>,
+}
+
+impl Recalled {
+    /// One copy, received at `at`.
+    pub(super) fn new(at: Moment, table: LeaseTable) -> Self {
+        let LeaseTable {
+            leadership,
+            now,
+            through,
+            ends,
+        } = table;
+        Self {
+            leadership,
+            clock: Clock::new(at, now),
+            copies: vec![(through, ends.into_iter().collect())],
+        }
+    }
+
+    /// Adds a copy. One of an older leadership is of no use: the newer one began with all that it knew.
+    pub(super) fn add(&mut self, at: Moment, table: LeaseTable) {
+        if table.leadership < self.leadership {
+            return;
+        }
+        let now = table.now;
+        let newer = Self::new(at, table);
+        if newer.leadership > self.leadership {
+            *self = newer;
+            return;
+        }
+        self.clock.observe(at, now);
+        self.copies.extend(newer.copies);
+    }
+
+    /// When a lease ends that was granted by the log entry `granted`, 0 if that was long ago. `None` if no copy knows the
+    /// log that far: another lease of that id may be meant.
+    pub(super) fn ends(&self, now: Moment, id: LeaseId, granted: u64) -> Option<Moment> {
+        let knows = self
+            .copies
+            .iter()
+            .filter(|(through, _)| *through >= granted);
+        let ends = knows.filter_map(|(_, ends)| ends.get(&id)).max()?;
+        let left = ends.0.saturating_sub(self.clock.now(now).0);
+        Some(now.after(Duration::from_millis(u64::try_from(left).unwrap_or(0))))
+    }
+}
+
+/// Whether these members are a majority of each configuration.
+pub(super) fn is_quorum(
+    configurations: &[BTreeSet<MemberId>],
+    members: &BTreeSet<MemberId>,
+) -> bool {
+    let has_majority =
+        |voters: &BTreeSet<MemberId>| voters.intersection(members).count() * 2 > voters.len();
+    !configurations.is_empty() && configurations.iter().all(has_majority)
+}
+
+/// Asks the voters until a majority has given its copy. `None` if no majority has one, or if it takes longer than
+/// `patience`: the members that do not answer may be those that know more.
+pub(super) async fn gather<C: Consensus>(
+    consensus: &C,
+    leadership: LeaderKey,
+    own: Option<LeaseTable>,
+    patience: Duration,
+) -> Option<Recalled> {
+    let began = Moment::now();
+    let configurations = consensus.voters();
+    let voters: BTreeSet<MemberId> = configurations.iter().flatten().copied().collect();
+    let others = voters.iter().filter(|voter| **voter != leadership.1);
+    let mut asked: FuturesUnordered<_> = others
+        .map(|voter| async { (*voter, ask(consensus, *voter, leadership).await) })
+        .collect();
+    let mut recalled = None;
+    let mut have = BTreeSet::new();
+    let mut lack = HashSet::new();
+    let mut answer = Some((leadership.1, own));
+    loop {
+        match answer {
+            Some((voter, Some(table))) => {
+                have.insert(voter);
+                let now = Moment::now();
+                match &mut recalled {
+                    None => recalled = Some(Recalled::new(now, table)),
+                    Some(recalled) => recalled.add(now, table),
+                }
+            }
+            Some((voter, None)) => {
+                lack.insert(voter);
+            }
+            None => return None,
+        }
+        if is_quorum(&configurations, &have) {
+            return recalled;
+        }
+        let may = voters.iter().filter(|voter| !lack.contains(voter));
+        if !is_quorum(&configurations, &may.copied().collect()) {
+            return None;
+        }
+        let left = patience.saturating_sub(Moment::now().since(began));
+        answer = tokio::time::timeout(left, asked.next())
+            .await
+            .ok()
+            .flatten();
+    }
+}
+
+/// Asks one member until it answers.
+async fn ask<C: Consensus>(
+    consensus: &C,
+    voter: MemberId,
+    leadership: LeaderKey,
+) -> Option<LeaseTable> {
+    loop {
+        match consensus.recall(voter, leadership).await {
+            Ok(LeaseRecall::Table(table)) => return Some(table),
+            Ok(LeaseRecall::Nothing) => return None,
+            Ok(LeaseRecall::NotFollowing) | Err(_) => tokio::time::sleep(ASK_PAUSE).await,
+        }
+    }
+}
