@@ -16,8 +16,6 @@ pub struct Usage {
     pub cpu: Duration,
     /// Bytes it caused to be written to disk: a dirtied page counts whole.
     pub disk_bytes: u64,
-    /// Calls of the `write` family.
-    pub write_calls: u64,
     /// Memory now.
     pub resident_bytes: u64,
     /// The most memory it ever had.
@@ -41,7 +39,6 @@ impl Usage {
         Ok(Self {
             cpu: Duration::from_millis((ticks(11)? + ticks(12)?) * 1000 / TICKS_PER_SECOND),
             disk_bytes: number_after(&io, "write_bytes:")?,
-            write_calls: number_after(&io, "syscw:")?,
             resident_bytes: number_after(&status, "VmRSS:")? * 1024,
             resident_bytes_max: number_after(&status, "VmHWM:")? * 1024,
         })

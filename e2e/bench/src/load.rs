@@ -18,6 +18,8 @@ use crate::wire::{CallError, Connection};
 const WARM_UP: Duration = Duration::from_millis(400);
 /// How often the members are asked how far they are while the load runs.
 const LOOKS: u32 = 4;
+/// Syncs of the log, as both sides call them.
+const LOG_SYNCS: &str = "etcd_disk_wal_fsync_duration_seconds_count";
 
 /// One client's work.
 pub trait Operator: Send + 'static {
@@ -28,6 +30,25 @@ pub trait Operator: Send + 'static {
 const WARMING: u8 = 0;
 const MEASURING: u8 = 1;
 const DONE: u8 = 2;
+
+/// What all clients of a load are to do now; they end with it, also when the load ends early.
+struct Phase(Arc<AtomicU8>);
+
+impl Phase {
+    fn begin() -> Self {
+        Self(Arc::new(AtomicU8::new(WARMING)))
+    }
+
+    fn enter(&self, phase: u8) {
+        self.0.store(phase, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Phase {
+    fn drop(&mut self) {
+        self.enter(DONE);
+    }
+}
 
 #[derive(Default)]
 struct Tally {
@@ -95,6 +116,15 @@ async fn statuses(connections: &[Connection]) -> Result<Vec<StatusResponse>> {
     Ok(answers)
 }
 
+/// How often each member has synced its log since it started. Read outside the gauges: the page costs its server time.
+async fn syncs(cluster: &Cluster) -> Result<Vec<f64>> {
+    let mut counts = Vec::with_capacity(cluster.members.len());
+    for member in &cluster.members {
+        counts.push(member.metric(LOG_SYNCS).await?);
+    }
+    Ok(counts)
+}
+
 /// Runs all operators against `cluster` for `seconds`.
 ///
 /// `events` is how many operations one step counts as. Ends with an error only when the cluster cannot be read;
@@ -106,22 +136,24 @@ pub async fn drive<O: Operator>(
     seconds: f64,
 ) -> Result<Reading> {
     let askers = cluster.connections(cluster.members.len()).await?;
-    let phase = Arc::new(AtomicU8::new(WARMING));
+    let phase = Phase::begin();
     let tasks: Vec<_> = operators
         .into_iter()
-        .map(|operator| tokio::spawn(work(operator, phase.clone())))
+        .map(|operator| tokio::spawn(work(operator, phase.0.clone())))
         .collect();
     tokio::time::sleep(WARM_UP).await;
     let indexes_before = statuses(&askers).await?;
+    let syncs_before = syncs(cluster).await?;
     let before = Gauges::read(cluster)?;
-    phase.store(MEASURING, Ordering::Relaxed);
+    phase.enter(MEASURING);
     let mut behind = vec![0; cluster.members.len()];
     for _ in 0..LOOKS {
         tokio::time::sleep(Duration::from_secs_f64(seconds / f64::from(LOOKS))).await;
         note_lag(&mut behind, &statuses(&askers).await?);
     }
-    phase.store(DONE, Ordering::Relaxed);
+    phase.enter(DONE);
     let after = Gauges::read(cluster)?;
+    let syncs_after = syncs(cluster).await?;
     let last = statuses(&askers).await?;
     let mut all = Tally::default();
     for task in tasks {
@@ -140,7 +172,7 @@ pub async fn drive<O: Operator>(
             name: member.name.clone(),
             is_leader: last[index].leader == member_id(&last[index]),
             cpu_us_per_op: micros(is.cpu - was.cpu) / operations,
-            writes_per_second: (is.write_calls - was.write_calls) as f64 / wall,
+            syncs_per_second: (syncs_after[index] - syncs_before[index]) / wall,
             disk_bytes_per_op: (is.disk_bytes - was.disk_bytes) as f64 / operations,
             resident_megabytes: megabytes(is.resident_bytes),
             revisions_behind: behind[index],
@@ -188,6 +220,7 @@ pub async fn drive<O: Operator>(
         generator_us_per_op: micros(generator) / operations,
         errors: all.errors,
         first_error: all.first_error,
+        remark: None,
     })
 }
 

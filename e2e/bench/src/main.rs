@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use coord_bench::cluster::{Program, Side, built_etcd};
 use coord_bench::machine::Facts;
@@ -24,10 +25,10 @@ struct Cli {
     #[arg(long)]
     list: bool,
     /// Rounds of each row
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 4)]
     rounds: u32,
     /// Seconds of each measurement
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// Two rounds of one second: to see that it works, not to compare
     #[arg(long)]
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
         .build();
     match runtime
         .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(run(Cli::parse())))
+        .and_then(|runtime| runtime.block_on(run_or_interrupted(Cli::parse())))
     {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -78,6 +79,16 @@ fn main() -> ExitCode {
             eprintln!("coord-bench: {error:#}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Dropping the run ends the members and removes their data, so an interrupted one leaves nothing behind.
+async fn run_or_interrupted(cli: Cli) -> Result<bool> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = run(cli) => result,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = terminate.recv() => anyhow::bail!("told to end"),
     }
 }
 
@@ -98,7 +109,7 @@ async fn run(cli: Cli) -> Result<bool> {
     let effort = Effort {
         seconds,
         million: cli.million,
-        trials: 3,
+        trials: 5,
         dir: match cli.dir {
             Some(dir) => dir,
             None => target_dir()?.join("bench"),
@@ -111,7 +122,9 @@ async fn run(cli: Cli) -> Result<bool> {
     };
     let facts = Facts::collect(&effort.dir, version(Side::Ours), version(Side::Theirs))?;
     let mut report = Report::new(facts, rounds, &effort);
-    for row in chosen {
+    let count = chosen.len();
+    for (nth, row) in chosen.into_iter().enumerate() {
+        eprintln!("[{}/{count}] {}", nth + 1, row.full_title());
         let told =
             |round, side, reading: &_| eprintln!("{}", report::line(&row, round, side, reading));
         let pairs = rounds::run(&row, &programs, row.rounds(rounds), &effort, told).await;

@@ -36,7 +36,7 @@ pub enum Metric {
     SnapshotSeconds,
     /// Put p99 while a snapshot is taken, over put p99 before it.
     SnapshotSlowdown,
-    /// From the leader's death to the next acknowledged write, median of trials.
+    /// How long no write was acknowledged because the leader went, median of trials.
     FailoverSeconds,
     /// The same, worst of trials.
     FailoverWorstSeconds,
@@ -79,8 +79,8 @@ pub struct MemberReading {
     pub is_leader: bool,
     /// Its processor time per operation of the cluster.
     pub cpu_us_per_op: f64,
-    /// Its calls of the `write` family a second.
-    pub writes_per_second: f64,
+    /// How often a second it made its log durable.
+    pub syncs_per_second: f64,
     /// Its bytes to disk per operation of the cluster.
     pub disk_bytes_per_op: f64,
     /// Its memory at the end.
@@ -108,6 +108,8 @@ pub struct Reading {
     pub errors: u64,
     /// Why the first one failed.
     pub first_error: Option<String>,
+    /// What a reader must know of this side's figures.
+    pub remark: Option<String>,
 }
 
 /// The middle and the ends of several figures.

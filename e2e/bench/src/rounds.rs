@@ -100,7 +100,7 @@ async fn side_by_side(
 ) -> Result<()> {
     let mut clusters: BTreeMap<Side, Cluster> = BTreeMap::new();
     for (side, program) in programs {
-        let cluster = prepare(row, program, effort).await;
+        let cluster = in_time(row, prepare(row, program, effort)).await;
         clusters.insert(*side, cluster.with_context(|| format!("prepare {side}"))?);
     }
     for round in 0..rounds {
@@ -108,7 +108,7 @@ async fn side_by_side(
             let Some(cluster) = clusters.get_mut(&side) else {
                 continue;
             };
-            let reading = measure(row, cluster, effort).await;
+            let reading = in_time(row, measure(row, cluster, effort)).await;
             let reading = reading.with_context(|| format!("measure {side}"))?;
             told(round, side, &reading);
             pairs.push(side, reading);
@@ -130,14 +130,23 @@ async fn one_at_a_time(
             let Some(program) = programs.get(&side) else {
                 continue;
             };
-            let mut cluster = prepare(row, program, effort)
+            let mut cluster = in_time(row, prepare(row, program, effort))
                 .await
                 .with_context(|| format!("prepare {side}"))?;
-            let reading = measure(row, &mut cluster, effort).await;
+            let reading = in_time(row, measure(row, &mut cluster, effort)).await;
             let reading = reading.with_context(|| format!("measure {side}"))?;
             told(round, side, &reading);
             pairs.push(side, reading);
         }
     }
     Ok(())
+}
+
+/// A side that hangs costs its row, not the run.
+async fn in_time<T>(row: &Row, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = row.patience();
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => anyhow::bail!("not done after {limit:?}"),
+    }
 }

@@ -6,9 +6,11 @@ mod kv;
 mod lease;
 mod lock;
 mod million;
+mod transfer;
 mod watch;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -32,7 +34,7 @@ pub enum Group {
     Million,
     /// Nothing to do.
     Idle,
-    /// A leader lost.
+    /// A leader that goes.
     Failover,
 }
 
@@ -55,7 +57,7 @@ impl Group {
             Self::Coordination => "Watches, leases, locks",
             Self::Million => "A million keys",
             Self::Idle => "Idle",
-            Self::Failover => "Leader killed",
+            Self::Failover => "A leader goes",
         }
     }
 
@@ -70,7 +72,7 @@ impl Group {
                 Metric::SnapshotSeconds,
             ],
             Self::Idle => &[Metric::ResidentMegabytes, Metric::CpuPercent],
-            Self::Failover => &[Metric::FailoverSeconds, Metric::FailoverWorstSeconds],
+            Self::Failover => &[Metric::FailoverSeconds],
         }
     }
 
@@ -127,6 +129,8 @@ pub enum Work {
     Idle,
     /// The leader is killed.
     Failover,
+    /// The leader hands over.
+    Transfer,
 }
 
 /// One row of a table.
@@ -152,11 +156,21 @@ impl Row {
         format!("{}/{}", self.name, self.nodes)
     }
 
-    /// How many rounds it gets when `wanted` are asked for: a fill takes long and varies little.
+    /// How many rounds it gets when `wanted` are asked for: a fill and an idle member take long and vary little, and a
+    /// round of lost leaders is several trials.
     pub fn rounds(&self, wanted: u32) -> u32 {
         match self.work {
-            Work::Million => wanted.div_ceil(2),
+            Work::Million | Work::Idle => wanted.div_ceil(4),
+            Work::Failover | Work::Transfer => wanted.div_ceil(2),
             _ => wanted,
+        }
+    }
+
+    /// How long its preparation, and each of its measurements, may take before the row is given up.
+    pub fn patience(&self) -> Duration {
+        match self.work {
+            Work::Million => Duration::from_secs(400),
+            _ => Duration::from_secs(120),
         }
     }
 
@@ -324,6 +338,14 @@ pub const ROWS: &[Row] = &[
         Work::Failover,
         Group::Failover,
     ),
+    row(
+        "transfer",
+        "planned transfer, longest write",
+        3,
+        0,
+        Work::Transfer,
+        Group::Failover,
+    ),
 ];
 
 /// How long and where to measure.
@@ -333,7 +355,7 @@ pub struct Effort {
     pub seconds: f64,
     /// Keys of the row `million`.
     pub million: u64,
-    /// Trials of one round of `failover`.
+    /// Trials of one round of `failover` and `transfer`.
     pub trials: u32,
     /// Where data directories are made.
     pub dir: PathBuf,
@@ -398,5 +420,6 @@ pub async fn measure(row: &Row, cluster: &mut Cluster, effort: &Effort) -> Resul
         Work::Million => million::measure(row, cluster, effort).await,
         Work::Idle => idle::measure(cluster, seconds).await,
         Work::Failover => failover::measure(cluster, effort.trials).await,
+        Work::Transfer => transfer::measure(cluster, effort.trials).await,
     }
 }

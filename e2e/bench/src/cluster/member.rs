@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use coord_proto::etcd::etcdserverpb::{RangeRequest, RangeResponse, StatusResponse};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::{Program, status};
 use crate::wire::{Connection, Rpc};
@@ -29,6 +31,13 @@ pub struct Member {
 impl Member {
     /// Members that are not started yet, each with ports of its own and the same initial cluster.
     pub(super) fn plan(program: &Program, nodes: usize, dir: &Path) -> Result<Vec<Self>> {
+        // A run that was cut off may have left its data.
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", dir.display()));
+            }
+            _ => {}
+        }
         fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         // Held together and let go together, so that no port is given twice.
         let listeners: Vec<TcpListener> = (0..nodes * 2)
@@ -141,6 +150,23 @@ impl Member {
     pub async fn status(&self) -> Result<StatusResponse> {
         let ask = async { status(&Connection::open(self.client_port).await?).await };
         tokio::time::timeout(Duration::from_secs(1), ask).await?
+    }
+
+    /// One number of its metrics page.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let ask = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.client_port)).await?;
+            // HTTP/1.0: a page in chunks could be cut in the middle of a number.
+            let ask = "GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n";
+            stream.write_all(ask.as_bytes()).await?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page).await?;
+            anyhow::Ok(page)
+        };
+        let page = tokio::time::timeout(Duration::from_secs(5), ask).await??;
+        let number = page.lines().find_map(|line| line.strip_prefix(name));
+        let number = number.with_context(|| format!("{} has no metric {name}", self.name))?;
+        Ok(number.trim().parse()?)
     }
 
     /// Asks it to end and waits until it has.

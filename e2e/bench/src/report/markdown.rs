@@ -193,7 +193,7 @@ fn members(page: &mut String, report: &Report, group: Group) {
     page.push_str(
         "\nEach member's part in the last round. A follower that quietly stopped taking part would make the sums look \
          better than they are.\n\n\
-         | work | member | CPU us/op | write calls/s | disk B/op | RSS MB | most revisions behind | caught up after, ms |\n\
+         | work | member | CPU us/op | log syncs/s | disk B/op | RSS MB | most revisions behind | caught up after, ms |\n\
          |---|---|--:|--:|--:|--:|--:|--:|\n",
     );
     for measured in shared {
@@ -209,7 +209,7 @@ fn members(page: &mut String, report: &Report, group: Group) {
                     member.name,
                     if member.is_leader { ", leader" } else { "" },
                     figure(member.cpu_us_per_op),
-                    figure(member.writes_per_second),
+                    figure(member.syncs_per_second),
                     figure(member.disk_bytes_per_op),
                     figure(member.resident_megabytes),
                     member.revisions_behind,

@@ -163,13 +163,13 @@ fn members(out: &mut String, measured: &Measured, paint: &Paint) {
         };
         for member in &reading.members {
             let text = format!(
-                "    {:<6}{:<3}{:<8} CPU {:>7} us/op  writes {:>8}/s  disk {:>8} B/op  behind at most {:>6} \
+                "    {:<6}{:<3}{:<8} CPU {:>7} us/op  syncs {:>8}/s  disk {:>8} B/op  behind at most {:>6} \
                  revisions  applied {:>7} indexes",
                 side.to_string(),
                 member.name,
                 if member.is_leader { " leader" } else { "" },
                 figure(member.cpu_us_per_op),
-                figure(member.writes_per_second),
+                figure(member.syncs_per_second),
                 figure(member.disk_bytes_per_op),
                 figure(member.revisions_behind as f64),
                 figure(member.indexes_applied as f64),
@@ -194,6 +194,8 @@ pub(super) fn notes(measured: &Measured) -> Vec<String> {
         ));
     }
     for side in Side::BOTH {
+        let remarks = pairs.of(side).iter().filter_map(|one| one.remark.as_ref());
+        notes.extend(remarks.take(1).map(|remark| format!("{side}: {remark}")));
         let errors = pairs.errors(side);
         if errors > 0 {
             let first = pairs

@@ -12,11 +12,13 @@ use crate::data;
 use crate::gauge::{Usage, disk_bytes};
 use crate::load::{drive, megabytes};
 use crate::reading::{Metric, Reading};
-use crate::wire::{Connection, Rpc};
+use crate::wire::{CallError, Connection, Rpc};
 
 /// What was acknowledged may still be on its way to where it stays.
 const SETTLE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(120);
+/// gRPC's code for a call that a server does not have.
+const UNIMPLEMENTED: u32 = 12;
 
 /// Fills the cluster and measures it.
 pub(super) async fn measure(row: &Row, cluster: &mut Cluster, effort: &Effort) -> Result<Reading> {
@@ -31,9 +33,35 @@ pub(super) async fn measure(row: &Row, cluster: &mut Cluster, effort: &Effort) -
     cluster.members[0].ready(PATIENCE).await?;
     let start = started.elapsed();
 
+    let mut reading = Reading {
+        figures: [
+            (Metric::PeakMegabytes, megabytes(filled.resident_bytes_max)),
+            (Metric::DiskMegabytes, megabytes(disk)),
+            (Metric::StartSeconds, start.as_secs_f64()),
+        ]
+        .into(),
+        ..Reading::default()
+    };
+    snapshots(row, cluster, effort, &mut reading).await?;
+    Ok(reading)
+}
+
+/// How long a snapshot takes, and what it does to puts meanwhile.
+async fn snapshots(
+    row: &Row,
+    cluster: &Cluster,
+    effort: &Effort,
+    reading: &mut Reading,
+) -> Result<()> {
     let connections = cluster.connections(8).await?;
     let started = Instant::now();
-    take_snapshot(&connections[0]).await?;
+    match take_snapshot(&connections[0]).await {
+        Err(error) if is_unimplemented(&error) => {
+            reading.remark = Some("no Maintenance.Snapshot yet, so it is not measured".to_owned());
+            return Ok(());
+        }
+        taken => taken?,
+    }
     let snapshot = started.elapsed();
     let puts = || kv::puts(&connections, row.clients);
     let quiet = drive(cluster, puts(), 1, effort.seconds).await?;
@@ -42,25 +70,26 @@ pub(super) async fn measure(row: &Row, cluster: &mut Cluster, effort: &Effort) -
     anyhow::ensure!(!endless.is_finished(), "a snapshot failed under load");
     endless.abort();
 
-    let mut reading = Reading {
-        figures: [
-            (Metric::PeakMegabytes, megabytes(filled.resident_bytes_max)),
-            (Metric::DiskMegabytes, megabytes(disk)),
-            (Metric::StartSeconds, start.as_secs_f64()),
-            (Metric::SnapshotSeconds, snapshot.as_secs_f64()),
-        ]
-        .into(),
-        noise: quiet.noise,
-        errors: quiet.errors + busy.errors,
-        first_error: quiet.first_error.or(busy.first_error),
-        ..Reading::default()
-    };
+    let figures = &mut reading.figures;
+    figures.insert(Metric::SnapshotSeconds, snapshot.as_secs_f64());
     let p99 = Metric::P99Millis;
     if let (Some(before), Some(during)) = (quiet.figures.get(&p99), busy.figures.get(&p99)) {
-        let slowdown = during / before;
-        reading.figures.insert(Metric::SnapshotSlowdown, slowdown);
+        figures.insert(Metric::SnapshotSlowdown, during / before);
     }
-    Ok(reading)
+    reading.noise = quiet.noise;
+    reading.errors = quiet.errors + busy.errors;
+    reading.first_error = quiet.first_error.or(busy.first_error);
+    Ok(())
+}
+
+fn is_unimplemented(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<CallError>(),
+        Some(CallError::Status {
+            code: UNIMPLEMENTED,
+            ..
+        })
+    )
 }
 
 /// One after another until it is aborted.
