@@ -2,8 +2,8 @@
 //!
 //! In: the wire messages of `coord-proto`. Out: commands and queries to the coordinator, and its answers in etcd's
 //! words. One way through: [`gate`] lets the call in, [`check`] and [`convert`] make a command of it, the coordinator
-//! answers, [`header`] and [`error`] say so. Each service is one file; [`routes`] picks it by path. What is not there
-//! yet is refused by name and stands in `docs/compatibility.md`.
+//! answers, [`header`] and [`error`] say so. Each service is one file; [`routes`] picks it by path, and [`unary`]
+//! carries the calls that come most often past tonic. What is not there yet is refused by name and stands in `docs/compatibility.md`.
 
 mod check;
 mod cluster;
@@ -17,6 +17,7 @@ mod maintenance;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod unary;
 mod watch;
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Wire messages into commands and back.
 //!
-//! A decoded message shares its receive buffer of at least 8 KiB. What commands keep is copied out of it where it is
-//! small, or one stored key would hold the whole buffer.
+//! A decoded message shares the buffer it was received in with its neighbours. What commands keep is copied out of it where
+//! it is small, or one stored key would hold the whole buffer.
 
 mod reply;
 
@@ -18,8 +18,9 @@ use crate::command::{
 
 pub(super) use reply::{delete_range_response, event, put_response, range_response, txn_response};
 
-/// Bytes from which a value keeps its receive buffer: most of the buffer is that value.
-const SHARED_BYTES_MIN: usize = 8 * 1024;
+/// Bytes from which a value keeps its receive buffer. It was larger than an HTTP/2 frame, so its message was put together
+/// in a buffer of its own, and most of that is the value.
+const SHARED_BYTES_MIN: usize = 16 * 1024;
 
 /// The keys that a request means.
 pub(super) fn keys(key: &Bytes, range_end: &Bytes) -> Keys {

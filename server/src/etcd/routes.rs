@@ -22,12 +22,16 @@ use super::gate::Gate;
 use super::kv::KvService;
 use super::lease::LeaseService;
 use super::maintenance::MaintenanceService;
+use super::unary::{self, too_large};
 use super::watch::WatchService;
 use crate::admin;
 use crate::coordinator::Coordinator;
-use crate::metrics::{self, CountedBody};
+use crate::metrics::{self, Call, CountedBody, CountedRequest};
+use pb::kv_server::Kv;
+use pb::lease_server::Lease;
 
-type Reply = Either<CountedBody<Body>, Full<Bytes>>;
+type Reply = Either<CountedBody<unary::Reply>, Full<Bytes>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
 
 /// All that one client port answers. Cheap to clone.
 #[derive(Clone)]
@@ -35,8 +39,10 @@ pub(super) struct Routes(Arc<Services>);
 
 struct Services {
     kv: pb::kv_server::KvServer<KvService>,
+    kv_calls: Arc<KvService>,
     watch: pb::watch_server::WatchServer<WatchService>,
     lease: pb::lease_server::LeaseServer<LeaseService>,
+    lease_calls: Arc<LeaseService>,
     cluster: pb::cluster_server::ClusterServer<ClusterService>,
     maintenance: pb::maintenance_server::MaintenanceServer<MaintenanceService>,
     health: HealthServer<HealthService>,
@@ -46,15 +52,19 @@ struct Services {
 impl Routes {
     pub(super) fn new(coordinator: Arc<Coordinator>, closing: watch::Receiver<bool>) -> Self {
         let gate = Gate::new(coordinator.clone(), closing);
-        let kv = pb::kv_server::KvServer::new(KvService(gate.clone()));
+        let kv_calls = Arc::new(KvService(gate.clone()));
+        let kv = pb::kv_server::KvServer::from_arc(kv_calls.clone());
         let watch = pb::watch_server::WatchServer::new(WatchService(gate.clone()));
-        let lease = pb::lease_server::LeaseServer::new(LeaseService(gate.clone()));
+        let lease_calls = Arc::new(LeaseService(gate.clone()));
+        let lease = pb::lease_server::LeaseServer::from_arc(lease_calls.clone());
         let cluster = pb::cluster_server::ClusterServer::new(ClusterService(gate.clone()));
         let maintenance = pb::maintenance_server::MaintenanceServer::new(MaintenanceService(gate));
         Self(Arc::new(Services {
             kv: kv.max_decoding_message_size(RECEIVE_BYTES_MAX),
+            kv_calls,
             watch: watch.max_decoding_message_size(RECEIVE_BYTES_MAX),
             lease: lease.max_decoding_message_size(RECEIVE_BYTES_MAX),
+            lease_calls,
             cluster: cluster.max_decoding_message_size(RECEIVE_BYTES_MAX),
             maintenance: maintenance.max_decoding_message_size(RECEIVE_BYTES_MAX),
             health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
@@ -66,29 +76,75 @@ impl Routes {
 impl hyper::service::Service<Request<Incoming>> for Routes {
     type Response = Response<Reply>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
+    type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Answering {
         let services = self.0.clone();
-        Box::pin(async move {
-            if !is_grpc(&request) {
-                let answer =
-                    admin::answer(&services.coordinator, request.method(), request.uri()).await;
-                return Ok(answer.map(Either::Right));
-            }
-            let call = metrics::call_started(request.uri().path());
-            let response = services.grpc(request.map(metrics::CountedRequest)).await?;
-            let response = in_go_words(response);
-            Ok(CountedBody::follow(call, response).map(Either::Left))
-        })
+        if !is_grpc(&request) {
+            return Box::pin(async move {
+                let (method, uri) = (request.method(), request.uri());
+                let answer = admin::answer(&services.coordinator, method, uri).await;
+                Ok(answer.map(Either::Right))
+            });
+        }
+        let call = metrics::call_started(request.uri().path());
+        let request = request.map(CountedRequest);
+        match services.often(request, call) {
+            Ok(answering) => answering,
+            Err((request, call)) => Box::pin(async move {
+                let response = services.grpc(request).await?;
+                let response = in_go_words(response).map(Either::Right);
+                Ok(CountedBody::follow(call, response).map(Either::Left))
+            }),
+        }
     }
 }
 
+type GrpcRequest = Request<CountedRequest<Incoming>>;
+
 impl Services {
-    async fn grpc(
-        &self,
-        request: Request<metrics::CountedRequest<Incoming>>,
-    ) -> Result<Response<Body>, Infallible> {
+    /// The calls that come often enough for each of their layers to count; gives back any other.
+    fn often(
+        self: &Arc<Self>,
+        request: GrpcRequest,
+        call: Call,
+    ) -> Result<Answering, (GrpcRequest, Call)> {
+        let (kv, lease) = (self.kv_calls.clone(), self.lease_calls.clone());
+        if !unary::is_plain(&request) {
+            return Err((request, call));
+        }
+        Ok(match request.uri().path() {
+            "/etcdserverpb.KV/Range" => {
+                answering(request, call, move |m| async move { kv.range(m).await })
+            }
+            "/etcdserverpb.KV/Put" => {
+                answering(request, call, move |m| async move { kv.put(m).await })
+            }
+            "/etcdserverpb.KV/Txn" => {
+                answering(request, call, move |m| async move { kv.txn(m).await })
+            }
+            "/etcdserverpb.KV/DeleteRange" => {
+                answering(
+                    request,
+                    call,
+                    move |m| async move { kv.delete_range(m).await },
+                )
+            }
+            "/etcdserverpb.Lease/LeaseGrant" => {
+                answering(
+                    request,
+                    call,
+                    move |m| async move { lease.lease_grant(m).await },
+                )
+            }
+            "/etcdserverpb.Lease/LeaseRevoke" => answering(request, call, move |m| async move {
+                lease.lease_revoke(m).await
+            }),
+            _ => return Err((request, call)),
+        })
+    }
+
+    async fn grpc(&self, request: GrpcRequest) -> Result<Response<Body>, Infallible> {
         let service = request.uri().path().split('/').nth(1).unwrap_or_default();
         match service {
             "etcdserverpb.KV" => self.kv.clone().call(request).await,
@@ -100,6 +156,22 @@ impl Services {
             unknown => Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http()),
         }
     }
+}
+
+fn answering<M, A, F>(
+    request: GrpcRequest,
+    call: Call,
+    handle: impl FnOnce(tonic::Request<M>) -> F + Send + 'static,
+) -> Answering
+where
+    M: prost::Message + Default + 'static,
+    A: prost::Message + 'static,
+    F: Future<Output = Result<tonic::Response<A>, Status>> + Send + 'static,
+{
+    Box::pin(async move {
+        let response = unary::answer(request, handle).await;
+        Ok(CountedBody::follow(call, response).map(Either::Left))
+    })
 }
 
 /// gRPC needs HTTP/2; over HTTP/1.1 there is only plain HTTP.
@@ -118,8 +190,7 @@ fn in_go_words(response: Response<Body>) -> Response<Body> {
         .filter(|status| status.code() == Code::OutOfRange);
     match is_out_of_range {
         Some(status) if status.message().contains("message length too large") => {
-            let text = format!("grpc: received message larger than max ({RECEIVE_BYTES_MAX})");
-            Status::resource_exhausted(text).into_http()
+            too_large().into_http()
         }
         _ => response,
     }
