@@ -162,7 +162,7 @@ impl Coordinator {
     /// Errors: `Refused` changed nothing. `Unavailable` other than `TooManyRequests` and `Learner`: the change may
     /// still happen, and must not be proposed again on the client's behalf.
     pub async fn propose(&self, command: Command) -> Result<Outcome, Error> {
-        if self.raft.status().is_learner {
+        if self.raft.is_learner() {
             return Err(Unavailable::Learner.into());
         }
         self.check_quota(&command)?;
@@ -175,7 +175,7 @@ impl Coordinator {
     pub async fn read(&self, query: &Query, consistency: Consistency) -> Result<Outcome, Error> {
         match consistency {
             Consistency::Serializable => {}
-            Consistency::Linearizable if self.raft.status().is_learner => {
+            Consistency::Linearizable if self.raft.is_learner() => {
                 return Err(Unavailable::Learner.into());
             }
             Consistency::Linearizable => self.in_time(self.raft.read_barrier()).await?,
@@ -197,12 +197,12 @@ impl Coordinator {
 
     /// Whether this member has no vote; such a one serves little.
     pub fn is_learner(&self) -> bool {
-        self.raft.status().is_learner
+        self.raft.is_learner()
     }
 
     /// Raft's current term.
     pub fn term(&self) -> u64 {
-        self.raft.status().term
+        self.raft.term()
     }
 
     /// Changes of leadership, for whoever must tell clients that there is no leader.

@@ -29,6 +29,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use openraft::RaftMetrics;
+use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::net::TcpListener;
@@ -58,7 +60,7 @@ use peer::{Heard, LeaderLink, Network, Peers, Receiving, Service, Stamp};
 use propose::Proposer;
 use read_index::ReadRounds;
 use state_machine::StateMachine;
-use types::{PeerUrls, TypeConfig};
+use types::{PeerUrls, Stored, TypeConfig};
 
 /// openraft's handle.
 type Core = openraft::Raft<TypeConfig, StateMachine>;
@@ -98,6 +100,8 @@ pub struct Raft {
     service: Service,
     applied: AppliedMark,
     leadership: watch::Receiver<Leadership>,
+    /// openraft's word about this member; kept, because even asking for it costs something.
+    metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
     stop: watch::Sender<Option<String>>,
     _tasks: Arc<Tasks>,
     election: Duration,
@@ -261,6 +265,7 @@ impl Raft {
             tokio::spawn(trim::run(core.clone(), wal, limits)),
         ];
         Ok(Self {
+            metrics: core.metrics(),
             core,
             proposer,
             rounds,
@@ -347,19 +352,26 @@ impl Raft {
         let leadership = *self.leadership.borrow();
         let metrics = self.core.metrics();
         let metrics = metrics.borrow_watched();
-        // Before the first membership is known a member is neither voter nor learner: it waits for a leader.
-        let membership = &metrics.membership_config;
-        let is_member = membership.membership().get_node(&metrics.id).is_some();
-        let is_voter = membership.voter_ids().any(|id| id == metrics.id);
         Status {
             term: metrics.current_term,
             leader: leadership.leader,
             is_leader: leadership.is_self,
-            is_learner: is_member && !is_voter,
+            is_learner: is_learner(metrics.id, &metrics.membership_config),
             committed_index: metrics.local_committed.as_ref().map_or(0, |at| at.index),
             applied_index: self.applied_index(),
             last_index: metrics.last_log_index.unwrap_or(0),
         }
+    }
+
+    /// Raft's current term. Asked for every reply, so cheaper than [`Raft::status`].
+    pub fn term(&self) -> u64 {
+        self.metrics.borrow_watched().current_term
+    }
+
+    /// Whether this member has no vote. Asked for every request.
+    pub fn is_learner(&self) -> bool {
+        let metrics = self.metrics.borrow_watched();
+        is_learner(metrics.id, &metrics.membership_config)
     }
 
     /// Who leads, and every change of it.
@@ -461,6 +473,16 @@ impl Raft {
             tracing::warn!(%error, "Raft did not end cleanly");
         }
     }
+}
+
+/// Before the first membership is known a member is neither voter nor learner: it waits for a leader.
+fn is_learner(id: u64, membership: &Stored) -> bool {
+    let membership = membership.membership();
+    let is_voter = || {
+        let mut configs = membership.get_joint_config().iter();
+        configs.any(|voters| voters.contains(&id))
+    };
+    membership.get_node(&id).is_some() && !is_voter()
 }
 
 /// A state that was set aside as damaged is rebuilt from the log, if that still goes back far enough.

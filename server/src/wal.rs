@@ -284,9 +284,9 @@ impl Wal {
         let wake = {
             let mut queue = self.shared.queue();
             queue.check()?;
-            queue.committed.replace(committed).is_none() && queue.ops.is_empty()
+            queue.committed = Some(committed);
+            queue.must_wake(false)
         };
-        // Once, so that the writer sets its timer; not for each of a busy row of commits.
         if wake {
             self.shared.wake.notify_one();
         }

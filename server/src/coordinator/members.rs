@@ -103,7 +103,7 @@ impl Coordinator {
     }
 
     async fn member_change(&self, change: MemberChange) -> Result<Vec<Member>, Error> {
-        if self.raft.status().is_learner {
+        if self.raft.is_learner() {
             return Err(Unavailable::Learner.into());
         }
         self.in_time(async { self.raft.change(change).await.map_err(Error::from) })

@@ -14,6 +14,9 @@ const TERMINATOR: [u8; 2] = [0, 1];
 /// Follows a zero byte that is part of the key.
 const ESCAPE: u8 = 0xff;
 
+/// What the fields before a value hardly ever exceed.
+const HEAD_BYTES: usize = 24;
+
 /// Whether every row of `key` can be stored: one zero byte takes two in a past row's key.
 pub fn key_fits(key: &[u8]) -> bool {
     escaped_bytes(key) + TERMINATOR.len() + 8 <= STORED_KEY_BYTES_MAX
@@ -40,23 +43,21 @@ impl Version {
     pub fn new(at: Stamp, store: &Store<'_>, prev: Option<&Self>) -> Self {
         let create = prev.map_or(at.main, |prev| prev.create);
         let version = prev.map_or(1, |prev| prev.version + 1);
-        let mut head = Writer::with_capacity(32);
-        head.u64(create.0);
-        head.u64(at.main.0 - create.0);
-        head.u64(u64::from(at.sub));
-        head.u64(version);
-        head.i64(store.lease.map_or(0, |lease| lease.0));
-        let head = head.finish();
-        let mut row = Vec::with_capacity(head.len() + store.value.len());
-        row.extend_from_slice(&head);
-        row.extend_from_slice(store.value);
+        let mut row = Writer::with_capacity(HEAD_BYTES + store.value.len());
+        row.u64(create.0);
+        row.u64(at.main.0 - create.0);
+        row.u64(u64::from(at.sub));
+        row.u64(version);
+        row.i64(store.lease.map_or(0, |lease| lease.0));
+        let value_at = row.written();
+        row.raw(store.value);
         Self {
             create,
             modified: at,
             version,
             lease: store.lease,
-            value_at: head.len(),
-            row: Bytes::from(row),
+            value_at,
+            row: row.finish(),
         }
     }
 

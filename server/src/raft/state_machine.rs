@@ -66,15 +66,12 @@ impl StateMachine {
                         state.apply_membership(at, types::encode_members(members))?;
                     }
                     EntryPayload::Normal(proposals) => {
-                        let decode = |bytes: &_| codec::decode_envelope(bytes);
-                        let envelope =
-                            proposals
-                                .envelope(decode)
-                                .map_err(|why| Fault::UnknownEntry {
-                                    index: at.index,
-                                    why: why.to_string(),
-                                })?;
-                        let applied = state.apply(at, envelope)?;
+                        let envelope = proposals.take_envelope(codec::decode_envelope);
+                        let envelope = envelope.map_err(|why| Fault::UnknownEntry {
+                            index: at.index,
+                            why: why.to_string(),
+                        })?;
+                        let applied = state.apply(at, &envelope)?;
                         changed = true;
                         all.revision = applied.revision;
                         all.outcomes.extend(applied.outcomes);

@@ -1,6 +1,6 @@
 //! What the log holds: entries with their position, and the vote.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
@@ -45,12 +45,12 @@ impl Payload {
     }
 }
 
-/// An encoded [`Envelope`] that remembers its decoded form, so that it is decoded at most once a process: never on the
-/// member that made it.
+/// An encoded [`Envelope`]. On the member that made it the decoded form comes along until it is applied, so that it is
+/// decoded nowhere else than on the others. It is not kept beyond: entries stay in memory long after they are applied.
 #[derive(Clone, Debug)]
 pub struct Proposals {
     bytes: Bytes,
-    envelope: Arc<OnceLock<Envelope>>,
+    envelope: Arc<Mutex<Option<Envelope>>>,
 }
 
 impl Proposals {
@@ -58,7 +58,7 @@ impl Proposals {
     pub fn encoded(bytes: Bytes) -> Self {
         Self {
             bytes,
-            envelope: Arc::new(OnceLock::new()),
+            envelope: Arc::default(),
         }
     }
 
@@ -66,7 +66,7 @@ impl Proposals {
     pub fn new(bytes: Bytes, envelope: Envelope) -> Self {
         Self {
             bytes,
-            envelope: Arc::new(OnceLock::from(envelope)),
+            envelope: Arc::new(Mutex::new(Some(envelope))),
         }
     }
 
@@ -75,16 +75,19 @@ impl Proposals {
         &self.bytes
     }
 
-    /// The decoded form; `decode` runs at most once.
-    pub fn envelope<E>(
+    /// The decoded form; only if it is not at hand any more does `decode` run.
+    pub fn take_envelope<E>(
         &self,
         decode: impl FnOnce(&Bytes) -> Result<Envelope, E>,
-    ) -> Result<&Envelope, E> {
-        if let Some(envelope) = self.envelope.get() {
-            return Ok(envelope);
+    ) -> Result<Envelope, E> {
+        let mut envelope = self
+            .envelope
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        match envelope.take() {
+            Some(envelope) => Ok(envelope),
+            None => decode(&self.bytes),
         }
-        let envelope = decode(&self.bytes)?;
-        Ok(self.envelope.get_or_init(|| envelope))
     }
 }
 

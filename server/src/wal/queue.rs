@@ -43,6 +43,20 @@ pub(super) struct Queue {
     pub(super) urgent: bool,
     pub(super) closing: bool,
     pub(super) failed: bool,
+    thread: Thread,
+}
+
+/// What the thread that writes is doing. Waking it costs both sides more than the rest of a small write: it is done only
+/// when it must hear of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Thread {
+    /// It looks at the queue before it sleeps.
+    #[default]
+    Writing,
+    /// It looks at the queue soon by itself.
+    Resting,
+    /// It sleeps until it is woken.
+    Asleep,
 }
 
 /// Ends the writing when the last handle goes.
@@ -102,7 +116,7 @@ impl Shared {
         let wake = {
             let mut queue = self.queue();
             queue.check()?;
-            let wake = urgent && !queue.urgent;
+            let wake = queue.must_wake(urgent && !queue.urgent);
             queue.ops.extend(ops);
             queue.urgent |= urgent;
             wake
@@ -119,21 +133,27 @@ impl Shared {
     pub(super) fn write_until_closed(&self, writer: &mut Writer) {
         loop {
             let mut queue = self.queue();
+            let mut has_rested = false;
             while !queue.urgent && !queue.closing {
-                if queue.ops.is_empty() && queue.committed.is_none() {
+                if has_rested && queue.is_empty() {
+                    queue.thread = Thread::Asleep;
                     queue = self
                         .wake
                         .wait(queue)
                         .expect("nothing panics while it holds the lock");
+                    has_rested = false;
                     continue;
                 }
+                queue.thread = Thread::Resting;
                 let waited = self.wake.wait_timeout(queue, LAZY);
                 let (woken, timeout) = waited.expect("nothing panics while it holds the lock");
                 queue = woken;
-                if timeout.timed_out() {
+                has_rested = timeout.timed_out();
+                if has_rested && !queue.is_empty() {
                     break;
                 }
             }
+            queue.thread = Thread::Writing;
             let closing = queue.closing;
             let ops = queue.take();
             drop(queue);
@@ -224,6 +244,19 @@ impl Shared {
 }
 
 impl Queue {
+    fn is_empty(&self) -> bool {
+        self.ops.is_empty() && self.committed.is_none()
+    }
+
+    /// Whether the thread must be woken for what is queued now; `urgent` if somebody waits for it.
+    pub(super) fn must_wake(&self, urgent: bool) -> bool {
+        match self.thread {
+            Thread::Writing => false,
+            Thread::Resting => urgent,
+            Thread::Asleep => true,
+        }
+    }
+
     /// All that is queued, with the commit position behind it.
     fn take(&mut self) -> VecDeque<Op> {
         self.urgent = false;

@@ -258,8 +258,8 @@ async fn write(
             }
         }
         let proposals = entry
-            .envelope(codec::decode_envelope)
-            .map(|envelope| envelope.proposals.clone());
+            .take_envelope(codec::decode_envelope)
+            .map(|envelope| envelope.proposals);
         lose(&gather, &pending, own, proposals.unwrap_or_default(), lost).await;
     })
 }
