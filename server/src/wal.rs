@@ -53,8 +53,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            // Filled once and then recycled; large enough that changing over is rare, small enough to fill in a blink.
-            segment_bytes: 64 << 20,
+            // Filled once and then recycled; large enough that changing over is rare, small enough that a new member does
+            // not wait for it, and that little is kept which is not needed.
+            segment_bytes: 8 << 20,
             recent_bytes_max: 32 << 20,
             threaded: true,
         }

@@ -34,6 +34,12 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
     let peer_listeners = bind(&config.peer.listen).await?;
     // Others may look for a running member where this one listens: while it only waits, they must not find it.
     drop(peer_listeners);
+    // Log and state are read side by side: with a million keys each takes a second or so.
+    let state_dir = directory::state(&config.data_dir);
+    let opening = directory::has_data(&config.data_dir).then(|| {
+        let state_dir = state_dir.clone();
+        tokio::task::spawn_blocking(move || State::open(&state_dir))
+    });
     let (wal, identity, founders) = open_log(&config, &client_listeners).await?;
     let peer_listeners = bind(&config.peer.listen).await?;
     tracing::info!(
@@ -43,7 +49,12 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
         "member identity",
     );
 
-    let state = State::open(&directory::state(&config.data_dir))?;
+    let state = match opening {
+        Some(opening) => opening
+            .await
+            .map_err(|panic| Stop::Ended(format!("the state cannot be read: {panic}")))??,
+        None => State::open(&state_dir)?,
+    };
     let hub = Hub::new(state.revision());
     let state = Arc::new(Mutex::new(state));
     let (lease_changes, lease_changes_in) = mpsc::unbounded_channel();

@@ -24,8 +24,8 @@ impl Default for Limits {
         Self {
             // At 10,000 entries a second, half a minute; at the 1,000 that gathering makes of a busy cluster, minutes.
             entries: 300_000,
-            // Eight segments.
-            bytes: 512 << 20,
+            // Some 300,000 puts of a few hundred bytes: the log takes less room than a state of a million keys.
+            bytes: 96 << 20,
             every: Duration::from_secs(1),
         }
     }
@@ -54,9 +54,9 @@ pub(super) async fn run(core: Core, wal: Wal, limits: Limits) {
             continue;
         };
         let by_count = applied.saturating_sub(limits.entries);
-        // An eighth more than allowed: cutting in larger steps costs less, each first makes the state durable.
+        // A quarter more than allowed: cutting in larger steps costs less, each first makes the state durable.
         let is_too_long = wal
-            .first_index_within(limits.bytes + limits.bytes / 8)
+            .first_index_within(limits.bytes + limits.bytes / 4)
             .is_some();
         let by_bytes = match is_too_long {
             true => wal
