@@ -61,6 +61,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Outside crates that only some rooms may name.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("fjall", &["disk"]),
+    ("mimalloc", &["main"]),
     ("openraft", &["raft"]),
     ("tonic", &["raft", "etcd", "admin"]),
     ("prometheus", &["metrics", "admin"]),
