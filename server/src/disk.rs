@@ -11,23 +11,24 @@
 mod generation;
 mod layers;
 mod marks;
+mod note;
 mod panics;
 mod store;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod tree_versions;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::command::{Fault, LogPosition};
 pub use generation::Fresh;
-use generation::Generations;
+use generation::Generation;
 pub use layers::{Rows, Space, Visit};
 use layers::{Shared, Waiting};
 use store::{OpenError, Store};
@@ -52,7 +53,7 @@ pub struct Disk {
     shared: Arc<Shared>,
     store: Option<Arc<Store>>,
     writer: Option<JoinHandle<()>>,
-    generations: Option<Generations>,
+    generation: Option<Generation>,
 }
 
 impl Disk {
@@ -62,17 +63,26 @@ impl Disk {
     /// the caller sees that by the missing rows, and decides whether the log reaches back far enough.
     /// `sweep` tells the writer thread which rows are garbage. Blocks on file operations.
     pub fn open(dir: &Path, sweep: Sweep) -> Result<Self, Fault> {
-        let (mut generations, path) = Generations::open(dir)?;
-        let store = match Store::open(&path) {
+        let mut generation = Generation::current(dir)?;
+        let store = match Store::open(&generation.path()) {
             Ok(store) => store,
             Err(OpenError::Damaged(why)) => {
+                let path = generation.path();
                 tracing::error!(why, path = %path.display(), "the state is damaged and set aside");
-                let empty = generations.set_aside()?;
-                Store::open(&empty).map_err(OpenError::into_fault)?
+                generation.set_aside()?;
+                Store::open(&generation.path()).map_err(OpenError::into_fault)?
             }
             Err(OpenError::Fault(fault)) => return Err(fault),
         };
-        Ok(Self::start(store, Some(generations), sweep))
+        generation.sync_names()?;
+        Ok(Self::start(store, generation, sweep))
+    }
+
+    /// Sets the current generation below `dir` aside, whose rows cannot be what was written, and opens an empty one.
+    /// The store must be closed.
+    pub fn open_anew(dir: &Path, why: &str, sweep: Sweep) -> Result<Self, Fault> {
+        note::damaged(&Generation::current(dir)?.path(), why);
+        Self::open(dir, sweep)
     }
 
     /// Rows in memory only: the same behaviour for tests and simulation, without files and threads.
@@ -81,11 +91,17 @@ impl Disk {
             shared: Arc::new(Shared::new(sweep)),
             store: None,
             writer: None,
-            generations: None,
+            generation: None,
         }
     }
 
-    fn start(store: Store, generations: Option<Generations>, sweep: Sweep) -> Self {
+    /// A generation that was filled. The next open finds it only after [`make_current`](Self::make_current).
+    pub fn filled(fresh: Fresh, sweep: Sweep) -> Self {
+        let Fresh { generation, store } = fresh;
+        Self::start(store, generation, sweep)
+    }
+
+    fn start(store: Store, generation: Generation, sweep: Sweep) -> Self {
         let store = Arc::new(store);
         let shared = Arc::new(Shared::new(sweep));
         let writer = writer::spawn(shared.clone(), store.clone());
@@ -93,7 +109,7 @@ impl Disk {
             shared,
             store: Some(store),
             writer: Some(writer),
-            generations,
+            generation: Some(generation),
         }
     }
 
@@ -149,28 +165,21 @@ impl Disk {
         durable
     }
 
-    /// Makes `fresh` the current generation and removes the one before it.
-    pub fn switch(&mut self, fresh: Fresh) -> Result<(), Fault> {
-        let sweep = self.shared.sweep();
-        let Some(mut generations) = self.generations.take() else {
-            return Err(Fault::Store(
-                "a store in memory has no generations".to_owned(),
-            ));
-        };
-        self.shared.discard();
-        self.stop();
-        let store = generations.switch(fresh)?;
-        *self = Self::start(store, Some(generations), sweep);
-        Ok(())
+    /// Makes this generation the one that the next open finds. Durable when it returns.
+    pub fn make_current(&self) -> Result<(), Fault> {
+        match &self.generation {
+            Some(generation) => generation.make_current(),
+            None => Ok(()),
+        }
     }
 
-    /// Replaces all rows of a store in memory.
-    pub fn replace(&mut self, rows: Vec<(Space, Bytes, Bytes)>) {
-        let sweep = self.shared.sweep();
-        *self = Self::in_memory(sweep);
-        let mut view = self.rows();
-        for (space, key, value) in rows {
-            view.put(space, key, value);
+    /// Closes it and removes its files. What was not written yet is forgotten.
+    pub fn remove(mut self) -> Result<(), Fault> {
+        self.shared.discard();
+        self.stop();
+        match self.generation.take() {
+            Some(generation) => generation.remove(),
+            None => Ok(()),
         }
     }
 

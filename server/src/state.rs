@@ -25,7 +25,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::command::{
-    Event, Fault, Lease, LeaseId, LogPosition, MemberId, MemberRecord, Refusal, Revision,
+    Event, Fault, Incarnation, Lease, LeaseId, LogPosition, MemberId, MemberRecord, Refusal,
+    Revision,
 };
 use crate::disk::{Disk, Persisted, Progress};
 use crate::mvcc::{self, Mvcc};
@@ -64,7 +65,14 @@ impl State {
     /// What was applied may lie behind what was applied before a crash: replay the log after [`applied`](Self::applied),
     /// or give up if the log begins later. Blocks; takes about a second for each two million keys.
     pub fn open(dir: &Path) -> Result<Self, Fault> {
-        Self::load(Disk::open(dir, mvcc::garbage)?)
+        match Self::load(Disk::open(dir, mvcc::garbage)?) {
+            Err(Fault::Corrupt { what, why }) => {
+                tracing::error!(what, why, "the state is damaged and set aside");
+                let why = format!("{what}: {why}");
+                Self::load(Disk::open_anew(dir, &why, mvcc::garbage)?)
+            }
+            opened => opened,
+        }
     }
 
     /// A state without files or threads, under the same law: for tests and simulation.
@@ -158,6 +166,11 @@ impl State {
     /// What the members published of themselves, by id; members that left stay listed.
     pub fn members(&self) -> Vec<MemberRecord> {
         self.members.values().cloned().collect()
+    }
+
+    /// The data directory that a member published itself with.
+    pub fn incarnation(&self, member: MemberId) -> Option<Incarnation> {
+        self.members.get(&member).map(|record| record.incarnation)
     }
 
     /// What the quota counts: alike on every member, and less after a compaction.

@@ -141,3 +141,17 @@ pub enum Fault {
         why: String,
     },
 }
+
+impl Fault {
+    /// Damage that this member cannot make good by itself: says what is wrong, and how the member is replaced.
+    pub fn irreparable(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self::Corrupt {
+            what: what.into(),
+            why: format!(
+                "{why}. This member can no longer prove what it promised its peers, so it does not start. Keep a copy of \
+                 its data directory, remove the member from the cluster (etcdctl member remove), empty the directory and \
+                 add it again as a new member; of a cluster of one, restore a backup."
+            ),
+        }
+    }
+}

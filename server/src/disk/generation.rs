@@ -9,23 +9,26 @@ use std::path::{Path, PathBuf};
 
 use super::layers::Space;
 use super::marks::Mark;
-use super::store::{OpenError, Store, suspect};
+use super::note;
+use super::store::{OpenError, Store};
 use crate::command::Fault;
 use bytes::Bytes;
 
 const POINTER: &str = "current";
 
-pub(super) struct Generations {
+/// Where one generation is.
+#[derive(Clone, Debug)]
+pub(super) struct Generation {
     dir: PathBuf,
-    current: u64,
+    number: u64,
 }
 
-impl Generations {
-    /// Finds the current generation below `dir` and removes unfinished or superseded ones.
-    pub(super) fn open(dir: &Path) -> Result<(Self, PathBuf), Fault> {
+impl Generation {
+    /// Finds the current generation below `dir`, the first if there is none, and removes unfinished or superseded ones.
+    pub(super) fn current(dir: &Path) -> Result<Self, Fault> {
         fs::create_dir_all(dir).map_err(io(dir))?;
-        let current = match read_pointer(dir)? {
-            Some(current) => current,
+        let number = match read_pointer(dir)? {
+            Some(number) => number,
             None if numbers(dir)?.is_empty() => {
                 write_pointer(dir, 1)?;
                 1
@@ -37,78 +40,87 @@ impl Generations {
                 ));
             }
         };
-        let generations = Self {
-            dir: dir.to_owned(),
-            current,
-        };
-        generations.remove_others()?;
-        let path = generations.path(current);
-        Ok((generations, path))
+        let dir = dir.to_owned();
+        for other in numbers(&dir)?.into_iter().filter(|other| *other != number) {
+            Self {
+                dir: dir.clone(),
+                number: other,
+            }
+            .remove()?;
+        }
+        Ok(Self { dir, number })
     }
 
-    pub(super) fn path(&self, number: u64) -> PathBuf {
-        self.dir.join(number.to_string())
+    pub(super) fn path(&self) -> PathBuf {
+        self.dir.join(self.number.to_string())
     }
 
-    fn remove_others(&self) -> Result<(), Fault> {
-        for number in numbers(&self.dir)? {
-            if number != self.current {
-                let path = self.path(number);
+    /// Makes it the one that the next open finds. Durable when it returns.
+    pub(super) fn make_current(&self) -> Result<(), Fault> {
+        write_pointer(&self.dir, self.number)
+    }
+
+    /// Makes sure that its name lasts, and that of the directory of all: their files are synced by who writes them, but
+    /// not what they are called.
+    pub(super) fn sync_names(&self) -> Result<(), Fault> {
+        sync(&self.dir)?;
+        match self.dir.parent() {
+            Some(parent) if parent != Path::new("") => sync(parent),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Removes it; its store must be closed.
+    pub(super) fn remove(&self) -> Result<(), Fault> {
+        let path = self.path();
+        note::clear(&path)?;
+        fs::remove_dir_all(&path).map_err(io(&path))
+    }
+
+    /// Renames it, the current one, out of the way and makes an empty one current.
+    pub(super) fn set_aside(&mut self) -> Result<(), Fault> {
+        let damaged = self.path();
+        let aside = self.dir.join(format!("{}.damaged", self.number));
+        // One specimen is enough to look at; a member that fails again and again must not fill its disk with them.
+        for entry in fs::read_dir(&self.dir).map_err(io(&self.dir))? {
+            let path = entry.map_err(io(&self.dir))?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "damaged")
+            {
                 fs::remove_dir_all(&path).map_err(io(&path))?;
             }
-        }
-        Ok(())
-    }
-
-    /// Renames the current generation out of the way and makes an empty one current; answers where.
-    pub(super) fn set_aside(&mut self) -> Result<PathBuf, Fault> {
-        let damaged = self.path(self.current);
-        let aside = self.dir.join(format!("{}.damaged", self.current));
-        if aside.exists() {
-            // One specimen is enough to look at; a member that fails again and again must not fill its disk with them.
-            fs::remove_dir_all(&aside).map_err(io(&aside))?;
         }
         // First the name, then the pointer: a crash between the two leaves an empty current generation, which is the end.
         match fs::rename(&damaged, &aside) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(&damaged)(error)),
             Ok(()) | Err(_) => {}
         }
-        let note = suspect(&damaged);
-        match fs::remove_file(&note) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(&note)(error)),
-            Ok(()) | Err(_) => {}
-        }
-        self.current += 1;
-        write_pointer(&self.dir, self.current)?;
-        Ok(self.path(self.current))
-    }
-
-    /// Makes `fresh` current and removes the one before it, whose store must be closed.
-    pub(super) fn switch(&mut self, fresh: Fresh) -> Result<Store, Fault> {
-        write_pointer(&self.dir, fresh.number)?;
-        self.current = fresh.number;
-        self.remove_others()?;
-        Ok(fresh.store)
+        note::clear(&damaged)?;
+        self.number += 1;
+        self.make_current()
     }
 }
 
-/// A generation being filled. Dropped without a switch, it is removed at the next open.
+/// A generation being filled. Dropped before it became current, it is removed at the next open.
 pub struct Fresh {
-    number: u64,
-    store: Store,
+    pub(super) generation: Generation,
+    pub(super) store: Store,
 }
 
 impl Fresh {
     /// Begins an empty generation below `dir`, after the current one.
     pub fn create(dir: &Path) -> Result<Self, Fault> {
-        let current = read_pointer(dir)?.unwrap_or(0);
-        let number = current + 1;
-        let path = dir.join(number.to_string());
+        let generation = Generation {
+            dir: dir.to_owned(),
+            number: read_pointer(dir)?.unwrap_or(0) + 1,
+        };
+        let path = generation.path();
         if path.exists() {
-            fs::remove_dir_all(&path).map_err(io(&path))?;
+            generation.remove()?;
         }
         let store = Store::open(&path).map_err(OpenError::into_fault)?;
-        Ok(Self { number, store })
+        Ok(Self { generation, store })
     }
 
     /// Writes rows. Blocks, and may sleep while fjall is behind.
@@ -167,13 +179,7 @@ fn read_pointer(dir: &Path) -> Result<Option<u64>, Fault> {
 }
 
 fn damaged_pointer(dir: &Path, why: &str) -> Fault {
-    Fault::Corrupt {
-        what: dir.join(POINTER).display().to_string(),
-        why: format!(
-            "{why}. If other members are healthy, remove this one from the cluster, empty its data directory and add \
-             it again"
-        ),
-    }
+    Fault::irreparable(dir.join(POINTER).display().to_string(), why)
 }
 
 fn write_pointer(dir: &Path, number: u64) -> Result<(), Fault> {
@@ -184,6 +190,11 @@ fn write_pointer(dir: &Path, number: u64) -> Result<(), Fault> {
         .map_err(io(&unfinished))?;
     file.sync_all().map_err(io(&unfinished))?;
     fs::rename(&unfinished, &path).map_err(io(&path))?;
+    sync(dir)
+}
+
+/// Makes the names in a directory durable.
+fn sync(dir: &Path) -> Result<(), Fault> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())
         .map_err(io(dir))

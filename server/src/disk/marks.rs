@@ -2,8 +2,9 @@
 //!
 //! fjall keeps one journal for all spaces and writes each space to tables at its own pace; if its journal is damaged it
 //! may open with batches missing from the middle, or from some of the spaces only, and say nothing. Each batch leaves
-//! its number in every space, so that a hole is seen. Numbers up to the *checkpoint* are in tables everywhere and
-//! are not kept.
+//! its number in every space, so that a hole is seen; and it marks the number before its own as followed, so that a
+//! change of their order is seen: the place of a batch in that order is not covered by any of fjall's checksums. Numbers
+//! up to the *checkpoint* are in tables everywhere and are not kept.
 
 use std::ops::RangeInclusive;
 
@@ -14,11 +15,15 @@ pub(super) const ROW: u8 = 1;
 /// Key of the format row.
 pub(super) const FORMAT_KEY: [u8; 2] = [OWN, b'f'];
 /// What it must hold: magic and format version.
-pub(super) const FORMAT: [u8; 3] = [b'C', b'S', 1];
+pub(super) const FORMAT: [u8; 3] = [b'C', b'S', 2];
 /// Key of the mark.
 pub(super) const MARK_KEY: [u8; 2] = [OWN, b'm'];
 /// First bytes of the batch numbers.
 pub(super) const BATCH_PREFIX: [u8; 2] = [OWN, b'b'];
+/// What stands at the number of the newest batch ..
+pub(super) const NEWEST: [u8; 0] = [];
+/// .. and at one that the next batch has seen.
+pub(super) const FOLLOWED: [u8; 1] = [1];
 
 /// Which batches a space has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

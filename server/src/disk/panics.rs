@@ -6,25 +6,26 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Once;
 
+use super::note;
+
 thread_local! {
-    static NOTE: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+    static STORE: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
 }
 
-/// Until dropped, a panic of this thread is written to `note`.
-pub(super) fn note_in(note: PathBuf) -> Watched {
+/// Until dropped, a panic of this thread is noted beside `store`.
+pub(super) fn note_in(store: PathBuf) -> Watched {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let note = NOTE.with_borrow_mut(Option::take);
-            if let Some(note) = note {
-                // If this fails too, the next start ends at the same place, with the same message.
-                let _ = std::fs::write(note, panic.to_string());
+            let store = STORE.with_borrow_mut(Option::take);
+            if let Some(store) = store {
+                note::damaged(&store, &panic.to_string());
             }
             before(panic);
         }));
     });
-    NOTE.set(Some(note));
+    STORE.set(Some(store));
     Watched
 }
 
@@ -32,6 +33,6 @@ pub(super) struct Watched;
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        NOTE.set(None);
+        STORE.set(None);
     }
 }

@@ -1,6 +1,5 @@
 //! fjall: one database, one keyspace per space, small memtables, no fsync but on demand.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,8 @@ use fjall::{
 
 use super::layers::Space;
 use super::marks::{self, Mark};
-use super::panics;
+use super::note::{self, Note};
+use super::{panics, tree_versions};
 use crate::command::Fault;
 
 /// Blocks read again soon: enough for the index and filter blocks of some million rows.
@@ -55,13 +55,15 @@ pub(super) struct Store {
 impl Store {
     /// Opens or creates the database at `path` and checks that no batch is missing in any space.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        if let Ok(why) = fs::read_to_string(suspect(path)) {
+        let note = note::read(path);
+        if let Some(Note::Damaged(why)) = note {
             return Err(OpenError::Damaged(format!(
                 "found while it was in use: {why}"
             )));
         }
+        tree_versions::check(path)?;
         let failed = |error| classify(path, error);
-        let _watched = panics::note_in(suspect(path));
+        let _watched = panics::note_in(path.to_owned());
         let db = Database::builder(path)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
@@ -82,7 +84,24 @@ impl Store {
             mark: Mark::default(),
         };
         store.mark = store.check_marks()?;
+        if note.is_some() {
+            tracing::warn!(path = %path.display(), "every row is checked, because the store failed when it was in use");
+            store.check_rows()?;
+            note::clear(path).map_err(OpenError::Fault)?;
+        }
         Ok(store)
+    }
+
+    /// Reads everything: a damaged block is found by reading it.
+    fn check_rows(&self) -> Result<(), OpenError> {
+        for keyspace in &self.spaces {
+            for guard in keyspace.iter() {
+                guard
+                    .into_inner()
+                    .map_err(|error| classify(&self.path, error))?;
+            }
+        }
+        Ok(())
     }
 
     fn check_marks(&self) -> Result<Mark, OpenError> {
@@ -124,11 +143,19 @@ impl Store {
     fn check_numbers(&self, keyspace: &Keyspace, mark: Mark) -> Result<(), OpenError> {
         let mut expected = mark.numbers();
         for guard in keyspace.prefix(marks::BATCH_PREFIX) {
-            let key = guard.key().map_err(|error| classify(&self.path, error))?;
+            let row = guard.into_inner();
+            let (key, seen) = row.map_err(|error| classify(&self.path, error))?;
             let wanted = expected.next();
             if wanted.is_none_or(|wanted| key.as_ref() != marks::batch_key(wanted)) {
                 return Err(OpenError::Damaged(format!(
                     "space {:?}: found batch {key:?} where {wanted:?} belongs",
+                    keyspace.name()
+                )));
+            }
+            let is_newest = wanted == Some(mark.last);
+            if (seen.as_ref() == marks::NEWEST) != is_newest {
+                return Err(OpenError::Damaged(format!(
+                    "space {:?}: batch {wanted:?} is not in its place",
                     keyspace.name()
                 )));
             }
@@ -173,7 +200,10 @@ impl Store {
                 batch.insert(keyspace, marks::FORMAT_KEY, marks::FORMAT);
             }
             batch.insert(keyspace, marks::MARK_KEY, mark.encode());
-            batch.insert(keyspace, marks::batch_key(mark.last), []);
+            batch.insert(keyspace, marks::batch_key(mark.last), marks::NEWEST);
+            if mark.last > mark.checkpoint + 1 {
+                batch.insert(keyspace, marks::batch_key(mark.last - 1), marks::FOLLOWED);
+            }
         }
         Batch { batch, store: self }
     }
@@ -207,24 +237,21 @@ impl Store {
     }
 
     fn fault(&self, error: fjall::Error) -> Fault {
+        if matches!(error, fjall::Error::Poisoned) {
+            note::unsure(&self.path, "a write failed");
+        }
         match classify(&self.path, error) {
             OpenError::Damaged(why) => {
-                // The next open must not find only what this one found at first. If the note cannot be written either,
-                // that open stops at the same damage.
-                let _ = fs::write(suspect(&self.path), &why);
+                // The next open must not find only what this one found at first.
+                note::damaged(&self.path, &why);
                 Fault::Corrupt {
-                    what: format!("state store {}", self.path.display()),
-                    why,
+                    what: format!("the state store {}", self.path.display()),
+                    why: format!("{why}; the next start sets it aside and rebuilds it"),
                 }
             }
             OpenError::Fault(fault) => fault,
         }
     }
-}
-
-/// The note that a store was found damaged after it had opened well.
-pub(super) fn suspect(path: &Path) -> PathBuf {
-    path.with_extension("suspect")
 }
 
 /// Rows and numbers for one atomic commit.
@@ -302,7 +329,7 @@ fn classify(path: &Path, error: fjall::Error) -> OpenError {
             path.display()
         ))),
         fjall::Error::Poisoned => OpenError::Fault(Fault::Store(
-            "a write failed before; the disk may be full or failing".to_owned(),
+            "a write failed before; the disk may be full or failing, or a table is damaged: the next start checks".to_owned(),
         )),
         error => OpenError::Damaged(error.to_string()),
     }

@@ -15,8 +15,9 @@ use crate::metrics::metrics;
 const FORM: Duration = Duration::from_millis(100);
 /// Rest between two steps of a sweep, so that it takes a share of a core and not all of it.
 const SWEEP_REST: Duration = Duration::from_millis(4);
-/// After so many bytes all memtables are written out: bounds the batch numbers kept and the replay at open.
-const CHECKPOINT_BYTES: usize = 32 << 20;
+/// After so many bytes all memtables are written out: bounds the batch numbers kept and the replay at open. Tests must
+/// get there.
+const CHECKPOINT_BYTES: usize = if cfg!(test) { 8 << 10 } else { 32 << 20 };
 
 pub(super) fn spawn(shared: Arc<Shared>, store: Arc<Store>) -> JoinHandle<()> {
     std::thread::Builder::new()

@@ -185,13 +185,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             ));
         };
         let state = self.state.clone();
-        let install = move || {
-            let mut state = state
-                .lock()
-                .expect("nothing panics while it holds the lock");
-            state.install(*ready).map(|()| state.revision())
-        };
-        let installed = tokio::task::spawn_blocking(install).await;
+        let installed = tokio::task::spawn_blocking(move || ready.install(&state)).await;
         let revision = installed
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;

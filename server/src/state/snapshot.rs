@@ -2,7 +2,7 @@
 //!
 //! Versioned rows are read as of the moment's revision; the small rows, which keep only their latest version, are
 //! copied when the stream begins. While it runs, nothing that its moment needs is swept. The receiver fills a fresh
-//! generation of the state directory, which becomes current only when all of it is there. Attachments of keys to leases
+//! generation of the state directory, which becomes current only when all of it is there and its index is read. Attachments of keys to leases
 //! are not sent: they follow from the keys. `container.rs` has the bytes, `reader.rs` and `writer.rs` the two ends.
 
 mod container;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::State;
-use crate::command::{Fault, Revision};
+use crate::command::Revision;
 pub use reader::SnapshotReader;
 pub use writer::{InstallReady, SnapshotWriter};
 
@@ -87,17 +87,5 @@ impl State {
     pub fn begin_snapshot(&mut self) -> SnapshotReader {
         let floor = self.ledger.floor.unwrap_or_default();
         SnapshotReader::new(self, self.pins.hold(floor))
-    }
-
-    /// Replaces everything by a received snapshot. Blocks; on a fault the process must stop.
-    pub fn install(&mut self, ready: InstallReady) -> Result<(), Fault> {
-        ready.install(&mut self.disk)?;
-        let disk = std::mem::replace(
-            &mut self.disk,
-            crate::disk::Disk::in_memory(crate::mvcc::garbage),
-        );
-        // With new pins: readers of the state that was are told that it is gone.
-        *self = Self::load(disk)?;
-        Ok(())
     }
 }

@@ -177,7 +177,9 @@ fn a_snapshot_is_one_moment_while_writes_go_on() {
             from.persist().blocking_recv().unwrap().unwrap();
         }
         assert_eq!(reader.position(), Some(position(log_then.index)));
-        into.install(writer.finish().unwrap()).unwrap();
+        let shared = std::sync::Mutex::new(into);
+        writer.finish().unwrap().install(&shared).unwrap();
+        let mut into = shared.into_inner().unwrap();
         assert_eq!(into.applied(), reader.position());
         for _ in 0..20 {
             check(&into, &model_then, &mut random);

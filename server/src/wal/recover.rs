@@ -22,11 +22,6 @@ pub(super) struct Recovered {
     pub(super) writer: Writer,
 }
 
-/// Said after every kind of damage.
-const REMEDY: &str = "This member can no longer prove what it promised its peers, so it does not start. Keep a copy of \
-                      its data directory, remove the member from the cluster (etcdctl member remove), empty the \
-                      directory and add it again as a new member; of a cluster of one, restore a backup.";
-
 struct Reader<'a> {
     disk: &'a Arc<dyn Disk>,
     identity: Identity,
@@ -113,10 +108,7 @@ fn damaged(disk: &Arc<dyn Disk>, file: &str, at: Option<u64>, why: &str) -> Faul
         Some(offset) => format!("{} at byte {offset}", path.display()),
         None => path.display().to_string(),
     };
-    Fault::Corrupt {
-        what,
-        why: format!("{why}. {REMEDY}"),
-    }
+    Fault::irreparable(what, why)
 }
 
 impl Reader<'_> {

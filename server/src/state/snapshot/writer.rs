@@ -1,14 +1,15 @@
 //! The receiving end.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::container::{Chain, Chunk, Row, damaged};
-use crate::command::Fault;
+use crate::command::{Fault, LogPosition, Revision};
 use crate::disk::{Disk, Fresh, Space};
-use crate::mvcc::Version;
-use crate::state::{FEATURE_LEVEL, lease};
+use crate::mvcc::{self, Version};
+use crate::state::{FEATURE_LEVEL, State, lease};
 
 /// A snapshot being received.
 pub struct SnapshotWriter {
@@ -30,9 +31,9 @@ enum Stage {
     Done,
 }
 
-/// A complete snapshot, for [`State::install`](crate::state::State::install).
+/// A complete snapshot, opened as a state of its own.
 pub struct InstallReady {
-    target: Target,
+    state: Box<State>,
 }
 
 impl SnapshotWriter {
@@ -80,19 +81,30 @@ impl SnapshotWriter {
         }
     }
 
-    /// Makes what was received durable. Blocks.
+    /// Makes what was received durable and reads its index. Blocks.
     ///
     /// Faults: [`Fault::Corrupt`] if the last chunk did not come.
     pub fn finish(self) -> Result<InstallReady, Fault> {
         if self.stage != Stage::Done {
             return Err(damaged("it ends too early"));
         }
-        if let Target::Disk(fresh) = &self.target {
-            fresh.sync()?;
-        }
-        Ok(InstallReady {
-            target: self.target,
-        })
+        let disk = match self.target {
+            Target::Disk(fresh) => {
+                fresh.sync()?;
+                Disk::filled(*fresh, mvcc::garbage)
+            }
+            Target::Memory(held) => {
+                let disk = Disk::in_memory(mvcc::garbage);
+                let mut rows = disk.rows();
+                for (space, key, value) in held {
+                    rows.put(space, key, value);
+                }
+                drop(rows);
+                disk
+            }
+        };
+        let state = Box::new(State::load(disk)?);
+        Ok(InstallReady { state })
     }
 
     fn write(&mut self, space: Space, rows: Vec<Row>) -> Result<(), Fault> {
@@ -117,13 +129,24 @@ impl SnapshotWriter {
 }
 
 impl InstallReady {
-    pub(super) fn install(self, disk: &mut Disk) -> Result<(), Fault> {
-        match self.target {
-            Target::Disk(fresh) => disk.switch(*fresh),
-            Target::Memory(rows) => {
-                disk.replace(rows);
-                Ok(())
-            }
-        }
+    /// The last entry it includes.
+    pub fn position(&self) -> Option<LogPosition> {
+        self.state.applied()
+    }
+
+    /// Puts the received state in the place of `current`, which is locked only while the two are exchanged; answers
+    /// its revision. Blocks; on a fault the process must stop.
+    ///
+    /// Readers of the state that was are told that it is gone.
+    pub fn install(self, current: &Mutex<State>) -> Result<Revision, Fault> {
+        // First the files: a crash between the two steps finds the received state, which is only newer.
+        self.state.disk.make_current()?;
+        let revision = self.state.revision();
+        let before = {
+            let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, *self.state)
+        };
+        before.disk.remove()?;
+        Ok(revision)
     }
 }
