@@ -1,12 +1,16 @@
 //! The composition root: the only room that knows every other. It wires, it does not work.
 //!
-//! [`start`] opens the data directory and brings the rooms up in order, [`join`] waits for a place in a running cluster,
+//! [`start`] brings the rooms up in order, [`stored`] opens what the data directory holds, [`join`] waits for a place in a running cluster,
 //! [`identity`] says who a member is before it has data. [`Node`] owns every task it started and ends them.
 
 mod directory;
 mod identity;
 mod join;
+mod rebuild;
 mod start;
+mod stored;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

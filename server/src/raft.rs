@@ -184,7 +184,7 @@ impl Raft {
             member: config.id,
             incarnation: config.incarnation,
         };
-        let peers = Peers::new(stamp);
+        let peers = Peers::new(stamp, state.clone());
         let carried = Carried::default();
         let network = Network {
             peers: peers.clone(),
@@ -485,22 +485,23 @@ fn is_learner(id: u64, membership: &Stored) -> bool {
     membership.get_node(&id).is_some() && !is_voter()
 }
 
-/// A state that was set aside as damaged is rebuilt from the log, if that still goes back far enough.
-fn check_reach(wal: &Wal, applied: Option<LogPosition>) -> Result<(), Fault> {
+/// Whether the log goes on where the state ends. A state that was set aside as damaged begins empty, and is rebuilt from
+/// the log if that still goes back far enough.
+///
+/// Errors: `Corrupt` if entries between the two are gone.
+pub fn check_reach(wal: &Wal, applied: Option<LogPosition>) -> Result<(), Fault> {
     let purged = wal.ends().purged.map(|purged| purged.index);
     if purged <= applied.map(|applied| applied.index) {
         return Ok(());
     }
-    Err(Fault::Corrupt {
-        what: "the state store".to_owned(),
-        why: format!(
-            "it ends at entry {}, but the log begins after entry {}. Keep a copy of the data directory, remove this \
-             member from the cluster (etcdctl member remove), empty the directory and add it again as a new member; of a \
-             cluster of one, restore a backup",
+    Err(Fault::irreparable(
+        "the state store",
+        format!(
+            "it ends at entry {}, but the log begins after entry {}",
             applied.map_or(0, |applied| applied.index),
             purged.unwrap_or(0),
         ),
-    })
+    ))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

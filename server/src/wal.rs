@@ -83,7 +83,11 @@ impl Wal {
     ///
     /// Errors: `Io`. A crash in the middle leaves nothing under that name.
     pub fn create(path: &Path, identity: Identity) -> Result<Self, Fault> {
-        let options = Options::default();
+        Self::create_with(path, &identity, Options::default())
+    }
+
+    /// As [`Wal::create`], run in another way.
+    pub fn create_with(path: &Path, identity: &Identity, options: Options) -> Result<Self, Fault> {
         let fault = |source| Fault::Io {
             path: path.to_owned(),
             source,
@@ -96,7 +100,7 @@ impl Wal {
         std::fs::create_dir_all(&unfinished).map_err(fault)?;
         create_on(
             &(Arc::new(Directory::new(&unfinished)) as _),
-            &identity,
+            identity,
             options,
         )?;
         std::fs::rename(&unfinished, path).map_err(fault)?;
@@ -104,7 +108,7 @@ impl Wal {
         std::fs::File::open(parent)
             .and_then(|parent| parent.sync_all())
             .map_err(fault)?;
-        Self::open(path)
+        Self::open_on(Arc::new(Directory::new(path)), options)
     }
 
     /// Opens the log that is there.
@@ -256,16 +260,12 @@ impl Wal {
     ///
     /// Errors: a log that is dead.
     pub async fn save_vote(&self, vote: Vote) -> io::Result<()> {
-        let (sender, durable) = oneshot::channel();
+        let (waiting, durable) = waiting();
         let rewrites = {
             let mut log = self.shared.log();
             log.vote = Some(vote);
             log.rewrites
         };
-        let waiting = Waiting::Each(Box::new(move |result| {
-            // Whoever waited may have gone.
-            let _ = sender.send(result);
-        }));
         self.shared.enqueue(
             [Op {
                 record: Record::Vote(vote),
@@ -274,9 +274,7 @@ impl Wal {
             }],
             true,
         )?;
-        durable
-            .await
-            .unwrap_or_else(|_| Err(io::Error::other("the log was closed")))
+        durable.await
     }
 
     /// Notes up to where entries are committed. Written with whatever is written next.
@@ -314,6 +312,17 @@ impl Wal {
 
     /// Forgets entries up to `to`. Segments go once that is durable.
     pub fn purge(&self, to: LogPosition) -> io::Result<()> {
+        self.purge_with(to, Waiting::Nobody, false)
+    }
+
+    /// As [`Wal::purge`]; resolves when it, and all that was queued before it, is durable.
+    pub async fn purge_durably(&self, to: LogPosition) -> io::Result<()> {
+        let (waiting, durable) = waiting();
+        self.purge_with(to, waiting, true)?;
+        durable.await
+    }
+
+    fn purge_with(&self, to: LogPosition, waiting: Waiting, urgent: bool) -> io::Result<()> {
         let rewrites = {
             let mut log = self.shared.log();
             log.purge(to);
@@ -323,10 +332,10 @@ impl Wal {
         self.shared.enqueue(
             [Op {
                 record,
-                waiting: Waiting::Nobody,
+                waiting,
                 rewrites,
             }],
-            false,
+            urgent,
         )
     }
 
@@ -369,6 +378,17 @@ impl Wal {
     pub fn step(&self) {
         self.shared.step();
     }
+}
+
+/// Somebody who waits, and what resolves when the wait is over.
+fn waiting() -> (Waiting, impl Future<Output = io::Result<()>>) {
+    let (sender, durable) = oneshot::channel();
+    let waiting = Waiting::Each(Box::new(move |result| {
+        // Whoever waited may have gone.
+        let _ = sender.send(result);
+    }));
+    let closed = |_| Err(io::Error::other("the log was closed"));
+    (waiting, async move { durable.await.unwrap_or_else(closed) })
 }
 
 fn create_on(disk: &Arc<dyn Disk>, identity: &Identity, options: Options) -> Result<(), Fault> {

@@ -1,4 +1,4 @@
-//! What a member answers while it waits to be added to a cluster: alive, not ready, and why.
+//! What a member answers while it waits, to be added to a cluster or for another's state: alive, not ready, and why.
 
 use std::convert::Infallible;
 
@@ -10,16 +10,15 @@ use tokio::sync::watch;
 
 use super::{Answer, method_not_allowed, text, version, with_type};
 
-const WHY: &str = "waiting to be added to the cluster";
-
-/// Answers probes until it is dropped.
-pub async fn serve_waiting(listener: TcpListener) {
+/// Answers probes with `why` it waits, until it is dropped.
+pub async fn serve_waiting(listener: TcpListener, why: &'static str) {
     let (_closing, closed) = watch::channel(false);
-    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request))));
+    let service =
+        service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&request, why))));
     super::http::serve(listener, service, closed).await;
 }
 
-fn answer(request: &Request<Incoming>) -> Answer {
+fn answer(request: &Request<Incoming>, why: &str) -> Answer {
     if request.method() != Method::GET {
         return method_not_allowed();
     }
@@ -27,7 +26,7 @@ fn answer(request: &Request<Incoming>) -> Answer {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/version" => version(),
         "/health" => {
-            let body = serde_json::json!({ "health": "false", "reason": WHY });
+            let body = serde_json::json!({ "health": "false", "reason": why });
             with_type(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "application/json",
@@ -36,8 +35,8 @@ fn answer(request: &Request<Incoming>) -> Answer {
         }
         "/readyz" => text(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("[-]membership failed: {WHY}\n"),
+            format!("[-]membership failed: {why}\n"),
         ),
-        _ => text(StatusCode::SERVICE_UNAVAILABLE, format!("{WHY}\n")),
+        _ => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }

@@ -59,8 +59,21 @@ pub(super) fn open(data_dir: &Path) -> Result<Lock, Stop> {
 }
 
 /// Whether a member has lived here.
-pub(super) fn has_data(data_dir: &Path) -> bool {
-    fs::read_dir(wal(data_dir)).is_ok_and(|mut entries| entries.next().is_some())
+///
+/// Errors: `Corrupt` if its log is gone as a whole. A new one would begin beside the old state, with a vote that was
+/// forgotten and without the newest entries.
+pub(super) fn has_data(data_dir: &Path) -> Result<bool, Fault> {
+    let has_entries =
+        |path: &Path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    let (wal, state) = (wal(data_dir), state(data_dir));
+    if has_entries(&wal) {
+        return Ok(true);
+    }
+    if has_entries(&state) {
+        let why = format!("it is missing, but there is a state in {}", state.display());
+        return Err(Fault::irreparable(wal.display().to_string(), why));
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -75,6 +88,19 @@ mod tests {
         assert!(error.contains("in use by another process"), "{error}");
         drop(held);
         open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_state_without_a_log_is_no_new_member() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!has_data(dir.path()).unwrap());
+        fs::create_dir_all(state(dir.path()).join("1")).unwrap();
+        let error = has_data(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("add it again as a new member"), "{error}");
+        fs::create_dir_all(wal(dir.path())).unwrap();
+        has_data(dir.path()).unwrap_err();
+        fs::write(wal(dir.path()).join("identity"), "").unwrap();
+        assert!(has_data(dir.path()).unwrap());
     }
 
     #[test]

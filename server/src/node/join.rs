@@ -21,7 +21,7 @@ const LOG_EVERY: u32 = 20;
 /// Asks the places of `--initial-cluster` until one of them lists this member's peer URLs.
 ///
 /// Meanwhile the client port answers `/livez` with ok, so that nobody kills a member for waiting.
-/// Errors: `Refused` if the cluster there is another one than the token says.
+/// Errors: `Refused` if the cluster there is another one than the token says, or if this member has run before.
 pub(super) async fn wait_to_be_added(
     config: &Config,
     client: &[TcpListener],
@@ -39,12 +39,18 @@ pub(super) async fn wait_to_be_added(
         .collect();
     let mut waiting = JoinSet::new();
     for listener in client {
-        waiting.spawn(admin::serve_waiting(duplicate(listener)?));
+        waiting.spawn(admin::serve_waiting(
+            duplicate(listener)?,
+            "waiting to be added to the cluster",
+        ));
     }
     let mut asked = 0u32;
     loop {
         let why = match ask_membership(&places, &config.initial.token, &own).await {
             Ok(answer) => match answer.own {
+                Some(member) if answer.started.contains(&member) => {
+                    return Err(wiped(member));
+                }
                 Some(member) => {
                     waiting.shutdown().await;
                     return Ok((answer.cluster, member));
@@ -87,20 +93,25 @@ pub(super) async fn refuse_second_bootstrap(
         return Ok(());
     };
     if answer.cluster == cluster && answer.started.contains(&member) {
-        return Err(Stop::Refused(format!(
-            "member {member} has already been bootstrapped and its data directory is empty: remove it from the cluster, \
-             add it again and start it with --initial-cluster-state=existing"
-        )));
+        return Err(wiped(member));
     }
     Ok(())
 }
 
-fn texts(urls: &[Url]) -> Vec<String> {
+/// A member that lost its data cannot know what it promised with it, so its id is used up.
+fn wiped(member: MemberId) -> Stop {
+    Stop::Refused(format!(
+        "member {member} has run before and its data directory is empty now: remove it from the cluster, add it again \
+         and start it with --initial-cluster-state=existing"
+    ))
+}
+
+pub(super) fn texts(urls: &[Url]) -> Vec<String> {
     urls.iter().map(Url::to_string).collect()
 }
 
 /// A second handle on a bound address, for the short time before the doors take it over.
-fn duplicate(listener: &TcpListener) -> Result<TcpListener, Stop> {
+pub(super) fn duplicate(listener: &TcpListener) -> Result<TcpListener, Stop> {
     use std::os::fd::AsFd;
     let clone = || {
         let fd = listener.as_fd().try_clone_to_owned()?;

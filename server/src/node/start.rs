@@ -10,12 +10,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{Node, Stop, directory, identity, join};
+use super::{Node, Stop, directory, identity, join, rebuild, stored};
 use crate::command::{Command, Incarnation, MemberId, MemberRecord, Unavailable};
 use crate::config::{Config, InitialState, Url};
 use crate::coordinator::{Coordinator, Identity, Parts};
 use crate::raft::{self, Raft};
-use crate::state::{FEATURE_LEVEL, State};
+use crate::state::FEATURE_LEVEL;
 use crate::wal::{self, Wal};
 use crate::watch::Hub;
 use crate::{etcd, expiry};
@@ -35,13 +35,10 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
     // Others may look for a running member where this one listens: while it only waits, they must not find it.
     drop(peer_listeners);
     // Log and state are read side by side: with a million keys each takes a second or so.
-    let state_dir = directory::state(&config.data_dir);
-    let opening = directory::has_data(&config.data_dir).then(|| {
-        let state_dir = state_dir.clone();
-        tokio::task::spawn_blocking(move || State::open(&state_dir))
-    });
+    let data_dir = config.data_dir.clone();
+    let opening = directory::has_data(&data_dir)?
+        .then(|| tokio::spawn(stored::aside(move || stored::state(&data_dir))));
     let (wal, identity, founders) = open_log(&config, &client_listeners).await?;
-    let peer_listeners = bind(&config.peer.listen).await?;
     tracing::info!(
         cluster_id = %identity.cluster,
         member_id = %identity.member,
@@ -53,8 +50,13 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
         Some(opening) => opening
             .await
             .map_err(|panic| Stop::Ended(format!("the state cannot be read: {panic}")))??,
-        None => State::open(&state_dir)?,
+        None => stored::state(&config.data_dir)?,
     };
+    let state = match stored::gap(&wal, &state) {
+        Some(gap) => rebuild::rebuild(&config, &wal, state, gap, &client_listeners).await?,
+        None => state,
+    };
+    let peer_listeners = bind(&config.peer.listen).await?;
     let hub = Hub::new(state.revision());
     let state = Arc::new(Mutex::new(state));
     let (lease_changes, lease_changes_in) = mpsc::unbounded_channel();
@@ -153,9 +155,8 @@ async fn open_log(
     config: &Config,
     client: &[TcpListener],
 ) -> Result<(Wal, Identity, Founders), Stop> {
-    let path = directory::wal(&config.data_dir);
-    if directory::has_data(&config.data_dir) {
-        let wal = Wal::open(&path)?;
+    let data_dir = config.data_dir.clone();
+    if let Some(wal) = stored::aside(move || stored::log(&data_dir)).await? {
         let identity = known(wal.identity());
         return Ok((wal, identity, None));
     }
@@ -185,7 +186,11 @@ async fn open_log(
             )
         }
     };
-    let wal = Wal::create(&path, stamp(identity, &config.initial.token))?;
+    let (path, stamp) = (
+        directory::wal(&config.data_dir),
+        stamp(identity, &config.initial.token),
+    );
+    let wal = stored::aside(move || Wal::create(&path, stamp)).await?;
     Ok((wal, identity, founders))
 }
 

@@ -202,14 +202,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, to: Log) -> io::Result<()> {
         let to = types::position(&to);
-        // Beyond the last entry nothing is lost: a snapshot was installed there, durably.
+        // Beyond the last entry nothing is lost: a snapshot was installed there, durably. The leader is told so next, and
+        // from then on the log must say where it goes on, whatever becomes of the state.
         if self
             .wal
             .ends()
             .last
             .is_none_or(|last| last.index < to.index)
         {
-            return self.wal.purge(to);
+            return self.wal.purge_durably(to).await;
         }
         // openraft may believe more is gone than is: it asks for less then, never for what is missing.
         match self.durable.get() {

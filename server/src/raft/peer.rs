@@ -8,6 +8,7 @@
 mod append;
 pub(super) mod ask;
 mod convert;
+mod fetch;
 mod forward;
 mod handshake;
 mod join;
@@ -18,6 +19,7 @@ mod network;
 mod service;
 mod snapshot;
 
+pub use fetch::fetch_state;
 pub(super) use forward::{LeaderLink, Lost};
 pub(super) use handshake::Stamp;
 pub use join::{AskError, JoinAnswer, ask_membership};

@@ -94,7 +94,7 @@ where
         window: window.clone(),
         number: 0,
     };
-    let request = line.stamp.request(line.to, sending);
+    let request = line.request(sending);
     let response = line.client()?.append(request).await?;
     let answers = (response.into_inner(), window);
     let answers = futures::stream::unfold(Some(answers), move |state| async move {
@@ -174,7 +174,7 @@ impl Heartbeats {
             None => {
                 // One is under way at a time, a late one may still be ahead of it.
                 let (requests, outgoing) = mpsc::channel(4);
-                let call = line.stamp.request(line.to, ReceiverStream::new(outgoing));
+                let call = line.request(ReceiverStream::new(outgoing));
                 let answers = line.client()?.heartbeat(call).await?.into_inner();
                 self.open.insert(Open { requests, answers })
             }

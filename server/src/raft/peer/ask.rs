@@ -23,7 +23,7 @@ pub(in crate::raft) async fn change(
 ) -> Result<(), ChangeError> {
     let line = peers.line(leader, urls, Purpose::Control);
     let id = change.id();
-    let call = line.stamp.request(leader, convert::change(change));
+    let call = line.request(convert::change(change));
     let asked = async { line.client()?.change(call).await }.await;
     match asked {
         Ok(response) => convert::read_changed(response.into_inner(), id),
@@ -45,7 +45,7 @@ pub(in crate::raft) async fn is_removed(
     let message = wire::ConfirmRequest {
         membership: membership.map(convert::wire_position),
     };
-    let call = line.stamp.request(peer, message);
+    let call = line.request(message);
     let asked = async { line.client()?.confirm(call).await };
     match tokio::time::timeout(CONFIRM_MAX, asked).await {
         Ok(Ok(response)) => response.into_inner().removed,

@@ -206,9 +206,7 @@ async fn run(
     outgoing: mpsc::UnboundedReceiver<wire::ForwardRequest>,
     waiting: &Mutex<Waiting>,
 ) -> Result<(), Status> {
-    let call = line
-        .stamp
-        .request(line.to, UnboundedReceiverStream::new(outgoing));
+    let call = line.request(UnboundedReceiverStream::new(outgoing));
     let mut answers = line.client()?.forward(call).await?.into_inner();
     lock(waiting).connected = true;
     while let Some(response) = answers.message().await? {

@@ -14,6 +14,8 @@ const CLUSTER: &str = "coord-cluster";
 const FROM: &str = "coord-from";
 const TO: &str = "coord-to";
 const INCARNATION: &str = "coord-incarnation";
+/// Not there if the caller does not know it.
+const TO_INCARNATION: &str = "coord-to-incarnation";
 const LEVEL: &str = "coord-level";
 
 /// Who this member is, as its peers must know it.
@@ -35,8 +37,13 @@ fn read(metadata: &MetadataMap, name: &str) -> Result<u64, Status> {
 }
 
 impl Stamp {
-    /// A call to member `to`.
-    pub(super) fn request<T>(&self, to: MemberId, message: T) -> Request<T> {
+    /// A call to member `to`, whose data directory must be this one if it is known.
+    pub(super) fn request<T>(
+        &self,
+        to: MemberId,
+        incarnation: Option<Incarnation>,
+        message: T,
+    ) -> Request<T> {
         let mut request = Request::new(message);
         let metadata = request.metadata_mut();
         metadata.insert(CLUSTER, hex(self.cluster.0));
@@ -44,6 +51,9 @@ impl Stamp {
         metadata.insert(TO, hex(to.0));
         metadata.insert(INCARNATION, hex(self.incarnation.0));
         metadata.insert(LEVEL, hex(u64::from(FEATURE_LEVEL)));
+        if let Some(Incarnation(incarnation)) = incarnation {
+            metadata.insert(TO_INCARNATION, hex(incarnation));
+        }
         request
     }
 
@@ -78,6 +88,14 @@ impl Stamp {
                 self.member
             ));
         }
+        if metadata.contains_key(TO_INCARNATION)
+            && Incarnation(read(metadata, TO_INCARNATION)?) != self.incarnation
+        {
+            return refuse(format!(
+                "it is for member {to} with another data directory: this one came back without what it had promised; \
+                 remove it from the cluster, add it again and start it with an empty one"
+            ));
+        }
         let from = MemberId(read(metadata, FROM)?);
         if from == self.member {
             return refuse(format!(
@@ -89,8 +107,8 @@ impl Stamp {
         let state = state
             .lock()
             .expect("nothing panics while it holds the lock");
-        let known = state.members().into_iter().find(|member| member.id == from);
-        if known.is_some_and(|known| known.incarnation != incarnation) {
+        let known = state.incarnation(from);
+        if known.is_some_and(|known| known != incarnation) {
             return refuse(format!(
                 "member {from} came back with another data directory: remove it from the cluster, add it again and start it \
                  with an empty one"

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use coord_proto::peer::peer_client::PeerClient;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::MESSAGE_BYTES_MAX;
 use super::handshake::Stamp;
 use crate::command::MemberId;
+use crate::state::State;
 
 /// How long a connect may take.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -51,8 +52,9 @@ pub(super) fn client(url: &str) -> Result<PeerClient<Channel>, Status> {
 
 /// One connection to one member, by one of its URLs at a time.
 pub(super) struct Line {
-    pub(super) stamp: Stamp,
+    stamp: Stamp,
     pub(super) to: MemberId,
+    members: Arc<Mutex<State>>,
     urls: Vec<String>,
     state: Mutex<LineState>,
 }
@@ -71,6 +73,18 @@ impl Line {
         self.state
             .lock()
             .expect("nothing panics while it holds the lock")
+    }
+
+    /// A call to the member. If it has published itself, the call is for its data directory only: one that was wiped
+    /// must not answer for what it has forgotten.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let members = self
+            .members
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        let incarnation = members.incarnation(self.to);
+        drop(members);
+        self.stamp.request(self.to, incarnation, message)
     }
 
     /// A client for the next call.
@@ -108,13 +122,15 @@ type Lines = HashMap<(MemberId, Purpose), Arc<Line>>;
 #[derive(Clone)]
 pub(in crate::raft) struct Peers {
     stamp: Stamp,
+    members: Arc<Mutex<State>>,
     lines: Arc<Mutex<Lines>>,
 }
 
 impl Peers {
-    pub(in crate::raft) fn new(stamp: Stamp) -> Self {
+    pub(in crate::raft) fn new(stamp: Stamp, members: Arc<Mutex<State>>) -> Self {
         Self {
             stamp,
+            members,
             lines: Arc::default(),
         }
     }
@@ -133,6 +149,7 @@ impl Peers {
         let line = Arc::new(Line {
             stamp: self.stamp,
             to,
+            members: self.members.clone(),
             urls: urls.to_vec(),
             state: Mutex::default(),
         });

@@ -120,7 +120,7 @@ impl Client {
         let message = convert::vote_request(request, pre_vote);
         let line = &self.control;
         in_time(line, option, async {
-            let call = line.stamp.request(line.to, message);
+            let call = line.request(message);
             let response = line.client()?.vote(call).await?;
             convert::read_vote_response(response.into_inner())
         })
@@ -225,7 +225,7 @@ impl NetTransferLeader<TypeConfig> for Client {
         let message = convert::transfer(&request);
         let line = &self.control;
         in_time(line, &option, async {
-            let call = line.stamp.request(line.to, message);
+            let call = line.request(message);
             let response = line.client()?.transfer(call).await?;
             convert::read_transferred(response.into_inner(), &request)
         })

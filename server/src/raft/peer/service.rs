@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::handshake::Stamp;
 use super::snapshot::Receiving;
-use super::{MESSAGE_BYTES_MAX, convert, leases};
+use super::{MESSAGE_BYTES_MAX, convert, fetch, leases};
 use crate::clock::Moment;
 use crate::command::{LeaseId, LeaseQuery, MemberId, Unavailable, codec};
 use crate::raft::Core;
@@ -163,6 +163,7 @@ impl Peer for Service {
     type HeartbeatStream = Answers<wire::AppendResponse>;
     type RecallStream = Answers<wire::RecallResponse>;
     type ForwardStream = Answers<wire::ForwardResponse>;
+    type FetchStream = Answers<wire::FetchResponse>;
 
     async fn append(
         &self,
@@ -328,6 +329,14 @@ impl Peer for Service {
         Ok(Response::new(wire::ConfirmResponse { removed }))
     }
 
+    async fn fetch(
+        &self,
+        request: Request<wire::FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        let from = self.caller(&request)?;
+        fetch::answer(from, &self.state, request.into_inner().at_least).map(Response::new)
+    }
+
     async fn join(
         &self,
         request: Request<wire::JoinRequest>,
@@ -344,6 +353,15 @@ impl Peer for Service {
                 "this member is not part of a cluster yet",
             ));
         }
+        let own = members
+            .iter()
+            .find(|(_, urls, _)| urls.iter().any(|url| peer_urls.contains(url)));
+        // Whether the asker has run before decides whether it may run now, so this member must not be behind. Without a
+        // leader it says what it knows: the founders of a cluster ask before there is one.
+        if own.is_some() && self.membership.leadership.borrow().leader.is_some() {
+            let current = self.rounds.barrier().await;
+            current.map_err(|why| Status::unavailable(why.to_string()))?;
+        }
         let started = {
             let state = self
                 .state
@@ -351,9 +369,6 @@ impl Peer for Service {
                 .expect("nothing panics while it holds the lock");
             state.members()
         };
-        let own = members
-            .iter()
-            .find(|(_, urls, _)| urls.iter().any(|url| peer_urls.contains(url)));
         Ok(Response::new(wire::JoinResponse {
             cluster: self.stamp.cluster.0,
             own: own.map_or(0, |(id, ..)| id.0),

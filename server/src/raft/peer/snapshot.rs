@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 
 use super::convert;
 use super::line::Line;
-use crate::command::Fault;
+use crate::command::{Fault, MemberId};
 use crate::raft::Core;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::types::{self, SnapshotMeta, Stored, TypeConfig, Vote};
@@ -21,17 +21,38 @@ use crate::state::{InstallReady, SnapshotReader, SnapshotWriter, State};
 
 use wire::snapshot_request::Part;
 
-/// The messages of one transfer: made one at a time, as the peer takes them.
-fn messages(
-    head: wire::SnapshotHead,
+/// Why a moment could not be read to its end. Its stream just ends; without its footer nobody takes it for whole.
+#[derive(Clone, Default)]
+pub(super) struct Failed(Arc<Mutex<Option<String>>>);
+
+impl Failed {
+    fn set(&self, fault: &Fault) {
+        let mut failed = self
+            .0
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        *failed = Some(fault.to_string());
+    }
+
+    /// Logs it, if it came to that.
+    pub(super) fn log(&self, peer: MemberId) {
+        let mut failed = self
+            .0
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        if let Some(why) = failed.take() {
+            tracing::error!(%peer, why, "the state cannot be read for a snapshot");
+        }
+    }
+}
+
+/// The chunks of one moment: made one at a time, as the peer takes them.
+pub(super) fn chunks(
     reader: Box<SnapshotReader>,
     state: Arc<Mutex<State>>,
-    failed: Arc<Mutex<Option<String>>>,
-) -> impl Stream<Item = wire::SnapshotRequest> + Send + 'static {
-    let head = wire::SnapshotRequest {
-        part: Some(Part::Head(head)),
-    };
-    let chunks = futures::stream::unfold(reader, move |mut reader| {
+    failed: Failed,
+) -> impl Stream<Item = Bytes> + Send + 'static {
+    futures::stream::unfold(reader, move |mut reader| {
         let (state, failed) = (state.clone(), failed.clone());
         async move {
             // Each chunk takes the state for a while: let others have their turn.
@@ -43,25 +64,14 @@ fn messages(
                 reader.next_chunk(&mut state)
             };
             match next {
-                Ok(Some(chunk)) => Some((
-                    wire::SnapshotRequest {
-                        part: Some(Part::Chunk(chunk)),
-                    },
-                    reader,
-                )),
-                Ok(None) => None,
+                Ok(chunk) => chunk.map(|chunk| (chunk, reader)),
                 Err(fault) => {
-                    // The stream just ends; without its footer the peer refuses what it has.
-                    let mut failed = failed
-                        .lock()
-                        .expect("nothing panics while it holds the lock");
-                    *failed = Some(fault.to_string());
+                    failed.set(&fault);
                     None
                 }
             }
         }
-    });
-    futures::stream::once(async { head }).chain(chunks)
+    })
 }
 
 /// Sends a snapshot; returns when the peer has installed it or refused the vote.
@@ -86,20 +96,14 @@ pub(super) async fn send(
         membership: types::encode_members(last_membership.membership()),
     };
     tracing::info!(peer = %line.to, position = ?last_log_id, "sending a snapshot");
-    let failed = Arc::new(Mutex::new(None));
-    let request = line.stamp.request(
-        line.to,
-        messages(head, reader, state.clone(), failed.clone()),
-    );
+    let failed = Failed::default();
+    let message = |part| wire::SnapshotRequest { part: Some(part) };
+    let head = futures::stream::once(async move { message(Part::Head(head)) });
+    let chunks = chunks(reader, state.clone(), failed.clone());
+    let request = line.request(head.chain(chunks.map(move |chunk| message(Part::Chunk(chunk)))));
     let mut client = line.client()?;
     let response = tokio::time::timeout(time_max, client.snapshot(request)).await;
-    if let Some(why) = failed
-        .lock()
-        .expect("nothing panics while it holds the lock")
-        .take()
-    {
-        tracing::error!(peer = %line.to, why, "the state cannot be read for a snapshot");
-    }
+    failed.log(line.to);
     let response =
         response.map_err(|_| Status::deadline_exceeded("the snapshot took too long"))??;
     Ok(SnapshotResponse::new(convert::read_vote(
@@ -150,7 +154,13 @@ impl Receiving {
             last_membership: Stored::new(at, members),
         };
         tracing::info!(position = ?meta.last_log_id, "receiving a snapshot");
-        let ready = self.chunks(incoming).await?;
+        let chunks = incoming.map(|message| match message?.part {
+            Some(Part::Chunk(chunk)) => Ok(chunk),
+            Some(Part::Head(_)) | None => Err(Status::invalid_argument(
+                "a snapshot has one head, then chunks",
+            )),
+        });
+        let ready = receive(self.directory.clone(), chunks).await?;
         let snapshot = Snapshot {
             meta,
             snapshot: SnapshotData::Received(Box::new(ready)),
@@ -161,64 +171,54 @@ impl Receiving {
             vote: Some(convert::vote(&installed.vote)),
         })
     }
+}
 
-    /// Writes chunks as they come, on a thread that may wait for the disk.
-    async fn chunks(
-        &self,
-        mut incoming: Streaming<wire::SnapshotRequest>,
-    ) -> Result<InstallReady, Status> {
-        let directory = self.directory.clone();
-        let (chunks, mut waiting) = mpsc::channel::<Bytes>(CHUNKS_MAX);
-        let (complete, is_complete) = oneshot::channel();
-        let written = tokio::task::spawn_blocking(move || {
-            let mut writer = match directory {
-                Some(directory) => SnapshotWriter::create(&directory)?,
-                None => SnapshotWriter::in_memory(),
-            };
-            while let Some(chunk) = waiting.blocking_recv() {
-                writer.write_chunk(chunk)?;
+/// Writes chunks as they come, on a thread that may wait for the disk.
+pub(super) async fn receive(
+    directory: Option<PathBuf>,
+    mut incoming: impl Stream<Item = Result<Bytes, Status>> + Unpin,
+) -> Result<InstallReady, Status> {
+    let (chunks, mut waiting) = mpsc::channel::<Bytes>(CHUNKS_MAX);
+    let (complete, is_complete) = oneshot::channel();
+    let written = tokio::task::spawn_blocking(move || {
+        let mut writer = match directory {
+            Some(directory) => SnapshotWriter::create(&directory)?,
+            None => SnapshotWriter::in_memory(),
+        };
+        while let Some(chunk) = waiting.blocking_recv() {
+            writer.write_chunk(chunk)?;
+        }
+        match is_complete.blocking_recv() {
+            Ok(()) => writer.finish().map(Some),
+            Err(_) => Ok(None),
+        }
+    });
+    let mut failed = None;
+    loop {
+        match incoming.next().await {
+            Some(Ok(chunk)) => {
+                if chunks.send(chunk).await.is_err() {
+                    // The writer says why.
+                    break;
+                }
             }
-            match is_complete.blocking_recv() {
-                Ok(()) => writer.finish().map(Some),
-                Err(_) => Ok(None),
+            Some(Err(status)) => {
+                failed = Some(status);
+                break;
             }
-        });
-        let mut failed = None;
-        loop {
-            match incoming.message().await {
-                Ok(Some(wire::SnapshotRequest {
-                    part: Some(Part::Chunk(chunk)),
-                })) => {
-                    if chunks.send(chunk).await.is_err() {
-                        // The writer says why.
-                        break;
-                    }
-                }
-                Ok(Some(_)) => {
-                    failed = Some(Status::invalid_argument(
-                        "a snapshot has one head, then chunks",
-                    ));
-                    break;
-                }
-                Ok(None) => {
-                    // If the writer has gone, it says why.
-                    let _ = complete.send(());
-                    break;
-                }
-                Err(status) => {
-                    failed = Some(status);
-                    break;
-                }
+            None => {
+                // If the writer has gone, it says why.
+                let _ = complete.send(());
+                break;
             }
         }
-        drop(chunks);
-        let written = written
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?;
-        let fault = |fault: Fault| Status::data_loss(fault.to_string());
-        let written = written.map_err(fault)?;
-        written.ok_or_else(|| {
-            failed.unwrap_or_else(|| Status::cancelled("the snapshot was not completed"))
-        })
     }
+    drop(chunks);
+    let written = written
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?;
+    let written = written.map_err(|fault: Fault| Status::data_loss(fault.to_string()))?;
+    written.ok_or_else(|| {
+        failed.unwrap_or_else(|| Status::cancelled("the snapshot was not completed"))
+    })
 }

@@ -63,7 +63,8 @@ impl Member {
         let incarnation = Incarnation(id.0 + 1000);
         let wal =
             Wal::create_on(Arc::new(disk.clone()), &identity(id, incarnation), OPTIONS).unwrap();
-        Self::run(id, incarnation, listener, disk, wal, limits).await
+        let state = State::in_memory();
+        Self::run(id, incarnation, listener, disk, wal, state, limits).await
     }
 
     async fn run(
@@ -72,6 +73,7 @@ impl Member {
         listener: TcpListener,
         disk: MemoryDisk,
         wal: Wal,
+        state: State,
         limits: Limits,
     ) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -86,7 +88,7 @@ impl Member {
             election: Duration::from_millis(1000),
             data_dir: directory.path().to_owned(),
         };
-        let state = Arc::new(Mutex::new(State::in_memory()));
+        let state = Arc::new(Mutex::new(state));
         let (changes, _) = mpsc::unbounded_channel();
         let (asks, _) = mpsc::channel(8);
         let raft = Raft::start_with(
@@ -120,7 +122,23 @@ impl Member {
         self.raft.core.shutdown().await.unwrap();
     }
 
+    /// What its log says of it.
+    pub(super) fn log_identity(&self) -> Identity {
+        identity(self.id, self.incarnation)
+    }
+
+    /// Opens the log that it left.
+    pub(super) fn log(&self) -> Wal {
+        Wal::open_on(Arc::new(self.disk.clone()), OPTIONS).unwrap()
+    }
+
     pub(super) async fn restart(self) -> Self {
+        let wal = self.log();
+        self.restart_on(wal, State::in_memory()).await
+    }
+
+    /// As [`Self::restart`], with what was opened or received.
+    pub(super) async fn restart_on(self, wal: Wal, state: State) -> Self {
         let Self {
             id,
             incarnation,
@@ -138,8 +156,7 @@ impl Member {
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         };
-        let wal = Wal::open_on(Arc::new(disk.clone()), OPTIONS).unwrap();
-        Self::run(id, incarnation, listener, disk, wal, limits).await
+        Self::run(id, incarnation, listener, disk, wal, state, limits).await
     }
 
     /// Stores a key; the revision it took.

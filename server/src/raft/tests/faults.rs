@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, put};
-use crate::raft::Limits;
+use crate::raft::peer::{AskError, fetch_state};
+use crate::raft::{Limits, check_reach};
+use crate::state::State;
 
 #[tokio::test]
 async fn another_member_leads_when_the_leader_dies() {
@@ -59,6 +61,55 @@ async fn a_member_behind_the_log_gets_a_snapshot() {
     assert_eq!(member.get("k0").as_deref(), Some("v"));
     member.put("after the snapshot", "1").await;
     cluster.assert_identical().await;
+}
+
+#[tokio::test]
+async fn a_member_whose_state_is_gone_takes_anothers() {
+    let limits = Limits {
+        entries: 20,
+        bytes: 1 << 40,
+        every: Duration::from_millis(20),
+    };
+    let mut cluster = Cluster::start_with(3, limits).await;
+    let leader = cluster.leader().await;
+    for number in 0..200 {
+        leader.put(&format!("k{number}"), "v").await;
+    }
+    let place = cluster.follower();
+    let cut = |metrics: &openraft::RaftMetrics<_>| {
+        metrics.purged.as_ref().is_some_and(|at| at.index > 100)
+    };
+    let waiting = cluster.members[place]
+        .raft
+        .core
+        .wait(Some(Duration::from_secs(20)));
+    waiting.metrics(cut, "its log is cut").await.unwrap();
+    cluster.stop(place).await;
+    // Its state was in memory, so now it has none.
+    let member = cluster.members.remove(place);
+    let wal = member.log();
+    let fault = check_reach(&wal, None).unwrap_err().to_string();
+    assert!(fault.contains("add it again as a new member"), "{fault}");
+    let reach = wal.ends().purged.unwrap().index;
+    let places = vec![cluster.leader().await.url.clone()];
+    let none = fetch_state(&places, wal.identity(), u64::MAX, None).await;
+    assert!(matches!(none, Err(AskError::Unreachable(_))));
+    let ready = fetch_state(&places, wal.identity(), reach, None).await;
+    let ready = ready.map_err(|error| error.to_string()).unwrap();
+    assert!(ready.position().unwrap().index >= reach);
+    let state = std::sync::Mutex::new(State::in_memory());
+    ready.install(&state).unwrap();
+    let member = member.restart_on(wal, state.into_inner().unwrap()).await;
+    cluster.members.insert(place, member);
+    cluster.members[place].put("after", "1").await;
+    cluster.assert_identical().await;
+
+    let stranger = crate::wal::Identity {
+        member: crate::command::MemberId(9),
+        ..cluster.members[place].log_identity()
+    };
+    let refused = fetch_state(&places, &stranger, reach, None).await;
+    assert!(matches!(refused, Err(AskError::Refused(why)) if why.contains("was removed")));
 }
 
 #[tokio::test]

@@ -1,0 +1,55 @@
+//! What a data directory holds, opened in order and checked to fit together.
+//!
+//! All of it may read for seconds, so it runs beside the runtime: a member that starts can be told to stop.
+
+use std::path::Path;
+
+use super::directory;
+use crate::command::{Fault, LogPosition};
+use crate::raft;
+use crate::state::State;
+use crate::wal::Wal;
+
+/// Opens the log; `None` if no member has lived here yet.
+///
+/// Errors: `Corrupt` with what to do if it is not all that was acknowledged; `Io`.
+pub(super) fn log(data_dir: &Path) -> Result<Option<Wal>, Fault> {
+    match directory::has_data(data_dir)? {
+        true => Wal::open(&directory::wal(data_dir)).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Opens the state. One that is damaged is set aside and begins empty: the log rebuilds it, if it still begins at the
+/// beginning; see [`gap`].
+///
+/// Errors: `Corrupt` with what to do; `Io`; `Store`.
+pub(super) fn state(data_dir: &Path) -> Result<State, Fault> {
+    State::open(&directory::state(data_dir))
+}
+
+/// Whether the log begins only after the state ends: the fault that this is without help, and up to where the log is
+/// gone.
+pub(super) fn gap(wal: &Wal, state: &State) -> Option<(Fault, u64)> {
+    let fault = raft::check_reach(wal, state.applied()).err()?;
+    Some((fault, wal.ends().purged.map_or(0, |purged| purged.index)))
+}
+
+/// Whether what the log holds goes on after the entry that was applied at `at`: it begins there, or has it.
+///
+/// Errors: `Io`; `Corrupt`.
+pub(super) fn agrees(wal: &Wal, at: LogPosition) -> Result<bool, Fault> {
+    if wal.ends().purged == Some(at) {
+        return Ok(true);
+    }
+    let found = wal.read(at.index, at.index + 1, 1)?;
+    Ok(found.first().is_some_and(|entry| entry.position == at))
+}
+
+/// Runs `work` on a thread that may block.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Fault::Store(format!("a start was cut short: {error}"))))
+}

@@ -1,0 +1,102 @@
+//! A member that lost its state but not its log takes another member's: what anyone has applied is committed.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use coord_proto::peer as wire;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use tonic::Status;
+
+use super::handshake::Stamp;
+use super::join::{AskError, ask_membership};
+use super::snapshot::{self, Failed};
+use super::{MESSAGE_BYTES_MAX, line};
+use crate::command::MemberId;
+use crate::state::{InstallReady, State};
+use crate::wal::Identity;
+
+/// This member's state as it is, if it reaches `at_least`.
+pub(super) fn answer(
+    from: MemberId,
+    state: &Arc<Mutex<State>>,
+    at_least: u64,
+) -> Result<BoxStream<'static, Result<wire::FetchResponse, Status>>, Status> {
+    let reader = {
+        let mut state = state
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        let applied = state.applied().map_or(0, |applied| applied.index);
+        if applied < at_least {
+            return Err(Status::failed_precondition(format!(
+                "this member has only applied {applied} entries itself"
+            )));
+        }
+        Box::new(state.begin_snapshot())
+    };
+    tracing::info!(peer = %from, position = ?reader.position(), "sending the state");
+    let failed = Failed::default();
+    let chunks = snapshot::chunks(reader, state.clone(), failed.clone());
+    let chunks = chunks.map(|chunk| Ok(wire::FetchResponse { chunk }));
+    let end = futures::stream::once(async move { failed.log(from) });
+    let end = end.filter_map(|()| std::future::ready(None));
+    Ok(chunks.chain(end).boxed())
+}
+
+/// Asks the members that are known at `places`, one after the other, for their state, until one has sent it.
+/// `directory` is where the state lives; in memory if `None`.
+///
+/// Errors: `Refused` if `own` is no longer a member; `Unreachable` if nobody sent one now.
+pub async fn fetch_state(
+    places: &[String],
+    own: &Identity,
+    at_least: u64,
+    directory: Option<PathBuf>,
+) -> Result<InstallReady, AskError> {
+    let known = ask_membership(places, &own.token, &[]).await?;
+    if known.cluster != own.cluster {
+        return Err(AskError::Refused(format!(
+            "the members there are of cluster {}, this one is of cluster {}",
+            known.cluster, own.cluster
+        )));
+    }
+    if known.members.iter().all(|(id, ..)| *id != own.member) {
+        return Err(AskError::Refused(format!(
+            "this member ({}) was removed from its cluster",
+            own.member
+        )));
+    }
+    let stamp = Stamp {
+        cluster: own.cluster,
+        member: own.member,
+        incarnation: own.incarnation,
+    };
+    let mut why = "there is no other member".to_owned();
+    for (member, urls, _) in known.members {
+        if member == own.member {
+            continue;
+        }
+        for url in urls {
+            match fetch_from(&url, member, &stamp, at_least, directory.clone()).await {
+                Ok(ready) => return Ok(ready),
+                Err(status) => why = format!("{url}: {}", status.message()),
+            }
+        }
+    }
+    Err(AskError::Unreachable(why))
+}
+
+async fn fetch_from(
+    url: &str,
+    member: MemberId,
+    stamp: &Stamp,
+    at_least: u64,
+    directory: Option<PathBuf>,
+) -> Result<InstallReady, Status> {
+    let mut client = line::client(url)?.max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let request = stamp.request(member, None, wire::FetchRequest { at_least });
+    let answer = client.fetch(request).await?.into_inner();
+    tracing::info!(peer = %member, "receiving the state");
+    let chunks = answer.map_ok(|message| message.chunk);
+    snapshot::receive(directory, chunks).await
+}
