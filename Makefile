@@ -15,7 +15,7 @@ BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coor
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-unit lint bench
+.PHONY: help build up down status kubernetes image crds test test-unit damage lint bench transfer
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -49,6 +49,9 @@ test: ## All tests; the operator's run on a Kubernetes of their own, which needs
 test-unit: ## The tests that need neither root nor Kubernetes
 	cargo test --package coord-proto --package coord-server --package coord-operator --lib --tests
 
+damage: ## Every byte of a small data directory damaged, a power cut at every write: half an hour; needs strace
+	COORD_DAMAGE=every cargo test --package coord-server --lib node::tests -- --nocapture
+
 lint: ## Formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -57,3 +60,7 @@ bench: ## Measure Coord beside a real etcd and write docs/benchmarks.md; BENCH='
 	cargo build --release --package coord-server --package coord-bench
 	go build -C e2e/kubernetes/etcd -o $(abspath $(TARGET))/release/etcd go.etcd.io/etcd/server/v3
 	$(TARGET)/release/coord-bench $(if $(BENCH),$(BENCH),--write docs)
+
+transfer: ## Send a snapshot of 1 GB to a new and to a lagging member; prints memory and the time of puts meanwhile
+	cargo build --release --package coord-server --package coord-bench
+	$(TARGET)/release/coord-bench --transfer 1000

@@ -29,11 +29,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `nodes` fresh members with their data under `dir` and waits until each answers a linearizable read.
     pub async fn start(program: &Program, nodes: usize, dir: &Path) -> Result<Self> {
-        let mut cluster = Self {
-            program: program.clone(),
-            members: Member::plan(program, nodes, dir)?,
-            dir: dir.to_owned(),
-        };
+        let mut cluster = Self::plan(program, nodes, dir)?;
         for member in &mut cluster.members {
             member.spawn()?;
         }
@@ -41,6 +37,15 @@ impl Cluster {
             member.ready(PATIENCE).await?;
         }
         Ok(cluster)
+    }
+
+    /// `nodes` fresh members of which none runs yet.
+    pub fn plan(program: &Program, nodes: usize, dir: &Path) -> Result<Self> {
+        Ok(Self {
+            program: program.clone(),
+            members: Member::plan(program, nodes, dir)?,
+            dir: dir.to_owned(),
+        })
     }
 
     /// `count` connections, spread over all members in turn.

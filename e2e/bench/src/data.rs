@@ -48,8 +48,13 @@ impl Random {
 
     /// A fresh value.
     pub fn value(&mut self) -> Bytes {
-        let mut out = Vec::with_capacity(VALUE_BYTES);
-        while out.len() < VALUE_BYTES {
+        self.bytes(VALUE_BYTES)
+    }
+
+    /// A fresh value of so many bytes, a multiple of 8.
+    pub fn bytes(&mut self, length: usize) -> Bytes {
+        let mut out = Vec::with_capacity(length);
+        while out.len() < length {
             out.extend_from_slice(&self.draw().to_le_bytes());
         }
         Bytes::from(out)
@@ -58,6 +63,16 @@ impl Random {
 
 /// Writes keys `[0, keys)`, a hundred to a transaction, over all connections at once with `clients` tasks.
 pub async fn fill(connections: &[Connection], keys: u64, clients: u64) -> anyhow::Result<()> {
+    fill_with(connections, keys, clients, VALUE_BYTES).await
+}
+
+/// As [`fill`], with values of so many bytes, a multiple of 8.
+pub async fn fill_with(
+    connections: &[Connection],
+    keys: u64,
+    clients: u64,
+    value_bytes: usize,
+) -> anyhow::Result<()> {
     let mut tasks = Vec::new();
     for client in 0..clients {
         let connection = connections[client as usize % connections.len()].clone();
@@ -66,7 +81,7 @@ pub async fn fill(connections: &[Connection], keys: u64, clients: u64) -> anyhow
             let mut first = client * PUTS_PER_TXN;
             while first < keys {
                 let end = (first + PUTS_PER_TXN).min(keys);
-                put_all(&connection, first..end, &mut random).await?;
+                put_all(&connection, first..end, &mut random, value_bytes).await?;
                 first += clients * PUTS_PER_TXN;
             }
             Ok::<(), CallError>(())
@@ -82,12 +97,13 @@ async fn put_all(
     connection: &Connection,
     keys: std::ops::Range<u64>,
     random: &mut Random,
+    value_bytes: usize,
 ) -> Result<(), CallError> {
     let success = keys
         .map(|nth| RequestOp {
             request: Some(Request::RequestPut(PutRequest {
                 key: key(nth),
-                value: random.value(),
+                value: random.bytes(value_bytes),
                 ..PutRequest::default()
             })),
         })

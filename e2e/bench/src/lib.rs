@@ -16,4 +16,5 @@ pub mod report;
 pub mod rounds;
 pub mod rows;
 pub mod targets;
+pub mod transfer;
 pub mod wire;

@@ -13,6 +13,7 @@ use coord_bench::machine::Facts;
 use coord_bench::report::{self, Measured, Report};
 use coord_bench::rounds;
 use coord_bench::rows::{Effort, ROWS, Row};
+use coord_bench::transfer;
 
 /// Measure Coord beside a real etcd.
 #[derive(Parser)]
@@ -39,6 +40,9 @@ struct Cli {
     /// Keys of the row 'million'; its targets are for a million
     #[arg(long, default_value_t = 1_000_000)]
     million: u64,
+    /// Instead of rows: send a state of so many megabytes to a member that needs it, and say what that costs
+    #[arg(long, value_name = "MEGABYTES")]
+    transfer: Option<u64>,
     /// Print the readings as JSON
     #[arg(long)]
     json: bool,
@@ -99,6 +103,9 @@ async fn run(cli: Cli) -> Result<bool> {
         }
         return Ok(true);
     }
+    if let Some(megabytes) = cli.transfer {
+        return run_transfer(&cli, megabytes).await;
+    }
     let chosen = choose(&cli.only)?;
     let programs = programs(&cli)?;
     let (rounds, seconds) = if cli.quick {
@@ -110,10 +117,7 @@ async fn run(cli: Cli) -> Result<bool> {
         seconds,
         million: cli.million,
         trials: 5,
-        dir: match cli.dir {
-            Some(dir) => dir,
-            None => target_dir()?.join("bench"),
-        },
+        dir: directory(&cli)?,
     };
     let version = |side| {
         programs
@@ -144,6 +148,32 @@ async fn run(cli: Cli) -> Result<bool> {
     Ok(!cli.check || report.is_good())
 }
 
+async fn run_transfer(cli: &Cli, megabytes: u64) -> Result<bool> {
+    let program = coord(cli)?;
+    let dir = directory(cli)?.join("transfer");
+    transfer::measure(&program, &dir, megabytes * 1_000_000, |what, transfer| {
+        println!("{megabytes} MB {what}:\n{transfer}");
+    })
+    .await?;
+    Ok(true)
+}
+
+fn coord(cli: &Cli) -> Result<Program> {
+    let path = match &cli.coord {
+        Some(path) => path.clone(),
+        None => target_dir()?.join("release/coord-server"),
+    };
+    Program::find(Side::Ours, &path)
+        .context("build it with 'cargo build --release -p coord-server', or name one with --coord")
+}
+
+fn directory(cli: &Cli) -> Result<PathBuf> {
+    Ok(match &cli.dir {
+        Some(dir) => dir.clone(),
+        None => target_dir()?.join("bench"),
+    })
+}
+
 fn choose(only: &[String]) -> Result<Vec<Row>> {
     for name in only {
         ensure!(
@@ -163,14 +193,7 @@ fn choose(only: &[String]) -> Result<Vec<Row>> {
 fn programs(cli: &Cli) -> Result<BTreeMap<Side, Program>> {
     let mut programs = BTreeMap::new();
     if !matches!(cli.side, Some(Only::Etcd)) {
-        let path = match &cli.coord {
-            Some(path) => path.clone(),
-            None => target_dir()?.join("release/coord-server"),
-        };
-        let program = Program::find(Side::Ours, &path).context(
-            "build it with 'cargo build --release -p coord-server', or name one with --coord",
-        )?;
-        programs.insert(Side::Ours, program);
+        programs.insert(Side::Ours, coord(cli)?);
     }
     if !matches!(cli.side, Some(Only::Coord)) {
         let path = match &cli.etcd {

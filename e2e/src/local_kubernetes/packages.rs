@@ -6,7 +6,7 @@ use super::run::{cmd, is_installed, run};
 use super::steps::{Notes, Outcome};
 
 /// A program, or a file if it starts with `/`, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 11] = [
+const NEEDED: [(&str, &str); 12] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
@@ -18,6 +18,8 @@ const NEEDED: [(&str, &str); 11] = [
     ("unshare", "util-linux"),
     ("/bin/busybox", "busybox-static"),
     ("strip", "binutils"),
+    // Not for the Kubernetes: the server's tests record with it what a power cut would leave.
+    ("strace", "strace"),
 ];
 
 /// Installs the missing packages, and nothing if all programs are there.

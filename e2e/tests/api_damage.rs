@@ -1,0 +1,100 @@
+//! A member whose files were damaged while it was down: back with everything, or refused with words that say what to do.
+//! Each byte is tried inside the server (`make damage`); here the whole program is asked, for each way it can end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use coord_e2e::clients::etcd::request::{prefix, put};
+use coord_e2e::cluster::Cluster;
+use coord_e2e::cluster::claims::Claim;
+use coord_e2e::{on_each_cluster, on_three_processes};
+
+on_each_cluster!(
+    a_damaged_state_is_set_aside_and_rebuilt,
+    a_damaged_log_is_refused_and_says_how_to_go_on,
+);
+
+on_three_processes!(the_others_go_on_beside_a_damaged_member);
+
+const KEYS: i64 = 50;
+
+/// What a refusal says.
+const REMEDY: &str = "add it again as a new member; of a cluster of one, restore a backup";
+
+async fn filled(cluster: &mut Cluster) -> anyhow::Result<usize> {
+    let client = cluster.client()?;
+    for number in 0..KEYS {
+        client.put(put(&format!("k{number}"), "x")).await?;
+    }
+    let member = match cluster.len() {
+        1 => 0,
+        _ => cluster.follower().await?,
+    };
+    cluster.kill(member).await?;
+    Ok(member)
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+async fn a_damaged_state_is_set_aside_and_rebuilt(cluster: &mut Cluster) -> Claim {
+    let member = filled(cluster).await?;
+    let state = cluster.data_dir(member).join("state");
+    let mut damaged = 0;
+    for file in files(&state.join("1/keyspaces"))? {
+        let mut bytes = fs::read(&file)?;
+        if let Some(byte) = bytes.first_mut() {
+            *byte ^= 0x40;
+            fs::write(&file, bytes)?;
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0);
+    cluster.restart(member).await?;
+    let found = cluster.client_of(member)?.range(prefix("k")).await?;
+    assert_eq!(found.count, KEYS);
+    assert!(
+        state.join("1.damaged").is_dir(),
+        "the specimen is kept to look at"
+    );
+    Ok(())
+}
+
+async fn a_damaged_log_is_refused_and_says_how_to_go_on(cluster: &mut Cluster) -> Claim {
+    let member = filled(cluster).await?;
+    let segment = cluster.data_dir(member).join("wal/0000000000000001.wal");
+    let mut bytes = fs::read(&segment)?;
+    bytes[4096 + 100] ^= 1;
+    fs::write(&segment, bytes)?;
+    cluster.spawn(member)?;
+    let (_, said) = cluster.ended(member).await?;
+    assert!(said.contains(REMEDY), "{said}");
+    assert!(
+        said.contains("0000000000000001.wal at byte 4096"),
+        "it says where: {said}"
+    );
+    Ok(())
+}
+
+async fn the_others_go_on_beside_a_damaged_member(cluster: &mut Cluster) -> Claim {
+    let member = filled(cluster).await?;
+    fs::remove_dir_all(cluster.data_dir(member).join("wal"))?;
+    cluster.spawn(member)?;
+    let (_, said) = cluster.ended(member).await?;
+    assert!(said.contains(REMEDY), "{said}");
+    let other = cluster.client_of(cluster.leader().await?)?;
+    other.put(put("k-after", "x")).await?;
+    assert_eq!(other.range(prefix("k")).await?.count, KEYS + 1);
+    Ok(())
+}
