@@ -145,7 +145,7 @@ pub(in crate::raft) async fn recall(
         leader: leadership.1.0,
     };
     let asked = async {
-        let call = line.stamp.request(peer, message);
+        let call = line.request(message);
         let mut pages = line.client()?.recall(call).await?.into_inner();
         let first = pages.message().await?;
         let first = first.ok_or_else(|| Status::unavailable("the peer sent no page"))?;
