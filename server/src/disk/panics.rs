@@ -18,11 +18,17 @@ pub(super) fn note_in(store: PathBuf) -> Watched {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let store = STORE.with_borrow_mut(Option::take);
-            if let Some(store) = store {
-                note::damaged(&store, &panic.to_string());
+            match STORE.with_borrow_mut(Option::take) {
+                Some(store) => {
+                    note::damaged(&store, &panic.to_string());
+                    tracing::error!(
+                        path = %store.display(),
+                        %panic,
+                        "the state is damaged; the next start sets it aside and rebuilds it",
+                    );
+                }
+                None => before(panic),
             }
-            before(panic);
         }));
     });
     STORE.set(Some(store));

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 
 use super::member::{Contents, Member, contents, delete, files, put};
 use crate::command::{Command, Fault, LeaseId, Revision};
@@ -281,25 +280,8 @@ pub(super) fn stride(sample: usize) -> usize {
     }
 }
 
-/// fjall panics over some damage; here that is expected thousands of times.
-pub(super) fn silence_expected_panics() {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let is_ours = panic
-                .location()
-                .is_some_and(|location| !location.file().contains("registry"));
-            if is_ours {
-                before(panic);
-            }
-        }));
-    });
-}
-
 #[test]
 fn a_damaged_state_is_rebuilt_from_a_log_that_has_everything() {
-    silence_expected_panics();
     let pristine = Pristine::new(false);
     let outcomes = pristine.sweep(stride(97), |name| name.starts_with("state"));
     // Only the pointer to the generation in use cannot be guessed.
@@ -313,7 +295,6 @@ fn a_damaged_state_is_rebuilt_from_a_log_that_has_everything() {
 
 #[test]
 fn a_damaged_state_above_a_cut_log_is_the_same_or_refused() {
-    silence_expected_panics();
     let pristine = Pristine::new(true);
     let outcomes = pristine.sweep(stride(97), |name| name.starts_with("state"));
     assert!(
@@ -332,7 +313,6 @@ fn a_damaged_log_is_the_same_or_refused() {
 
 #[test]
 fn folders_that_are_gone_are_no_new_member() {
-    silence_expected_panics();
     for is_cut in [false, true] {
         let pristine = Pristine::new(is_cut);
         for folder in [
