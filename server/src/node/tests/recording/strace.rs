@@ -57,6 +57,11 @@ impl Reader {
             let rest = rest.split_once("resumed>").map_or("", |(_, rest)| rest);
             self.call(begin, line, &format!("{start}{rest}"));
         } else if let Some(start) = text.strip_suffix("<unfinished ...>") {
+            if let Some(fd) = start.strip_prefix("close(") {
+                // It takes effect at once: another thread may be given the number before the call is seen to end.
+                self.open.remove(&fd.trim().parse().unwrap_or(-1));
+                return;
+            }
             self.begun
                 .insert(thread.to_owned(), (line, start.trim_end().to_owned()));
         } else {
