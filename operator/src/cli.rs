@@ -78,4 +78,7 @@ pub struct RunArgs {
     /// For fault tests: end the process right after this many writes.
     #[arg(long, env = "COORD_EXIT_AFTER_WRITES", hide = true)]
     pub exit_after_writes: Option<u64>,
+    /// For fault tests: stop the process (SIGSTOP) right after this many writes.
+    #[arg(long, env = "COORD_PAUSE_AFTER_WRITES", hide = true)]
+    pub pause_after_writes: Option<u64>,
 }

@@ -1,6 +1,7 @@
 //! What every pass shares. No decisions here.
 
 use crate::execute::Writes;
+use crate::leader::Tenure;
 use crate::member_client::Route;
 use crate::metrics::Metrics;
 use crate::observe::Memory;
@@ -21,6 +22,8 @@ pub struct Context {
     pub images: ServerImage,
     /// The count of writes.
     pub writes: Writes,
+    /// Until when this process may act.
+    pub tenure: Tenure,
     /// Counters and times.
     pub metrics: Metrics,
     /// Publishes events.
@@ -35,6 +38,7 @@ impl Context {
         route: Route,
         images: ServerImage,
         writes: Writes,
+        tenure: Tenure,
         metrics: Metrics,
         recorder: Recorder,
     ) -> Self {
@@ -43,6 +47,7 @@ impl Context {
             route,
             images,
             writes,
+            tenure,
             metrics,
             recorder,
             memories: Mutex::default(),

@@ -14,8 +14,8 @@ pub mod quantity;
 pub mod status;
 
 pub use cluster::{
-    CoordCluster, CoordClusterSpec, LogLevel, PullPolicy, ReclaimPolicy, Resources, Scheduling,
-    ServerOptions, Storage,
+    CoordCluster, CoordClusterSpec, LogLevel, LostNode, PullPolicy, ReclaimPolicy, Repair,
+    Resources, Scheduling, ServerOptions, Storage,
 };
 pub use status::{Bootstrap, CoordClusterStatus, MemberRow, Operation};
 

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long others wait before they take a lease that is not renewed.
@@ -18,11 +19,49 @@ const RETRY: Duration = Duration::from_secs(2);
 /// A busy API server may take its time; a lost answer must leave room for another try.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// Until when this process may act. Clones share it.
+///
+/// It ends by the clock, whether or not anybody has noticed: a process that was paused past its lease finds it ended
+/// before its next write, though the task that renews has not run yet.
+#[derive(Clone, Debug, Default)]
+pub struct Tenure {
+    /// None: there is no lease, and no other operator.
+    until: Option<Arc<Mutex<Instant>>>,
+}
+
+impl Tenure {
+    /// For an operator that has no lease.
+    pub fn endless() -> Self {
+        Self { until: None }
+    }
+
+    fn of_lease() -> Self {
+        Self {
+            until: Some(Arc::new(Mutex::new(Instant::now()))),
+        }
+    }
+
+    /// True while no other operator can have taken the lease.
+    pub fn holds(&self) -> bool {
+        self.until.as_ref().is_none_or(|until| {
+            Instant::now() < *until.lock().unwrap_or_else(PoisonError::into_inner)
+        })
+    }
+
+    /// `asked`: before the renewal was sent. Others count from when they see it, which is later.
+    fn renewed(&self, asked: Instant) {
+        if let Some(until) = &self.until {
+            *until.lock().unwrap_or_else(PoisonError::into_inner) = asked + RENEW_DEADLINE;
+        }
+    }
+}
+
 /// A claim to be the one operator.
 pub struct Leadership {
     leases: Api<Lease>,
     name: String,
     identity: String,
+    tenure: Tenure,
 }
 
 /// The lease as last seen, and when it last changed.
@@ -38,15 +77,25 @@ impl Leadership {
             leases: Api::namespaced(client, namespace),
             name: name.to_owned(),
             identity: identity.to_owned(),
+            tenure: Tenure::of_lease(),
         }
+    }
+
+    /// Until when the lease can be trusted to be ours.
+    pub fn tenure(&self) -> Tenure {
+        self.tenure.clone()
     }
 
     /// Waits until the lease is ours.
     pub async fn acquire(&self) {
         let mut seen = None;
         loop {
+            let asked = Instant::now();
             match self.attempt(&mut seen).await {
-                Ok(true) => return,
+                Ok(true) => {
+                    self.tenure.renewed(asked);
+                    return;
+                }
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, lease = self.name, "cannot take the lease"),
             }
@@ -62,7 +111,10 @@ impl Leadership {
             let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
             let asked = Instant::now();
             match tokio::time::timeout(left, self.attempt(&mut seen)).await {
-                Ok(Ok(true)) => renewed = asked,
+                Ok(Ok(true)) => {
+                    renewed = asked;
+                    self.tenure.renewed(asked);
+                }
                 Ok(Ok(false)) => {
                     tracing::error!(lease = self.name, "another operator has the lease");
                     return;
@@ -178,5 +230,26 @@ fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
             Ok(false)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenure_ends_by_the_clock_before_anybody_else_may_take_over() {
+        let tenure = Tenure::of_lease();
+        assert!(!tenure.holds(), "not acquired yet");
+        let now = Instant::now();
+        tenure.renewed(now);
+        assert!(tenure.holds());
+        let Some(long_ago) = now.checked_sub(RENEW_DEADLINE) else {
+            return; // The machine has been up for less than ten seconds.
+        };
+        tenure.clone().renewed(long_ago);
+        assert!(!tenure.holds(), "paused since the last renewal");
+        assert!(RENEW_DEADLINE < DURATION);
+        assert!(Tenure::endless().holds());
     }
 }

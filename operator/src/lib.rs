@@ -12,7 +12,7 @@
 //! build/                spec -> Kubernetes objects; names, labels, the template hash
 //! crd/                  the CoordCluster type; crds/ is generated from it
 //! member_client         etcd cluster and maintenance calls to members, a deadline on each
-//! leader                one operator acts at a time (Lease)
+//! leader                one operator acts at a time (Lease), and knows until when
 //! explain               prints what is seen and planned, touching nothing
 //! run                   wires it all; http, metrics, telemetry, cli, context beside it
 //! ```

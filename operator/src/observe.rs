@@ -2,6 +2,7 @@
 //!
 //! In: a CoordCluster. Out: [`Observed`]. This room decides nothing and writes nothing. Read `observed` first.
 
+mod home;
 mod kube;
 mod members;
 mod memory;
@@ -9,8 +10,8 @@ mod observed;
 
 pub use memory::Memory;
 pub use observed::{
-    Answer, LAG_ENTRIES_MAX, MemberSeen, Membership, Observed, Ordinal, PodSeen, Record, SetSeen,
-    StartMode, StorageClassSeen, VolumeSeen, quorum,
+    Answer, Home, HomeState, LAG_ENTRIES_MAX, MemberSeen, Membership, Observed, Ordinal, PodSeen,
+    Record, SetSeen, StartMode, StorageClassSeen, VolumeSeen, quorum,
 };
 
 use crate::crd::CoordCluster;
@@ -28,6 +29,7 @@ pub async fn observe(
     now: i64,
 ) -> Result<Observed, ::kube::Error> {
     let mut observed = kube::read(client, cluster).await?;
+    home::find(client, memory, &mut observed).await?;
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     let seen = members::ask(route, &name, &namespace, &observed.pods).await;
     observed.answers = seen.answers;

@@ -21,7 +21,7 @@ mod volumes;
 pub use step::{Children, MemberChild, Plan, Step};
 
 use crate::build::names;
-use crate::observe::{MemberSeen, Membership, Observed, Ordinal};
+use crate::observe::{MemberSeen, Membership, Observed, Ordinal, quorum};
 use crate::validate::Desired;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ use std::time::Duration;
 const AGAIN: Duration = Duration::from_millis(20);
 /// While something is under way that no watch reports, such as a learner catching up.
 const SOON: Duration = Duration::from_millis(500);
+/// Seconds without a healthy answer after which a member counts as dead: a restart is shorter.
+const DEAD_SECONDS: i64 = 20;
 /// How long a dead member may go unnoticed when nothing in Kubernetes changes.
 const LATER: Duration = Duration::from_secs(10);
 
@@ -96,8 +98,10 @@ pub fn plan(desired: &Desired, observed: &Observed, now: i64) -> Plan {
             Verdict::Hold(because) => (Step::Wait, because, SOON),
             Verdict::Stall(because) => (Step::Stall, because, LATER),
         };
+        // Once the cluster is recorded nobody may bootstrap, so what was right before that is not applied after it.
+        let is_known_now = matches!(step, Step::RecordCluster { .. });
         return Plan {
-            children,
+            children: children.filter(|_| !is_known_now),
             step,
             because,
             requeue,
@@ -164,6 +168,14 @@ impl<'a> Case<'a> {
 
     fn replicas(&self) -> usize {
         self.desired.replicas as usize
+    }
+
+    /// What the disruption budget keeps of so many voters, or of as many as are wanted.
+    ///
+    /// One voter has no quorum to keep, and a budget would only make its node undrainable.
+    fn min_available(&self, voters: usize) -> Option<usize> {
+        let voters = voters.max(self.replicas());
+        (voters > 1).then(|| quorum(voters))
     }
 
     fn name(&self, ordinal: Ordinal) -> String {

@@ -3,7 +3,7 @@
 use crate::cli::RunArgs;
 use crate::context::Context;
 use crate::execute::Writes;
-use crate::leader::Leadership;
+use crate::leader::{Leadership, Tenure};
 use crate::member_client::Route;
 use crate::metrics::Metrics;
 use crate::validate::ServerImage;
@@ -63,12 +63,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         instance: Some(identity),
     };
     let recorder = Recorder::new(client.clone(), reporter);
-    let writes = Writes::new(args.exit_after_writes);
+    let writes = Writes::new(args.exit_after_writes, args.pause_after_writes);
+    let tenure = if args.leader_election {
+        leadership.tenure()
+    } else {
+        Tenure::endless()
+    };
     let context = Arc::new(Context::new(
         client,
         Route::PodAddress,
         images,
         writes,
+        tenure,
         metrics,
         recorder,
     ));

@@ -5,21 +5,24 @@ mod world;
 
 use coord_operator::plan::Step;
 use proptest::prelude::*;
-use world::World;
+use world::{Fault, World};
 
 /// What may happen to a cluster.
 #[derive(Clone, Debug)]
 enum Happening {
     Settle,
     Pass,
-    /// The operator dies after it applied children and before its step.
-    Crash,
+    /// A pass in which one write goes wrong, the one of that number.
+    Faulty(usize, Fault),
+    /// What was late arrives.
+    LateArrives,
     Forget,
     Replicas(i32),
     Image(bool),
     Kill(u32),
     Revive(u32),
     LoseDisk(u32),
+    LoseNode(u32),
     LoseStatus,
     Recreate(i32),
 }
@@ -29,23 +32,35 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         12 => Just(Happening::Settle),
         12 => Just(Happening::Pass),
-        2 => Just(Happening::Crash),
+        6 => (0..12_usize, fault()).prop_map(|(at, fault)| Happening::Faulty(at, fault)),
+        3 => Just(Happening::LateArrives),
         1 => Just(Happening::Forget),
         1 => replicas().prop_map(Happening::Replicas),
         1 => any::<bool>().prop_map(Happening::Image),
         1 => (0..7_u32).prop_map(Happening::Kill),
         2 => (0..7_u32).prop_map(Happening::Revive),
         1 => (0..7_u32).prop_map(Happening::LoseDisk),
+        1 => (0..7_u32).prop_map(Happening::LoseNode),
         1 => Just(Happening::LoseStatus),
         1 => replicas().prop_map(Happening::Recreate),
+    ]
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        Just(Fault::Crash),
+        Just(Fault::LostAnswer),
+        Just(Fault::Refused),
+        Just(Fault::Late),
     ]
 }
 
 fn happen(world: &mut World, happening: &Happening) {
     match happening {
         Happening::Settle => world.settle(),
-        Happening::Pass => drop(world.pass(false)),
-        Happening::Crash => drop(world.pass(true)),
+        Happening::Pass => drop(world.pass()),
+        Happening::Faulty(at, fault) => drop(world.pass_with(Some((*at, *fault)))),
+        Happening::LateArrives => world.land_late(),
         Happening::Forget => world.forget(),
         Happening::Replicas(replicas) => world.replicas = *replicas,
         Happening::Image(good) => {
@@ -54,6 +69,7 @@ fn happen(world: &mut World, happening: &Happening) {
         Happening::Kill(n) => drop(world.dead.insert(*n)),
         Happening::Revive(n) => drop(world.dead.remove(n)),
         Happening::LoseDisk(n) => world.lose_disk(*n),
+        Happening::LoseNode(n) => world.lose_node(*n),
         Happening::LoseStatus => world.lose_status(),
         Happening::Recreate(replicas) => world.recreate(*replicas),
     }

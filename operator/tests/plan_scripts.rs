@@ -4,6 +4,7 @@
 
 mod world;
 
+use coord_operator::crd::LostNode;
 use std::path::Path;
 use world::World;
 
@@ -77,7 +78,9 @@ fn answer(world: &mut World, command: &str) -> String {
         ["recreate", replicas] => world.recreate(replicas.parse().expect("a number of voters")),
         ["restart", "operator"] => world.forget(),
         ["settle"] => world.settle(),
-        ["pass"] => return line(&world.pass(false)),
+        ["pass"] => return line(&world.pass()),
+        ["lose", "node", n] => world.lose_node(number(n)),
+        ["wait", "for", "lost", "nodes"] => world.lost_node = LostNode::Wait,
         ["run"] => return world.run().iter().map(line).collect::<Vec<_>>().join("\n"),
         ["show"] => return world.show(),
         _ => panic!("no such command: {command}"),

@@ -67,6 +67,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, patch, delete]
+# Restarts of members that serve: an eviction is counted against the disruption budget.
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
 # Disks of new members; marks on them; disks of members that were removed.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

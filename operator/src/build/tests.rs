@@ -19,6 +19,7 @@ fn desired() -> Desired {
         resources: None,
         scheduling: Scheduling::default(),
         server: ServerOptions::default(),
+        repair: Default::default(),
         paused: false,
     };
     let mut cluster = CoordCluster::new("demo", spec);

@@ -5,7 +5,7 @@ use crate::execute::{ExecuteError, Hands, apply_children, execute};
 use crate::observe::{Memory, Observed, observe};
 use crate::plan::{Plan, plan};
 use crate::report::{self, Account, Outcome};
-use crate::validate::{Desired, validate};
+use crate::validate::validate;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 const CONCURRENCY: u16 = 8;
 /// A look at one cluster takes milliseconds; what takes longer will not get better by waiting.
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(15);
+/// A status that is not written by then may still be; the next pass fails on its resource version, and looks again.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(8);
 /// After waiting this long for the same thing, looking rarely is enough; watches report most of what may end it.
 const PATIENCE_SECONDS: i64 = 60;
 const PATIENT: Duration = Duration::from_secs(5);
@@ -42,8 +44,8 @@ pub enum PassError {
     #[error("cannot read the cluster: {0}")]
     Observe(#[source] kube::Error),
     /// It took too long.
-    #[error("cannot read the cluster: no answer in time")]
-    Timeout,
+    #[error("{0}: no answer in time")]
+    Timeout(&'static str),
     /// The status could not be written.
     #[error("cannot write the status: {0}")]
     Report(#[source] kube::Error),
@@ -57,7 +59,15 @@ impl PassError {
         match self {
             Self::Execute(error) => error.is_stale(),
             Self::Report(kube::Error::Api(status)) => status.is_conflict() || status.is_not_found(),
-            Self::Observe(_) | Self::Timeout | Self::Report(_) => false,
+            Self::Observe(_) | Self::Timeout(_) | Self::Report(_) => false,
+        }
+    }
+
+    /// True if somebody must help.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Execute(error) => error.is_refusal(),
+            Self::Observe(_) | Self::Timeout(_) | Self::Report(_) => false,
         }
     }
 }
@@ -143,7 +153,10 @@ fn after_error(_: Arc<CoordCluster>, _: &PassError, _: Arc<Context>) -> Action {
 async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action, PassError> {
     let (name, namespace) = (cached.name_any(), cached.namespace().unwrap_or_default());
     let clusters: Api<CoordCluster> = Api::namespaced(context.client.clone(), &namespace);
-    let cluster = clusters.get_opt(&name).await.map_err(PassError::Observe)?;
+    let cluster = match tokio::time::timeout(OBSERVE_TIMEOUT, clusters.get_opt(&name)).await {
+        Ok(cluster) => cluster.map_err(PassError::Observe)?,
+        Err(_) => return Err(PassError::Timeout("cannot read the cluster")),
+    };
     let Some(cluster) = cluster.filter(|c| c.metadata.deletion_timestamp.is_none()) else {
         // Its children name it as their owner, and so do its disks if they go with it: nothing is left to do here.
         context.forget(&cached.uid().unwrap_or_default());
@@ -156,6 +169,7 @@ async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action
     let memory = context.memory(&cluster.uid().unwrap_or_default());
     let mut memory = memory.lock().await;
 
+    let mut looked = Instant::now();
     let mut observed = look(context, &mut memory, &cluster).await?;
     let desired = match validate(&cluster, &observed, &context.images) {
         Ok(desired) => desired,
@@ -168,6 +182,7 @@ async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action
     let mut plan = plan(&desired, &observed, Timestamp::now().as_second());
     if plan.step.is_destructive() {
         // Decided twice, on two separate reads, or not done.
+        looked = Instant::now();
         let again = look(context, &mut memory, &cluster).await?;
         let confirmed = crate::plan::plan(&desired, &again, Timestamp::now().as_second());
         if confirmed.step != plan.step {
@@ -175,30 +190,39 @@ async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action
         }
         (observed, plan) = (again, confirmed);
     }
-    // What must not be done twice, or not without a record, is written down first. Everything else is found again by
-    // whoever comes next, and needs no write of its own before it.
-    let intent = plan.step.is_destructive() || plan.step.is_record();
+    // What changes members, loses something or must not be done twice is written down first, under the resource version
+    // that was read before all else: of two operators one fails here. Everything else is found again by whoever comes
+    // next, and needs no write of its own before it.
+    let intent = plan.step.needs_intent();
+    let mut latest = cluster.clone();
     if intent {
         let outcome = Outcome::Planned {
             desired: &desired,
             plan: &plan,
             failure: None,
         };
-        report(context, &clusters, &cluster, &observed, outcome, true).await?;
+        let written = report(context, &clusters, &cluster, &observed, outcome, true).await?;
+        latest = written.unwrap_or(latest);
     }
-    let acted = act(context, &cluster, &desired, &observed, &plan).await;
-    if !intent {
-        let failure = acted
-            .as_ref()
-            .err()
-            .filter(|error| !error.is_stale())
-            .map(ToString::to_string);
+    let hands = Hands {
+        client: &context.client,
+        route: &context.route,
+        writes: &context.writes,
+        desired: &desired,
+        observed: &observed,
+        looked,
+        tenure: &context.tenure,
+    };
+    let acted = act(context, &cluster, &hands, &plan).await;
+    let failure = acted.as_ref().err().filter(|error| error.is_refusal());
+    if !intent || failure.is_some() {
+        let failure = failure.map(ToString::to_string);
         let outcome = Outcome::Planned {
             desired: &desired,
             plan: &plan,
             failure: failure.as_deref(),
         };
-        report(context, &clusters, &cluster, &observed, outcome, false).await?;
+        report(context, &clusters, &latest, &observed, outcome, false).await?;
     }
     acted?;
     let idle = memory.idle_seconds(plan.step.acts(), Timestamp::now().as_second());
@@ -219,11 +243,11 @@ async fn look(
     let reads = observe(&context.client, &context.route, memory, cluster, now);
     match tokio::time::timeout(OBSERVE_TIMEOUT, reads).await {
         Ok(observed) => observed.map_err(PassError::Observe),
-        Err(_) => Err(PassError::Timeout),
+        Err(_) => Err(PassError::Timeout("cannot read the cluster")),
     }
 }
 
-/// Writes the status if it says something new, or always if `is_intent`.
+/// Writes the status if it says something new, or always if `is_intent`. Returns the cluster as it is afterwards.
 async fn report(
     context: &Context,
     clusters: &Api<CoordCluster>,
@@ -231,7 +255,7 @@ async fn report(
     observed: &Observed,
     outcome: Outcome<'_>,
     is_intent: bool,
-) -> Result<(), PassError> {
+) -> Result<Option<CoordCluster>, PassError> {
     let name = cluster.name_any();
     let before = cluster.status.clone().unwrap_or_default();
     let account = Account {
@@ -253,42 +277,44 @@ async fn report(
         .cluster_ready
         .with_label_values(&labels)
         .set(i64::from(is_ready));
-    if !is_intent && !report::is_worth_writing(&before, &after) {
-        return Ok(());
+    let is_news = report::is_worth_writing(&before, &after);
+    if !is_intent && !is_news {
+        return Ok(None);
     }
+    let warning = report::warning(&before, &after);
+    // An intent that is written down already is sent as it stands: the API server compares the resource version and
+    // stores nothing, so that nobody is woken by it.
     let mut written = cluster.clone();
-    written.status = Some(after);
-    let written = clusters
-        .replace_status(&name, &PostParams::default(), &written)
-        .await
-        .map_err(PassError::Report)?;
+    written.status = Some(if is_news { after } else { before });
+    let params = PostParams::default();
+    let call = clusters.replace_status(&name, &params, &written);
+    let written = match tokio::time::timeout(REPORT_TIMEOUT, call).await {
+        Ok(written) => written.map_err(PassError::Report)?,
+        Err(_) => return Err(PassError::Timeout("the status was not written")),
+    };
     if written.resource_version() != cluster.resource_version() {
         context.writes.wrote("Status");
     }
-    Ok(())
+    if let Some(warning) = warning {
+        publish(context, cluster, &warning).await;
+    }
+    Ok(Some(written))
 }
 
 async fn act(
     context: &Context,
     cluster: &CoordCluster,
-    desired: &Desired,
-    observed: &Observed,
+    hands: &Hands<'_>,
     plan: &Plan,
 ) -> Result<(), PassError> {
-    let hands = Hands {
-        client: &context.client,
-        route: &context.route,
-        writes: &context.writes,
-        desired,
-        observed,
-    };
     if let Some(children) = &plan.children {
-        apply_children(&hands, children).await?;
+        apply_children(hands, children).await?;
     }
     if !plan.step.acts() {
         return Ok(());
     }
-    execute(&hands, &plan.step).await?;
+    execute(hands, &plan.step).await?;
+    let desired = hands.desired;
     tracing::info!(
         cluster = desired.name,
         namespace = desired.namespace,

@@ -87,6 +87,9 @@ pub struct CoordClusterSpec {
     /// Options of the server.
     #[serde(default)]
     pub server: ServerOptions,
+    /// When a member is replaced without being asked to.
+    #[serde(default)]
+    pub repair: Repair,
     /// While true the operator touches nothing and only reports.
     #[serde(default)]
     pub paused: bool,
@@ -194,6 +197,39 @@ pub struct Scheduling {
     /// The priority class of the member pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
+}
+
+/// When a member is replaced without being asked to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Repair {
+    /// What becomes of a member whose disk is tied to a node that Kubernetes no longer has.
+    #[serde(default)]
+    pub lost_node: LostNode,
+    /// Seconds for which the node must have been gone. Default 600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub lost_node_seconds: Option<i32>,
+}
+
+impl Repair {
+    /// Seconds that a gone node is waited for; `None` for ever.
+    pub fn lost_node_patience(&self) -> Option<i64> {
+        match self.lost_node {
+            LostNode::Replace => Some(self.lost_node_seconds.map_or(600, i64::from)),
+            LostNode::Wait => None,
+        }
+    }
+}
+
+/// What becomes of a member whose disk is tied to a node that Kubernetes no longer has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LostNode {
+    /// It is removed and joins again with a new disk, if the others are a healthy quorum.
+    #[default]
+    Replace,
+    /// It is waited for.
+    Wait,
 }
 
 /// Options of the server.

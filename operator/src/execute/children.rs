@@ -40,8 +40,20 @@ pub async fn apply_children(hands: &Hands<'_>, children: &Children) -> Result<()
     let sets = children
         .members
         .iter()
-        .map(|(n, child)| build::stateful_set(desired, *n, child, bootstrap));
-    let sets: Vec<_> = sets.collect();
+        .map(|(n, child)| (*n, build::stateful_set(desired, *n, child, bootstrap)));
+    // A licence to bootstrap is only written over the StatefulSet that was seen: if another operator has taken it back
+    // since, because the cluster exists by now, it must not return.
+    let sets: Vec<_> = sets
+        .map(|(n, mut set)| {
+            if let Some(seen) = observed.sets.get(&n) {
+                set.metadata.uid = Some(seen.uid.clone());
+                if children.members[&n].is_seed {
+                    set.metadata.resource_version = Some(seen.resource_version.clone());
+                }
+            }
+            set
+        })
+        .collect();
     try_join_all(sets.iter().map(|set| apply(hands, set))).await?;
     match children.min_available {
         Some(min_available) => {
@@ -78,6 +90,7 @@ where
         return Err(ExecuteError::NameTaken { kind, name });
     }
     let params = PatchParams::apply(MANAGER).force();
+    hands.may_write()?;
     let applied = within(
         format!("applying {kind} {name}"),
         api.patch(&name, &params, &Patch::Apply(object)),
@@ -99,6 +112,7 @@ async fn create_volume(hands: &Hands<'_>, ordinal: Ordinal) -> Result<(), Execut
     let api: Api<PersistentVolumeClaim> =
         Api::namespaced(hands.client.clone(), &hands.desired.namespace);
     let name = names::volume(&hands.desired.name, ordinal);
+    hands.may_write()?;
     let created = within(
         format!("creating claim {name}"),
         api.create(&PostParams::default(), &volume),
@@ -131,6 +145,7 @@ async fn delete_budget(hands: &Hands<'_>) -> Result<(), ExecuteError> {
     if budget.labels().get(labels::CLUSTER) != Some(name) {
         return Ok(());
     }
+    hands.may_write()?;
     within(what(), api.delete(name, &DeleteParams::default())).await?;
     hands.writes.wrote("Delete");
     Ok(())
@@ -151,6 +166,7 @@ async fn label_pod(
     let name = names::pod(&hands.desired.name, ordinal);
     let api: Api<Pod> = Api::namespaced(hands.client.clone(), &hands.desired.namespace);
     let patch = json!({ "metadata": { "uid": pod.uid, "labels": { labels::ROLE: labels::role(is_voter) } } });
+    hands.may_write()?;
     within(
         format!("labelling pod {name}"),
         api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)),

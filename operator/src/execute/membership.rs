@@ -8,7 +8,9 @@ use crate::observe::Ordinal;
 
 pub(super) async fn add_learner(hands: &Hands<'_>, ordinal: Ordinal) -> Result<(), ExecuteError> {
     let url = names::peer_url(&hands.desired.name, &hands.desired.namespace, ordinal);
-    let member = leader(hands).await?.add_learner(&url).await?;
+    let leader = leader(hands).await?;
+    hands.may_write()?;
+    let member = leader.add_learner(&url).await?;
     hands.writes.wrote("MemberAdd");
     tracing::info!(
         member = ordinal,
@@ -19,19 +21,25 @@ pub(super) async fn add_learner(hands: &Hands<'_>, ordinal: Ordinal) -> Result<(
 }
 
 pub(super) async fn promote(hands: &Hands<'_>, id: u64) -> Result<(), ExecuteError> {
-    leader(hands).await?.promote(id).await?;
+    let leader = leader(hands).await?;
+    hands.may_write()?;
+    leader.promote(id).await?;
     hands.writes.wrote("MemberPromote");
     Ok(())
 }
 
 pub(super) async fn remove(hands: &Hands<'_>, id: u64) -> Result<(), ExecuteError> {
-    leader(hands).await?.remove(id).await?;
+    let leader = leader(hands).await?;
+    hands.may_write()?;
+    leader.remove(id).await?;
     hands.writes.wrote("MemberRemove");
     Ok(())
 }
 
 pub(super) async fn move_leader(hands: &Hands<'_>, to: u64) -> Result<(), ExecuteError> {
-    leader(hands).await?.move_leader(to).await?;
+    let leader = leader(hands).await?;
+    hands.may_write()?;
+    leader.move_leader(to).await?;
     hands.writes.wrote("MoveLeader");
     Ok(())
 }

@@ -7,7 +7,8 @@ use crate::observe::Ordinal;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -88,24 +89,34 @@ pub(super) async fn delete_volume(
     .await
 }
 
-/// Not an eviction: the budget is there to stop others, and a restart of a member that is down must not wait for it.
-pub(super) async fn delete_pod(
+/// Restarts the pod of a member. One that serves is evicted: between our look and our call somebody may have drained
+/// a node, and the API server counts both against one budget. One that does not serve is deleted: it takes no part, and
+/// its restart must not wait for a budget that is used up because of it.
+pub(super) async fn restart_pod(
     hands: &Hands<'_>,
     ordinal: Ordinal,
     uid: &str,
 ) -> Result<(), ExecuteError> {
-    let version = hands
-        .observed
-        .pods
-        .get(&ordinal)
-        .map(|pod| pod.resource_version.clone());
-    delete::<Pod>(
-        hands,
-        &names::pod(&hands.desired.name, ordinal),
-        uid,
-        version,
-    )
-    .await
+    let name = names::pod(&hands.desired.name, ordinal);
+    let pod = hands.observed.pods.get(&ordinal);
+    if !pod.is_some_and(|pod| pod.ready) {
+        let version = pod.map(|pod| pod.resource_version.clone());
+        return delete::<Pod>(hands, &name, uid, version).await;
+    }
+    let api: Api<Pod> = Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+    // Not Api::evict: kube 5.0 sends its options under a name that the API server does not know, and drops.
+    let eviction = json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": { "name": name },
+        "deleteOptions": { "preconditions": { "uid": uid } },
+    });
+    hands.may_write()?;
+    let params = PostParams::default();
+    let call = api.create_subresource::<_, Status>("eviction", &name, &params, &eviction);
+    within(format!("evicting pod {name}"), call).await?;
+    hands.writes.wrote("Evict");
+    Ok(())
 }
 
 pub(super) async fn patch_volume(
@@ -117,6 +128,7 @@ pub(super) async fn patch_volume(
     let volumes: Api<PersistentVolumeClaim> =
         Api::namespaced(hands.client.clone(), &hands.desired.namespace);
     let what = format!("patching claim {name}");
+    hands.may_write()?;
     within(
         what,
         volumes.patch(&name, &PatchParams::default(), &Patch::Merge(patch)),
@@ -144,6 +156,7 @@ where
         resource_version: version,
     };
     let params = DeleteParams::background().preconditions(preconditions);
+    hands.may_write()?;
     within(
         format!("deleting {} {name}", K::kind(&())),
         api.delete(name, &params),

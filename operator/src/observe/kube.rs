@@ -114,7 +114,8 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         ip: status.and_then(|s| s.pod_ip.clone()),
         node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
         running: state.is_some_and(|s| s.running.is_some()),
-        ready: container.is_some_and(|c| c.ready),
+        // Not the container's own word: of a node that is lost that stays as it was, and only this turns.
+        ready: is_ready(pod),
         deleting_since: pod
             .metadata
             .deletion_timestamp
@@ -126,6 +127,14 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         labelled_voter: pod.labels().get(labels::ROLE).map(String::as_str) == Some(labels::VOTER),
         trouble: trouble(pod),
     }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// Why a pod does not run: the kubelet's word, else the scheduler's.
@@ -185,6 +194,8 @@ fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> VolumeSeen {
         requested_bytes: requests
             .and_then(|r| quantity::parse(&r.get("storage")?.0))
             .unwrap_or(0),
+        volume_name: volume.spec.as_ref().and_then(|s| s.volume_name.clone()),
+        home: None,
         lost: volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Lost"),
         deleting: volume.metadata.deletion_timestamp.is_some(),
         owned: volume.owner_references().iter().any(|o| o.uid == owner),

@@ -32,6 +32,8 @@ pub struct Observed {
     pub caught_up: BTreeMap<u64, u32>,
     /// Unix seconds since when a member has not been healthy.
     pub sick_since: BTreeMap<u64, i64>,
+    /// Unix seconds since when the node of a member's disk has been gone.
+    pub home_gone_since: BTreeMap<Ordinal, i64>,
     /// The storage class that the spec names, or the default one.
     pub storage_class: StorageClassSeen,
 }
@@ -86,7 +88,7 @@ pub struct PodSeen {
     pub node: Option<String>,
     /// True once its container runs.
     pub running: bool,
-    /// True if its readiness probe passes.
+    /// True if Kubernetes sends it clients: its readiness probe passes, and its node reports.
     pub ready: bool,
     /// Unix seconds of the delete call.
     pub deleting_since: Option<i64>,
@@ -113,12 +115,37 @@ pub struct VolumeSeen {
     pub bootstrap: Option<Bootstrap>,
     /// Bytes asked for.
     pub requested_bytes: u64,
+    /// The PersistentVolume it is bound to.
+    pub volume_name: Option<String>,
+    /// The one node it can be used on. Looked up only while its pod is not ready; `None` also if it is not tied to one
+    /// node, or the operator may not read that.
+    pub home: Option<Home>,
     /// True if the volume behind the claim is gone.
     pub lost: bool,
     /// True from the delete call until it is gone.
     pub deleting: bool,
     /// True if it goes when the CoordCluster goes.
     pub owned: bool,
+}
+
+/// The one node that a disk can be used on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Home {
+    /// The node's name.
+    pub node: String,
+    /// Whether it is there.
+    pub state: HomeState,
+}
+
+/// What Kubernetes says about a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum HomeState {
+    /// It takes part.
+    Ready,
+    /// It exists and does not report.
+    NotReady,
+    /// Kubernetes has no such node: somebody, or the cloud, has said that it will not come back.
+    Gone,
 }
 
 /// What a member's server says about itself.

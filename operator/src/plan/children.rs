@@ -1,7 +1,7 @@
 //! Which objects should exist. They are all applied at once; only membership goes one by one.
 
 use super::{Case, Children, MemberChild, leftover};
-use crate::observe::{Ordinal, quorum};
+use crate::observe::Ordinal;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The objects of the cluster as it stands.
@@ -58,14 +58,9 @@ pub(super) fn children(case: &Case) -> Children {
                 .for_each(|n| add(n, false, true));
         }
     }
-    let voters = members
-        .values()
-        .filter(|m| m.is_voter)
-        .count()
-        .max(case.replicas());
-    // One voter has no quorum to keep, and a budget would only make its node undrainable.
-    let min_available =
-        (voters > 1).then(|| u32::try_from(quorum(voters)).expect("a handful of voters"));
+    let min_available = case
+        .min_available(members.values().filter(|m| m.is_voter).count())
+        .map(|min| u32::try_from(min).expect("a handful of voters"));
     Children {
         members,
         min_available,

@@ -1,7 +1,7 @@
 //! A learner on its way to become a voter. While there is one, nothing else changes the membership.
 
 use super::{Case, Step, Verdict};
-use crate::observe::{MemberSeen, Ordinal};
+use crate::observe::{LAG_ENTRIES_MAX, MemberSeen, Ordinal};
 
 /// Seconds after which a learner whose pod runs but that does not answer is given up and tried again on a new disk.
 const GIVEN_UP_SECONDS: i64 = 300;
@@ -75,7 +75,9 @@ pub(super) fn is_one_pending(case: &Case) -> Verdict {
         .get(&learner.id)
         .is_none_or(|checks| *checks < CAUGHT_UP_CHECKS)
     {
-        return Verdict::Hold(format!("{name} catches up, {lag} entries behind"));
+        // A few entries come and go while it is looked at, and each sentence that differs is a write of the status.
+        let far = (lag > LAG_ENTRIES_MAX).then(|| format!(", {lag} entries behind"));
+        return Verdict::Hold(format!("{name} catches up{}", far.unwrap_or_default()));
     }
     Verdict::Act(
         Step::Promote {

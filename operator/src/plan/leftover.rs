@@ -24,9 +24,20 @@ pub(super) fn leftover(case: &Case, membership: &Membership, n: Ordinal) -> Left
         case.observed.pods.get(&n),
         case.observed.volumes.get(&n),
     );
+    // On a node that is gone: nobody lives there yet, so another disk will do.
+    let is_out_of_reach = || {
+        let since = case.observed.home_gone_since.get(&n);
+        let patience = case.desired.spec.repair.lost_node_patience();
+        since
+            .zip(patience)
+            .is_some_and(|(since, patience)| case.now - since >= patience)
+    };
     // A disk on which a member lived never serves another one: its data would speak under a removed id.
     let is_dirty = volume.is_some_and(|v| {
-        v.deleting || v.lost || v.member_id.is_some_and(|id| !membership.holds(id))
+        v.deleting
+            || v.lost
+            || v.member_id.is_some_and(|id| !membership.holds(id))
+            || is_out_of_reach()
     }) || set.is_some_and(|s| s.deleting)
         || (pod.is_some() && set.is_none());
     let is_stuck = pod

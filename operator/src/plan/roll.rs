@@ -77,6 +77,16 @@ pub(super) fn is_a_pod_outdated(case: &Case) -> Verdict {
     {
         return Verdict::Later(format!("the pod template changed, but {why}"));
     }
+    if let Some(min) = case.min_available(voters)
+        && case.is_healthy(next)
+        && membership.voters().filter(|m| case.is_healthy(m)).count() <= min
+    {
+        // Its restart would be an eviction that the budget refuses: growing comes first.
+        return Verdict::Later(format!(
+            "the pod template changed; {} restarts once more than {min} voters serve",
+            next.name
+        ));
+    }
     if next.id == membership.leader && voters > 1 {
         return move_leader(case, membership, next);
     }

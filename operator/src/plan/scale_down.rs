@@ -2,12 +2,9 @@
 
 use super::roll::move_leader;
 use super::safety::{Loss, may_lose};
-use super::{Case, Step, Verdict};
+use super::{Case, DEAD_SECONDS, Step, Verdict};
 use crate::observe::{MemberSeen, Membership};
 use std::cmp::Reverse;
-
-/// Seconds without a healthy answer after which a member counts as dead: a restart is shorter.
-const DEAD_SECONDS: i64 = 20;
 
 /// The next voter to go.
 pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {

@@ -165,12 +165,25 @@ impl Step {
         }
     }
 
-    /// True if it is nothing but a line in the status.
-    pub fn is_record(&self) -> bool {
-        matches!(
-            self,
-            Self::RecordBootstrap { .. } | Self::RecordCluster { .. }
-        )
+    /// True if it is written down in the status before it is done: what costs availability or data, what changes the
+    /// member list, and what is nothing but a line in the status.
+    pub fn needs_intent(&self) -> bool {
+        match self {
+            Self::RecordBootstrap { .. }
+            | Self::RecordCluster { .. }
+            | Self::AddLearner { .. }
+            | Self::Promote { .. } => true,
+            Self::Done
+            | Self::Wait
+            | Self::Stall
+            | Self::MarkVolume { .. }
+            | Self::MoveLeader { .. }
+            | Self::RemoveMember { .. }
+            | Self::DeleteSet { .. }
+            | Self::DeleteVolume { .. }
+            | Self::RestartPod { .. }
+            | Self::GrowVolume { .. } => self.is_destructive(),
+        }
     }
 
     /// True if it changes something.

@@ -4,6 +4,9 @@ use crate::plan::Step;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+/// The reason of Degraded while a member's disk is tied to a node that is not there.
+pub(super) const NODE_LOST: &str = "NodeLost";
+
 /// A condition without its times.
 struct Claim {
     type_: &'static str,
@@ -165,7 +168,17 @@ fn degraded(account: &Account) -> Claim {
             "the cluster has not started yet".to_owned(),
         ),
         Some(membership) if membership.voters().any(|m| !account.observed.is_healthy(m)) => {
-            claim(true, "MembersUnhealthy", sick(account))
+            let lost = membership
+                .voters()
+                .filter(|m| !account.observed.is_healthy(m))
+                .filter_map(|m| super::status::lost_home(account.observed, m.ordinal?))
+                .count();
+            let reason = if lost > 0 {
+                NODE_LOST
+            } else {
+                "MembersUnhealthy"
+            };
+            claim(true, reason, sick(account))
         }
         Some(_) => claim(false, "AllHealthy", "every voter is healthy".to_owned()),
     }

@@ -1,4 +1,7 @@
+use super::conditions::NODE_LOST;
 use crate::build::names;
+use crate::crd::CoordClusterStatus;
+use crate::crd::conditions::DEGRADED;
 use crate::plan::{Plan, Step};
 use crate::validate::Desired;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -33,6 +36,22 @@ pub fn event(desired: &Desired, plan: &Plan) -> Option<Event> {
             namespace: Some(desired.namespace.clone()),
             ..ObjectReference::default()
         }),
+    })
+}
+
+/// The event for what turned bad between two statuses and needs somebody's eye.
+pub fn warning(before: &CoordClusterStatus, after: &CoordClusterStatus) -> Option<Event> {
+    let lost = |status: &CoordClusterStatus| {
+        let degraded = status.conditions.iter().find(|c| c.type_ == DEGRADED)?;
+        (degraded.reason == NODE_LOST).then(|| degraded.message.clone())
+    };
+    let note = lost(after).filter(|_| lost(before).is_none())?;
+    Some(Event {
+        type_: EventType::Warning,
+        reason: NODE_LOST.to_owned(),
+        note: Some(note.chars().take(1000).collect()),
+        action: "Wait".to_owned(),
+        secondary: None,
     })
 }
 

@@ -1,7 +1,7 @@
 use super::{Account, Outcome, conditions};
 use crate::build::{labels, names};
 use crate::crd::{Bootstrap, CoordClusterStatus, MemberRow, Operation};
-use crate::observe::{MemberSeen, Observed, Ordinal};
+use crate::observe::{HomeState, MemberSeen, Observed, Ordinal};
 use crate::plan::{Plan, Step};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -181,6 +181,9 @@ fn sick_because(observed: &Observed, member: &MemberSeen) -> String {
     if pod.deleting_since.is_some() {
         return "is being restarted".to_owned();
     }
+    if let Some(lost) = lost_home(observed, n) {
+        return lost;
+    }
     if let Some(trouble) = &pod.trouble {
         return format!("does not run: {trouble}");
     }
@@ -189,6 +192,21 @@ fn sick_because(observed: &Observed, member: &MemberSeen) -> String {
         (Some(answer), _) if answer.leader == 0 => "sees no leader".to_owned(),
         (Some(_), Some(lag)) => format!("is {lag} entries behind"),
         (Some(_), None) => "follows another leader".to_owned(),
+    }
+}
+
+/// What a person should know, and can do, about a member whose disk is tied to a node that is not there.
+pub(super) fn lost_home(observed: &Observed, n: Ordinal) -> Option<String> {
+    let home = observed.volumes.get(&n)?.home.as_ref()?;
+    let node = &home.node;
+    match home.state {
+        HomeState::Ready => None,
+        HomeState::NotReady => Some(format!(
+            "waits for node {node}, which holds its disk and is not ready; if that will never come back: kubectl delete node {node}"
+        )),
+        HomeState::Gone => Some(format!(
+            "has its disk on node {node}, which Kubernetes no longer has"
+        )),
     }
 }
 

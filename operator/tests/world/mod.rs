@@ -1,24 +1,33 @@
 //! A small model of Kubernetes and of a Coord cluster, for driving the planner without either.
 //!
-//! It knows what StatefulSets do, what a server does with an empty or a full disk, and who can form a quorum. Every
-//! step the planner asks for is checked against the promises of the operator before it is carried out.
+//! It knows what StatefulSets do, what a server does with an empty or a full disk, who can form a quorum, and which
+//! preconditions the API server and the leader hold a write against. A pass is a list of single writes, so that it can
+//! end after any of them, and one of them can land late. Every step the planner asks for is checked against the
+//! promises of the operator before it is carried out.
+//!
+//! `mod`: what is there, and what it does by itself. `observe`: what the operator sees. `pass`: what the operator does,
+//! and how it fails. `writes`, `steps`: what a write does, and what must hold when it lands.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+mod observe;
+mod pass;
 mod steps;
+mod writes;
 
-use coord_operator::crd::{Bootstrap, CoordCluster, CoordClusterSpec, Storage};
-use coord_operator::observe::{
-    Answer, MemberSeen, Membership, Memory, Observed, Ordinal, PodSeen, Record, SetSeen, StartMode,
-    StorageClassSeen, VolumeSeen, quorum,
-};
+use coord_operator::crd::{Bootstrap, LostNode};
+use coord_operator::observe::{Memory, Ordinal, Record, StartMode, quorum};
 use coord_operator::plan::{Plan, plan};
-use coord_operator::validate::{Desired, ServerImage, validate};
 use std::collections::{BTreeMap, BTreeSet};
+
+#[allow(unused_imports, reason = "each test program uses its part")]
+pub(crate) use pass::Fault;
+pub(crate) use writes::Write;
 
 /// A StatefulSet.
 #[derive(Clone, Debug)]
 pub(crate) struct Set {
     uid: String,
+    version: u64,
     mode: StartMode,
     hash: String,
 }
@@ -36,12 +45,15 @@ pub(crate) struct Pod {
 #[derive(Clone, Debug)]
 pub(crate) struct Volume {
     uid: String,
+    version: u64,
     cluster_mark: Option<u64>,
     member_mark: Option<u64>,
     bootstrap: Option<Bootstrap>,
     bytes: u64,
     /// (cluster, member)
     data: Option<(u64, u64)>,
+    /// True if it is on a node that is gone for good.
+    stranded: bool,
 }
 
 /// An entry of the replicated member list.
@@ -61,7 +73,12 @@ pub(crate) struct World {
     pub(crate) image: String,
     pub(crate) size: &'static str,
     pub(crate) paused: bool,
+    pub(crate) lost_node: LostNode,
     pub(crate) record: Record,
+    /// The resource version of the CoordCluster.
+    version: u64,
+    /// The intent that its status holds.
+    intent: Option<String>,
     pub(crate) sets: BTreeMap<Ordinal, Set>,
     pub(crate) pods: BTreeMap<Ordinal, Pod>,
     pub(crate) volumes: BTreeMap<Ordinal, Volume>,
@@ -74,6 +91,12 @@ pub(crate) struct World {
     pub(crate) now: i64,
     /// True once a majority of disks was lost by somebody else's act: then nothing can be promised.
     pub(crate) data_lost: bool,
+    /// Writes that changed something.
+    pub(crate) written: u64,
+    /// The operator dies once it has made so many.
+    pub(crate) dies_after: Option<u64>,
+    /// Calls of operators that are no more, still on their way.
+    late: Vec<Write>,
     memory: Memory,
     next: u64,
 }
@@ -85,7 +108,10 @@ impl World {
             image: "server:1".to_owned(),
             size: "1Gi",
             paused: false,
+            lost_node: LostNode::Replace,
             record: Record::default(),
+            version: 0,
+            intent: None,
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -97,6 +123,9 @@ impl World {
             min_available: None,
             now: 1_000,
             data_lost: false,
+            written: 0,
+            dies_after: None,
+            late: Vec::new(),
             memory: Memory::default(),
             next: 0,
         }
@@ -112,7 +141,8 @@ impl World {
             .pods
             .get(&n)
             .is_some_and(|pod| !pod.hash.contains("bad"));
-        image_is_good && self.volumes.contains_key(&n) && !self.dead.contains(&n)
+        let has_disk = self.volumes.get(&n).is_some_and(|volume| !volume.stranded);
+        image_is_good && has_disk && !self.dead.contains(&n)
     }
 
     fn member_on(&self, n: Ordinal) -> Option<u64> {
@@ -164,6 +194,12 @@ impl World {
         for n in self.pods.keys().copied().collect::<Vec<_>>() {
             if self.runs(n) && self.member_on(n).is_none() {
                 self.start_on_empty_disk(n);
+                // Its pod turns ready, which the StatefulSet's status tells.
+                if self.member_on(n).is_some()
+                    && let Some(set) = self.sets.get_mut(&n)
+                {
+                    set.version += 1;
+                }
             }
         }
         if self.has_quorum() {
@@ -221,125 +257,6 @@ impl World {
         }
     }
 
-    /// What the operator would see.
-    pub(crate) fn observe(&mut self) -> Observed {
-        let mut observed = Observed {
-            record: self.record.clone(),
-            storage_class: StorageClassSeen::Found { expands: true },
-            ..Observed::default()
-        };
-        for (n, set) in &self.sets {
-            observed.sets.insert(
-                *n,
-                SetSeen {
-                    uid: set.uid.clone(),
-                    resource_version: String::new(),
-                    mode: set.mode,
-                    template_hash: set.hash.clone(),
-                    image: self.image.clone(),
-                    deleting: false,
-                },
-            );
-        }
-        for (n, pod) in &self.pods {
-            let running = self.runs(*n);
-            observed.pods.insert(
-                *n,
-                PodSeen {
-                    uid: pod.uid.clone(),
-                    running,
-                    template_hash: pod.hash.clone(),
-                    labelled_voter: pod.voter_label,
-                    trouble: (!running).then(|| "Broken".to_owned()),
-                    ..PodSeen::default()
-                },
-            );
-        }
-        for (n, volume) in &self.volumes {
-            observed.volumes.insert(
-                *n,
-                VolumeSeen {
-                    uid: volume.uid.clone(),
-                    cluster_id: volume.cluster_mark,
-                    member_id: volume.member_mark,
-                    bootstrap: volume.bootstrap.clone(),
-                    requested_bytes: volume.bytes,
-                    ..VolumeSeen::default()
-                },
-            );
-            let Some((cluster_id, member_id)) = volume.data.filter(|_| self.runs(*n)) else {
-                continue;
-            };
-            let member = self.members.iter().find(|m| m.id == member_id);
-            // A member that was removed stops serving.
-            let Some(member) = member else { continue };
-            let answer = Answer {
-                cluster_id,
-                member_id,
-                leader: self.leader.unwrap_or(0),
-                applied_index: INDEX - member.lag * 10_000,
-                is_learner: member.is_learner,
-                ..Answer::default()
-            };
-            observed.answers.insert(*n, answer);
-        }
-        let mut caught_up = BTreeSet::new();
-        let leads = self
-            .voters()
-            .any(|m| Some(m.id) == self.leader && self.is_up(m))
-            && self.has_quorum();
-        if let (Some(leader), Some(cluster_id)) = (self.leader.filter(|_| leads), self.cluster_id) {
-            let seen = |m: &Member| MemberSeen {
-                id: m.id,
-                ordinal: Some(m.ordinal),
-                name: format!("demo-{}", m.ordinal),
-                is_learner: m.is_learner,
-            };
-            let members: Vec<MemberSeen> = self.members.iter().map(seen).collect();
-            observed.membership = Some(Membership {
-                cluster_id,
-                leader,
-                leader_index: INDEX,
-                members,
-            });
-            let ready = self
-                .members
-                .iter()
-                .filter(|m| m.is_learner && m.lag == 0 && self.is_up(m));
-            caught_up = ready.map(|m| m.id).collect();
-        }
-        self.memory.remember(&mut observed, &caught_up, self.now);
-        observed
-    }
-
-    pub(crate) fn desired(&self, observed: &Observed) -> Desired {
-        let spec = CoordClusterSpec {
-            replicas: self.replicas,
-            version: None,
-            image: Some(self.image.clone()),
-            image_pull_policy: None,
-            image_pull_secrets: Vec::new(),
-            storage: Storage {
-                size: self.size.to_owned(),
-                storage_class_name: None,
-                reclaim_policy: Default::default(),
-            },
-            resources: None,
-            scheduling: Default::default(),
-            server: Default::default(),
-            paused: self.paused,
-        };
-        let images = ServerImage {
-            repository: String::new(),
-            tag: String::new(),
-        };
-        let mut desired = validate(&CoordCluster::new("demo", spec), observed, &images)
-            .expect("the model's specs are valid");
-        // Readable in scripts, and the model reads whether it is a bad one.
-        desired.template_hash = self.image.clone();
-        desired
-    }
-
     /// Looks and decides, and checks that deciding twice gives the same.
     pub(crate) fn decide(&mut self) -> Plan {
         let observed = self.observe();
@@ -350,20 +267,6 @@ impl World {
             plan(&desired, &observed, self.now),
             "planned twice, differently"
         );
-        decided
-    }
-
-    /// One whole pass, as the controller makes it. `crash` ends the operator after its children were applied.
-    pub(crate) fn pass(&mut self, crash: bool) -> Plan {
-        let decided = self.decide();
-        if let Some(children) = &decided.children {
-            self.apply_children(children);
-        }
-        if crash {
-            self.forget();
-            return decided;
-        }
-        self.apply_step(&decided.step);
         decided
     }
 
@@ -382,12 +285,26 @@ impl World {
     pub(crate) fn lose_disk(&mut self, n: Ordinal) {
         self.volumes.remove(&n);
         self.pods.remove(&n);
+        self.count_what_is_left();
+    }
+
+    /// The node that holds the disk of `n` is gone for good, and Kubernetes has been told so.
+    pub(crate) fn lose_node(&mut self, n: Ordinal) {
+        if let Some(volume) = self.volumes.get_mut(&n) {
+            volume.stranded = true;
+        }
+        self.pods.remove(&n);
+        self.count_what_is_left();
+    }
+
+    fn count_what_is_left(&mut self) {
         if !self.has_quorum() {
             // Counted with all who are down brought back: what is on no disk is gone for good.
-            let left = self
-                .voters()
-                .filter(|m| self.member_on(m.ordinal) == Some(m.id))
-                .count();
+            let has_data = |m: &&Member| {
+                let volume = self.volumes.get(&m.ordinal);
+                volume.is_some_and(|v| !v.stranded && v.data.is_some_and(|(_, id)| id == m.id))
+            };
+            let left = self.voters().filter(has_data).count();
             self.data_lost |= left < quorum(self.voters().count().max(1));
         }
     }
@@ -397,6 +314,7 @@ impl World {
         self.sets.clear();
         self.pods.clear();
         self.record = Record::default();
+        self.version += 1;
         self.leader = None;
         self.replicas = replicas;
         self.forget();
@@ -405,29 +323,8 @@ impl World {
     /// The CoordCluster is restored from a backup that holds no status.
     pub(crate) fn lose_status(&mut self) {
         self.record = Record::default();
+        self.version += 1;
         self.forget();
-    }
-
-    /// Passes until nothing changes any more; returns the steps.
-    pub(crate) fn run(&mut self) -> Vec<Plan> {
-        let mut plans = Vec::new();
-        let mut quiet = 0;
-        for _ in 0..600 {
-            self.settle();
-            let decided = self.pass(false);
-            if decided.step.acts() {
-                quiet = 0;
-                plans.push(decided);
-            } else {
-                // Longer than it takes to call a member dead.
-                quiet += 1;
-                if quiet > 30 {
-                    plans.push(decided);
-                    return plans;
-                }
-            }
-        }
-        panic!("does not come to rest; last: {:?}", plans.last());
     }
 
     /// One line per number in use.

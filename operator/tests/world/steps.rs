@@ -1,58 +1,13 @@
 //! What the operator does to the world, each step checked against its promises first.
 
-use super::{Member, Set, Volume, World};
+use super::{Member, World};
 use coord_operator::crd::Bootstrap;
-use coord_operator::observe::StartMode;
-use coord_operator::plan::{Children, Step};
+use coord_operator::plan::Step;
 
 impl World {
-    pub(super) fn apply_children(&mut self, children: &Children) {
-        let bootstrap = self.record.bootstrap.clone();
-        self.min_available = children.min_available;
-        for (n, child) in &children.members {
-            assert!(
-                !(child.is_seed && self.record.cluster_id.is_some()),
-                "a known cluster has a seed"
-            );
-            if child.may_create_volume && !self.volumes.contains_key(n) {
-                // Before the cluster is known there is only the seed, and nothing that could be missed.
-                let missed = self.record.cluster_id.is_some()
-                    && self.members.iter().any(|m| m.ordinal == *n);
-                assert!(!missed, "an empty disk for a member that is in the list");
-                let volume = Volume {
-                    uid: format!("volume-{}", self.fresh()),
-                    cluster_mark: None,
-                    member_mark: None,
-                    bootstrap: bootstrap.clone(),
-                    bytes: coord_operator::crd::quantity::parse(self.size).expect("a size"),
-                    data: None,
-                };
-                self.volumes.insert(*n, volume);
-            }
-            let uid = self.sets.get(n).map(|set| set.uid.clone());
-            let uid = uid.unwrap_or_else(|| format!("set-{}", self.fresh()));
-            let mode = if child.is_seed {
-                StartMode::Seed
-            } else {
-                StartMode::Join
-            };
-            self.sets.insert(
-                *n,
-                Set {
-                    uid,
-                    mode,
-                    hash: self.image.clone(),
-                },
-            );
-            if let Some(pod) = self.pods.get_mut(n) {
-                pod.voter_label = child.is_voter;
-            }
-        }
-    }
-
-    pub(super) fn apply_step(&mut self, step: &Step) {
+    /// What a status that announces `step` records with it.
+    pub(super) fn record_step(&mut self, step: &Step) {
         match step {
-            Step::Done | Step::Wait | Step::Stall => {}
             Step::RecordBootstrap { seed, token } => {
                 assert!(self.record.bootstrap.is_none() && self.record.cluster_id.is_none());
                 let token = token
@@ -72,6 +27,16 @@ impl World {
                 let on_disk = on_disk.filter_map(|v| v.bootstrap.clone()).next();
                 self.record.bootstrap = self.record.bootstrap.take().or(on_disk);
             }
+            _ => {}
+        }
+    }
+
+    /// `late`: decided on a state that may be long gone; what only a fresh decision must know is not asked then.
+    pub(super) fn apply_step(&mut self, step: &Step, late: bool) {
+        match step {
+            Step::Done | Step::Wait | Step::Stall => {}
+            // Done with the status that records them.
+            Step::RecordBootstrap { .. } | Step::RecordCluster { .. } => {}
             Step::MarkVolume {
                 ordinal,
                 uid,
@@ -80,6 +45,7 @@ impl World {
             } => {
                 let volume = self.volumes.get_mut(ordinal).expect("marked disks exist");
                 assert_eq!(&volume.uid, uid);
+                volume.version += 1;
                 volume.cluster_mark = Some(*cluster_id);
                 volume.member_mark = member_id.or(volume.member_mark);
                 volume.bootstrap = self.record.bootstrap.clone().or(volume.bootstrap.take());
@@ -95,7 +61,7 @@ impl World {
                     "added twice"
                 );
                 assert!(
-                    self.volumes[ordinal].data.is_none(),
+                    late || self.volumes[ordinal].data.is_none(),
                     "a disk with data joins under a new id"
                 );
                 let id = 0xa0 + self.fresh();
@@ -126,7 +92,7 @@ impl World {
                 self.leader = Some(to.id);
             }
             Step::RemoveMember { id, .. } => {
-                assert_ne!(self.leader, Some(*id), "the leader was removed");
+                assert!(late || self.leader != Some(*id), "the leader was removed");
                 let was_learner = self.members.iter().any(|m| m.id == *id && m.is_learner);
                 self.members.retain(|m| m.id != *id);
                 let voters = self.voters().count();
@@ -138,7 +104,9 @@ impl World {
             Step::DeleteSet { ordinal, uid } => {
                 assert_eq!(&self.sets[ordinal].uid, uid);
                 assert!(
-                    self.members.iter().all(|m| m.ordinal != *ordinal),
+                    self.members
+                        .iter()
+                        .all(|m| m.ordinal != *ordinal || (late && m.is_learner)),
                     "the StatefulSet of a member was deleted"
                 );
                 self.sets.remove(ordinal);
@@ -146,16 +114,27 @@ impl World {
             Step::DeleteVolume { ordinal, uid } => {
                 let volume = self.volumes.remove(ordinal).expect("deleted disks exist");
                 assert_eq!(&volume.uid, uid);
+                // Kubernetes would keep it until the pod is gone.
                 assert!(
-                    !self.pods.contains_key(ordinal),
+                    late || !self.pods.contains_key(ordinal),
                     "a disk was deleted under a pod"
                 );
-                let lives = volume
-                    .data
-                    .is_some_and(|(_, id)| self.members.iter().any(|m| m.id == id));
+                let lives = volume.data.is_some_and(|(_, id)| {
+                    self.members
+                        .iter()
+                        .any(|m| m.id == id && !(late && m.is_learner))
+                });
                 assert!(!lives, "the disk of a member was deleted");
             }
             Step::RestartPod { ordinal, uid } => {
+                let is_voter = self
+                    .voters()
+                    .any(|m| m.ordinal == *ordinal && self.is_up(m));
+                let all_up = self.voters().all(|m| self.is_up(m));
+                assert!(
+                    late || !is_voter || all_up,
+                    "a serving voter was restarted while another was down"
+                );
                 let had_quorum = self.has_quorum();
                 let pod = self.pods.remove(ordinal).expect("restarted pods exist");
                 assert_eq!(&pod.uid, uid);
@@ -168,6 +147,7 @@ impl World {
             Step::GrowVolume { ordinal, uid } => {
                 let volume = self.volumes.get_mut(ordinal).expect("grown disks exist");
                 assert_eq!(&volume.uid, uid);
+                volume.version += 1;
                 volume.bytes = coord_operator::crd::quantity::parse(self.size).expect("a size");
             }
         }

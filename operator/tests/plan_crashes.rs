@@ -1,0 +1,176 @@
+//! The operator dies, is refused, or loses an answer at each of its writes, one history per write: the end is the same.
+
+mod world;
+
+use coord_operator::plan::Step;
+use world::{Fault, World};
+
+/// Something to do with a cluster, from a state at rest to the next.
+struct Workload {
+    name: &'static str,
+    before: fn() -> World,
+    change: fn(&mut World),
+}
+
+fn at_rest(replicas: i32) -> World {
+    let mut world = World::new(replicas);
+    world.run();
+    world
+}
+
+const WORKLOADS: [Workload; 12] = [
+    Workload {
+        name: "create 1",
+        before: || World::new(1),
+        change: |_| {},
+    },
+    Workload {
+        name: "create 3",
+        before: || World::new(3),
+        change: |_| {},
+    },
+    Workload {
+        name: "create 5",
+        before: || World::new(5),
+        change: |_| {},
+    },
+    Workload {
+        name: "scale 1 to 3",
+        before: || at_rest(1),
+        change: |w| w.replicas = 3,
+    },
+    Workload {
+        name: "scale 3 to 5",
+        before: || at_rest(3),
+        change: |w| w.replicas = 5,
+    },
+    Workload {
+        name: "scale 5 to 3",
+        before: || at_rest(5),
+        change: |w| w.replicas = 3,
+    },
+    Workload {
+        name: "scale 5 to 1, led by the last",
+        before: || at_rest(5),
+        change: |w| {
+            w.lead(4);
+            w.replicas = 1;
+        },
+    },
+    Workload {
+        name: "roll",
+        before: || at_rest(3),
+        change: |w| w.image = "server:2".to_owned(),
+    },
+    Workload {
+        name: "roll and scale 3 to 5",
+        before: || at_rest(3),
+        change: |w| {
+            w.image = "server:2".to_owned();
+            w.replicas = 5;
+        },
+    },
+    Workload {
+        name: "lost disk",
+        before: || at_rest(3),
+        change: |w| w.lose_disk(1),
+    },
+    Workload {
+        name: "lost node",
+        before: || at_rest(3),
+        change: |w| w.lose_node(0),
+    },
+    Workload {
+        name: "adopt",
+        before: || at_rest(3),
+        change: |w| w.recreate(3),
+    },
+];
+
+#[test]
+fn whatever_write_the_operator_dies_after_the_end_is_the_same() {
+    for workload in &WORKLOADS {
+        let clean = finish(start(workload));
+        assert!(clean.written > 0, "{}", workload.name);
+        for dies_after in 1..=clean.written {
+            let mut world = start(workload);
+            world.dies_after = Some(dies_after);
+            let world = finish(world);
+            assert_eq!(
+                world.masked(),
+                clean.masked(),
+                "{}, dies after write {dies_after}",
+                workload.name
+            );
+        }
+    }
+}
+
+/// Not one death, but one after each write: every process makes exactly one.
+#[test]
+fn an_operator_that_dies_after_every_write_gets_there() {
+    for workload in &WORKLOADS {
+        let clean = finish(start(workload));
+        let mut world = start(workload);
+        for _ in 0..2_000 {
+            world.settle();
+            world.dies_after = Some(world.written + 1);
+            world.pass();
+        }
+        world.dies_after = None;
+        let decided = world.decide();
+        assert_eq!(
+            decided.step,
+            Step::Done,
+            "{}: {}",
+            workload.name,
+            decided.because
+        );
+        assert_eq!(world.masked(), clean.masked(), "{}", workload.name);
+    }
+}
+
+/// Also when the call is not done, is done without an answer, or is done some time after its operator has died.
+#[test]
+fn whatever_becomes_of_one_write_the_end_is_the_same() {
+    for workload in &WORKLOADS {
+        let clean = finish(start(workload)).masked();
+        let mut world = start(workload);
+        for pass in 0.. {
+            world.settle();
+            if world.decide().step == Step::Done {
+                break;
+            }
+            for write in world.clone().writes_that_change_something() {
+                for fault in [Fault::LostAnswer, Fault::Refused, Fault::Late] {
+                    let mut world = world.clone();
+                    world.pass_with(Some((write, fault)));
+                    for _ in 0..3 {
+                        world.settle();
+                        world.pass();
+                    }
+                    world.land_late();
+                    let what = format!(
+                        "{}: {fault:?} at write {write} of pass {pass}",
+                        workload.name
+                    );
+                    assert_eq!(finish(world).masked(), clean, "{what}");
+                }
+            }
+            world.pass();
+        }
+    }
+}
+
+fn start(workload: &Workload) -> World {
+    let mut world = (workload.before)();
+    world.written = 0;
+    (workload.change)(&mut world);
+    world
+}
+
+fn finish(mut world: World) -> World {
+    let last = world.run().pop().expect("a run has a last plan");
+    assert_eq!(last.step, Step::Done, "{}", last.because);
+    world
+}

@@ -1,0 +1,140 @@
+use super::World;
+use coord_operator::crd::{CoordCluster, CoordClusterSpec, Repair, Storage};
+use coord_operator::observe::{
+    Answer, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, SetSeen, StorageClassSeen,
+    VolumeSeen,
+};
+use coord_operator::validate::{Desired, ServerImage, validate};
+use std::collections::BTreeSet;
+
+use super::{INDEX, Member};
+
+impl World {
+    /// What the operator would see.
+    pub(crate) fn observe(&mut self) -> Observed {
+        let mut observed = Observed {
+            record: self.record.clone(),
+            storage_class: StorageClassSeen::Found { expands: true },
+            ..Observed::default()
+        };
+        for (n, set) in &self.sets {
+            observed.sets.insert(
+                *n,
+                SetSeen {
+                    uid: set.uid.clone(),
+                    resource_version: set.version.to_string(),
+                    mode: set.mode,
+                    template_hash: set.hash.clone(),
+                    image: self.image.clone(),
+                    deleting: false,
+                },
+            );
+        }
+        for (n, pod) in &self.pods {
+            let running = self.runs(*n);
+            observed.pods.insert(
+                *n,
+                PodSeen {
+                    uid: pod.uid.clone(),
+                    running,
+                    template_hash: pod.hash.clone(),
+                    labelled_voter: pod.voter_label,
+                    trouble: (!running).then(|| "Broken".to_owned()),
+                    ..PodSeen::default()
+                },
+            );
+        }
+        for (n, volume) in &self.volumes {
+            observed.volumes.insert(
+                *n,
+                VolumeSeen {
+                    uid: volume.uid.clone(),
+                    resource_version: volume.version.to_string(),
+                    home: volume.stranded.then(|| Home {
+                        node: format!("n{n}"),
+                        state: HomeState::Gone,
+                    }),
+                    cluster_id: volume.cluster_mark,
+                    member_id: volume.member_mark,
+                    bootstrap: volume.bootstrap.clone(),
+                    requested_bytes: volume.bytes,
+                    ..VolumeSeen::default()
+                },
+            );
+            let Some((cluster_id, member_id)) = volume.data.filter(|_| self.runs(*n)) else {
+                continue;
+            };
+            let member = self.members.iter().find(|m| m.id == member_id);
+            // A member that was removed stops serving.
+            let Some(member) = member else { continue };
+            let answer = Answer {
+                cluster_id,
+                member_id,
+                leader: self.leader.unwrap_or(0),
+                applied_index: INDEX - member.lag * 10_000,
+                is_learner: member.is_learner,
+                ..Answer::default()
+            };
+            observed.answers.insert(*n, answer);
+        }
+        let mut caught_up = BTreeSet::new();
+        let leads = self
+            .voters()
+            .any(|m| Some(m.id) == self.leader && self.is_up(m))
+            && self.has_quorum();
+        if let (Some(leader), Some(cluster_id)) = (self.leader.filter(|_| leads), self.cluster_id) {
+            let seen = |m: &Member| MemberSeen {
+                id: m.id,
+                ordinal: Some(m.ordinal),
+                name: format!("demo-{}", m.ordinal),
+                is_learner: m.is_learner,
+            };
+            let members: Vec<MemberSeen> = self.members.iter().map(seen).collect();
+            observed.membership = Some(Membership {
+                cluster_id,
+                leader,
+                leader_index: INDEX,
+                members,
+            });
+            let ready = self
+                .members
+                .iter()
+                .filter(|m| m.is_learner && m.lag == 0 && self.is_up(m));
+            caught_up = ready.map(|m| m.id).collect();
+        }
+        self.memory.remember(&mut observed, &caught_up, self.now);
+        observed
+    }
+
+    pub(crate) fn desired(&self, observed: &Observed) -> Desired {
+        let spec = CoordClusterSpec {
+            replicas: self.replicas,
+            version: None,
+            image: Some(self.image.clone()),
+            image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
+            storage: Storage {
+                size: self.size.to_owned(),
+                storage_class_name: None,
+                reclaim_policy: Default::default(),
+            },
+            resources: None,
+            scheduling: Default::default(),
+            server: Default::default(),
+            repair: Repair {
+                lost_node: self.lost_node,
+                lost_node_seconds: Some(10),
+            },
+            paused: self.paused,
+        };
+        let images = ServerImage {
+            repository: String::new(),
+            tag: String::new(),
+        };
+        let mut desired = validate(&CoordCluster::new("demo", spec), observed, &images)
+            .expect("the model's specs are valid");
+        // Readable in scripts, and the model reads whether it is a bad one.
+        desired.template_hash = self.image.clone();
+        desired
+    }
+}

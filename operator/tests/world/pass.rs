@@ -1,0 +1,127 @@
+//! What the operator does in a pass, write by write, and how it fails in the middle of one.
+
+use super::World;
+use coord_operator::plan::Plan;
+
+/// What happens to one write of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It is done, and the operator dies before it knows.
+    Crash,
+    /// It is done, and the answer is lost: a timeout, a 500, a connection that breaks.
+    LostAnswer,
+    /// It is not done: a 409, a 429, a 503.
+    Refused,
+    /// The operator dies, and the call arrives at its destination some time later.
+    Late,
+}
+
+impl World {
+    /// One whole pass, as the controller makes it.
+    pub(crate) fn pass(&mut self) -> Plan {
+        self.pass_with(None)
+    }
+
+    /// As [`World::pass`], with a fault at the write of that number, counted from 0; none if there are fewer.
+    pub(crate) fn pass_with(&mut self, fault: Option<(usize, Fault)>) -> Plan {
+        let decided = self.decide();
+        for (number, write) in self.writes(&decided).into_iter().enumerate() {
+            let fault = fault
+                .filter(|(at, _)| *at == number)
+                .map(|(_, fault)| fault);
+            match fault {
+                Some(Fault::Refused) => return decided,
+                Some(Fault::Late) => {
+                    self.late.push(write);
+                    self.forget();
+                    return decided;
+                }
+                Some(Fault::Crash | Fault::LostAnswer) | None => {}
+            }
+            let Ok(changed) = self.land(&write, false) else {
+                // The world moved on; the next pass looks again.
+                return decided;
+            };
+            self.written += u64::from(changed);
+            if fault == Some(Fault::LostAnswer) {
+                return decided;
+            }
+            let dies = changed && self.dies_after == Some(self.written);
+            if dies || fault == Some(Fault::Crash) {
+                self.forget();
+                return decided;
+            }
+        }
+        decided
+    }
+
+    /// The numbers of the next pass's writes that are more than a look at what is right already. Makes that pass.
+    pub(crate) fn writes_that_change_something(&mut self) -> Vec<usize> {
+        let decided = self.decide();
+        let writes = self.writes(&decided);
+        let numbered = writes.iter().enumerate();
+        numbered
+            .filter(|(_, write)| self.land(write, false).is_ok_and(|changed| changed))
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    /// A call that a dead operator had sent arrives. What it was decided on may be long gone.
+    pub(crate) fn land_late(&mut self) {
+        if !self.late.is_empty() {
+            let write = self.late.remove(0);
+            // A refusal has nobody to go to.
+            let _ = self.land(&write, true);
+        }
+    }
+
+    /// Passes until nothing changes any more; returns the steps.
+    pub(crate) fn run(&mut self) -> Vec<Plan> {
+        let mut plans = Vec::new();
+        let mut quiet = 0;
+        for _ in 0..600 {
+            self.settle();
+            let decided = self.pass();
+            if decided.step.acts() {
+                quiet = 0;
+                plans.push(decided);
+            } else {
+                // Longer than it takes to call a member dead, or its node gone.
+                quiet += 1;
+                if quiet > 30 {
+                    plans.push(decided);
+                    return plans;
+                }
+            }
+        }
+        panic!("does not come to rest; last: {:?}", plans.last());
+    }
+
+    /// What a cluster at rest consists of, without ids and counts that differ from history to history.
+    pub(crate) fn masked(&self) -> String {
+        let mut text = self.show();
+        let is_whole = |n: &u32, volume: &super::Volume| {
+            let member = self.members.iter().find(|m| m.ordinal == *n);
+            let on_disk = volume.data.map(|(_, member)| member);
+            volume.data.map(|(cluster, _)| cluster) == self.cluster_id
+                && volume.cluster_mark == self.cluster_id
+                && member.is_some_and(|m| on_disk == Some(m.id) && volume.member_mark == Some(m.id))
+        };
+        let whole = self.volumes.iter().filter(|(n, v)| is_whole(n, v)).count();
+        let labelled = self.pods.values().filter(|pod| pod.voter_label).count();
+        let seeds = self
+            .sets
+            .values()
+            .filter(|set| set.mode == coord_operator::observe::StartMode::Seed)
+            .count();
+        text += &format!(
+            "\n{whole} disks of one cluster with their members' marks, {labelled} pods labelled, {seeds} seeds, \
+             {} members, {} bootstraps, cluster recorded: {}",
+            self.members.len(),
+            self.bootstraps,
+            self.record.cluster_id == self.cluster_id,
+        );
+        // Who leads is chance.
+        text.replace("leader", "voter")
+    }
+}
