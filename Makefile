@@ -15,7 +15,7 @@ BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coor
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-unit damage lint bench transfer
+.PHONY: help build up down status kubernetes image crds test test-faults test-unit damage lint bench transfer
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -45,6 +45,11 @@ test: ## All tests; the operator's run on a Kubernetes of their own, which needs
 	cargo build --workspace --bins
 	$(TARGET)/debug/coord-e2e programs
 	cargo test --workspace --no-fail-fast; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+
+test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
+	cargo build --workspace --bins
+	$(TARGET)/debug/coord-e2e programs
+	cargo test --workspace --no-fail-fast --test operator_nodes --test operator_crashes; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-unit: ## The tests that need neither root nor Kubernetes
 	cargo test --package coord-proto --package coord-server --package coord-operator --lib --tests

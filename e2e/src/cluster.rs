@@ -5,9 +5,11 @@
 //! With `COORD_ORACLE=/path/to/etcd` every member is that program: what holds there is what a client may rely on.
 
 pub mod address;
+pub mod api_faults;
 pub mod claims;
 pub mod in_process;
 pub mod kubernetes;
+pub mod operator;
 pub mod process;
 
 use std::path::{Path, PathBuf};

@@ -48,6 +48,8 @@ enum Command {
         /// n1, n2 or n3
         node: String,
     },
+    /// Kill the API server, which comes back by itself
+    KillApiServer,
     /// Build the images of server and operator into target/images
     Image {
         /// Cargo's profile
@@ -101,6 +103,7 @@ fn execute(cli: Cli) -> Result<()> {
                 NodeAction::Heal => node.heal(),
             }
         }
+        Command::KillApiServer => instance.kill_api_server(),
         Command::Image { profile, load } => {
             let images = product::build_images(&profile)?;
             for archive in [&images.server, &images.operator] {

@@ -26,6 +26,8 @@ pub struct Images {
     pub server: Archive,
     /// `coord.dev/coord-operator:TAG`.
     pub operator: Archive,
+    /// The operator that is in that image, as a program of this host.
+    pub operator_program: PathBuf,
 }
 
 /// Builds the binaries with cargo's `profile` ("dev", "release") and writes their images to `target/images`.
@@ -41,7 +43,11 @@ pub fn build_images(profile: &str) -> Result<Images> {
         .try_into()
         .ok()
         .context("one archive per program")?;
-    Ok(Images { server, operator })
+    Ok(Images {
+        server,
+        operator,
+        operator_program: folder.join("coord-operator"),
+    })
 }
 
 /// Builds and returns the folder of the binaries.

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::local_kubernetes::Instance;
@@ -128,7 +128,7 @@ impl Site {
     /// Installs the operator with Helm, or upgrades it to these images, and waits for its Deployment.
     pub fn install_operator(&self, images: &Images, steps: &mut Steps) -> Result<()> {
         steps.step("operator", |notes| {
-            let changed = self.helm_operator(images)?;
+            let changed = self.helm_operator(images)? | self.scale_operator(0, 1)?;
             self.wait_for_deployment(OPERATOR_NAMESPACE, OPERATOR, notes)?;
             Ok(Outcome::of(
                 changed,
@@ -168,6 +168,53 @@ impl Site {
         }
         run(&mut helm)?;
         Ok(true)
+    }
+
+    /// Ends the installed operator's pods until the next [`Site::install_operator`], and waits until they are gone.
+    pub fn pause_operator(&self) -> Result<()> {
+        self.scale_operator(1, 0)?;
+        let line = format!(
+            "kubectl get pods --namespace={OPERATOR_NAMESPACE} --selector=app.kubernetes.io/instance={OPERATOR} --output=name"
+        );
+        wait_until(&mut Notes::new(), Duration::from_secs(120), || {
+            let pods = self
+                .run(&line)
+                .map_err(|error| tail(&error.to_string(), 1))?;
+            if pods.trim().is_empty() {
+                Ok(())
+            } else {
+                Err(format!("still there: {}", pods.trim()))
+            }
+        })
+    }
+
+    /// Returns true if its Deployment asked for `from` pods, and now for `to`.
+    fn scale_operator(&self, from: u32, to: u32) -> Result<bool> {
+        let what = format!("deployment {OPERATOR} --namespace={OPERATOR_NAMESPACE}");
+        let replicas = self.run(&format!(
+            "kubectl get {what} --output=jsonpath={{.spec.replicas}}"
+        ))?;
+        if replicas.trim() != from.to_string() {
+            return Ok(false);
+        }
+        self.run(&format!("kubectl scale {what} --replicas={to}"))?;
+        Ok(true)
+    }
+
+    /// The text of a kubeconfig with the rights that the chart gives the operator, good for some hours.
+    pub fn operator_kubeconfig(&self) -> Result<String> {
+        let token = self.run(&format!(
+            "kubectl create token {OPERATOR} --namespace={OPERATOR_NAMESPACE} --duration=8h"
+        ))?;
+        let mut config: Value =
+            serde_saphyr::from_str(&std::fs::read_to_string(&self.kubeconfig)?)?;
+        for user in config["users"]
+            .as_array_mut()
+            .context("a kubeconfig has users")?
+        {
+            user["user"] = json!({ "token": token.trim() });
+        }
+        Ok(config.to_string())
     }
 
     fn wait_for_deployment(&self, namespace: &str, name: &str, notes: &mut Notes) -> Result<()> {

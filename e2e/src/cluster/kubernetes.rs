@@ -15,13 +15,16 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::operator::Operators;
 use crate::demo::is_ready;
-use crate::local_kubernetes::Instance;
 use crate::local_kubernetes::run::run;
 use crate::local_kubernetes::steps::Steps;
+use crate::local_kubernetes::{Instance, Node};
+use crate::product::Images;
 use crate::site::{Endpoint, OPERATOR, OPERATOR_NAMESPACE, Site};
 
-/// The instance that all tests of the operator share. `make test` takes it down at its end.
+/// The instance that all tests of the operator share, unless `COORD_TEST_INSTANCE` names another. `make test` takes it
+/// down at its end.
 const INSTANCE: &str = "e2e";
 /// Cargo's profile of the binaries under test.
 const PROFILE: &str = "dev";
@@ -32,7 +35,13 @@ const REQUEST: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct Kubernetes {
     client: Client,
-    site: Arc<Site>,
+    installed: Arc<Installed>,
+}
+
+/// A site with the images and the operator of this checkout.
+struct Installed {
+    site: Site,
+    images: Images,
 }
 
 impl Kubernetes {
@@ -40,20 +49,74 @@ impl Kubernetes {
     ///
     /// Call it once per test: a client belongs to the runtime that made it, and each test has its own.
     pub async fn connect() -> Result<Self> {
-        let site = tokio::task::spawn_blocking(shared).await??;
-        Self::to(site).await
-    }
-
-    /// Connects to a site that the test has opened itself.
-    pub async fn to(site: Arc<Site>) -> Result<Self> {
-        let kubeconfig = Kubeconfig::read_from(site.kubeconfig())?;
+        let installed = tokio::task::spawn_blocking(shared).await??;
+        let kubeconfig = Kubeconfig::read_from(installed.site.kubeconfig())?;
         let mut config =
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         config.connect_timeout = Some(REQUEST);
         Ok(Self {
             client: Client::try_from(config)?,
-            site,
+            installed,
         })
+    }
+
+    /// As [`Kubernetes::connect`], for tests that run operators of their own: the installed one sleeps until somebody
+    /// connects again. Only on the local Kubernetes, whose pods this host reaches.
+    pub async fn without_operator() -> Result<Self> {
+        let kubernetes = Self::connect().await?;
+        kubernetes.site().local().context(
+            "tests that break nodes and operators need the local Kubernetes: unset KUBECONFIG",
+        )?;
+        let installed = Arc::clone(&kubernetes.installed);
+        tokio::task::spawn_blocking(move || installed.site.pause_operator()).await??;
+        Ok(kubernetes)
+    }
+
+    /// Operators of `namespace`, as processes with the rights that the chart gives.
+    pub async fn operators(&self, namespace: &str) -> Result<Operators> {
+        let (installed, namespace) = (Arc::clone(&self.installed), namespace.to_owned());
+        let make = move || {
+            let kubeconfig = installed.site.operator_kubeconfig()?;
+            let (repository, tag) = installed.images.server.parts();
+            let server = (repository.to_owned(), tag.to_owned());
+            Operators::new(
+                &installed.images.operator_program,
+                &kubeconfig,
+                &namespace,
+                server,
+            )
+        };
+        tokio::task::spawn_blocking(make).await?
+    }
+
+    /// A way to the API server that adds no credentials and never tries again: for proxies.
+    pub async fn bare_client(&self) -> Result<Client> {
+        let kubeconfig = Kubeconfig::read_from(self.site().kubeconfig())?;
+        let mut config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        config.auth_info = kube::config::AuthInfo::default();
+        config.default_retry = false;
+        Ok(Client::try_from(config)?)
+    }
+
+    /// Runs a line such as `kubectl get pods` and returns what it printed. No quoting: words end at spaces.
+    pub async fn run(&self, line: String) -> Result<String> {
+        let installed = Arc::clone(&self.installed);
+        tokio::task::spawn_blocking(move || installed.site.run(&line)).await?
+    }
+
+    /// Does something to a node of the local Kubernetes, off the async threads.
+    pub async fn with_node(
+        &self,
+        name: &str,
+        act: impl FnOnce(&Node) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let instance = self
+            .site()
+            .local()
+            .context("only the local Kubernetes has such nodes")?;
+        let node = instance.node(name)?;
+        tokio::task::spawn_blocking(move || act(&node)).await?
     }
 
     /// For what this driver does not do.
@@ -65,14 +128,14 @@ impl Kubernetes {
     /// For `kubectl`, `helm` and `etcdctl`, and for the nodes of the local Kubernetes.
     #[must_use]
     pub fn site(&self) -> &Site {
-        &self.site
+        &self.installed.site
     }
 
     /// Installs the operator of this checkout again, after a test has changed or removed it. Blocks.
     pub fn reinstall_operator(&self) -> Result<()> {
         let mut steps = Steps::new(2);
-        let images = self.site.load_images(PROFILE, &mut steps)?;
-        self.site.install_operator(&images, &mut steps)
+        let images = self.installed.site.load_images(PROFILE, &mut steps)?;
+        self.installed.site.install_operator(&images, &mut steps)
     }
 
     /// A new namespace that enforces the `restricted` pod security level; its name begins with `prefix`.
@@ -248,7 +311,7 @@ impl Kubernetes {
 
     /// Runs etcd's own client against `url` and returns what it printed. Words end at spaces.
     pub async fn etcdctl(&self, url: &str, words: &str) -> Result<String> {
-        let mut command = self.site.program("etcdctl")?;
+        let mut command = self.installed.site.program("etcdctl")?;
         command
             .arg("--endpoints")
             .arg(url)
@@ -258,7 +321,7 @@ impl Kubernetes {
 
     /// What a person would look at when a test fails.
     pub async fn describe(&self, namespace: &str) -> String {
-        let site = Arc::clone(&self.site);
+        let installed = Arc::clone(&self.installed);
         let lines = [
             format!("kubectl get coordclusters --namespace={namespace} --output=yaml"),
             format!("kubectl get pods,pvc --namespace={namespace} --output=wide"),
@@ -269,7 +332,10 @@ impl Kubernetes {
         ];
         let describe = move || {
             let said = lines.map(|line| {
-                let said = site.run(&line).unwrap_or_else(|error| format!("{error:#}"));
+                let said = installed
+                    .site
+                    .run(&line)
+                    .unwrap_or_else(|error| format!("{error:#}"));
                 format!("$ {line}\n{said}")
             });
             said.join("\n")
@@ -280,12 +346,13 @@ impl Kubernetes {
     }
 
     async fn reach(&self, namespace: &str, service: &str) -> Result<Endpoint> {
-        let (site, namespace, service) = (
-            Arc::clone(&self.site),
+        let (installed, namespace, service) = (
+            Arc::clone(&self.installed),
             namespace.to_owned(),
             service.to_owned(),
         );
-        tokio::task::spawn_blocking(move || site.reach(&namespace, &service, 2379)).await?
+        tokio::task::spawn_blocking(move || installed.site.reach(&namespace, &service, 2379))
+            .await?
     }
 
     fn clusters(&self, namespace: &str) -> Api<DynamicObject> {
@@ -300,17 +367,18 @@ impl Kubernetes {
 }
 
 /// The site of this process, opened by whoever comes first. A failure is everyone's.
-fn shared() -> Result<Arc<Site>> {
-    static SITE: OnceLock<Result<Arc<Site>, String>> = OnceLock::new();
+fn shared() -> Result<Arc<Installed>> {
+    static SITE: OnceLock<Result<Arc<Installed>, String>> = OnceLock::new();
     let opened = SITE.get_or_init(|| open().map(Arc::new).map_err(|error| format!("{error:#}")));
     opened.clone().map_err(anyhow::Error::msg)
 }
 
-fn open() -> Result<Site> {
-    let instance = Instance::named(INSTANCE.parse()?);
+fn open() -> Result<Installed> {
+    let name = std::env::var("COORD_TEST_INSTANCE").unwrap_or_else(|_| INSTANCE.to_owned());
+    let instance = Instance::named(name.parse()?);
     let mut steps = Steps::new(Site::steps(&instance)?);
     let site = Site::open(instance, &mut steps)?;
     let images = site.load_images(PROFILE, &mut steps)?;
     site.install_operator(&images, &mut steps)?;
-    Ok(site)
+    Ok(Installed { site, images })
 }

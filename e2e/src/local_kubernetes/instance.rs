@@ -151,6 +151,17 @@ impl Instance {
             .collect()
     }
 
+    /// Kills the API server; it is started again a second later, and serves a few seconds after that.
+    pub fn kill_api_server(&self) -> Result<()> {
+        let killed = Machine::new(&self.layout, CONTROL_PLANE).kill_program("kube-apiserver")?;
+        ensure!(
+            killed == 1,
+            "{killed} API servers of instance {} ran",
+            self.layout.name
+        );
+        Ok(())
+    }
+
     /// One of the instance's programs ("kubectl", "helm", "etcdctl"), pointed at this cluster.
     #[must_use]
     pub fn program(&self, name: &str) -> Command {

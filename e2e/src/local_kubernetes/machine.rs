@@ -165,6 +165,24 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Kills one of its programs, which is started again a second later. Returns how many of that name ran.
+    ///
+    /// The kernel knows a program by the first 15 letters of its name.
+    pub fn kill_program(&self, name: &str) -> Result<usize> {
+        let is_named = |id: &i32| {
+            fs::read_to_string(format!("/proc/{id}/comm"))
+                .is_ok_and(|comm| comm.trim_end() == &name[..name.len().min(15)])
+        };
+        let processes = network::processes(self.layout, self.name)?;
+        let named: Vec<i32> = processes.into_iter().filter(is_named).collect();
+        for id in &named {
+            if let Some(id) = Pid::from_raw(*id) {
+                kill_process(id, Signal::KILL)?;
+            }
+        }
+        Ok(named.len())
+    }
+
     fn spec_file(&self) -> PathBuf {
         self.layout.machine(self.name).join("machine.json")
     }

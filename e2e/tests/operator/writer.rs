@@ -50,6 +50,12 @@ impl Writer {
         }
     }
 
+    /// How many puts were acknowledged so far.
+    #[allow(dead_code, reason = "each test program uses its part")]
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Goes on until `min` puts were acknowledged, stops, reads everything back and returns how many there were.
     ///
     /// Errors: an acknowledged put is missing, or `min` were not reached in time, so that the test showed nothing.
