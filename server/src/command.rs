@@ -107,6 +107,12 @@ pub enum Command {
     },
     /// What a started member says of itself.
     MemberPublish(MemberRecord),
+    /// Raises the feature level that the cluster's entries are written for; never lowers it. Proposed by a leader that
+    /// has seen every member report at least this level.
+    RaiseLevel {
+        /// The level.
+        level: u32,
+    },
 }
 
 /// A question to one member's state that changes nothing.

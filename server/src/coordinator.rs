@@ -77,6 +77,10 @@ pub struct Status {
     pub logical_bytes: u64,
     /// The quota; `None` is no limit.
     pub quota_bytes: Option<u64>,
+    /// The cluster's feature level.
+    pub feature_level: u32,
+    /// The highest that this member can apply.
+    pub feature_level_max: u32,
 }
 
 /// One member's engine, as the doors see it.
@@ -218,6 +222,8 @@ impl Coordinator {
             disk_bytes: state.disk_bytes(),
             logical_bytes: state.logical_bytes(),
             quota_bytes: self.quota_bytes,
+            feature_level: state.feature_level(),
+            feature_level_max: state.feature_level_max(),
         }
     }
 
@@ -271,7 +277,8 @@ fn cost_bytes(command: &Command) -> u64 {
         | Command::LeaseRevoke { .. }
         | Command::LeaseExpire { .. }
         | Command::LeaseCheckpoint { .. }
-        | Command::MemberPublish(_) => 0,
+        | Command::MemberPublish(_)
+        | Command::RaiseLevel { .. } => 0,
     }
 }
 

@@ -11,6 +11,7 @@ mod applied;
 mod config;
 mod leadership;
 mod leases;
+mod level;
 mod log_store;
 mod membership;
 pub mod peer;
@@ -183,6 +184,7 @@ impl Raft {
             cluster: config.cluster,
             member: config.id,
             incarnation: config.incarnation,
+            level_max: lock(&state).feature_level_max(),
         };
         let peers = Peers::new(stamp, state.clone());
         let carried = Carried::default();
@@ -241,6 +243,7 @@ impl Raft {
             tokio::spawn(propose::run(
                 gather,
                 pending,
+                state.clone(),
                 core.clone(),
                 link.clone(),
                 leadership.clone(),
@@ -261,6 +264,11 @@ impl Raft {
                 heard,
                 config.election,
                 stop.clone(),
+            )),
+            tokio::spawn(level::raise(
+                membership.clone(),
+                proposer.clone(),
+                config.election,
             )),
             tokio::spawn(trim::run(core.clone(), wal, limits)),
         ];
@@ -325,6 +333,11 @@ impl Raft {
     /// Whom this member's heartbeats ask for what they carry while it leads.
     pub fn carry(&self, teller: Option<Arc<dyn LeaseTeller>>) {
         self.carried.set(teller);
+    }
+
+    /// The feature level of the cluster, as this member has applied it.
+    pub fn feature_level(&self) -> u32 {
+        lock(&self.membership.state).feature_level()
     }
 
     /// Asks a member for its copy of the countdown of leases, as the leader that it follows.

@@ -12,6 +12,7 @@ mod apply;
 mod kv;
 mod lease;
 mod ledger;
+mod level;
 mod member;
 mod snapshot;
 #[cfg(test)]
@@ -33,8 +34,10 @@ use crate::mvcc::{self, Mvcc};
 use ledger::{Ledger, Trash};
 pub use snapshot::{InstallReady, SnapshotReader, SnapshotWriter};
 
-/// The newest law this version can apply.
-pub const FEATURE_LEVEL: u32 = 1;
+/// The newest law this version can apply: 1, and 2 for [`LEVEL_LEASE_COPIES`].
+pub const FEATURE_LEVEL: u32 = 2;
+/// From this level on every member keeps a copy of the leader's countdown of leases, and says so to a new leader.
+pub const LEVEL_LEASE_COPIES: u32 = 2;
 /// Longest key the store takes.
 pub const KEY_BYTES_MAX: usize = 32 << 10;
 
@@ -48,6 +51,9 @@ pub struct State {
     members: BTreeMap<MemberId, MemberRecord>,
     membership: Option<(Option<LogPosition>, Bytes)>,
     pins: snapshot::Pins,
+    level: u32,
+    /// The highest level that may be applied here.
+    level_max: u32,
 }
 
 /// A piece of history, for a watcher that is behind.
@@ -65,11 +71,11 @@ impl State {
     /// What was applied may lie behind what was applied before a crash: replay the log after [`applied`](Self::applied),
     /// or give up if the log begins later. Blocks; takes about a second for each two million keys.
     pub fn open(dir: &Path) -> Result<Self, Fault> {
-        match Self::load(Disk::open(dir, mvcc::garbage)?) {
+        match Self::load(Disk::open(dir, mvcc::garbage)?, FEATURE_LEVEL) {
             Err(Fault::Corrupt { what, why }) => {
                 tracing::error!(what, why, "the state is damaged and set aside");
                 let why = format!("{what}: {why}");
-                Self::load(Disk::open_anew(dir, &why, mvcc::garbage)?)
+                Self::load(Disk::open_anew(dir, &why, mvcc::garbage)?, FEATURE_LEVEL)
             }
             opened => opened,
         }
@@ -77,11 +83,18 @@ impl State {
 
     /// A state without files or threads, under the same law: for tests and simulation.
     pub fn in_memory() -> Self {
-        Self::load(Disk::in_memory(mvcc::garbage)).expect("empty rows in memory hold no damage")
+        Self::in_memory_with(FEATURE_LEVEL)
     }
 
-    fn load(disk: Disk) -> Result<Self, Fault> {
+    /// As [`State::in_memory`], of a version that knows the law up to `level_max`.
+    pub fn in_memory_with(level_max: u32) -> Self {
+        Self::load(Disk::in_memory(mvcc::garbage), level_max)
+            .expect("empty rows in memory hold no damage")
+    }
+
+    fn load(disk: Disk, level_max: u32) -> Result<Self, Fault> {
         let mut rows = disk.rows();
+        let level = level::load(&rows, level_max)?;
         let mvcc = Mvcc::open(&rows)?;
         let ledger = Ledger::load(&rows)?;
         let trash = Trash::load(&rows)?;
@@ -101,6 +114,8 @@ impl State {
             members,
             membership,
             pins: snapshot::Pins::default(),
+            level,
+            level_max,
         })
     }
 
@@ -183,9 +198,14 @@ impl State {
         self.disk.bytes()
     }
 
-    /// The law that entries are applied under.
+    /// The feature level of the cluster: what entries are written for.
     pub fn feature_level(&self) -> u32 {
-        FEATURE_LEVEL
+        self.level
+    }
+
+    /// The highest feature level that can be applied here.
+    pub fn feature_level_max(&self) -> u32 {
+        self.level_max
     }
 
     /// Bytes applied that wait for the disk. Above a bound of the caller's, wait on [`flushed`](Self::flushed).

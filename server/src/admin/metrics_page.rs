@@ -69,6 +69,16 @@ fn server(page: &mut Page, coordinator: &Coordinator) {
         "Total size of the underlying database logically in use in bytes.",
         now.logical_bytes,
     );
+    page.gauge(
+        "coord_feature_level",
+        "The feature level of the cluster: every member can apply what it allows.",
+        now.feature_level,
+    );
+    page.gauge(
+        "coord_feature_level_max",
+        "The highest feature level that this member can apply.",
+        now.feature_level_max,
+    );
     let id = coordinator.identity().member;
     page.labelled(
         "etcd_server_id",

@@ -17,7 +17,7 @@ use crate::command::{
     MemberId, Outcome, Unavailable,
 };
 use crate::raft::{Leadership, LeaseAsk, LeaseTeller, Raft};
-use crate::state::State;
+use crate::state::{LEVEL_LEASE_COPIES, State};
 
 /// What the countdown needs of consensus.
 pub trait Consensus: Clone + Send + Sync + 'static {
@@ -34,6 +34,8 @@ pub trait Consensus: Clone + Send + Sync + 'static {
     fn applied(&self) -> u64;
     /// The voters: one set, or two while they change.
     fn voters(&self) -> Vec<BTreeSet<MemberId>>;
+    /// Whether every member keeps a copy of the countdown; never false again once it was true.
+    fn has_copies(&self) -> bool;
     /// Whom to ask for what heartbeats carry; nobody from now on if `None`.
     fn carry(&self, teller: Option<Arc<dyn LeaseTeller>>);
     /// Asks a member for its copy of the countdown.
@@ -66,6 +68,10 @@ impl Consensus for Raft {
 
     fn voters(&self) -> Vec<BTreeSet<MemberId>> {
         Raft::voters(self)
+    }
+
+    fn has_copies(&self) -> bool {
+        Raft::feature_level(self) >= LEVEL_LEASE_COPIES
     }
 
     fn carry(&self, teller: Option<Arc<dyn LeaseTeller>>) {
@@ -215,7 +221,13 @@ impl<C: Consensus> Driver<C> {
         let own = self.replica.table(Moment::now());
         let recalled = async {
             tokio::join!(
-                recall::gather(&consensus, leadership, own, patience),
+                async {
+                    // A member of a version without copies would be asked in vain.
+                    match consensus.has_copies() {
+                        true => recall::gather(&consensus, leadership, own, patience).await,
+                        false => None,
+                    }
+                },
                 // Or a record that is committed and not applied here yet would be missed, and a lease ended too early.
                 caught_up(&consensus),
             )

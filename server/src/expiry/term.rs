@@ -39,6 +39,8 @@ pub(super) struct Term<'a, C> {
     book: Arc<Mutex<Book>>,
     driver: &'a mut Driver<C>,
     last_round: Option<Moment>,
+    /// Whether the countdown is told to the other members, and renewals wait until a majority holds them.
+    is_told: bool,
 }
 
 /// What heartbeats carry.
@@ -63,13 +65,12 @@ impl<'a, C: Consensus> Term<'a, C> {
             book: Arc::new(Mutex::new(book)),
             driver,
             last_round: None,
+            is_told: false,
         }
     }
 
     /// Leads until leadership changes. Returns false when there is nothing to wait for.
     pub(super) async fn lead(mut self) -> bool {
-        let pages = Pages(self.leadership, self.book.clone());
-        self.driver.consensus.carry(Some(Arc::new(pages)));
         let lives = self.turns().await;
         self.driver.consensus.carry(None);
         // The next leader asks for it.
@@ -82,6 +83,7 @@ impl<'a, C: Consensus> Term<'a, C> {
     async fn turns(&mut self) -> bool {
         let mut waiting = Vec::new();
         loop {
+            self.tell_if_all_listen();
             let due = self.next_round();
             tokio::select! {
                 changed = self.driver.leadership.changed() => return changed.is_ok(),
@@ -93,6 +95,7 @@ impl<'a, C: Consensus> Term<'a, C> {
                     None => return false,
                 },
                 () = sleep_until(due) => {}
+                () = tokio::time::sleep(self.driver.election), if !self.is_told => {}
             }
             self.note_waiting();
             if !waiting.is_empty() {
@@ -103,6 +106,16 @@ impl<'a, C: Consensus> Term<'a, C> {
                 self.expire().await;
                 self.checkpoint().await;
             }
+        }
+    }
+
+    /// Begins to tell the countdown once every member keeps a copy. The first copy is of all that was answered before, so
+    /// whoever has a complete one knows every renewal of this leadership.
+    fn tell_if_all_listen(&mut self) {
+        if !self.is_told && self.driver.consensus.has_copies() {
+            self.is_told = true;
+            let pages = Pages(self.leadership, self.book.clone());
+            self.driver.consensus.carry(Some(Arc::new(pages)));
         }
     }
 
@@ -231,6 +244,9 @@ impl<'a, C: Consensus> Term<'a, C> {
     }
 
     fn is_held(&self, upto: u64) -> bool {
+        if !self.is_told {
+            return true;
+        }
         let mut holders: BTreeSet<MemberId> = self.book().holders(upto);
         holders.insert(self.leadership.1);
         is_quorum(&self.driver.consensus.voters(), &holders)

@@ -10,6 +10,7 @@ use crate::admin;
 use crate::command::{ClusterId, MemberId};
 use crate::config::{Config, Url};
 use crate::raft::peer::{AskError, ask_membership};
+use crate::state::FEATURE_LEVEL;
 
 /// Pause between questions; someone has to add this member by hand or by operator, so seconds do not matter.
 const ASK_PAUSE: Duration = Duration::from_millis(500);
@@ -47,6 +48,13 @@ pub(super) async fn wait_to_be_added(
     let mut asked = 0u32;
     loop {
         let why = match ask_membership(&places, &config.initial.token, &own).await {
+            Ok(answer) if answer.level > FEATURE_LEVEL => {
+                return Err(Stop::Refused(format!(
+                    "cannot join: the cluster is at feature level {}, this version knows {FEATURE_LEVEL}: start a newer \
+                     version",
+                    answer.level
+                )));
+            }
             Ok(answer) => match answer.own {
                 Some(member) if answer.started.contains(&member) => {
                     return Err(wiped(member));

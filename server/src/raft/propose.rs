@@ -90,6 +90,7 @@ pub(super) fn weight(command: &Command) -> usize {
         Command::Compact { .. }
         | Command::LeaseGrant { .. }
         | Command::LeaseRevoke { .. }
-        | Command::MemberPublish(_) => 2 * HEAD,
+        | Command::MemberPublish(_)
+        | Command::RaiseLevel { .. } => 2 * HEAD,
     }
 }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod faults;
+mod levels;
 mod members;
 mod storage;
 

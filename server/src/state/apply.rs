@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::ledger::{self, Ledger, Trash};
 use super::view::View;
-use super::{FEATURE_LEVEL, State, snapshot};
+use super::{State, level, snapshot};
 use crate::command::{
     Applied, Command, Envelope, Event, Fault, Lease, LeaseChange, LeaseId, LogPosition, MemberId,
     MemberRecord, Outcome, Proposal, Proposer, Refusal, Response, Revision, Stamp,
@@ -30,6 +30,8 @@ pub(super) struct Law<'a> {
     pub(super) events: Vec<Event>,
     pub(super) lease_changes: Vec<LeaseChange>,
     pub(super) compacted: Option<Revision>,
+    pub(super) level: &'a mut u32,
+    pub(super) level_max: u32,
     /// Changes made in the revision in the making.
     pub(super) sub: u32,
 }
@@ -45,10 +47,10 @@ impl State {
             leader_time,
             proposals,
         } = envelope;
-        if *feature_level > FEATURE_LEVEL {
+        if *feature_level > self.level_max {
             return Err(Fault::UnknownEntry {
                 index: at.index,
-                why: format!("feature level {feature_level}, this version knows {FEATURE_LEVEL}"),
+                why: level::beyond(*feature_level, self.level_max),
             });
         }
         let mut outcomes = Vec::with_capacity(proposals.len());
@@ -115,6 +117,8 @@ impl State {
             events: Vec::new(),
             lease_changes: Vec::new(),
             compacted: None,
+            level: &mut self.level,
+            level_max: self.level_max,
             sub: 0,
         };
         law.rows.check()?;
@@ -160,6 +164,7 @@ impl Law<'_> {
                 Ok(self.checkpoint(remaining_seconds))
             }
             Command::MemberPublish(record) => Ok(self.publish(record)),
+            Command::RaiseLevel { level } => self.raise(*level),
         };
         self.seal();
         ruling

@@ -13,6 +13,7 @@ use crate::disk::{Rows, Space};
 /// First byte of the keys of [`Space::System`]. Never used again for something else.
 pub(super) mod tag {
     pub(in crate::state) const ATTACHED: u8 = b'A';
+    pub(in crate::state) const LEVEL: u8 = b'F';
     pub(in crate::state) const TRASH: u8 = b'G';
     pub(in crate::state) const LEASE: u8 = b'L';
     pub(in crate::state) const MEMBER: u8 = b'M';

@@ -293,3 +293,57 @@ fn what_another_leader_found_out_about_leases_is_void() {
     };
     assert_eq!(state.leases(), [lease]);
 }
+
+#[test]
+fn the_level_rises_and_never_falls() {
+    let mut state = State::in_memory();
+    let mut log = Log::new();
+    assert_eq!(state.feature_level(), 1);
+    log.apply(&mut state, Command::RaiseLevel { level: 2 });
+    assert_eq!(state.feature_level(), 2);
+    log.apply(&mut state, Command::RaiseLevel { level: 1 });
+    assert_eq!(state.feature_level(), 2);
+    let rows = state.disk.rows();
+    let row = rows.get(crate::disk::Space::System, b"F").unwrap();
+    assert_eq!(row.as_deref(), Some(&b"\x02"[..]), "its bytes never change");
+}
+
+#[test]
+fn a_level_beyond_this_version_stops_the_member() {
+    let mut state = State::in_memory();
+    let envelope = Envelope {
+        feature_level: 1,
+        leader_time: UnixMillis(1),
+        proposals: vec![Proposal {
+            origin: MemberId(1),
+            run: 1,
+            sequence: 1,
+            command: Command::RaiseLevel {
+                level: FEATURE_LEVEL + 1,
+            },
+        }],
+    };
+    let fault = state.apply(position(1), &envelope).unwrap_err();
+    assert!(
+        fault.to_string().contains("start a newer version"),
+        "{fault}"
+    );
+}
+
+#[tokio::test]
+async fn a_state_that_was_raised_beyond_this_version_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::open(dir.path()).unwrap();
+    Log::new().apply(&mut state, Command::RaiseLevel { level: 2 });
+    state.persist().await.unwrap().unwrap();
+    drop(state);
+    assert_eq!(State::open(dir.path()).unwrap().feature_level(), 2);
+    let older = Disk::open(dir.path(), mvcc::garbage).unwrap();
+    let fault = State::load(older, 1).err().unwrap();
+    assert!(
+        fault
+            .to_string()
+            .contains("the cluster is at feature level 2, this version knows 1"),
+        "{fault}"
+    );
+}

@@ -57,6 +57,10 @@ pub(super) fn write_command(out: &mut Writer, command: &Command) {
             out.u8(9);
             write_member(out, record);
         }
+        Command::RaiseLevel { level } => {
+            out.u8(10);
+            out.u64(u64::from(*level));
+        }
     }
 }
 
@@ -86,6 +90,9 @@ pub(super) fn read_command(input: &mut Reader) -> Result<Command, CodecError> {
             })?,
         },
         9 => Command::MemberPublish(read_member(input)?),
+        10 => Command::RaiseLevel {
+            level: input.u32("feature level")?,
+        },
         tag => return Err(unknown("command", tag, at)),
     })
 }

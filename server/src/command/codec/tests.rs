@@ -114,6 +114,7 @@ fn commands() -> Vec<(Command, &'static [u8])> {
             }),
             b"\x09\x01\x02\x02m0\x01\x08http://a\x01",
         ),
+        (Command::RaiseLevel { level: 2 }, b"\x0a\x02"),
     ]
 }
 

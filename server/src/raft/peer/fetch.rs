@@ -13,7 +13,7 @@ use super::join::{AskError, ask_membership};
 use super::snapshot::{self, Failed};
 use super::{MESSAGE_BYTES_MAX, line};
 use crate::command::MemberId;
-use crate::state::{InstallReady, State};
+use crate::state::{FEATURE_LEVEL, InstallReady, State};
 use crate::wal::Identity;
 
 /// This member's state as it is, if it reaches `at_least`.
@@ -70,6 +70,7 @@ pub async fn fetch_state(
         cluster: own.cluster,
         member: own.member,
         incarnation: own.incarnation,
+        level_max: FEATURE_LEVEL,
     };
     let mut why = "there is no other member".to_owned();
     for (member, urls, _) in known.members {

@@ -6,10 +6,8 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Status};
 
 use crate::command::{ClusterId, Incarnation, MemberId};
-use crate::state::{FEATURE_LEVEL, State};
+use crate::state::State;
 
-/// What every member must be able to apply. The cluster's level is raised by the law, once there is a second one.
-const LEVEL_MIN: u64 = 1;
 const CLUSTER: &str = "coord-cluster";
 const FROM: &str = "coord-from";
 const TO: &str = "coord-to";
@@ -24,6 +22,8 @@ pub(in crate::raft) struct Stamp {
     pub(in crate::raft) cluster: ClusterId,
     pub(in crate::raft) member: MemberId,
     pub(in crate::raft) incarnation: Incarnation,
+    /// The highest feature level it can apply.
+    pub(in crate::raft) level_max: u32,
 }
 
 fn hex(number: u64) -> AsciiMetadataValue {
@@ -50,7 +50,7 @@ impl Stamp {
         metadata.insert(FROM, hex(self.member.0));
         metadata.insert(TO, hex(to.0));
         metadata.insert(INCARNATION, hex(self.incarnation.0));
-        metadata.insert(LEVEL, hex(u64::from(FEATURE_LEVEL)));
+        metadata.insert(LEVEL, hex(u64::from(self.level_max)));
         if let Some(Incarnation(incarnation)) = incarnation {
             metadata.insert(TO_INCARNATION, hex(incarnation));
         }
@@ -114,11 +114,63 @@ impl Stamp {
                  with an empty one"
             ));
         }
-        if level < LEVEL_MIN {
+        let needed = state.feature_level();
+        if level < u64::from(needed) {
             return refuse(format!(
-                "member {from} only knows feature level {level}, the cluster is at {LEVEL_MIN}: upgrade it"
+                "member {from} only knows feature level {level}, the cluster is at {needed}: start a newer version there"
             ));
         }
         Ok(from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, Envelope, LogPosition, Proposal, UnixMillis};
+
+    fn stamp(member: u64, level_max: u32) -> Stamp {
+        Stamp {
+            cluster: ClusterId(7),
+            member: MemberId(member),
+            incarnation: Incarnation(member),
+            level_max,
+        }
+    }
+
+    /// A state whose level was raised.
+    fn state_at(level: u32) -> Arc<Mutex<State>> {
+        let mut state = State::in_memory_with(level);
+        let origin = MemberId(1);
+        let at = LogPosition {
+            term: 1,
+            leader: origin,
+            index: 1,
+        };
+        let envelope = Envelope {
+            feature_level: 1,
+            leader_time: UnixMillis(1),
+            proposals: vec![Proposal {
+                origin,
+                run: 1,
+                sequence: 1,
+                command: Command::RaiseLevel { level },
+            }],
+        };
+        state.apply(at, &envelope).unwrap();
+        Arc::new(Mutex::new(state))
+    }
+
+    #[test]
+    fn a_member_that_cannot_follow_the_law_is_refused() {
+        let (own, state) = (stamp(1, 3), state_at(3));
+        let call = |level_max| stamp(2, level_max).request(MemberId(1), None, ());
+        assert_eq!(own.check(call(3).metadata(), &state).unwrap(), MemberId(2));
+        assert!(own.check(call(4).metadata(), &state).is_ok());
+        let refused = own.check(call(2).metadata(), &state).unwrap_err();
+        assert_eq!(
+            refused.message(),
+            "member 2 only knows feature level 2, the cluster is at 3: start a newer version there"
+        );
     }
 }

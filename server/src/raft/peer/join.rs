@@ -22,6 +22,8 @@ pub struct JoinAnswer {
     pub started: Vec<MemberId>,
     /// The member that was added with one of the asker's peer URLs.
     pub own: Option<MemberId>,
+    /// The cluster's feature level.
+    pub level: u32,
 }
 
 /// Why nobody answered.
@@ -70,6 +72,7 @@ fn answer(response: wire::JoinResponse) -> JoinAnswer {
         cluster,
         members,
         own,
+        level,
     } = response;
     let started = members.iter().filter(|member| member.started);
     JoinAnswer {
@@ -80,5 +83,6 @@ fn answer(response: wire::JoinResponse) -> JoinAnswer {
             .map(|member| (MemberId(member.id), member.peer_urls, member.learner))
             .collect(),
         own: (own != 0).then_some(MemberId(own)),
+        level,
     }
 }

@@ -175,7 +175,7 @@ pub(in crate::raft) async fn recall(
     }
 }
 
-fn read_page(page: wire::RecallResponse) -> Result<LeaseRecall, Status> {
+pub(super) fn read_page(page: wire::RecallResponse) -> Result<LeaseRecall, Status> {
     use wire::recall_response::Word;
     match page.word() {
         Word::NotFollowing => return Ok(LeaseRecall::NotFollowing),

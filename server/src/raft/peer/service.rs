@@ -362,16 +362,17 @@ impl Peer for Service {
             let current = self.rounds.barrier().await;
             current.map_err(|why| Status::unavailable(why.to_string()))?;
         }
-        let started = {
+        let (started, level) = {
             let state = self
                 .state
                 .lock()
                 .expect("nothing panics while it holds the lock");
-            state.members()
+            (state.members(), state.feature_level())
         };
         Ok(Response::new(wire::JoinResponse {
             cluster: self.stamp.cluster.0,
             own: own.map_or(0, |(id, ..)| id.0),
+            level,
             members: members
                 .iter()
                 .map(|(id, urls, learner)| wire::JoinMember {

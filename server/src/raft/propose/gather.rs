@@ -16,7 +16,7 @@ use crate::command::{Envelope, LeaderKey, Proposal, Unavailable, UnixMillis, cod
 use crate::raft::leadership::Leadership;
 use crate::raft::peer::{LeaderLink, Lost};
 use crate::raft::{Core, RETRY_PAUSE};
-use crate::state::FEATURE_LEVEL;
+use crate::state::State;
 use crate::wal::Proposals;
 
 /// Bytes of proposals in one log entry: bounds the time one takes to write, send and apply.
@@ -172,6 +172,7 @@ impl Taken {
 pub(in crate::raft) async fn run(
     gather: Arc<Gather>,
     pending: Pending,
+    state: Arc<Mutex<State>>,
     core: Core,
     link: LeaderLink,
     mut leadership: watch::Receiver<Leadership>,
@@ -188,10 +189,11 @@ pub(in crate::raft) async fn run(
                 if taken.proposals.is_empty() {
                     break;
                 }
+                let level = level(&state);
                 let batch = if now.is_self {
-                    write(&gather, &core, &pending, taken, key).await
+                    write(&gather, &core, &pending, taken, key, level).await
                 } else {
-                    send(&gather, &link, &pending, taken, key)
+                    send(&gather, &link, &pending, taken, key, level)
                 };
                 in_flight.push(batch);
             }
@@ -204,6 +206,14 @@ pub(in crate::raft) async fn run(
     }
 }
 
+/// What entries are written for.
+fn level(state: &Mutex<State>) -> u32 {
+    state
+        .lock()
+        .expect("nothing panics while it holds the lock")
+        .feature_level()
+}
+
 /// Appends an entry to the log, as its leader. The future ends when this member has applied it or it is lost.
 async fn write(
     gather: &Arc<Gather>,
@@ -211,6 +221,7 @@ async fn write(
     pending: &Pending,
     taken: Taken,
     key: LeaderKey,
+    feature_level: u32,
 ) -> BoxFuture<'static, ()> {
     let own = taken.own_sequences();
     // The word that they are through is openraft's here.
@@ -221,7 +232,7 @@ async fn write(
         ..
     } = taken;
     let envelope = Envelope {
-        feature_level: FEATURE_LEVEL,
+        feature_level,
         leader_time: clock::wall(),
         proposals,
     };
@@ -271,11 +282,12 @@ fn send(
     pending: &Pending,
     taken: Taken,
     key: LeaderKey,
+    feature_level: u32,
 ) -> BoxFuture<'static, ()> {
     let own = taken.own_sequences();
     let answered = pending.sent(&own, key);
     let envelope = Envelope {
-        feature_level: FEATURE_LEVEL,
+        feature_level,
         leader_time: UnixMillis::default(),
         proposals: taken.proposals,
     };

@@ -13,7 +13,7 @@ use crate::command::{
     PutValue, Query, Range, RangeFilter, Response, Revision, SortTarget,
 };
 use crate::raft::{Config, Limits, Raft};
-use crate::state::State;
+use crate::state::{FEATURE_LEVEL, State};
 use crate::wal::{Identity, MemoryDisk, Options, Wal};
 use crate::watch::Hub;
 
@@ -27,7 +27,7 @@ const OPTIONS: Options = Options {
 };
 
 /// Limits that are never reached.
-const KEEP_ALL: Limits = Limits {
+pub(super) const KEEP_ALL: Limits = Limits {
     entries: 1 << 40,
     bytes: 1 << 40,
     every: Duration::from_secs(3600),
@@ -42,6 +42,7 @@ pub(super) struct Member {
     pub(super) disk: MemoryDisk,
     serving: JoinHandle<()>,
     limits: Limits,
+    level_max: u32,
     _directory: tempfile::TempDir,
 }
 
@@ -57,13 +58,18 @@ fn identity(id: MemberId, incarnation: Incarnation) -> Identity {
 impl Member {
     /// A member with an empty log, that listens.
     pub(super) async fn new(id: u64, limits: Limits) -> Self {
+        Self::new_with(id, limits, FEATURE_LEVEL).await
+    }
+
+    /// One of a version that knows the law up to `level_max`.
+    pub(super) async fn new_with(id: u64, limits: Limits, level_max: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let disk = MemoryDisk::default();
         let id = MemberId(id);
         let incarnation = Incarnation(id.0 + 1000);
         let wal =
             Wal::create_on(Arc::new(disk.clone()), &identity(id, incarnation), OPTIONS).unwrap();
-        let state = State::in_memory();
+        let state = State::in_memory_with(level_max);
         Self::run(id, incarnation, listener, disk, wal, state, limits).await
     }
 
@@ -76,6 +82,7 @@ impl Member {
         state: State,
         limits: Limits,
     ) -> Self {
+        let level_max = state.feature_level_max();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let directory = tempfile::tempdir().unwrap();
         let config = Config {
@@ -112,6 +119,7 @@ impl Member {
             disk,
             serving,
             limits,
+            level_max,
             _directory: directory,
         }
     }
@@ -133,8 +141,14 @@ impl Member {
     }
 
     pub(super) async fn restart(self) -> Self {
+        let level_max = self.level_max;
+        self.restart_with(level_max).await
+    }
+
+    /// Starts it again with another version of the program.
+    pub(super) async fn restart_with(self, level_max: u32) -> Self {
         let wal = self.log();
-        self.restart_on(wal, State::in_memory()).await
+        self.restart_on(wal, State::in_memory_with(level_max)).await
     }
 
     /// As [`Self::restart`], with what was opened or received.
@@ -212,7 +226,7 @@ impl Member {
             incarnation: self.incarnation,
             name: self.id.to_string(),
             client_urls: Vec::new(),
-            feature_level: crate::state::FEATURE_LEVEL,
+            feature_level: self.level_max,
         };
         self.raft
             .propose(Command::MemberPublish(record))
@@ -247,6 +261,19 @@ impl Cluster {
         for id in 1..=count {
             members.push(Member::new(id, limits).await);
         }
+        Self::form(members).await
+    }
+
+    /// As [`Cluster::start`], of members that know the law up to these levels.
+    pub(super) async fn start_at(levels: &[u32]) -> Self {
+        let mut members = Vec::new();
+        for (id, level) in (1..).zip(levels) {
+            members.push(Member::new_with(id, KEEP_ALL, *level).await);
+        }
+        Self::form(members).await
+    }
+
+    async fn form(members: Vec<Member>) -> Self {
         let all: Vec<_> = members
             .iter()
             .map(|member| (member.id, vec![member.url.clone()]))

@@ -10,8 +10,8 @@ use super::container::{Chain, Chunk, Row};
 use crate::command::{Fault, LogPosition, Revision};
 use crate::disk::Space;
 use crate::mvcc;
+use crate::state::State;
 use crate::state::ledger::tag;
-use crate::state::{FEATURE_LEVEL, State};
 
 /// Bytes of rows after which a chunk ends; one large value may make it longer.
 const CHUNK_BYTES: usize = 192 << 10;
@@ -82,7 +82,7 @@ impl SnapshotReader {
                 Stage::Header(small) => {
                     self.stage = Stage::System(small?);
                     let header = Chunk::Header {
-                        feature_level: FEATURE_LEVEL,
+                        feature_level: state.feature_level(),
                     };
                     return Ok(Some(self.chain.encode(&header)));
                 }

@@ -103,7 +103,7 @@ impl SnapshotWriter {
                 disk
             }
         };
-        let state = Box::new(State::load(disk)?);
+        let state = Box::new(State::load(disk, FEATURE_LEVEL)?);
         Ok(InstallReady { state })
     }
 

@@ -1,0 +1,73 @@
+//! The feature level: raised when every member can follow, and what becomes of one that cannot.
+
+use std::time::Duration;
+
+use super::cluster::{Cluster, KEEP_ALL, Member, TOKEN};
+use crate::raft::MemberChange;
+use crate::raft::peer::ask_membership;
+
+/// Waits until a member has applied this level.
+async fn reaches(member: &Member, level: u32) {
+    while member.raft.feature_level() < level {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(member.raft.feature_level(), level);
+}
+
+#[tokio::test]
+async fn the_level_rises_only_when_every_member_can_follow() {
+    let mut cluster = Cluster::start_at(&[3, 3, 2]).await;
+    for member in &cluster.members {
+        reaches(member, 2).await;
+    }
+    // The third is the last that holds it: upgrade it, and it goes on to rise.
+    cluster.stop(2).await;
+    let upgraded = cluster.members.remove(2).restart_with(3).await;
+    upgraded.raft.read_barrier().await.unwrap();
+    assert_eq!(upgraded.raft.feature_level(), 2, "it has not said so yet");
+    upgraded.publish().await;
+    cluster.members.push(upgraded);
+    for member in &cluster.members {
+        reaches(member, 3).await;
+        member.put("after", "x").await;
+    }
+    cluster.assert_identical().await;
+}
+
+#[tokio::test]
+async fn a_learner_holds_the_level_too() {
+    let cluster = Cluster::start_at(&[2]).await;
+    let member = &cluster.members[0];
+    reaches(member, 2).await;
+    let learner = Member::new_with(9, KEEP_ALL, 2).await;
+    let add = MemberChange::AddLearner {
+        id: learner.id,
+        peer_urls: vec![learner.url.clone()],
+    };
+    member.raft.change(add).await.unwrap();
+    learner.publish().await;
+    reaches(&learner, 2).await;
+    let places = [member.url.clone()];
+    let answer = ask_membership(&places, TOKEN, &[]).await.unwrap();
+    assert_eq!(answer.level, 2, "who joins is told before it starts");
+}
+
+#[tokio::test]
+async fn a_member_that_is_too_old_ends_and_says_why() {
+    let mut cluster = Cluster::start_at(&[3, 3, 3]).await;
+    for member in &cluster.members {
+        reaches(member, 3).await;
+    }
+    let away = cluster.follower();
+    cluster.stop(away).await;
+    let old = cluster.members.remove(away).restart_with(2).await;
+    let why = old.raft.stopped().await;
+    assert!(
+        why.contains(
+            "the cluster is at feature level 3, this version knows 2: start a newer version"
+        ),
+        "{why}"
+    );
+    // The others go on.
+    cluster.leader().await.put("after", "x").await;
+}

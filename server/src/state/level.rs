@@ -1,0 +1,59 @@
+//! The feature level: which law the cluster's entries are written for.
+//!
+//! A replicated number, 1 until it is raised, so that all members change their law at the same entry, whatever version
+//! each of them runs. It never falls: what was written for it stays in the log and the state.
+
+use super::apply::{Law, Ruling};
+use super::ledger::{self, tag};
+use crate::command::codec::wire::{Reader, Writer};
+use crate::command::{Fault, Response};
+use crate::disk::{Rows, Space};
+
+/// The level of a cluster that was never raised.
+const FIRST: u32 = 1;
+
+impl Law<'_> {
+    pub(super) fn raise(&mut self, level: u32) -> Ruling {
+        if level > self.level_max {
+            return Err(Fault::UnknownEntry {
+                index: self.at.index,
+                why: beyond(level, self.level_max),
+            });
+        }
+        if level > *self.level {
+            let mut out = Writer::with_capacity(5);
+            out.u64(u64::from(level));
+            self.rows.put(
+                Space::System,
+                ledger::system_key(tag::LEVEL, &[]),
+                out.finish(),
+            );
+            *self.level = level;
+        }
+        Ok(Ok(Response::Done))
+    }
+}
+
+/// The level of these rows.
+///
+/// Faults: [`Fault::Store`] if it is beyond `level_max`.
+pub(super) fn load(rows: &Rows<'_>, level_max: u32) -> Result<u32, Fault> {
+    let Some(row) = rows.get(Space::System, &[tag::LEVEL])? else {
+        return Ok(FIRST);
+    };
+    let mut input = Reader::new(row);
+    let level = input.u32("feature level");
+    let level = level.and_then(|level| input.end().map(|()| level));
+    let level = level.map_err(|error| ledger::damaged("the feature level", &error))?;
+    if level > level_max {
+        return Err(Fault::Store(beyond(level, level_max)));
+    }
+    Ok(level)
+}
+
+/// Why this version cannot go on.
+pub(super) fn beyond(level: u32, level_max: u32) -> String {
+    format!(
+        "the cluster is at feature level {level}, this version knows {level_max}: start a newer version"
+    )
+}
