@@ -18,6 +18,8 @@ mod listen;
 mod network;
 mod service;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use fetch::fetch_state;
 pub(super) use forward::{LeaderLink, Lost};
