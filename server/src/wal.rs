@@ -55,7 +55,7 @@ impl Default for Options {
         Self {
             // Filled once and then recycled; large enough that changing over is rare, small enough that a new member does
             // not wait for it, and that little is kept which is not needed.
-            segment_bytes: 8 << 20,
+            segment_bytes: 4 << 20,
             recent_bytes_max: 32 << 20,
             threaded: true,
         }

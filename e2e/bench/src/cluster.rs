@@ -12,6 +12,7 @@ use coord_proto::etcd::etcdserverpb::{StatusRequest, StatusResponse};
 pub use member::Member;
 pub use program::{Program, Side, built_etcd};
 
+use crate::gauge::Usage;
 use crate::wire::{Connection, Rpc};
 
 /// Starting, electing and catching up take at most this.
@@ -95,6 +96,28 @@ impl Cluster {
             );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+}
+
+impl Cluster {
+    /// Waits until no member writes to its disk any more, but for a trickle; not for ever, some always do.
+    pub async fn rest(&self) -> Result<()> {
+        const TRICKLE_BYTES: u64 = 256 << 10;
+        const LOOK: Duration = Duration::from_secs(1);
+        const LOOKS_MAX: usize = 20;
+        let mut before = 0;
+        for _ in 0..LOOKS_MAX {
+            let mut written = 0;
+            for member in &self.members {
+                written += Usage::of(member.pid()?)?.disk_bytes;
+            }
+            if written < before + TRICKLE_BYTES {
+                return Ok(());
+            }
+            before = written;
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 }
 

@@ -166,6 +166,15 @@ impl Row {
         }
     }
 
+    /// How often all keys are written before it begins. A lone put is measured on a log that has been cut: before that,
+    /// each new file of the log is written twice, once to make room for it.
+    fn fills(&self) -> u32 {
+        match (self.work, self.clients, self.nodes) {
+            (Work::Put, 1, 1) => 40,
+            _ => 1,
+        }
+    }
+
     /// How long its preparation, and each of its measurements, may take before the row is given up.
     pub fn patience(&self) -> Duration {
         match self.work {
@@ -373,8 +382,14 @@ impl Effort {
 pub async fn prepare(row: &Row, program: &Program, effort: &Effort) -> Result<Cluster> {
     let cluster = Cluster::start(program, row.nodes, &effort.dir_for(row, program)).await?;
     if !matches!(row.work, Work::Idle | Work::Million) {
-        data::fill(&cluster.connections(8).await?, data::KEYS, 8).await?;
+        let connections = cluster.connections(8).await?;
+        for _ in 0..row.fills() {
+            data::fill(&connections, data::KEYS, 8).await?;
+        }
         cluster.settle().await?;
+    }
+    if row.fills() > 1 {
+        cluster.rest().await?;
     }
     Ok(cluster)
 }
