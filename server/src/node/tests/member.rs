@@ -161,14 +161,13 @@ fn apply(state: &mut State, entry: &Entry) -> Result<(), Fault> {
         Payload::Blank => state.apply_blank(entry.position),
         Payload::Membership(members) => state.apply_membership(entry.position, members.clone()),
         Payload::Proposals(proposals) => {
-            let envelope =
-                proposals
-                    .envelope(codec::decode_envelope)
-                    .map_err(|why| Fault::UnknownEntry {
-                        index: entry.position.index,
-                        why: why.to_string(),
-                    })?;
-            state.apply(entry.position, envelope).map(|_| ())
+            let envelope = proposals
+                .take_envelope(codec::decode_envelope)
+                .map_err(|why| Fault::UnknownEntry {
+                    index: entry.position.index,
+                    why: why.to_string(),
+                })?;
+            state.apply(entry.position, &envelope).map(|_| ())
         }
     }
 }
