@@ -76,6 +76,11 @@ const FLAGS: &[Flag] = &[
         "0",
         "Bytes of stored data above which writes are refused; 0 is 2 GiB, negative is off.",
     ),
+    flag(
+        "snapshot-catchup-entries",
+        "300000",
+        "Log entries kept for members that are behind; one that needs older ones gets a snapshot.",
+    ),
     flag("log-level", "info", "One of debug, info, warn, error."),
     Flag {
         name: "version",

@@ -16,6 +16,8 @@ use crate::cli::Settings;
 
 /// etcd's default when `--quota-backend-bytes` is 0.
 const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
+/// At 10,000 entries a second, half a minute; at the 1,000 that gathering makes of a busy cluster, minutes.
+const CATCHUP_ENTRIES_DEFAULT: u64 = 300_000;
 /// etcd's bound on `--election-timeout`.
 const ELECTION_MILLIS_MAX: u64 = 50_000;
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub election: Duration,
     /// Stored bytes above which writes are refused; `None` is no limit.
     pub quota_bytes: Option<u64>,
+    /// Log entries kept for members that are behind.
+    pub catchup_entries: u64,
     /// `debug`, `info`, `warn` or `error`.
     pub log_level: String,
 }
@@ -139,6 +143,7 @@ impl Config {
             heartbeat,
             election,
             quota_bytes: quota(settings)?,
+            catchup_entries: catchup_entries(settings)?,
             log_level: log_level(settings)?,
             name,
         })
@@ -268,6 +273,13 @@ fn quota(settings: &Settings) -> Result<Option<u64>, Invalid> {
     }
 }
 
+fn catchup_entries(settings: &Settings) -> Result<u64, Invalid> {
+    const FLAG: &str = "snapshot-catchup-entries";
+    let text = settings.get(FLAG);
+    text.map_or(Ok(CATCHUP_ENTRIES_DEFAULT), str::parse)
+        .map_err(|_| invalid(FLAG, "must be a whole number of entries"))
+}
+
 fn log_level(settings: &Settings) -> Result<String, Invalid> {
     let text = settings.get("log-level").unwrap_or("info");
     match text {
@@ -344,6 +356,10 @@ mod tests {
                 vec![("listen-client-urls", "http://h:1")],
             ),
             ("quota-backend-bytes", vec![("quota-backend-bytes", "lots")]),
+            (
+                "snapshot-catchup-entries",
+                vec![("snapshot-catchup-entries", "-1")],
+            ),
             ("log-level", vec![("log-level", "loud")]),
             ("name", vec![("name", "a=b")]),
         ] {

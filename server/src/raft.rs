@@ -125,13 +125,13 @@ impl Raft {
     /// Errors: a log and a state that do not fit together, or cannot be read.
     pub async fn start(
         config: Config,
+        limits: Limits,
         wal: Wal,
         state: Arc<Mutex<State>>,
         hub: Arc<Hub>,
         lease_changes: mpsc::UnboundedSender<Vec<LeaseChange>>,
         lease_queries: mpsc::Sender<LeaseAsk>,
     ) -> Result<Self, Fault> {
-        let limits = Limits::default();
         let directory = Some(config.data_dir.join("state"));
         Self::start_with(
             config,
@@ -146,8 +146,7 @@ impl Raft {
         .await
     }
 
-    /// As [`Raft::start`], with other limits on how much log is kept, and for a state that is in memory only if there is
-    /// no `state_directory`.
+    /// As [`Raft::start`], for a state that is in memory only if there is no `state_directory`.
     #[expect(clippy::too_many_arguments, reason = "each is a room it is wired to")]
     pub async fn start_with(
         config: Config,

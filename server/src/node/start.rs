@@ -74,6 +74,10 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
     };
     let raft = Raft::start(
         raft_config,
+        raft::Limits {
+            entries: config.catchup_entries,
+            ..raft::Limits::default()
+        },
         wal,
         state.clone(),
         hub.clone(),

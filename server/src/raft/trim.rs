@@ -22,7 +22,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // At 10,000 entries a second, half a minute; at the 1,000 that gathering makes of a busy cluster, minutes.
+            // What `--snapshot-catchup-entries` is by default.
             entries: 300_000,
             // Some 300,000 puts of a few hundred bytes: the log takes less room than a state of a million keys.
             bytes: 96 << 20,
