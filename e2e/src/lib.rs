@@ -8,6 +8,7 @@
 //! - [`cluster`]: Coord clusters as tests see them, on Kubernetes, as processes and in this process.
 //! - [`clients`]: clients of the protocols that Coord speaks.
 //! - [`history`], [`check`]: what clients saw, and judges of it.
+//! - [`netns`]: network namespaces by name, for whoever needs some.
 
 pub mod check;
 pub mod clients;
@@ -15,5 +16,6 @@ pub mod cluster;
 pub mod demo;
 pub mod history;
 pub mod local_kubernetes;
+pub mod netns;
 pub mod product;
 pub mod site;

@@ -17,6 +17,7 @@ use super::run::{cmd, run, tail};
 use super::steps::{Notes, Outcome, Steps, wait_until};
 use super::tools::{Tools, workspace};
 use super::{cgroup, control_plane, network, packages, pki};
+use crate::netns;
 
 /// A local Kubernetes. The value is only a name: dropping it takes nothing down.
 #[derive(Debug, Clone)]
@@ -352,7 +353,7 @@ impl Instance {
         }
         // A run that has just begun makes it again.
         let _ = fs::remove_dir(family);
-        network::remove_namespace_folder();
+        netns::remove_folder();
         cgroup::remove_if_empty(FAMILY)
     }
 }

@@ -111,7 +111,7 @@ impl Layout {
     /// The file that holds a machine's network namespace.
     #[must_use]
     pub fn namespace_file(&self, machine: &str) -> PathBuf {
-        Path::new("/run/netns").join(self.namespace(machine))
+        crate::netns::file(&self.namespace(machine))
     }
 
     /// The link that joins the host to the instance's bridge.

@@ -5,15 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::addresses::{Addresses, Range};
 use super::layout::{CONTROL_PLANE, Layout, NODES, SWITCH};
 use super::machine::write;
-use super::run::{sh, succeeds};
+use super::run::sh;
+use crate::netns;
 
 /// The interface of every machine.
 const INTERFACE: &str = "eth0";
@@ -23,7 +22,7 @@ const INTERFACE: &str = "eth0";
 /// Errors: everything is taken, or something on the host has taken the addresses since the instance was made.
 pub fn addresses(layout: &Layout) -> Result<Addresses> {
     let file = layout.root().join("subnet");
-    let has_link = link_exists(None, &layout.host_link());
+    let has_link = host_link_exists(layout);
     if let Ok(text) = fs::read_to_string(&file) {
         let second = text
             .trim()
@@ -60,15 +59,9 @@ fn used() -> Result<Vec<Range>> {
 ///
 /// It heals a node that was cut off.
 pub fn up(layout: &Layout, addresses: Addresses) -> Result<bool> {
-    let mut changed = ensure_namespace(layout, SWITCH)?;
     let switch = layout.namespace(SWITCH);
-    if !link_exists(Some(&switch), "bridge") {
-        sh(&format!("ip -n {switch} link add bridge type bridge"))?;
-        changed = true;
-    }
-    sh(&format!("ip -n {switch} link set bridge up"))?;
-    sh(&format!("ip -n {switch} link set lo up"))?;
-
+    let mut changed = netns::ensure(&switch)?;
+    changed |= netns::ensure_bridge(&switch)?;
     changed |= join_host(layout, addresses)?;
     changed |= join(layout, CONTROL_PLANE, addresses.control_plane().to_string())?;
     for (index, node) in (0..).zip(NODES) {
@@ -95,19 +88,8 @@ pub fn up(layout: &Layout, addresses: Addresses) -> Result<bool> {
 /// The host reaches nodes and pods directly, and Services through the control plane's proxy.
 fn join_host(layout: &Layout, addresses: Addresses) -> Result<bool> {
     let link = layout.host_link();
-    let switch = layout.namespace(SWITCH);
-    let missing = !link_exists(None, &link);
-    if missing {
-        sh(&format!(
-            "ip link add {link} type veth peer name host netns {switch}"
-        ))?;
-    }
-    sh(&format!("ip -n {switch} link set host master bridge up"))?;
-    sh(&format!(
-        "ip address replace {}/24 dev {link}",
-        addresses.host()
-    ))?;
-    sh(&format!("ip link set {link} up"))?;
+    let address = format!("{}/24", addresses.host());
+    let missing = netns::join_host(&layout.namespace(SWITCH), &link, &address)?;
     for (index, _) in (0..).zip(NODES) {
         let (pods, via) = (addresses.node_pods(index), addresses.node(index));
         sh(&format!("ip route replace {pods} via {via} dev {link}"))?;
@@ -118,24 +100,14 @@ fn join_host(layout: &Layout, addresses: Addresses) -> Result<bool> {
 }
 
 fn join(layout: &Layout, machine: &str, address: String) -> Result<bool> {
-    let namespace = layout.namespace(machine);
-    let switch = layout.namespace(SWITCH);
-    let mut changed = ensure_namespace(layout, machine)?;
-    if !link_exists(Some(&namespace), INTERFACE) {
-        sh(&format!(
-            "ip link add {machine} netns {switch} type veth peer name {INTERFACE} netns {namespace}"
-        ))?;
-        changed = true;
-    }
-    sh(&format!(
-        "ip -n {switch} link set {machine} master bridge up"
-    ))?;
-    sh(&format!(
-        "ip -n {namespace} address replace {address}/24 dev {INTERFACE}"
-    ))?;
-    sh(&format!("ip -n {namespace} link set {INTERFACE} up"))?;
-    sh(&format!("ip -n {namespace} link set lo up"))?;
-    Ok(changed)
+    let (switch, namespace) = (layout.namespace(SWITCH), layout.namespace(machine));
+    netns::join(
+        &switch,
+        machine,
+        &namespace,
+        INTERFACE,
+        &format!("{address}/24"),
+    )
 }
 
 /// Takes a machine's link down: it runs on and nobody hears it.
@@ -167,7 +139,7 @@ pub fn is_cut(layout: &Layout, machine: &str) -> Result<bool> {
 
 /// The process ids of everything that runs in the machine's namespace; none if there is no such namespace.
 pub fn processes(layout: &Layout, machine: &str) -> Result<Vec<i32>> {
-    if !is_namespace(&layout.namespace_file(machine)) {
+    if !netns::exists(&layout.namespace(machine)) {
         return Ok(Vec::new());
     }
     let ids = sh(&format!("ip netns pids {}", layout.namespace(machine)))?;
@@ -189,65 +161,15 @@ pub fn namespaces(layout: &Layout) -> BTreeSet<String> {
 /// Removes links and namespaces. Nothing may run in them any more.
 pub fn down(layout: &Layout) -> Result<()> {
     // A veth dies with its other end, but the kernel does that some time after the namespace: not by then, but now.
-    if link_exists(None, &layout.host_link()) {
-        sh(&format!("ip link delete {}", layout.host_link()))?;
-    }
+    netns::remove_host_link(&layout.host_link())?;
     for machine in namespaces(layout) {
-        remove_namespace(layout, &machine)?;
+        netns::remove(&layout.namespace(&machine))?;
     }
     Ok(())
-}
-
-/// Undoes what the first `ip netns add` of a host does: it mounts its folder over itself. Does nothing while one is in use.
-pub fn remove_namespace_folder() {
-    let folder = Path::new("/run/netns");
-    let is_empty = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-    if is_empty {
-        // Not mounted, or in use by now: then it stays.
-        let _ = rustix::mount::unmount(folder, rustix::mount::UnmountFlags::empty());
-        let _ = fs::remove_dir(folder);
-    }
 }
 
 /// True if the host has the instance's link.
 #[must_use]
 pub fn host_link_exists(layout: &Layout) -> bool {
-    link_exists(None, &layout.host_link())
-}
-
-fn ensure_namespace(layout: &Layout, machine: &str) -> Result<bool> {
-    let file = layout.namespace_file(machine);
-    if is_namespace(&file) {
-        return Ok(false);
-    }
-    if file.exists() {
-        remove_namespace(layout, machine)?;
-    }
-    sh(&format!("ip netns add {}", layout.namespace(machine)))?;
-    Ok(true)
-}
-
-fn remove_namespace(layout: &Layout, machine: &str) -> Result<()> {
-    let file = layout.namespace_file(machine);
-    if is_namespace(&file) {
-        sh(&format!("ip netns delete {}", layout.namespace(machine)))?;
-    } else {
-        // A file without a namespace behind it: ip refuses to delete it.
-        fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
-    }
-    Ok(())
-}
-
-/// True if the file is a namespace, and not what an interrupted `ip netns add` left.
-fn is_namespace(file: &Path) -> bool {
-    let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
-    let namespaces = device(Path::new("/proc/self/ns/net"));
-    namespaces.is_some() && device(file) == namespaces
-}
-
-fn link_exists(namespace: Option<&str>, link: &str) -> bool {
-    match namespace {
-        Some(namespace) => succeeds(&format!("ip -n {namespace} link show dev {link}")),
-        None => succeeds(&format!("ip link show dev {link}")),
-    }
+    netns::link_exists(None, &layout.host_link())
 }

@@ -26,11 +26,26 @@ const NEEDED: [(&str, &str); 12] = [
 ///
 /// Errors: not root, or `apt-get` failed, or this is not Debian and something is missing.
 pub fn install(notes: &mut Notes) -> Result<Outcome> {
+    require_root()?;
+    install_missing(missing(|_| true), notes)
+}
+
+/// Installs what brings these programs, without a list of steps to show it in.
+pub fn install_for(programs: &[&str]) -> Result<()> {
+    require_root()?;
+    let needed = missing(|program| programs.contains(&program));
+    install_missing(needed, &mut Notes::new()).map(drop)
+}
+
+fn require_root() -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "this needs root: it makes network namespaces, mounts and cgroups; run it with sudo"
     );
-    let missing = missing();
+    Ok(())
+}
+
+fn install_missing(missing: Vec<&str>, notes: &mut Notes) -> Result<Outcome> {
     if missing.is_empty() {
         return Ok(Outcome::Already("all there".into()));
     }
@@ -48,9 +63,10 @@ pub fn install(notes: &mut Notes) -> Result<Outcome> {
     Ok(Outcome::Done(format!("installed {list}")))
 }
 
-fn missing() -> Vec<&'static str> {
+fn missing(is_wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
     let mut packages: Vec<_> = NEEDED
         .iter()
+        .filter(|(what, _)| is_wanted(what))
         .filter(|(what, _)| match what.strip_prefix('/') {
             Some(_) => !std::path::Path::new(what).exists(),
             None => !is_installed(what),
