@@ -7,7 +7,8 @@
 //! - engine: [`coordinator`] (the narrow waist every door holds), [`raft`], [`watch`], [`expiry`].
 //! - law: [`state`] (pure: what a command does).
 //! - memory: [`mvcc`] (keys by revision).
-//! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`clock`].
+//! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`clock`], [`planted`] (bugs for the fault
+//!   runs to find, in builds of their own).
 
 pub mod admin;
 pub mod cli;
@@ -21,6 +22,7 @@ pub mod expiry;
 pub mod metrics;
 pub mod mvcc;
 pub mod node;
+pub mod planted;
 pub mod raft;
 pub mod state;
 pub mod telemetry;

@@ -16,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What Go programs exit with on a wrong flag.
 const EXIT_USAGE: u8 = 2;
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let (invocation, warnings) = match cli::parse(std::env::args().skip(1), std::env::vars()) {
         Ok(parsed) => parsed,
         Err(error) => return usage(&error),

@@ -11,6 +11,8 @@
 mod carried;
 mod disk;
 mod entry;
+#[cfg(feature = "planted-bugs")]
+mod faulty;
 mod identity;
 mod log;
 mod memory;
@@ -115,7 +117,7 @@ impl Wal {
     ///
     /// Errors: `Corrupt` if it is not all that was acknowledged, saying where and how to go on; `Io`.
     pub fn open(path: &Path) -> Result<Self, Fault> {
-        Self::open_on(Arc::new(Directory::new(path)), Options::default())
+        Self::open_on(directory(path), Options::default())
     }
 
     /// Makes an empty log on an empty disk.
@@ -389,6 +391,16 @@ fn waiting() -> (Waiting, impl Future<Output = io::Result<()>>) {
     }));
     let closed = |_| Err(io::Error::other("the log was closed"));
     (waiting, async move { durable.await.unwrap_or_else(closed) })
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn directory(path: &Path) -> Arc<dyn Disk> {
+    Arc::new(Directory::new(path))
+}
+
+#[cfg(feature = "planted-bugs")]
+fn directory(path: &Path) -> Arc<dyn Disk> {
+    Arc::new(faulty::Faulty::new(path))
 }
 
 fn create_on(disk: &Arc<dyn Disk>, identity: &Identity, options: Options) -> Result<(), Fault> {

@@ -15,6 +15,7 @@ use thiserror::Error;
 pub(crate) use commands::{read_member, write_member};
 
 use super::{Envelope, MemberId, Proposal, UnixMillis};
+use crate::planted::{self, Bug};
 use wire::{Reader, Writer};
 
 /// First bytes of every envelope.
@@ -127,6 +128,9 @@ pub fn decode_envelope(bytes: &Bytes) -> Result<Envelope, CodecError> {
         });
     }
     input.end()?;
+    if planted::has(Bug::ReorderedEnvelope) {
+        proposals.reverse();
+    }
     Ok(Envelope {
         feature_level,
         leader_time,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::command::{Lease, LeaseId};
+use crate::planted::{self, Bug};
 
 /// Time left below which recording it gains nothing: a record has whole seconds.
 const CHECKPOINT_MIN: Duration = Duration::from_secs(1);
@@ -261,7 +262,7 @@ impl Countdown {
     }
 
     fn is_over(&self, now: Moment) -> bool {
-        self.is_ending || self.ends <= now
+        self.is_ending || (self.ends <= now && !planted::has(Bug::LeaseRevived))
     }
 }
 

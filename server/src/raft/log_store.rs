@@ -11,6 +11,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::types::{self, Entry, Log, TypeConfig, Vote};
 use crate::command::LogPosition;
+use crate::planted::{self, Bug};
 use crate::wal::{self, Wal};
 
 /// Bytes of entries in one message to a peer: large enough to fill a fast link, small enough not to hold up the runtime.
@@ -165,6 +166,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        if planted::has(Bug::VoteNotPersisted) {
+            return Ok(());
+        }
         self.wal.save_vote(types::wal_vote(vote)).await
     }
 
@@ -214,6 +218,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
         // openraft may believe more is gone than is: it asks for less then, never for what is missing.
         match self.durable.get() {
+            _ if planted::has(Bug::PurgeBelowUnsynced) => self.wal.purge(to),
             Some(durable) if durable.index < to.index => self.wal.purge(durable),
             Some(_) => self.wal.purge(to),
             None => Ok(()),

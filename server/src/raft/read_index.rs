@@ -14,6 +14,7 @@ use super::applied::AppliedMark;
 use super::leadership::Leadership;
 use super::peer::LeaderLink;
 use crate::command::Unavailable;
+use crate::planted::{self, Bug};
 
 /// Reads that may wait for a round.
 const READS_MAX: usize = 64 * 1024;
@@ -90,6 +91,7 @@ impl ReadRounds {
                 let now = *leadership.borrow_and_update();
                 let asked = async {
                     match now.key() {
+                        Some(_) if now.is_self && planted::has(Bug::StaleRead) => applied.index(),
                         Some(_) if now.is_self => {
                             let read = core.get_read_log_id(ReadPolicy::ReadIndex).await;
                             let read = read.inspect_err(

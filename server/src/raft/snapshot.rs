@@ -12,6 +12,7 @@ use openraft::alias::SnapshotOf;
 use super::log_store::DurableMark;
 use super::types::{self, SnapshotMeta, TypeConfig};
 use crate::command::Fault;
+use crate::planted::{self, Bug};
 use crate::state::{InstallReady, SnapshotReader, State};
 
 /// What openraft hands around as a snapshot's data.
@@ -52,7 +53,14 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
                 .state
                 .lock()
                 .expect("nothing panics while it holds the lock");
-            (meta(&state).map_err(io::Error::other)?, state.persist())
+            let meta = meta(&state).map_err(io::Error::other)?;
+            if planted::has(Bug::PurgeBelowUnsynced) {
+                return Ok(Snapshot {
+                    meta,
+                    snapshot: SnapshotData::Durable,
+                });
+            }
+            (meta, state.persist())
         };
         let durable = persisted
             .await

@@ -13,6 +13,7 @@ use crate::command::{
 };
 use crate::disk::Rows;
 use crate::mvcc::Mvcc;
+use crate::planted::{self, Bug};
 
 /// What a command came to, or that the state is broken.
 pub(super) type Ruling = Result<Result<Response, Refusal>, Fault>;
@@ -132,8 +133,13 @@ impl State {
         {
             law.rows.sweep_below(law.pins.floor(floor).0)?;
         }
-        law.ledger.applied = Some(at);
-        law.ledger.store(&mut law.rows);
+        if planted::has(Bug::DuplicateApply) {
+            law.ledger.store(&mut law.rows);
+            law.ledger.applied = Some(at);
+        } else {
+            law.ledger.applied = Some(at);
+            law.ledger.store(&mut law.rows);
+        }
         Ok(Applied {
             revision: law.ledger.revision,
             outcomes: Vec::new(),

@@ -10,6 +10,7 @@ use super::container::{Chain, Chunk, Row};
 use crate::command::{Fault, LogPosition, Revision};
 use crate::disk::Space;
 use crate::mvcc;
+use crate::planted::{self, Bug};
 use crate::state::State;
 use crate::state::ledger::tag;
 
@@ -48,7 +49,10 @@ impl SnapshotReader {
         Self {
             position: state.applied(),
             membership: state.membership(),
-            revision: state.revision(),
+            revision: match planted::has(Bug::SnapshotWithoutLastBatch) {
+                false => state.revision(),
+                true => Revision(state.revision().0 - 1),
+            },
             floor: state.compacted().unwrap_or_default(),
             stage: Stage::Header(small_rows(state)),
             chain: Chain::default(),
