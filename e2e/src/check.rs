@@ -5,10 +5,18 @@
 //! - [`revisions`]: do the answers agree with the order that revisions claim? Linear in time, for long histories.
 //! - [`watch`]: did a watcher see every event once, in order, whole?
 //! - [`lease`]: did keys live as long as their leases promised, and no longer?
+//! - [`contents`]: does a member hold, at the end, what all that happened leaves?
+//! - [`terms`]: did a member ever forget its term?
+//!
+//! [`log`] puts the log that most of them need together, [`settle`] tells what became of calls without an answer.
 
+pub mod contents;
 pub mod lease;
 pub mod linear;
+pub mod log;
 pub mod revisions;
+pub mod settle;
+pub mod terms;
 pub mod watch;
 
 use coord_proto::etcd::mvccpb::event::EventType;

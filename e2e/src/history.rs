@@ -4,6 +4,8 @@
 //! came is *unknown*: it may have happened, at any time after it began, or never. Values are unique among the writes of
 //! a history, so that a read says which write it saw.
 
+pub mod wire;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,14 +13,18 @@ use coord_proto::etcd::etcdserverpb as pb;
 use coord_proto::etcd::mvccpb::KeyValue;
 use pb::compare::{CompareResult, TargetUnion};
 use pb::response_op::Response;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tonic::Status;
 
 use crate::clients::etcd::Client;
 use crate::clients::etcd::request::{compare, delete, op, put, range, txn};
 
+/// A client gives an answer up after so long: about as long as programs wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a client asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Read one key.
     Get {
@@ -64,7 +70,7 @@ impl Request {
 }
 
 /// A key as it was read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// Its value.
     pub value: String,
@@ -88,7 +94,7 @@ impl From<&KeyValue> for Version {
 }
 
 /// What an answer said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// To a get: the key, if it exists.
     Found(Option<Version>),
@@ -103,7 +109,7 @@ pub enum Reply {
 }
 
 /// What came of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It may have happened.
     Unknown,
@@ -117,13 +123,14 @@ pub enum Outcome {
 }
 
 /// One call. Times count from the start of the history.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// Which client made it; a client makes one call at a time.
     pub client: usize,
     /// When it was sent.
     pub began: Duration,
-    /// When its answer was there. Means nothing for an unknown outcome.
+    /// When its answer was there. Means nothing for an unknown outcome; [`Duration::MAX`] if that it happened was learnt
+    /// otherwise, so that nobody knows when.
     pub ended: Duration,
     /// What was asked for.
     pub request: Request,
@@ -189,12 +196,13 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Makes a call and records it. `Err` is the status behind an unknown outcome.
+    /// Makes a call and records it; returns the answer's revision with it. `Err` is the status behind an unknown outcome.
     ///
     /// A read without an answer is not recorded: it tells nothing.
-    pub async fn call(&mut self, request: Request) -> Result<Reply, Status> {
+    pub async fn call(&mut self, request: Request) -> Result<(i64, Reply), Status> {
         let began = self.history.now();
-        let answer = ask(&self.client, &request).await;
+        let answer = tokio::time::timeout(PATIENCE, ask(&self.client, &request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("given up")));
         let ended = self.history.now();
         let outcome = match &answer {
             Ok((revision, reply)) => Outcome::Done {
@@ -216,7 +224,7 @@ impl Recorder {
                 outcome,
             });
         }
-        answer.map(|(_, reply)| reply)
+        answer
     }
 }
 

@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use coord_proto::etcd::mvccpb::Event;
+use serde::{Deserialize, Serialize};
 
 use super::{Violation, is_delete, kv, require, text};
 
 /// A grant or a renewal.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Renewal {
     /// When it was sent.
     pub began: Duration,
@@ -19,7 +20,7 @@ pub struct Renewal {
 }
 
 /// A read of the lease's key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Read {
     /// When it was sent.
     pub began: Duration,
@@ -30,7 +31,7 @@ pub struct Read {
 }
 
 /// One lease with one key, which nothing but the lease deletes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Life {
     /// Names it in a violation.
     pub id: i64,
@@ -48,9 +49,14 @@ pub struct Life {
 
 /// Checks one lease.
 ///
-/// `grace` is what the cluster may take beyond the TTL: an election, and the work of expiring. Judge reads only from
-/// times when a quorum was up.
-pub fn check(life: &Life, grace: Duration) -> Result<(), Violation> {
+/// `grace` is what the cluster may take beyond the TTL: an election, and the work of expiring. `troubled` are the times,
+/// ascending, in which there may have been no leader to end it: after one, its whole time may begin anew. That a key does
+/// not go *early* is judged whatever the trouble.
+pub fn check(
+    life: &Life,
+    grace: Duration,
+    troubled: &[(Duration, Duration)],
+) -> Result<(), Violation> {
     let Life {
         id,
         ttl,
@@ -83,7 +89,8 @@ pub fn check(life: &Life, grace: Duration) -> Result<(), Violation> {
         // An unanswered renewal may have come late, but no later than a request is carried about.
         let due = latest
             .map(|renewal| renewal.ended.unwrap_or(renewal.began + grace) + *ttl + grace)
-            .max();
+            .max()
+            .map(|due| prolonged(due, *ttl + grace, troubled));
         require!(
             !read.is_there || due.is_none_or(|due| read.began <= due),
             "lease {id}: the key was still there at {:?}, though its lease ended by {due:?}",
@@ -99,9 +106,20 @@ pub fn check(life: &Life, grace: Duration) -> Result<(), Violation> {
     Ok(())
 }
 
+/// When a lease is surely over that would be over at `due`, if each trouble before then may give it `again`.
+fn prolonged(due: Duration, again: Duration, troubled: &[(Duration, Duration)]) -> Duration {
+    troubled.iter().fold(due, |due, (began, ended)| {
+        if *began <= due {
+            due.max(*ended + again)
+        } else {
+            due
+        }
+    })
+}
+
 /// Checks that the end of a lease deleted all its keys in one revision, in key order.
 ///
-/// `keys` are those attached at the end; `log` holds every event of them since.
+/// `keys` are those attached at the end; `log` holds every event of them since. A lease that has not ended passes.
 pub fn check_end(id: i64, keys: &[&str], log: &[Event]) -> Result<(), Violation> {
     let mut deleted = Vec::new();
     for event in log.iter().filter(|event| is_delete(event)) {
@@ -110,9 +128,11 @@ pub fn check_end(id: i64, keys: &[&str], log: &[Event]) -> Result<(), Violation>
             deleted.push((kv.mod_revision, text(&kv.key)));
         }
     }
-    let revision = deleted.first().map(|(revision, _)| *revision);
+    let Some((revision, _)) = deleted.first().cloned() else {
+        return Ok(());
+    };
     require!(
-        deleted.iter().all(|(at, _)| Some(*at) == revision),
+        deleted.iter().all(|(at, _)| *at == revision),
         "lease {id}: its keys were deleted in several revisions: {deleted:?}"
     );
     let mut expected: Vec<&str> = keys.to_vec();
@@ -176,31 +196,33 @@ mod tests {
                 read(12.0, false),
             ]),
             GRACE,
+            &[],
         )
         .unwrap();
         check(
             &life(&[read(0.0, false), read(1.0, true), read(8.1, false)]),
             GRACE,
+            &[],
         )
         .unwrap();
     }
 
     #[test]
     fn a_key_gone_early_is_rejected() {
-        let violation = check(&life(&[read(6.0, false)]), GRACE).unwrap_err();
+        let violation = check(&life(&[read(6.0, false)]), GRACE, &[]).unwrap_err();
         assert!(violation.0.contains("lived until"), "{violation}");
-        check(&life(&[read(1.0, false)]), GRACE).unwrap_err();
+        check(&life(&[read(1.0, false)]), GRACE, &[]).unwrap_err();
     }
 
     #[test]
     fn a_key_that_outlives_its_lease_is_rejected() {
-        let violation = check(&life(&[read(10.2, true)]), GRACE).unwrap_err();
+        let violation = check(&life(&[read(10.2, true)]), GRACE, &[]).unwrap_err();
         assert!(violation.0.contains("still there"), "{violation}");
     }
 
     #[test]
     fn a_key_that_comes_back_is_rejected() {
-        let violation = check(&life(&[read(9.0, false), read(9.5, true)]), GRACE).unwrap_err();
+        let violation = check(&life(&[read(9.0, false), read(9.5, true)]), GRACE, &[]).unwrap_err();
         assert!(violation.0.contains("came back"), "{violation}");
     }
 
@@ -211,19 +233,29 @@ mod tests {
             began: s(7.0),
             ended: None,
         });
-        check(&life, GRACE).unwrap();
+        check(&life, GRACE, &[]).unwrap();
         life.reads = vec![read(13.0, true)];
-        check(&life, GRACE).unwrap();
+        check(&life, GRACE, &[]).unwrap();
         life.reads = vec![read(16.5, true)];
-        check(&life, GRACE).unwrap_err();
+        check(&life, GRACE, &[]).unwrap_err();
+    }
+
+    #[test]
+    fn trouble_excuses_a_longer_life_but_not_a_shorter_one() {
+        let trouble = [(s(9.0), s(20.0))];
+        check(&life(&[read(21.0, true)]), GRACE, &trouble).unwrap();
+        check(&life(&[read(27.1, true)]), GRACE, &trouble).unwrap_err();
+        check(&life(&[read(6.0, false)]), GRACE, &trouble).unwrap_err();
+        let later = [(s(13.0), s(20.0))];
+        check(&life(&[read(12.5, true)]), GRACE, &later).unwrap_err();
     }
 
     #[test]
     fn a_revoked_lease_promises_nothing_more() {
         let mut life = life(&[read(4.0, false)]);
-        check(&life, GRACE).unwrap_err();
+        check(&life, GRACE, &[]).unwrap_err();
         life.revoked = Some(s(3.5));
-        check(&life, GRACE).unwrap();
+        check(&life, GRACE, &[]).unwrap();
     }
 
     fn deleted(key: &str, revision: i64) -> Event {

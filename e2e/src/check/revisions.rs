@@ -12,8 +12,11 @@ use super::{Violation, is_delete, kv, require, text};
 use crate::history::{Call, Outcome, Reply, Request, Version};
 
 /// Checks a history against the log of all its keys, in order of revision. Keys in it are changed by its calls alone.
-pub fn check(history: &[Call], log: &[Event]) -> Result<(), Violation> {
-    let replayed = Replayed::new(log)?;
+///
+/// `newest` is the revision up to which the log is complete: changes of other keys may come after its last event.
+pub fn check(history: &[Call], log: &[Event], newest: i64) -> Result<(), Violation> {
+    let mut replayed = Replayed::new(log)?;
+    replayed.newest = replayed.newest.max(newest);
     writes_are_in_the_log(history, &replayed)?;
     the_log_has_nothing_else(history, &replayed)?;
     reads_agree_with_the_log(history, &replayed)?;

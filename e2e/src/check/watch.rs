@@ -3,20 +3,26 @@
 //! A watcher is judged against the log: every event of the store from some revision on, in order of (revision, place
 //! in its transaction). Several streams of one watcher, each resumed where the one before ended, are one [`Seen`].
 
+use std::collections::{BTreeMap, HashMap};
+
 use coord_proto::etcd::etcdserverpb as pb;
 use coord_proto::etcd::mvccpb::{Event, KeyValue};
 use pb::watch_create_request::FilterType;
+use serde::{Deserialize, Serialize};
 
 use super::{Violation, is_delete, kv, require, text};
+use crate::history::wire;
 
 /// What one watcher was sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
     /// What it asked for at first. A resumed stream asks the same but for its start.
+    #[serde(with = "wire::one")]
     pub request: pb::WatchCreateRequest,
     /// The first revision that it is owed: the request's start, or one above the answer's header if it gave none.
     pub start: i64,
     /// Every response with events, and every progress response, of all its streams one after the other.
+    #[serde(with = "wire::many")]
     pub responses: Vec<pb::WatchResponse>,
 }
 
@@ -26,6 +32,7 @@ pub struct Seen {
 /// judged if the log holds the version before.
 pub fn check(seen: &Seen, log: &[Event]) -> Result<(), Violation> {
     let owed = owed(seen, log)?;
+    let versions = Versions::of(seen, log)?;
     let mut next = 0;
     // Every event up to here has been sent, or promised not to come.
     let mut reached = seen.start - 1;
@@ -59,7 +66,7 @@ pub fn check(seen: &Seen, log: &[Event]) -> Result<(), Violation> {
                 shown(event),
                 expected.map_or("nothing".to_owned(), |event| shown(event))
             );
-            previous_is_true(seen, event, log)?;
+            previous_is_true(seen, event, &versions)?;
             next += 1;
         }
         let last = response.events.last().map_or(0, revision);
@@ -117,7 +124,27 @@ fn passes(request: &pb::WatchCreateRequest, event: &Event) -> bool {
     !request.filters.contains(&dropped.into())
 }
 
-fn previous_is_true(seen: &Seen, event: &Event, log: &[Event]) -> Result<(), Violation> {
+/// Each key's changes by revision, if the watcher asked for previous values.
+struct Versions<'a>(HashMap<&'a [u8], BTreeMap<i64, &'a KeyValue>>);
+
+impl<'a> Versions<'a> {
+    fn of(seen: &Seen, log: &'a [Event]) -> Result<Self, Violation> {
+        let mut versions: HashMap<&[u8], BTreeMap<i64, &KeyValue>> = HashMap::new();
+        for event in log.iter().filter(|_| seen.request.prev_kv) {
+            let kv = kv(event)?;
+            let key = versions.entry(kv.key.as_ref()).or_default();
+            key.insert(kv.mod_revision, kv);
+        }
+        Ok(Self(versions))
+    }
+
+    fn before(&self, key: &[u8], revision: i64) -> Option<&'a KeyValue> {
+        let (_, before) = self.0.get(key)?.range(..revision).next_back()?;
+        Some(before)
+    }
+}
+
+fn previous_is_true(seen: &Seen, event: &Event, versions: &Versions<'_>) -> Result<(), Violation> {
     let sent = event.prev_kv.as_ref();
     if !seen.request.prev_kv {
         require!(
@@ -136,12 +163,7 @@ fn previous_is_true(seen: &Seen, event: &Event, log: &[Event]) -> Result<(), Vio
         );
         return Ok(());
     }
-    let before = log
-        .iter()
-        .filter_map(|event| event.kv.as_ref())
-        .take_while(|kv| kv.mod_revision < now.mod_revision)
-        .filter(|kv| kv.key == now.key)
-        .last();
+    let before = versions.before(&now.key, now.mod_revision);
     // The log may begin later than the version before.
     if let Some(before) = before {
         require!(

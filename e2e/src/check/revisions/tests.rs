@@ -3,6 +3,10 @@ use coord_proto::etcd::mvccpb::event::EventType;
 
 use super::*;
 
+fn check(history: &[Call], log: &[Event]) -> Result<(), Violation> {
+    super::check(history, log, 0)
+}
+
 fn written(key: &str, value: &str, created: i64, changed: i64, version: i64) -> Event {
     let kv = KeyValue {
         key: key.to_owned().into(),
@@ -253,4 +257,20 @@ fn a_swap_over_another_revision_than_expected_is_rejected() {
     let log = [written("a", "1", 2, 2, 1), written("a", "2", 2, 3, 2)];
     check(&[put(0, "a", "1", Some(2)), swap(2)], &log).unwrap();
     check(&[put(0, "a", "1", Some(2)), swap(0)], &log).unwrap_err();
+}
+
+#[test]
+fn a_read_beyond_the_log_is_rejected_unless_other_keys_changed_since() {
+    let log = [written("a", "1", 2, 2, 1)];
+    let calls = [
+        put(0, "a", "1", Some(2)),
+        get(10, "a", 4, Some(("1", 2, 2, 1))),
+    ];
+    assert!(
+        check(&calls, &log)
+            .unwrap_err()
+            .0
+            .contains("the log ends at 2")
+    );
+    super::check(&calls, &log, 4).unwrap();
 }
