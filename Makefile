@@ -15,7 +15,7 @@ BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coor
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-unit damage lint bench transfer
+.PHONY: help build up down status kubernetes image crds test test-faults test-unit robust planted damage lint bench transfer
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +56,17 @@ test-unit: ## The tests that need neither root nor Kubernetes
 
 damage: ## Every byte of a small data directory damaged, a power cut at every write: half an hour; needs strace
 	COORD_DAMAGE=every cargo test --package coord-server --lib node::tests -- --nocapture
+
+# How long `make robust` goes on
+MINUTES ?= 10
+
+robust: ## Fault runs for MINUTES=10, one scenario after the other; ROBUST='--only pause --seed 7'; needs root
+	cargo build --workspace --bins
+	$(TARGET)/debug/coord-e2e robust --minutes $(MINUTES) $(ROBUST)
+
+planted: ## Find each bug planted in a server of its own; PLANTED='--only stale-read'; needs root
+	cargo build --workspace --bins
+	$(TARGET)/debug/coord-e2e planted $(PLANTED)
 
 lint: ## Formatting and lints
 	cargo fmt --all --check

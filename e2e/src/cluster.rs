@@ -9,6 +9,7 @@ pub mod api_faults;
 pub mod claims;
 pub mod in_process;
 pub mod kubernetes;
+pub mod network;
 pub mod operator;
 pub mod process;
 
@@ -23,7 +24,8 @@ use tokio::time::Instant;
 use crate::clients::etcd::Client;
 use address::Address;
 use in_process::Thread;
-use process::Process;
+use network::Network;
+use process::{Process, Program};
 
 /// How members run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub enum Kind {
     InProcess,
     /// So many members, each a program.
     Processes(usize),
+    /// So many members, each a program in a network namespace of its own, so that they can be cut off. Needs root.
+    Networked(usize),
 }
 
 /// Flags beyond those every member gets, as name and value.
@@ -41,6 +45,9 @@ pub type Flags<'a> = &'a [(&'a str, &'a str)];
 pub struct Cluster {
     kind: Kind,
     members: Vec<Member>,
+    /// After the members: they end before it does.
+    network: Option<Network>,
+    program: Program,
     token: String,
     flags: Vec<(String, String)>,
     directory: tempfile::TempDir,
@@ -89,7 +96,11 @@ impl Cluster {
     pub fn new(kind: Kind, flags: Flags<'_>) -> Result<Self> {
         let count = match kind {
             Kind::InProcess => 1,
-            Kind::Processes(count) => count,
+            Kind::Processes(count) | Kind::Networked(count) => count,
+        };
+        let network = match kind {
+            Kind::InProcess | Kind::Processes(_) => None,
+            Kind::Networked(_) => Some(Network::claim()?),
         };
         // Unique per cluster, so that members that reach a wrong one are refused.
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
@@ -97,6 +108,8 @@ impl Cluster {
         let mut cluster = Self {
             kind,
             members: Vec::new(),
+            network,
+            program: Program::default(),
             token: format!("test-{}-{number}", std::process::id()),
             flags: flags
                 .iter()
@@ -122,13 +135,21 @@ impl Cluster {
     }
 
     /// An address for one more member called `name`; tell the cluster its peer URL, then [`Cluster::join`].
-    pub fn prepare(&self, name: &str) -> Result<Prepared> {
-        let address = Address::claim()?;
+    pub fn prepare(&mut self, name: &str) -> Result<Prepared> {
+        let address = match &mut self.network {
+            Some(network) => Address::of(network.add()?),
+            None => Address::claim()?,
+        };
         Ok(Prepared {
             peer_url: address.peer_url(),
             name: name.to_owned(),
             address,
         })
+    }
+
+    /// What members run from their next start on.
+    pub fn set_program(&mut self, program: Program) {
+        self.program = program;
     }
 
     /// Starts a member that joins the cluster and returns its index, ready or not.
@@ -238,11 +259,21 @@ impl Cluster {
             (Kind::InProcess, Some(etcd)) => {
                 Running::Process(Process::spawn(&etcd, &member.name, &member.words)?)
             }
-            (Kind::Processes(_), _) => Running::Process(Process::spawn(
-                &process::server_program()?,
-                &member.name,
-                &member.words,
-            )?),
+            (Kind::Processes(_) | Kind::Networked(_), _) => {
+                let program = match &self.program.path {
+                    Some(path) => path.clone(),
+                    None => process::server_program()?,
+                };
+                let namespace = self.network.as_ref();
+                let namespace = namespace.map(|network| network.namespace(member.address.ip()));
+                Running::Process(Process::spawn_in(
+                    namespace.as_deref(),
+                    &program,
+                    &member.name,
+                    &member.words,
+                    &self.program.environment,
+                )?)
+            }
         };
         member.running = Some(running);
         Ok(())
@@ -262,6 +293,19 @@ impl Cluster {
             Running::Process(process) => process.kill().await,
             Running::Thread(thread) => thread.kill().await,
         }
+    }
+
+    /// Kills several members, so that none of them sees another one end first and acts on it.
+    pub async fn kill_all(&mut self, members: &[usize]) -> Result<()> {
+        for member in members {
+            if let Ok(process) = self.process(*member) {
+                process.begin_kill()?;
+            }
+        }
+        for member in members {
+            self.kill(*member).await?;
+        }
+        Ok(())
     }
 
     /// Asks a member to stop (SIGTERM) and waits until it has; says how a program ended.
@@ -288,9 +332,75 @@ impl Cluster {
         self.process(index)?.pause()
     }
 
+    /// Whether a member's process stands still.
+    pub fn is_paused(&mut self, index: usize) -> Result<bool> {
+        self.process(index)?.is_paused()
+    }
+
     /// Lets a frozen member go on (SIGCONT).
     pub fn resume(&mut self, index: usize) -> Result<()> {
         self.process(index)?.resume()
+    }
+
+    /// Whether a member runs: it was started, and has not ended by itself.
+    #[must_use]
+    pub fn runs(&self, index: usize) -> bool {
+        match &self.members[index].running {
+            Some(Running::Process(process)) => !process.has_ended(),
+            Some(Running::Thread(_)) => true,
+            None => false,
+        }
+    }
+
+    /// The members that were started and neither stopped nor killed since.
+    #[must_use]
+    pub fn present(&self) -> Vec<usize> {
+        (0..self.len())
+            .filter(|index| self.members[*index].running.is_some())
+            .collect()
+    }
+
+    /// Gives a member up: it is not waited for any more, and killed if it still runs.
+    pub fn leave(&mut self, index: usize) {
+        self.members[index].running = None;
+    }
+
+    /// Whether a member has written a line with this text since it was started.
+    #[must_use]
+    pub fn has_said(&self, index: usize, text: &str) -> bool {
+        match &self.members[index].running {
+            Some(Running::Process(process)) => process.has_said(text),
+            Some(Running::Thread(_)) | None => false,
+        }
+    }
+
+    /// The last lines that a member wrote since it was started.
+    #[must_use]
+    pub fn lines(&self, index: usize) -> Vec<String> {
+        match &self.members[index].running {
+            Some(Running::Process(process)) => process.lines(),
+            Some(Running::Thread(_)) | None => Vec::new(),
+        }
+    }
+
+    /// From now on nothing that member `from` sends reaches member `to`. Only where members have a network.
+    pub fn cut(&self, from: usize, to: usize) -> Result<()> {
+        let (from, to) = (self.ip(from), self.ip(to));
+        self.network()?.cut(from, to)
+    }
+
+    /// Undoes all cuts towards this member; returns how many packets they dropped.
+    pub fn heal(&self, index: usize) -> Result<u64> {
+        self.network()?.heal(self.ip(index))
+    }
+
+    fn ip(&self, index: usize) -> std::net::Ipv4Addr {
+        self.members[index].address.ip()
+    }
+
+    fn network(&self) -> Result<&Network> {
+        let network = self.network.as_ref();
+        network.context("only members with a network can be cut off")
     }
 
     /// The member that leads, as the members that answer agree; waits until there is one.

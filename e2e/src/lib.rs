@@ -8,6 +8,7 @@
 //! - [`cluster`]: Coord clusters as tests see them, on Kubernetes, as processes and in this process.
 //! - [`clients`]: clients of the protocols that Coord speaks.
 //! - [`history`], [`check`]: what clients saw, and judges of it.
+//! - [`nemesis`], [`robust`]: faults, and runs under them that end in a verdict.
 //! - [`netns`]: network namespaces by name, for whoever needs some.
 
 pub mod check;
@@ -16,6 +17,8 @@ pub mod cluster;
 pub mod demo;
 pub mod history;
 pub mod local_kubernetes;
+pub mod nemesis;
 pub mod netns;
 pub mod product;
+pub mod robust;
 pub mod site;

@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use coord_e2e::local_kubernetes::steps::Steps;
 use coord_e2e::local_kubernetes::{Instance, InstanceName, supervise};
+use coord_e2e::robust::campaign;
+use coord_e2e::robust::scenario::Scenario;
 use coord_e2e::{demo, product};
 
 #[derive(Parser)]
@@ -58,6 +61,32 @@ enum Command {
         /// Load them into the nodes as well
         #[arg(long)]
         load: bool,
+    },
+    /// Fault runs on clusters of processes, one scenario after the other; needs root
+    Robust {
+        /// How long; a run that has begun is finished
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// Only this scenario
+        #[arg(long, value_enum)]
+        only: Option<Scenario>,
+        /// The seed of the first run; the next ones follow
+        #[arg(long, default_value_t = rand::random_range(1..1_000_000))]
+        seed: u64,
+    },
+    /// Look for each bug planted in a server of its own, and print which were found; needs root
+    Planted {
+        /// Only this bug
+        #[arg(long)]
+        only: Option<String>,
+        /// The seed of the first run; the next ones follow
+        #[arg(long, default_value_t = rand::random_range(1..1_000_000))]
+        seed: u64,
+    },
+    /// Judge what a fault run saw once more
+    Judge {
+        /// What the run left
+        file: PathBuf,
     },
     /// The first process of a machine; only `up` calls it
     #[command(hide = true)]
@@ -114,6 +143,13 @@ fn execute(cli: Cli) -> Result<()> {
             }
             Ok(())
         }
+        Command::Robust {
+            minutes,
+            only,
+            seed,
+        } => campaign::campaign(Duration::from_secs(minutes * 60), only, seed),
+        Command::Planted { only, seed } => campaign::hunt_all(only.as_deref(), seed),
+        Command::Judge { file } => campaign::judge(&file),
         Command::Machine { spec } => supervise::run(&spec),
     }
 }

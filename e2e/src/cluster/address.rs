@@ -1,4 +1,4 @@
-//! A loopback address for each member.
+//! An address for each member: on the loopback interface, unless the cluster has a network of its own.
 //!
 //! Members have an address of their own (127.x.y.z) with etcd's usual ports on it, not a free port of 127.0.0.1: a port
 //! that is free now may be taken by an outgoing connection before its member starts, or while it is down.
@@ -16,7 +16,7 @@ const PEER_PORT: u16 = 2380;
 #[derive(Debug)]
 pub struct Address {
     ip: Ipv4Addr,
-    _claim: TcpListener,
+    _claim: Option<TcpListener>,
 }
 
 impl Address {
@@ -32,11 +32,28 @@ impl Address {
             // 64 and up stays clear of 127.0.0.1 and of what resolvers use.
             let ip = Ipv4Addr::new(127, 64 | (a & 63), b, c.max(1));
             match TcpListener::bind((ip, CLAIM_PORT)) {
-                Ok(claim) => return Ok(Self { ip, _claim: claim }),
+                Ok(claim) => {
+                    return Ok(Self {
+                        ip,
+                        _claim: Some(claim),
+                    });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// An address that somebody else has claimed.
+    #[must_use]
+    pub fn of(ip: Ipv4Addr) -> Self {
+        Self { ip, _claim: None }
+    }
+
+    /// The bare address.
+    #[must_use]
+    pub fn ip(&self) -> Ipv4Addr {
+        self.ip
     }
 
     /// Where clients connect.

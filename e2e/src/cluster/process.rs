@@ -32,18 +32,44 @@ pub fn server_program() -> Result<PathBuf> {
     if let Some(path) = oracle().or_else(|| std::env::var_os("COORD_SERVER").map(PathBuf::from)) {
         return Ok(path);
     }
-    let built = BUILT.get_or_init(|| build_server().map_err(|error| format!("{error:#}")));
+    let built =
+        BUILT.get_or_init(|| build("coord-server", &[]).map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow!(error))
 }
 
-/// Builds the server where this test's own program lies, so that no stale one is tested.
-fn build_server() -> Result<PathBuf> {
+/// The server with bugs planted in it, which cargo brings up to date, or `COORD_SERVER_PLANTED`.
+pub fn planted_program() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(path) = std::env::var_os("COORD_SERVER_PLANTED") {
+        return Ok(path.into());
+    }
+    let built = BUILT.get_or_init(|| {
+        let features = ["--features", "coord-server/planted-bugs"];
+        build("coord-server-planted", &features).map_err(|error| format!("{error:#}"))
+    });
+    built.clone().map_err(|error| anyhow!(error))
+}
+
+/// A program, where it runs and in which environment.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// Instead of [`server_program`].
+    pub path: Option<PathBuf>,
+    /// Variables beyond the caller's.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Builds one of the server's programs where this test's own lies, so that no stale one is tested.
+fn build(program: &str, features: &[&str]) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
-    // TARGET/PROFILE/deps/test-hash
-    let profile = test
-        .parent()
-        .and_then(Path::parent)
-        .context("a test lies in target/PROFILE/deps")?;
+    // TARGET/PROFILE/deps/test-hash, or TARGET/PROFILE/coord-e2e
+    let folder = test.parent().context("a program lies in a folder")?;
+    let profile = match folder.ends_with("deps") {
+        true => folder
+            .parent()
+            .context("a test lies in target/PROFILE/deps")?,
+        false => folder,
+    };
     let target = profile
         .parent()
         .context("a profile lies in the target folder")?;
@@ -55,10 +81,11 @@ fn build_server() -> Result<PathBuf> {
             "--quiet",
             "--workspace",
             "--bin",
-            "coord-server",
+            program,
             "--target-dir",
         ])
-        .arg(target);
+        .arg(target)
+        .args(features);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
@@ -68,10 +95,10 @@ fn build_server() -> Result<PathBuf> {
         .context("cannot run cargo")?;
     ensure!(
         output.status.success(),
-        "cannot build coord-server:\n{}",
+        "cannot build {program}:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(profile.join("coord-server"))
+    Ok(profile.join(program))
 }
 
 /// A running program. Dropping it kills it; while a test fails, its last lines are printed first.
@@ -92,8 +119,28 @@ struct Log {
 impl Process {
     /// Starts `program` with `words` and begins to read what it writes.
     pub fn spawn(program: &Path, name: &str, words: &[String]) -> Result<Self> {
+        Self::spawn_in(None, program, name, words, &[])
+    }
+
+    /// As [`Process::spawn`], in a network namespace and with more variables.
+    pub fn spawn_in(
+        namespace: Option<&str>,
+        program: &Path,
+        name: &str,
+        words: &[String],
+        environment: &[(String, String)],
+    ) -> Result<Self> {
         let (output, input) = std::io::pipe()?;
-        let child = Command::new(program)
+        let mut command = match namespace {
+            // It becomes the program: same process, same signals.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        let child = command
             .args(words)
             // Nothing of the caller's environment configures a member under test.
             .env_clear()
@@ -101,6 +148,7 @@ impl Process {
                 std::env::vars_os()
                     .filter(|(name, _)| !name.to_string_lossy().starts_with("ETCD_")),
             )
+            .envs(environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(input.try_clone()?)
             .stderr(input)
@@ -150,6 +198,11 @@ impl Process {
         Ok(())
     }
 
+    /// SIGKILL, without waiting for the end.
+    pub fn begin_kill(&mut self) -> Result<()> {
+        Ok(self.child.kill()?)
+    }
+
     /// SIGTERM; waits for the end.
     pub async fn stop(self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
@@ -162,9 +215,33 @@ impl Process {
         Ok((self.child.wait()?, self.tail()))
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.log.borrow().is_closed
+    }
+
+    /// The last lines it wrote.
+    pub fn lines(&self) -> Vec<String> {
+        self.log.borrow().lines.iter().cloned().collect()
+    }
+
+    /// Whether it has written a line with this text, lately.
+    pub fn has_said(&self, text: &str) -> bool {
+        let log = self.log.borrow();
+        log.lines.iter().any(|line| line.contains(text))
+    }
+
     /// SIGSTOP.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
+    }
+
+    /// Whether the operating system has stopped it.
+    pub fn is_paused(&self) -> Result<bool> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // "id (name) state ...": the name may hold anything.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        Ok(state.is_some_and(|rest| rest.starts_with('T')))
     }
 
     /// SIGCONT.

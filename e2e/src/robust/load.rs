@@ -1,0 +1,180 @@
+//! Clients that work while faults happen, and write down what they see.
+//!
+//! Owns the tasks and ends them. Each kind has a file: [`keys`] (puts, gets, swaps, deletes), [`watchers`], [`leases`],
+//! [`terms`], [`compaction`]. Every client but those pinned to a member goes on to another one where its own cannot
+//! serve, as etcd's client library does. Nothing here judges.
+
+mod compaction;
+mod keys;
+mod leases;
+mod terms;
+mod watchers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::record::{Record, Tenancy, Watcher};
+use crate::check::terms::Sighting;
+use crate::clients::etcd::Client;
+use crate::history::History;
+
+/// Who works, and how much.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    /// Clients that read and write keys, spread over the members.
+    pub writers: usize,
+    /// Pause between two calls of one of them, at most: bounds the length of a history.
+    pub pause_max: Duration,
+    /// Whether old revisions are compacted all the time.
+    pub compacts: bool,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            writers: 9,
+            pause_max: Duration::from_millis(30),
+            compacts: false,
+        }
+    }
+}
+
+/// What all clients share.
+#[derive(Clone)]
+struct Common {
+    endpoints: Arc<[String]>,
+    history: History,
+    profile: Profile,
+    stop: Arc<AtomicBool>,
+    /// The newest revision that anyone was answered.
+    revision: Arc<AtomicI64>,
+    /// What watchers must reach before they may end; 0 while it is not known.
+    goal: Arc<AtomicI64>,
+    written: Arc<AtomicU64>,
+}
+
+impl Common {
+    fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// A client of one member.
+    fn pinned(&self, member: usize) -> Result<Client> {
+        Client::new(&[self.endpoints[member % self.endpoints.len()].clone()])
+    }
+
+    /// A client that begins at a member and goes on to the others.
+    fn roaming(&self, first: usize) -> Result<Client> {
+        let mut endpoints = self.endpoints.to_vec();
+        endpoints.rotate_left(first % self.endpoints.len());
+        Client::new(&endpoints)
+    }
+
+    fn saw(&self, revision: i64) {
+        self.revision.fetch_max(revision, Ordering::Relaxed);
+    }
+}
+
+enum Output {
+    Nothing,
+    Watchers(Vec<Watcher>),
+    Tenancies(Vec<Tenancy>),
+    Sightings(Vec<Sighting>),
+}
+
+/// Clients at work. Dropping it ends them.
+pub struct Load {
+    common: Common,
+    tasks: JoinSet<Result<Output>>,
+}
+
+impl Load {
+    /// Puts clients to work on the members at these endpoints.
+    pub fn start(endpoints: &[String], seed: u64, profile: Profile) -> Result<Self> {
+        let common = Common {
+            endpoints: endpoints.into(),
+            history: History::default(),
+            profile,
+            stop: Arc::default(),
+            revision: Arc::new(AtomicI64::new(1)),
+            goal: Arc::default(),
+            written: Arc::default(),
+        };
+        let mut tasks = JoinSet::new();
+        let members = endpoints.len();
+        let mut seeds = seed;
+        let mut rng = || {
+            seeds = seeds.wrapping_add(1);
+            StdRng::seed_from_u64(seeds)
+        };
+        for number in 0..profile.writers {
+            tasks.spawn(keys::work(common.clone(), number, rng()));
+        }
+        for member in 0..members {
+            tasks.spawn(watchers::follow(common.clone(), member));
+            tasks.spawn(watchers::come_and_go(common.clone(), member, rng()));
+            tasks.spawn(leases::hold(common.clone(), member, rng()));
+            tasks.spawn(terms::ask(common.clone(), member));
+        }
+        if profile.compacts {
+            tasks.spawn(compaction::keep_few(common.clone()));
+        }
+        Ok(Self { common, tasks })
+    }
+
+    /// Time since the start, as all records count it.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.common.history.now()
+    }
+
+    /// Writes that were acknowledged until now.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.common.written.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more writes were acknowledged. Errors: not within `limit`.
+    pub async fn goes_on(&self, writes: u64, limit: Duration) -> Result<()> {
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        let (start, end) = (self.written(), Instant::now() + limit);
+        while self.written() < start + writes {
+            ensure!(
+                Instant::now() < end,
+                "{} writes were acknowledged in {} s, {writes} were expected",
+                self.written() - start,
+                limit.as_secs()
+            );
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the clients that change something; watchers go on until [`Load::finish`].
+    pub fn stop_changing(&self) {
+        self.common.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends all clients once watchers have seen everything up to `goal`, and adds what they saw to the record.
+    pub async fn finish(mut self, goal: i64, record: &mut Record) -> Result<()> {
+        self.common.stop.store(true, Ordering::Relaxed);
+        self.common.goal.store(goal, Ordering::Relaxed);
+        while let Some(ended) = self.tasks.join_next().await {
+            match ended.context("a client panicked")?? {
+                Output::Nothing => {}
+                Output::Watchers(watchers) => record.watchers.extend(watchers),
+                Output::Tenancies(tenancies) => record.tenancies.extend(tenancies),
+                Output::Sightings(sightings) => record.sightings.extend(sightings),
+            }
+        }
+        record.calls = self.common.history.calls();
+        Ok(())
+    }
+}

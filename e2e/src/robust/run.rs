@@ -1,0 +1,272 @@
+//! One fault run from start to verdict.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use coord_proto::etcd::etcdserverpb as pb;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::load::Load;
+use super::record::Record;
+use super::scenario::{Scenario, Site};
+use super::verdict;
+use crate::check::contents::Contents;
+use crate::clients::etcd::request::{put, range};
+use crate::cluster::process::{Program, planted_program};
+use crate::cluster::{Cluster, Kind, eventually};
+use crate::history::Version;
+use crate::nemesis::Evidence;
+use crate::nemesis::disk_full::SmallDisk;
+use crate::nemesis::disk_slow::{self, Brake};
+
+/// Voters of every cluster.
+const MEMBERS: usize = 3;
+/// Writes before the first fault, and after each: faults on an idle cluster prove little.
+const WRITES_BETWEEN: u64 = 60;
+const WRITES_MAX: Duration = Duration::from_secs(40);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What is done to the cluster.
+    pub scenario: Scenario,
+    /// Makes every choice of the run; what real processes make of them differs from run to run.
+    pub seed: u64,
+    /// Rounds of faults begin as long as this is not over; there are two at least.
+    pub time: Duration,
+    /// A bug planted in every member, by its name.
+    pub bug: Option<&'static str>,
+}
+
+/// Why a run did not pass.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something that was promised did not hold.
+    #[error("BROKEN: {0}")]
+    Broken(String),
+    /// The run proves nothing: its fault did not happen, its load was too low, or a tool failed.
+    #[error("VOID: {0:#}")]
+    Void(#[from] anyhow::Error),
+}
+
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        Self::Void(status.into())
+    }
+}
+
+/// A run that passed.
+#[derive(Debug)]
+pub struct Report {
+    /// Which.
+    pub plan: Plan,
+    /// What was done.
+    pub faults: Vec<Evidence>,
+    /// The longest time from the end of a fault until every member served again.
+    pub recovery: Duration,
+    /// What was judged.
+    pub judged: verdict::Judged,
+}
+
+/// Runs a plan. What it saw is in the record in either case.
+pub async fn run(plan: &Plan, record: &mut Record) -> Result<Report, Failure> {
+    record.scenario = plan.scenario.name().to_owned();
+    record.seed = plan.seed;
+    let mut site = start(plan).await?;
+    let mut faults = Vec::new();
+    let recovery = match rounds(plan, &mut site, &mut faults, record).await {
+        Ok(recovery) => recovery,
+        Err(failure) => {
+            // A member that ended by itself explains best what went wrong.
+            let failure = ended(&mut site).await.unwrap_or(failure);
+            record.logs = logs(&site.cluster);
+            // What clients saw until now is for a person to look at; there is nothing left that they must reach.
+            if let Err(why) = site.load.finish(1, record).await {
+                println!("a client failed: {why:#}");
+            }
+            return Err(failure);
+        }
+    };
+    site.load.stop_changing();
+    let goal = read_all(&mut site, record).await?;
+    site.load.finish(goal, record).await?;
+    // One that lost its disk has lost its term with it, and was given up.
+    let present = site.cluster.present();
+    record
+        .sightings
+        .retain(|sighting| present.contains(&sighting.member));
+    let judged = verdict::judge(record).map_err(|violation| Failure::Broken(violation.0))?;
+    Ok(Report {
+        plan: plan.clone(),
+        faults,
+        recovery,
+        judged,
+    })
+}
+
+/// Faults until the time is up; the longest time from the end of one until every member served again.
+async fn rounds(
+    plan: &Plan,
+    site: &mut Site,
+    faults: &mut Vec<Evidence>,
+    record: &mut Record,
+) -> Result<Duration, Failure> {
+    let mut recovery = Duration::ZERO;
+    goes_on(site).await?;
+    while faults.len() < rounds_min(plan.scenario) || site.load.now() < plan.time {
+        let began = site.load.now();
+        faults.push(site.inflict(plan.scenario).await?);
+        let over = site.load.now();
+        serves_again(site).await?;
+        recovery = recovery.max(site.load.now() - over);
+        record.troubled.push((began, site.load.now()));
+        goes_on(site).await?;
+        if plan.scenario.is_single() {
+            break;
+        }
+    }
+    Ok(recovery)
+}
+
+fn logs(cluster: &Cluster) -> Vec<(String, Vec<String>)> {
+    (0..cluster.len())
+        .map(|member| (cluster.name(member).to_owned(), cluster.lines(member)))
+        .collect()
+}
+
+fn rounds_min(scenario: Scenario) -> usize {
+    if scenario.is_single() { 1 } else { 2 }
+}
+
+async fn start(plan: &Plan) -> Result<Site> {
+    let mut cluster = Cluster::new(Kind::Networked(MEMBERS), plan.scenario.flags())?;
+    let brake = Brake::new(cluster.directory())?;
+    cluster.set_program(program(plan, &brake)?);
+    let mut rng = StdRng::seed_from_u64(plan.seed);
+    let small_disk = match plan.scenario {
+        Scenario::FullDisk => {
+            let member = rand::RngExt::random_range(&mut rng, 0..MEMBERS);
+            Some((member, SmallDisk::mount(&cluster.data_dir(member))?))
+        }
+        _ => None,
+    };
+    for index in 0..MEMBERS {
+        cluster.spawn(index)?;
+    }
+    for index in 0..MEMBERS {
+        cluster.ready(index).await?;
+    }
+    let load = Load::start(&cluster.endpoints(), plan.seed, plan.scenario.profile())?;
+    Ok(Site {
+        cluster,
+        load,
+        rng,
+        brake,
+        small_disk,
+        round: 0,
+    })
+}
+
+/// The server itself, or the one with bugs and seams if the plan needs either.
+fn program(plan: &Plan, brake: &Brake) -> Result<Program> {
+    if plan.bug.is_none() && !plan.scenario.needs_seams() {
+        return Ok(Program::default());
+    }
+    let brake = brake.file().to_str().context("a path in UTF-8")?;
+    let mut environment = vec![(disk_slow::VARIABLE.to_owned(), brake.to_owned())];
+    if plan.scenario == Scenario::PowerCut {
+        environment.push(("COORD_PLANTED_POWER_CUT".to_owned(), "1".to_owned()));
+    }
+    if let Some(bug) = plan.bug {
+        environment.push(("COORD_PLANTED_BUG".to_owned(), bug.to_owned()));
+    }
+    Ok(Program {
+        path: Some(planted_program()?),
+        environment,
+    })
+}
+
+async fn goes_on(site: &Site) -> Result<(), Failure> {
+    let served = site.load.goes_on(WRITES_BETWEEN, WRITES_MAX).await;
+    served.map_err(|why| Failure::Broken(format!("the cluster does not go on: {why:#}")))
+}
+
+/// Every member that is to run takes a write again, by itself.
+async fn serves_again(site: &Site) -> Result<(), Failure> {
+    for member in site.cluster.present() {
+        let client = site.cluster.client_of(member)?;
+        let served = eventually("a member serves again", || async {
+            client
+                .put(put("served", &format!("{member}.{:?}", site.load.now())))
+                .await?;
+            Ok(())
+        });
+        served.await.map_err(|why| {
+            let name = site.cluster.name(member);
+            Failure::Broken(format!("{name} does not serve again: {why:#}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// What a member said that ended by itself, if one did.
+async fn ended(site: &mut Site) -> Option<Failure> {
+    for member in site.cluster.present() {
+        if !site.cluster.runs(member)
+            && let Ok((status, said)) = site.cluster.ended(member).await
+        {
+            let name = site.cluster.name(member);
+            let status = status.map_or_else(String::new, |status| status.to_string());
+            return Some(Failure::Broken(format!(
+                "{name} ended by itself ({status}):\n{said}"
+            )));
+        }
+    }
+    None
+}
+
+/// Reads what every member holds; the newest of their revisions.
+async fn read_all(site: &mut Site, record: &mut Record) -> Result<i64, Failure> {
+    for member in site.cluster.present() {
+        match contents(&site.cluster, member).await {
+            Ok(contents) => record.contents.push(contents),
+            Err(why) => {
+                let failure = Failure::Broken(format!("member {member} cannot be read: {why:#}"));
+                return Err(ended(site).await.unwrap_or(failure));
+            }
+        }
+    }
+    let newest = record.contents.iter().map(|contents| contents.revision);
+    let newest = newest.max().context("a member is left to read")?;
+    Ok(newest)
+}
+
+async fn contents(cluster: &Cluster, member: usize) -> Result<Contents> {
+    let client = cluster.client_of(member)?;
+    let everything = pb::RangeRequest {
+        range_end: "\0".into(),
+        ..range("\0")
+    };
+    let answer = eventually("a member is read", || async {
+        Ok(client.range(everything.clone()).await?)
+    })
+    .await?;
+    let keys = answer.kvs.iter().map(|kv| {
+        let key = String::from_utf8_lossy(&kv.key).into_owned();
+        (key, Version::from(kv))
+    });
+    Ok(Contents {
+        member,
+        revision: answer.header.map_or(0, |header| header.revision),
+        keys: keys.collect(),
+    })
+}
+
+/// Where records of failed runs are kept.
+#[must_use]
+pub fn folder() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    workspace.map_or_else(PathBuf::new, |workspace| workspace.join("target/robust"))
+}
