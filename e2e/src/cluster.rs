@@ -513,11 +513,20 @@ fn initial_cluster<'a>(members: impl Iterator<Item = &'a Prepared>) -> String {
 /// Errors: `what` did not come true; the last answer says why.
 pub async fn eventually<T, F: Future<Output = Result<T>>>(
     what: &str,
-    mut ask: impl FnMut() -> F,
+    ask: impl FnMut() -> F,
 ) -> Result<T> {
     const LIMIT: Duration = Duration::from_secs(30);
+    within(LIMIT, what, ask).await
+}
+
+/// As [`eventually`], for at most `limit`.
+pub async fn within<T, F: Future<Output = Result<T>>>(
+    limit: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> Result<T> {
     const PAUSE: Duration = Duration::from_millis(20);
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit;
     loop {
         let answer = match tokio::time::timeout_at(deadline, ask()).await {
             Ok(Ok(value)) => return Ok(value),
@@ -525,7 +534,7 @@ pub async fn eventually<T, F: Future<Output = Result<T>>>(
             Err(_) => anyhow::anyhow!("the last attempt did not end"),
         };
         if Instant::now() >= deadline {
-            return Err(answer.context(format!("waited {} s in vain for {what}", LIMIT.as_secs())));
+            return Err(answer.context(format!("waited {} s in vain for {what}", limit.as_secs())));
         }
         tokio::time::sleep(PAUSE).await;
     }

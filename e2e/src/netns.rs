@@ -52,6 +52,18 @@ pub fn exists(name: &str) -> bool {
     namespaces.is_some() && device(&file(name)) == namespaces
 }
 
+/// The process ids of everything that runs in a namespace; none if there is no such namespace.
+pub fn processes(name: &str) -> Result<Vec<i32>> {
+    if !exists(name) {
+        return Ok(Vec::new());
+    }
+    let ids = sh(&format!("ip netns pids {name}"))?;
+    Ok(ids
+        .split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect())
+}
+
 /// Makes a bridge called `bridge` in a namespace. Returns true if it was missing.
 pub fn ensure_bridge(switch: &str) -> Result<bool> {
     let missing = !link_exists(Some(switch), "bridge");

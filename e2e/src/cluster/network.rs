@@ -14,6 +14,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::local_kubernetes::packages;
 use crate::local_kubernetes::run::{sh, succeeds};
@@ -131,7 +132,12 @@ impl Network {
     fn remove(&self) -> Result<()> {
         netns::remove_host_link(&self.host_link())?;
         for member in 0..MEMBERS_MAX {
-            netns::remove(&self.namespace(self.address(member)))?;
+            let namespace = self.namespace(self.address(member));
+            for id in netns::processes(&namespace)? {
+                // Left by a run that was itself killed; it may be gone by now.
+                let _ = Pid::from_raw(id).map(|id| kill_process(id, Signal::KILL));
+            }
+            netns::remove(&namespace)?;
         }
         netns::remove(&self.switch())
     }

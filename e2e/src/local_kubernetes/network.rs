@@ -139,14 +139,7 @@ pub fn is_cut(layout: &Layout, machine: &str) -> Result<bool> {
 
 /// The process ids of everything that runs in the machine's namespace; none if there is no such namespace.
 pub fn processes(layout: &Layout, machine: &str) -> Result<Vec<i32>> {
-    if !netns::exists(&layout.namespace(machine)) {
-        return Ok(Vec::new());
-    }
-    let ids = sh(&format!("ip netns pids {}", layout.namespace(machine)))?;
-    Ok(ids
-        .split_whitespace()
-        .filter_map(|id| id.parse().ok())
-        .collect())
+    netns::processes(&layout.namespace(machine))
 }
 
 /// The machines of this instance that have a namespace.

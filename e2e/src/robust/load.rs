@@ -30,6 +30,8 @@ use crate::history::History;
 pub struct Profile {
     /// Clients that read and write keys, spread over the members.
     pub writers: usize,
+    /// Clients that only read, each at one member whether it serves or not.
+    pub readers: usize,
     /// Pause between two calls of one of them, at most: bounds the length of a history.
     pub pause_max: Duration,
     /// Whether old revisions are compacted all the time.
@@ -40,6 +42,7 @@ impl Default for Profile {
     fn default() -> Self {
         Self {
             writers: 9,
+            readers: 6,
             pause_max: Duration::from_millis(30),
             compacts: false,
         }
@@ -58,6 +61,8 @@ struct Common {
     /// What watchers must reach before they may end; 0 while it is not known.
     goal: Arc<AtomicI64>,
     written: Arc<AtomicU64>,
+    /// Up to where the store was compacted.
+    compacted: Arc<AtomicI64>,
 }
 
 impl Common {
@@ -106,6 +111,7 @@ impl Load {
             revision: Arc::new(AtomicI64::new(1)),
             goal: Arc::default(),
             written: Arc::default(),
+            compacted: Arc::default(),
         };
         let mut tasks = JoinSet::new();
         let members = endpoints.len();
@@ -116,6 +122,10 @@ impl Load {
         };
         for number in 0..profile.writers {
             tasks.spawn(keys::work(common.clone(), number, rng()));
+        }
+        for number in 0..profile.readers {
+            let number = profile.writers + number;
+            tasks.spawn(keys::read(common.clone(), number, rng()));
         }
         for member in 0..members {
             tasks.spawn(watchers::follow(common.clone(), member));
@@ -139,6 +149,12 @@ impl Load {
     #[must_use]
     pub fn written(&self) -> u64 {
         self.common.written.load(Ordering::Relaxed)
+    }
+
+    /// Up to which revision the store was compacted.
+    #[must_use]
+    pub fn compacted(&self) -> i64 {
+        self.common.compacted.load(Ordering::Relaxed)
     }
 
     /// Waits until so many more writes were acknowledged. Errors: not within `limit`.

@@ -15,7 +15,7 @@ use super::verdict;
 use crate::check::contents::Contents;
 use crate::clients::etcd::request::{put, range};
 use crate::cluster::process::{Program, planted_program};
-use crate::cluster::{Cluster, Kind, eventually};
+use crate::cluster::{Cluster, Kind, eventually, within};
 use crate::history::Version;
 use crate::nemesis::Evidence;
 use crate::nemesis::disk_full::SmallDisk;
@@ -25,7 +25,9 @@ use crate::nemesis::disk_slow::{self, Brake};
 const MEMBERS: usize = 3;
 /// Writes before the first fault, and after each: faults on an idle cluster prove little.
 const WRITES_BETWEEN: u64 = 60;
-const WRITES_MAX: Duration = Duration::from_secs(40);
+const WRITES_MAX: Duration = Duration::from_secs(60);
+/// How long all members may take to serve again after a fault: seconds, but on a machine that does much else.
+const SERVES_MAX: Duration = Duration::from_secs(90);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -80,7 +82,7 @@ pub async fn run(plan: &Plan, record: &mut Record) -> Result<Report, Failure> {
         Ok(recovery) => recovery,
         Err(failure) => {
             // A member that ended by itself explains best what went wrong.
-            let failure = ended(&mut site).await.unwrap_or(failure);
+            let failure = ended(&site).unwrap_or(failure);
             record.logs = logs(&site.cluster);
             // What clients saw until now is for a person to look at; there is nothing left that they must reach.
             if let Err(why) = site.load.finish(1, record).await {
@@ -90,7 +92,7 @@ pub async fn run(plan: &Plan, record: &mut Record) -> Result<Report, Failure> {
         }
     };
     site.load.stop_changing();
-    let goal = read_all(&mut site, record).await?;
+    let goal = read_all(&site, record).await?;
     site.load.finish(goal, record).await?;
     // One that lost its disk has lost its term with it, and was given up.
     let present = site.cluster.present();
@@ -166,6 +168,7 @@ async fn start(plan: &Plan) -> Result<Site> {
         brake,
         small_disk,
         round: 0,
+        compacted: None,
     })
 }
 
@@ -197,7 +200,7 @@ async fn goes_on(site: &Site) -> Result<(), Failure> {
 async fn serves_again(site: &Site) -> Result<(), Failure> {
     for member in site.cluster.present() {
         let client = site.cluster.client_of(member)?;
-        let served = eventually("a member serves again", || async {
+        let served = within(SERVES_MAX, "a member serves again", || async {
             client
                 .put(put("served", &format!("{member}.{:?}", site.load.now())))
                 .await?;
@@ -212,29 +215,35 @@ async fn serves_again(site: &Site) -> Result<(), Failure> {
 }
 
 /// What a member said that ended by itself, if one did.
-async fn ended(site: &mut Site) -> Option<Failure> {
+fn ended(site: &Site) -> Option<Failure> {
     for member in site.cluster.present() {
-        if !site.cluster.runs(member)
-            && let Ok((status, said)) = site.cluster.ended(member).await
-        {
+        if !site.cluster.runs(member) {
             let name = site.cluster.name(member);
-            let status = status.map_or_else(String::new, |status| status.to_string());
-            return Some(Failure::Broken(format!(
-                "{name} ended by itself ({status}):\n{said}"
-            )));
+            let why = last_words(&site.cluster.lines(member));
+            return Some(Failure::Broken(format!("{name} ended by itself: {why}")));
         }
     }
     None
 }
 
+/// The first panic, which explains those after it, or else the last line.
+fn last_words(lines: &[String]) -> String {
+    let panic = lines.iter().position(|line| line.contains("panicked at"));
+    let said = match panic {
+        Some(at) => &lines[at..lines.len().min(at + 2)],
+        None => &lines[lines.len().saturating_sub(1)..],
+    };
+    said.join(" ")
+}
+
 /// Reads what every member holds; the newest of their revisions.
-async fn read_all(site: &mut Site, record: &mut Record) -> Result<i64, Failure> {
+async fn read_all(site: &Site, record: &mut Record) -> Result<i64, Failure> {
     for member in site.cluster.present() {
         match contents(&site.cluster, member).await {
             Ok(contents) => record.contents.push(contents),
             Err(why) => {
                 let failure = Failure::Broken(format!("member {member} cannot be read: {why:#}"));
-                return Err(ended(site).await.unwrap_or(failure));
+                return Err(ended(site).unwrap_or(failure));
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::nemesis::{Evidence, disk_full, disk_slow, kill, partition, pause};
 /// Writes that must be acknowledged while a fault is held, by those it leaves able to.
 const WRITES: u64 = 60;
 /// How long they may take on a busy machine, with an election in it.
-const WRITES_MAX: Duration = Duration::from_secs(30);
+const WRITES_MAX: Duration = Duration::from_secs(60);
 
 /// What is done to a cluster of three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -135,6 +135,13 @@ pub struct Site {
     pub small_disk: Option<(usize, SmallDisk)>,
     /// Rounds done.
     pub round: usize,
+    /// Up to where the store was compacted when that was last looked at.
+    pub compacted: Option<i64>,
+}
+
+fn ensure_happened(happened: bool, what: &str) -> Result<()> {
+    ensure!(happened, "{what}");
+    Ok(())
 }
 
 impl Site {
@@ -151,15 +158,7 @@ impl Site {
                 let down = self.millis(0..300);
                 kill::all(&mut self.cluster, &all, down).await?
             }
-            Scenario::Pause => {
-                let leader = self.leader().await?;
-                // Longer than a lease of three seconds and two elections; or just longer than one.
-                let held = match self.round % 2 {
-                    0 => self.millis(7_500..9_000),
-                    _ => self.millis(2_500..4_000),
-                };
-                pause::one(&mut self.cluster, leader, held).await?
-            }
+            Scenario::Pause => self.stand_still().await?,
             Scenario::Cut => self.cut(Way::Both).await?,
             Scenario::OneWay => match self.round % 2 {
                 0 => self.cut(Way::Unheard).await?,
@@ -183,7 +182,12 @@ impl Site {
             Scenario::Compaction => {
                 let follower = self.follower().await?;
                 let down = self.millis(100..1_000);
-                kill::one(&mut self.cluster, follower, down).await?
+                let Evidence(killed) = kill::one(&mut self.cluster, follower, down).await?;
+                self.others_serve().await?;
+                let revision = self.load.compacted();
+                let is_new = self.compacted.replace(revision) < Some(revision);
+                ensure_happened(revision > 0 && is_new, "nothing was compacted")?;
+                Evidence(format!("{killed}; compacted up to revision {revision}"))
             }
         };
         self.round += 1;
@@ -217,6 +221,22 @@ impl Site {
         tokio::time::sleep(held).await;
         self.others_serve().await?;
         Ok(partition::heal(&self.cluster, member, way)?)
+    }
+
+    /// The leader stands still until the others have another one, in every second round also until a lease that it
+    /// renewed has surely ended there.
+    async fn stand_still(&mut self) -> Result<Evidence, Failure> {
+        // What leases of fault runs last, and the election timeout that a new leader gives them.
+        const LEASE: Duration = Duration::from_secs(3 + 1);
+        let leader = self.leader().await?;
+        let paused = pause::Paused::begin(&mut self.cluster, leader)?;
+        let served = self.others_serve().await;
+        if self.round.is_multiple_of(2) {
+            let more = self.millis(500..1_500);
+            tokio::time::sleep(LEASE + more).await;
+        }
+        let evidence = paused.end(&mut self.cluster)?;
+        served.map(|()| evidence)
     }
 
     async fn others_serve(&self) -> Result<(), Failure> {

@@ -1,30 +1,37 @@
-//! Compacts all the time, to a little below the newest revision.
+//! Compacts all the time, to where the store was a few seconds ago.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
 use coord_proto::etcd::etcdserverpb as pb;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Common, Output};
 
-/// Revisions kept: a watcher that is a few seconds behind loses nothing, one that begins in the past may.
-const KEPT: i64 = 400;
+/// A watcher that is less behind loses nothing: longer than one takes to notice that its member is gone.
+const KEPT: Duration = Duration::from_secs(4);
 const COMPACT_EVERY: Duration = Duration::from_millis(250);
+const ANSWER_MAX: Duration = Duration::from_secs(3);
 
 pub(super) async fn keep_few(common: Common) -> Result<Output> {
     let client = common.roaming(0)?;
+    let mut revisions = VecDeque::new();
     while !common.stops() {
-        let revision = common.revision.load(Ordering::Relaxed) - KEPT;
-        if revision > 1 {
+        revisions.push_back((Instant::now(), common.revision.load(Ordering::Relaxed)));
+        let mut old = 0;
+        while let Some((_, revision)) = revisions.pop_front_if(|(at, _)| at.elapsed() > KEPT) {
+            old = revision;
+        }
+        if old > common.compacted.load(Ordering::Relaxed) {
             let request = pb::CompactionRequest {
-                revision,
+                revision: old,
                 physical: false,
             };
-            // One without an answer, or one that is compacted already, is followed by the next.
-            let _ =
-                tokio::time::timeout(Duration::from_secs(3), client.compact_with(request)).await;
+            if let Ok(Ok(_)) = timeout(ANSWER_MAX, client.compact_with(request)).await {
+                common.compacted.fetch_max(old, Ordering::Relaxed);
+            }
         }
         sleep(COMPACT_EVERY).await;
     }

@@ -16,6 +16,24 @@ const KEYS: usize = 8;
 /// A member that cannot serve refuses at once: give it, and the others, a moment.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 
+/// Only reads, at one member: whether what it answers is current is clearest from a client that has nobody else to ask.
+pub(super) async fn read(common: Common, number: usize, mut rng: StdRng) -> Result<Output> {
+    let client = common.pinned(number)?;
+    let mut recorder = common.history.recorder(number, client);
+    while !common.stops() {
+        let request = Request::Get {
+            key: format!("k/{}", rng.random_range(0..KEYS)),
+            is_serializable: false,
+        };
+        match recorder.call(request).await {
+            Ok((revision, _)) => common.saw(revision),
+            Err(_) => tokio::time::sleep(PAUSE_AFTER_FAILURE).await,
+        }
+        common.rest(&mut rng).await;
+    }
+    Ok(Output::Nothing)
+}
+
 pub(super) async fn work(common: Common, number: usize, mut rng: StdRng) -> Result<Output> {
     let client = common.roaming(number)?;
     let mut recorder = common.history.recorder(number, client);
@@ -64,8 +82,14 @@ pub(super) async fn work(common: Common, number: usize, mut rng: StdRng) -> Resu
             }
             Err(_) => tokio::time::sleep(PAUSE_AFTER_FAILURE).await,
         }
-        let pause = rng.random_range(0..=common.profile.pause_max.as_millis() as u64);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        common.rest(&mut rng).await;
     }
     Ok(Output::Nothing)
+}
+
+impl Common {
+    async fn rest(&self, rng: &mut StdRng) {
+        let pause = rng.random_range(0..=self.profile.pause_max.as_millis() as u64);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
 }

@@ -167,7 +167,7 @@ pub(super) async fn come_and_go(common: Common, home: usize, mut rng: StdRng) ->
     let mut watchers = Vec::new();
     while !common.stops() {
         let now = common.revision.load(Ordering::Relaxed);
-        let start = (now - rng.random_range(0..BACK_MAX)).max(1);
+        let start = now - rng.random_range(0..BACK_MAX.min(now));
         let request = pb::WatchCreateRequest {
             range_end: prefix_end("k/").into(),
             ..watch("k/")
