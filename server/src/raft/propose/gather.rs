@@ -128,12 +128,15 @@ impl Gather {
         taken
     }
 
-    /// Puts proposals back where they were: before all that came later.
+    /// Puts proposals back where they were: before all that came later, and after what an earlier batch has put back.
     fn put_back(&self, proposals: Vec<Proposal>) {
         let mut queue = self.lock();
         for proposal in proposals.into_iter().rev() {
+            let is_later = |item: &Item| matches!(item, Item::Own(later, _) if later.sequence > proposal.sequence);
+            let place = queue.items.iter().position(is_later);
+            let place = place.unwrap_or(queue.items.len());
             let bytes = weight(&proposal.command);
-            queue.items.push_front(Item::Own(proposal, bytes));
+            queue.items.insert(place, Item::Own(proposal, bytes));
         }
     }
 
@@ -317,12 +320,58 @@ async fn lose(
             tokio::time::sleep(RETRY_PAUSE).await;
             let own = proposals
                 .into_iter()
-                .filter(|proposal| own.binary_search(&proposal.sequence).is_ok());
-            gather.put_back(
-                pending.unsent(own.filter(|proposal| proposal.origin == pending.origin())),
-            );
+                .filter(|proposal| proposal.origin == pending.origin());
+            gather.put_back(pending.unsent(own));
         }
         Lost::Undone(why) => pending.fail(own, why),
         Lost::Unknown => pending.fail(own, Unavailable::LeaderChanged),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::command::{Command, MemberId, Outcome, Revision};
+
+    /// Makes a proposal that somebody waits for.
+    fn propose(
+        gather: &Gather,
+        pending: &Pending,
+    ) -> oneshot::Receiver<Result<Outcome, Unavailable>> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Compact {
+            revision: Revision(1),
+        };
+        let proposal = pending.register(command, 1, reply).unwrap();
+        gather.push(proposal, 1);
+        outcome
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_refused_batches_held_is_proposed_again_whole_and_in_order() {
+        let (gather, pending) = (Gather::default(), Pending::new(MemberId(1), 1));
+        let leader = (1, MemberId(2));
+        let send = || {
+            let taken = gather.take(None, &pending);
+            let own = taken.own_sequences();
+            drop(pending.sent(&own, leader));
+            (own, taken.proposals)
+        };
+        let refused = Lost::Undone(Unavailable::LeaderChanged);
+        let _waiting: Vec<_> = (0..3).map(|_| propose(&gather, &pending)).collect();
+        let first = send();
+        let _more: Vec<_> = (0..3).map(|_| propose(&gather, &pending)).collect();
+        let second = send();
+        for (own, proposals) in [first, second] {
+            lose(&gather, &pending, own, proposals, refused).await;
+        }
+        // And once more, all six in one batch: an outcome that is forgotten is one that somebody waits for in vain, and it
+        // holds up every later batch.
+        let (own, proposals) = send();
+        assert_eq!(own, [0, 1, 2, 3, 4, 5]);
+        lose(&gather, &pending, own, proposals, refused).await;
+        assert_eq!(send().0, [0, 1, 2, 3, 4, 5]);
     }
 }
