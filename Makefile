@@ -15,7 +15,7 @@ BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coor
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-unit robust planted damage lint bench transfer
+.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage lint bench transfer
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +56,10 @@ test-unit: ## The tests that need neither root nor Kubernetes
 
 damage: ## Every byte of a small data directory damaged, a power cut at every write: half an hour; needs strace
 	COORD_DAMAGE=every cargo test --package coord-server --lib node::tests -- --nocapture
+
+test-robust: ## One fault run of each scenario, and some that must find planted bugs; needs root, not part of test
+	cargo build --workspace --bins
+	cargo test --workspace --no-fail-fast --test robust --test robust_planted -- --test-threads=1
 
 # How long `make robust` goes on
 MINUTES ?= 10
