@@ -552,6 +552,6 @@ fn the_states_made_up_here_ask_for_every_step() {
         "DeleteVolume",
         "RestartPod",
     ] {
-        assert!(seen.get(step).is_some(), "{step}: {seen:?}");
+        assert!(seen.contains_key(step), "{step}: {seen:?}");
     }
 }

@@ -35,7 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const MORE_BYTES: u64 = 300 << 20;
 
 /// What one transfer cost.
-#[derive(Debug)]
 pub struct Transfer {
     /// From the start of the receiving process until it had everything.
     pub took: Duration,
