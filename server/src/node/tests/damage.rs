@@ -78,6 +78,15 @@ fn history(dir: &Path, is_cut: bool) {
             member.purge(durable);
         }
     }
+    // fjall writes tables in its own time.
+    while !(1..=4).all(|space| has_tables(dir, space)) {
+        member.persist();
+    }
+}
+
+fn has_tables(dir: &Path, space: u32) -> bool {
+    let tables = dir.join(format!("state/1/keyspaces/{space}/tables"));
+    fs::read_dir(tables).is_ok_and(|mut tables| tables.next().is_some())
 }
 
 impl Pristine {
@@ -85,13 +94,6 @@ impl Pristine {
         let dir = tempfile::tempdir().unwrap();
         history(dir.path(), is_cut);
         let names = files(dir.path());
-        for space in ["1", "2", "3", "4"] {
-            let tables = Path::new("state/1/keyspaces").join(space).join("tables");
-            assert!(
-                names.iter().any(|name| name.starts_with(&tables)),
-                "{space} has tables: {names:?}"
-            );
-        }
         let read = |name: PathBuf| {
             let bytes = fs::read(dir.path().join(&name)).unwrap();
             let length = bytes.len() as u64;
