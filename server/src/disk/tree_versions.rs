@@ -1,8 +1,8 @@
 //! What fjall 3.1 writes but does not check when it opens: which tables each of its trees consists of.
 //!
 //! A tree's `current` file holds the number of a version and the checksum of the file `v<number>`, which lists the
-//! tables by level. fjall reads the list and leaves the checksum alone ("TODO" in its code): with a count or a level
-//! changed by one bit it opens without a table, whose rows are then silently gone. So the checksum is checked here.
+//! tables by level. fjall reads the list and leaves the checksum alone ("TODO" in its code), and a list that lacks a
+//! table would lack its rows. So the checksum is checked here.
 
 use std::fs;
 use std::io::ErrorKind;
