@@ -11,6 +11,7 @@
 mod generation;
 mod layers;
 mod marks;
+mod memory;
 mod note;
 mod panics;
 mod store;
@@ -24,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::command::{Fault, LogPosition};
@@ -31,6 +33,7 @@ pub use generation::Fresh;
 use generation::Generation;
 pub use layers::{Rows, Space, Visit};
 use layers::{Shared, Waiting};
+pub use memory::MemoryRows;
 use store::{OpenError, Store};
 pub use sweep::{Garbage, Sweep};
 
@@ -54,6 +57,8 @@ pub struct Disk {
     store: Option<Arc<Store>>,
     writer: Option<JoinHandle<()>>,
     generation: Option<Generation>,
+    /// What keeps these rows in memory once they are current.
+    becomes: Option<MemoryRows>,
 }
 
 impl Disk {
@@ -92,6 +97,7 @@ impl Disk {
             store: None,
             writer: None,
             generation: None,
+            becomes: None,
         }
     }
 
@@ -99,6 +105,26 @@ impl Disk {
     pub fn filled(fresh: Fresh, sweep: Sweep) -> Self {
         let Fresh { generation, store } = fresh;
         Self::start(store, generation, sweep)
+    }
+
+    /// Rows in memory that a simulated machine keeps when this is gone.
+    pub fn on(kept: MemoryRows, sweep: Sweep) -> Self {
+        let disk = Self::in_memory(sweep);
+        disk.shared.load(kept.rows());
+        disk.shared.keep_in(kept);
+        disk
+    }
+
+    /// As [`filled`](Self::filled), of rows in memory.
+    pub fn filled_with(
+        rows: Vec<(Space, Bytes, Bytes)>,
+        becomes: Option<MemoryRows>,
+        sweep: Sweep,
+    ) -> Self {
+        let mut disk = Self::in_memory(sweep);
+        disk.shared.load(rows);
+        disk.becomes = becomes;
+        disk
     }
 
     fn start(store: Store, generation: Generation, sweep: Sweep) -> Self {
@@ -110,6 +136,7 @@ impl Disk {
             store: Some(store),
             writer: Some(writer),
             generation: Some(generation),
+            becomes: None,
         }
     }
 
@@ -160,7 +187,8 @@ impl Disk {
         if self.store.is_some() {
             self.shared.ask_persist(waiting);
         } else {
-            waiting.answer(Ok(()));
+            let synced = self.shared.kept().map_or(Ok(()), MemoryRows::sync);
+            waiting.answer(synced);
         }
         durable
     }
@@ -169,7 +197,13 @@ impl Disk {
     pub fn make_current(&self) -> Result<(), Fault> {
         match &self.generation {
             Some(generation) => generation.make_current(),
-            None => Ok(()),
+            None => {
+                if let Some(kept) = &self.becomes {
+                    kept.replace(&self.shared.rows_in_memory());
+                    self.shared.keep_in(kept.clone());
+                }
+                Ok(())
+            }
         }
     }
 

@@ -22,14 +22,13 @@ mod watch;
 
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
-
 use crate::admin;
 use crate::coordinator::Coordinator;
+use crate::network::Listener;
 
 /// Serves clients until `closing` turns true, then lets calls under way finish for a moment.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     coordinator: Arc<Coordinator>,
     closing: tokio::sync::watch::Receiver<bool>,
 ) {

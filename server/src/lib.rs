@@ -7,10 +7,11 @@
 //! - engine: [`coordinator`] (the narrow waist every door holds), [`raft`], [`watch`], [`expiry`].
 //! - law: [`state`] (pure: what a command does).
 //! - memory: [`mvcc`] (keys by revision).
-//! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`clock`], [`planted`] (bugs for the fault
-//!   runs to find, in builds of their own).
+//! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`blocking`], [`clock`],
+//!   [`planted`] (bugs for the fault runs to find, in builds of their own).
 
 pub mod admin;
+pub mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -21,6 +22,7 @@ pub mod etcd;
 pub mod expiry;
 pub mod metrics;
 pub mod mvcc;
+pub mod network;
 pub mod node;
 pub mod planted;
 pub mod raft;

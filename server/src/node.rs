@@ -4,6 +4,7 @@
 //! [`identity`] says who a member is before it has data. [`Node`] owns every task it started and ends them.
 
 mod directory;
+mod ground;
 mod identity;
 mod join;
 mod rebuild;
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::coordinator::Coordinator;
 use crate::raft::Raft;
 
+pub use ground::{Ground, LogPlace};
 pub use identity::{cluster_id, member_id};
 
 /// How long a leader may take to hand over before this member stops anyway: programs that stop an etcd wait about 1.5 s.
@@ -64,7 +66,7 @@ pub struct Node {
     /// Turns true when the doors must end their streams.
     closing: watch::Sender<bool>,
     /// Held for as long as the process may write.
-    _directory: directory::Lock,
+    _directory: Option<directory::Lock>,
 }
 
 impl Node {
@@ -75,7 +77,13 @@ impl Node {
     ///
     /// Errors: [`Stop`] with one sentence that says what to do.
     pub async fn start(config: Config) -> Result<Self, Stop> {
-        start::start(config).await
+        let ground = Ground::of(&config)?;
+        start::start(config, ground).await
+    }
+
+    /// Starts a member on ground that the caller brings; otherwise as [`start`](Self::start).
+    pub async fn start_on(config: Config, ground: Ground) -> Result<Self, Stop> {
+        start::start(config, ground).await
     }
 
     /// Where clients connect, as bound.

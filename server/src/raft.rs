@@ -26,7 +26,6 @@ mod trim;
 mod types;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,7 +33,6 @@ use openraft::RaftMetrics;
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::command::{
@@ -42,6 +40,7 @@ use crate::command::{
     Outcome, Refusal, Unavailable,
 };
 use crate::metrics::{PendingProposal, metrics};
+use crate::network::Listener;
 use crate::state::State;
 use crate::wal::Wal;
 use crate::watch::Hub;
@@ -125,33 +124,6 @@ impl Raft {
     /// Errors: a log and a state that do not fit together, or cannot be read.
     pub async fn start(
         config: Config,
-        limits: Limits,
-        wal: Wal,
-        state: Arc<Mutex<State>>,
-        hub: Arc<Hub>,
-        lease_changes: mpsc::UnboundedSender<Vec<LeaseChange>>,
-        lease_queries: mpsc::Sender<LeaseAsk>,
-    ) -> Result<Self, Fault> {
-        let directory = Some(config.data_dir.join("state"));
-        Self::start_with(
-            config,
-            limits,
-            directory,
-            wal,
-            state,
-            hub,
-            lease_changes,
-            lease_queries,
-        )
-        .await
-    }
-
-    /// As [`Raft::start`], for a state that is in memory only if there is no `state_directory`.
-    #[expect(clippy::too_many_arguments, reason = "each is a room it is wired to")]
-    pub async fn start_with(
-        config: Config,
-        limits: Limits,
-        state_directory: Option<PathBuf>,
         wal: Wal,
         state: Arc<Mutex<State>>,
         hub: Arc<Hub>,
@@ -185,7 +157,7 @@ impl Raft {
             incarnation: config.incarnation,
             level_max: lock(&state).feature_level_max(),
         };
-        let peers = Peers::new(stamp, state.clone());
+        let peers = Peers::new(stamp, config.network.clone(), state.clone());
         let carried = Carried::default();
         let network = Network {
             peers: peers.clone(),
@@ -193,8 +165,10 @@ impl Raft {
             patience: config.election,
             carried: carried.clone(),
         };
+        let blocking = config.blocking;
         let (proposer, gather, pending) = Proposer::new(config.id, rand::random());
         let machine = StateMachine {
+            blocking,
             state: state.clone(),
             hub,
             leases: lease_changes,
@@ -202,7 +176,7 @@ impl Raft {
             applied: applied.clone(),
             durable: durable.clone(),
         };
-        let store = LogStore::new(wal.clone(), durable);
+        let store = LogStore::new(wal.clone(), durable, blocking);
         let core = Core::new(config.id.0, core_config, network, store, machine).await;
         let core =
             core.map_err(|fatal| Fault::Store(format!("the log cannot be continued: {fatal}")))?;
@@ -228,7 +202,7 @@ impl Raft {
         let service = Service {
             stamp,
             token: config.token.clone(),
-            receiving: Receiving::new(state_directory),
+            receiving: Receiving::new(config.state, blocking),
             core: core.clone(),
             state: state.clone(),
             gather: gather.clone(),
@@ -269,7 +243,7 @@ impl Raft {
                 proposer.clone(),
                 config.election,
             )),
-            tokio::spawn(trim::run(core.clone(), wal, limits)),
+            tokio::spawn(trim::run(core.clone(), wal, config.limits)),
         ];
         Ok(Self {
             metrics: core.metrics(),
@@ -465,7 +439,7 @@ impl Raft {
     }
 
     /// Serves peers on this listener for as long as the future lives; dropping it closes their connections.
-    pub fn serve_peers(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + 'static {
+    pub fn serve_peers(&self, listener: Listener) -> impl Future<Output = ()> + Send + 'static {
         peer::serve(listener, self.service.clone())
     }
 

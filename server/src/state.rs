@@ -21,7 +21,7 @@ mod txn;
 mod view;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -29,7 +29,7 @@ use crate::command::{
     Event, Fault, Incarnation, Lease, LeaseId, LogPosition, MemberId, MemberRecord, Refusal,
     Revision,
 };
-use crate::disk::{Disk, Persisted, Progress};
+use crate::disk::{Disk, MemoryRows, Persisted, Progress};
 use crate::mvcc::{self, Mvcc};
 use crate::planted::{self, Bug};
 use ledger::{Ledger, Trash};
@@ -41,6 +41,15 @@ pub const FEATURE_LEVEL: u32 = 2;
 pub const LEVEL_LEASE_COPIES: u32 = 2;
 /// Longest key the store takes.
 pub const KEY_BYTES_MAX: usize = 32 << 10;
+
+/// Where a member's state store is.
+#[derive(Clone, Debug)]
+pub enum StatePlace {
+    /// In a directory of the file system.
+    Directory(PathBuf),
+    /// In memory: of a simulated machine, which keeps it, or of nobody.
+    Memory(Option<MemoryRows>),
+}
 
 /// The replicated state of one member.
 pub struct State {
@@ -79,6 +88,19 @@ impl State {
                 Self::load(Disk::open_anew(dir, &why, mvcc::garbage)?, FEATURE_LEVEL)
             }
             opened => opened,
+        }
+    }
+
+    /// Opens the state at this place.
+    ///
+    /// Errors: as [`open`](Self::open).
+    pub fn open_at(place: &StatePlace) -> Result<Self, Fault> {
+        match place {
+            StatePlace::Directory(dir) => Self::open(dir),
+            StatePlace::Memory(Some(rows)) => {
+                Self::load(Disk::on(rows.clone(), mvcc::garbage), FEATURE_LEVEL)
+            }
+            StatePlace::Memory(None) => Ok(Self::in_memory()),
         }
     }
 

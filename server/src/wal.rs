@@ -16,10 +16,12 @@ mod faulty;
 mod identity;
 mod log;
 mod memory;
+mod place;
 mod queue;
 mod record;
 mod recover;
 mod sector;
+mod stepper;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -33,7 +35,9 @@ use tokio::sync::{oneshot, watch};
 pub use disk::{Aligned, Directory, Disk, SegmentFile};
 pub use entry::{Entry, Payload, Proposals, Vote};
 pub use identity::Identity;
-pub use memory::{Files, MemoryDisk, Write};
+pub use memory::{Files, MemoryDisk, Write, blank_segment};
+pub use place::Place;
+pub use stepper::{Stepper, Waits};
 
 use crate::command::{Fault, LogPosition};
 use queue::{Closer, Shared};
@@ -48,7 +52,7 @@ pub struct Options {
     /// Entries kept in memory beside those that are not durable yet. Peers that are less behind than this and the
     /// state are served without reading the disk.
     pub recent_bytes_max: usize,
-    /// Whether a thread writes. Otherwise each call writes before it returns: simulation steps it so.
+    /// Whether a thread writes. Otherwise each call that is waited for writes before it returns, or a [`Stepper`] does.
     pub threaded: bool,
 }
 
@@ -134,6 +138,29 @@ impl Wal {
     ///
     /// Errors: as [`Wal::open`].
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Self, Fault> {
+        Self::open_with(disk, options, None)
+    }
+
+    /// Opens the log on this disk; nothing is written to it until `stepper` says so.
+    ///
+    /// Errors: as [`Wal::open`].
+    pub fn open_stepped(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        stepper: Stepper,
+    ) -> Result<Self, Fault> {
+        let options = Options {
+            threaded: false,
+            ..options
+        };
+        Self::open_with(disk, options, Some(stepper))
+    }
+
+    fn open_with(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        stepper: Option<Stepper>,
+    ) -> Result<Self, Fault> {
         let recovered = recover::recover(&disk, options.recent_bytes_max, options.threaded)?;
         let record_bytes_max = recovered.writer.record_bytes_max();
         let shared = Arc::new(Shared {
@@ -143,6 +170,7 @@ impl Wal {
             queue: Mutex::default(),
             wake: Condvar::new(),
             stepped: Mutex::default(),
+            stepper,
             record_bytes_max,
             fault: watch::Sender::new(None),
         });
@@ -159,6 +187,9 @@ impl Wal {
             thread = Some(spawned.map_err(|source| Fault::Io { path, source })?);
         } else {
             *shared.stepped() = Some(recovered.writer);
+        }
+        if let Some(stepper) = &shared.stepper {
+            stepper.attach(&shared);
         }
         let closer = Closer {
             shared: shared.clone(),
@@ -290,6 +321,7 @@ impl Wal {
         };
         if wake {
             self.shared.wake.notify_one();
+            self.shared.note(Waits::Idly);
         }
         Ok(())
     }

@@ -29,11 +29,19 @@ const ROOMS: &[(&str, &[&str])] = &[
             "metrics",
             "cli",
             "admin",
+            "network",
         ],
     ),
     (
         "admin",
-        &["coordinator", "command", "clock", "metrics", "cli"],
+        &[
+            "coordinator",
+            "command",
+            "clock",
+            "metrics",
+            "cli",
+            "network",
+        ],
     ),
     // engine
     (
@@ -43,7 +51,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "raft",
         &[
-            "state", "watch", "wal", "command", "clock", "metrics", "planted",
+            "state", "watch", "wal", "command", "clock", "metrics", "network", "blocking",
+            "planted",
         ],
     ),
     ("watch", &["state", "command", "clock", "metrics"]),
@@ -58,6 +67,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     // ground
     ("disk", &["command", "metrics", "planted"]),
     ("wal", &["command", "metrics", "planted"]),
+    ("network", &[]),
+    ("blocking", &[]),
     ("command", &["planted"]),
     ("clock", &["command"]),
     ("metrics", &[]),

@@ -13,9 +13,10 @@ use hyper::body::{Body, Incoming};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use crate::network::{Listener, Stream};
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -50,8 +51,11 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 /// Serves `service` on `listener` until `closing` turns true, then waits a moment for calls under way.
 ///
 /// Dropping the future closes every connection.
-pub async fn serve<S, B>(listener: TcpListener, service: S, mut closing: watch::Receiver<bool>)
-where
+pub async fn serve<S, B>(
+    listener: impl Into<Listener>,
+    service: S,
+    mut closing: watch::Receiver<bool>,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
@@ -61,6 +65,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let listener = listener.into();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -100,7 +105,7 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     )
 }
 
-async fn connection<S, B>(stream: TcpStream, service: S, mut closing: watch::Receiver<bool>)
+async fn connection<S, B>(stream: Stream, service: S, mut closing: watch::Receiver<bool>)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
@@ -108,14 +113,16 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = stream.set_nodelay() {
         tracing::debug!(%error, "the connection ended before it began");
         return;
     }
     // The protocol is told by the first bytes, and nothing bounds the wait for them further down.
-    let mut byte = [0];
-    let first = stream.peek(&mut byte);
-    if !matches!(tokio::time::timeout(FIRST_BYTE_MAX, first).await, Ok(Ok(1))) {
+    let first = stream.first_byte();
+    if !matches!(
+        tokio::time::timeout(FIRST_BYTE_MAX, first).await,
+        Ok(Ok(true))
+    ) {
         return;
     }
     let builder = builder();
@@ -164,6 +171,7 @@ mod tests {
     use http_body_util::Full;
     use hyper::service::service_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::task::JoinHandle;
 
     use super::*;

@@ -5,13 +5,13 @@ use std::convert::Infallible;
 use ::http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{Answer, method_not_allowed, text, version, with_type};
+use crate::network::Listener;
 
 /// Answers probes with `why` it waits, until it is dropped.
-pub async fn serve_waiting(listener: TcpListener, why: &'static str) {
+pub async fn serve_waiting(listener: Listener, why: &'static str) {
     let (_closing, closed) = watch::channel(false);
     let service =
         service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&request, why))));

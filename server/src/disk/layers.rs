@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::Flushed;
+use super::memory::{self, MemoryRows};
 use super::store::Store;
 use super::sweep::{self, Sweep};
 use crate::command::{Fault, LogPosition};
@@ -109,6 +110,8 @@ pub(super) struct Shared {
     pub(super) wake: Condvar,
     pub(super) flushed: watch::Sender<Flushed>,
     sweep: Sweep,
+    /// What remembers rows in memory across a crash.
+    kept: OnceLock<MemoryRows>,
 }
 
 impl Shared {
@@ -118,6 +121,7 @@ impl Shared {
             wake: Condvar::new(),
             flushed: watch::Sender::new(Flushed::default()),
             sweep,
+            kept: OnceLock::new(),
         }
     }
 
@@ -129,6 +133,35 @@ impl Shared {
 
     pub(super) fn sweep(&self) -> Sweep {
         self.sweep
+    }
+
+    pub(super) fn kept(&self) -> Option<&MemoryRows> {
+        self.kept.get()
+    }
+
+    /// Has what is written from now on kept.
+    pub(super) fn keep_in(&self, kept: MemoryRows) {
+        // Rows have one keeper, for good.
+        let _ = self.kept.set(kept);
+    }
+
+    /// All rows in memory.
+    pub(super) fn rows_in_memory(&self) -> Vec<(Space, Bytes, Bytes)> {
+        let layers = self.lock();
+        let spaces = Space::ALL.into_iter();
+        let rows = spaces.flat_map(|space| {
+            let rows = layers.forming.spaces[space.index()].iter();
+            rows.filter_map(move |(key, value)| Some((space, key.clone(), value.clone()?)))
+        });
+        rows.collect()
+    }
+
+    /// Shows rows that were kept.
+    pub(super) fn load(&self, rows: Vec<(Space, Bytes, Bytes)>) {
+        let mut layers = self.lock();
+        for (space, key, value) in rows {
+            layers.forming.set(space, key, Some(value));
+        }
     }
 
     pub(super) fn pending_bytes(&self) -> usize {
@@ -169,6 +202,8 @@ pub struct Rows<'a> {
     layers: MutexGuard<'a, Layers>,
     shared: &'a Shared,
     store: Option<&'a Store>,
+    /// What was written, if memory keeps it.
+    batch: memory::Batch,
 }
 
 impl<'a> Rows<'a> {
@@ -177,6 +212,7 @@ impl<'a> Rows<'a> {
             layers: shared.lock(),
             shared,
             store,
+            batch: memory::Batch::new(),
         }
     }
 
@@ -203,11 +239,17 @@ impl<'a> Rows<'a> {
 
     /// Writes a row.
     pub fn put(&mut self, space: Space, key: Bytes, value: Bytes) {
+        if self.shared.kept().is_some() {
+            self.batch.push((space, key.clone(), Some(value.clone())));
+        }
         self.layers.forming.set(space, key, Some(value));
     }
 
     /// Removes a row.
     pub fn delete(&mut self, space: Space, key: Bytes) {
+        if self.shared.kept().is_some() {
+            self.batch.push((space, key.clone(), None));
+        }
         if self.store.is_some() {
             self.layers.forming.set(space, key, None);
         } else {
@@ -305,6 +347,13 @@ impl<'a> Rows<'a> {
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
+        // Half an entry is never kept.
+        if let Some(kept) = self.shared.kept()
+            && !self.batch.is_empty()
+            && self.layers.fault.is_none()
+        {
+            kept.write(std::mem::take(&mut self.batch));
+        }
         let forming = &self.layers.forming;
         if (self.layers.is_idle && !forming.is_empty()) || forming.bytes >= LAYER_BYTES_SOON {
             self.shared.wake.notify_one();

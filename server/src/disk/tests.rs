@@ -281,3 +281,22 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) {
         }
     }
 }
+
+#[test]
+fn a_crash_of_memory_keeps_what_was_persisted_and_whole_entries_after_it() {
+    for kept in 0..=3 {
+        let rows = MemoryRows::default();
+        let disk = Disk::on(rows.clone(), keep_all);
+        entry(&disk, 1);
+        entry(&disk, 2);
+        persist(&disk);
+        for n in 3..=5 {
+            entry(&disk, n);
+        }
+        drop(disk);
+        assert_eq!(rows.unsynced(), 3);
+        rows.crash(kept);
+        let disk = Disk::on(rows, keep_all);
+        assert_eq!(check(&disk).unwrap(), 2 + u32::try_from(kept).unwrap());
+    }
+}

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::Stop;
 use crate::admin;
 use crate::command::{ClusterId, MemberId};
 use crate::config::{Config, Url};
+use crate::network::{Listener, Network};
 use crate::planted::{self, Bug};
 use crate::raft::peer::{AskError, ask_membership};
 use crate::state::FEATURE_LEVEL;
@@ -26,7 +26,8 @@ const LOG_EVERY: u32 = 20;
 /// Errors: `Refused` if the cluster there is another one than the token says, or if this member has run before.
 pub(super) async fn wait_to_be_added(
     config: &Config,
-    client: &[TcpListener],
+    network: &Network,
+    client: &[Listener],
 ) -> Result<(ClusterId, MemberId), Stop> {
     let own = texts(&config.peer.advertise);
     let places: Vec<String> = config
@@ -48,7 +49,7 @@ pub(super) async fn wait_to_be_added(
     }
     let mut asked = 0u32;
     loop {
-        let why = match ask_membership(&places, &config.initial.token, &own).await {
+        let why = match ask_membership(network, &places, &config.initial.token, &own).await {
             Ok(answer) if answer.level > FEATURE_LEVEL => {
                 return Err(Stop::Refused(format!(
                     "cannot join: the cluster is at feature level {}, this version knows {FEATURE_LEVEL}: start a newer \
@@ -83,6 +84,7 @@ pub(super) async fn wait_to_be_added(
 /// under its old id could undo what the first one acknowledged.
 pub(super) async fn refuse_second_bootstrap(
     config: &Config,
+    network: &Network,
     cluster: ClusterId,
     member: MemberId,
 ) -> Result<(), Stop> {
@@ -97,7 +99,7 @@ pub(super) async fn refuse_second_bootstrap(
     if others.is_empty() || planted::has(Bug::NodeIdReused) {
         return Ok(());
     }
-    let ask = ask_membership(&others, &config.initial.token, &own);
+    let ask = ask_membership(network, &others, &config.initial.token, &own);
     let Ok(Ok(answer)) = tokio::time::timeout(FOUNDER_ASK_MAX, ask).await else {
         return Ok(());
     };
@@ -120,13 +122,8 @@ pub(super) fn texts(urls: &[Url]) -> Vec<String> {
 }
 
 /// A second handle on a bound address, for the short time before the doors take it over.
-pub(super) fn duplicate(listener: &TcpListener) -> Result<TcpListener, Stop> {
-    use std::os::fd::AsFd;
-    let clone = || {
-        let fd = listener.as_fd().try_clone_to_owned()?;
-        TcpListener::from_std(std::net::TcpListener::from(fd))
-    };
-    clone().map_err(|source| Stop::Listen {
+pub(super) fn duplicate(listener: &Listener) -> Result<Listener, Stop> {
+    listener.duplicate().map_err(|source| Stop::Listen {
         url: "the client address".to_owned(),
         source,
     })

@@ -5,14 +5,15 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::join::{duplicate, texts};
-use super::{Stop, directory, stored};
+use super::{Ground, Stop, directory, stored};
 use crate::admin;
+use crate::blocking::Blocking;
 use crate::command::{Fault, LogPosition};
 use crate::config::Config;
+use crate::network::Listener;
 use crate::raft::peer::{AskError, fetch_state};
 use crate::state::{InstallReady, State};
 use crate::wal::Wal;
@@ -29,10 +30,11 @@ const LOG_EVERY: u32 = 20;
 /// Errors: `Refused` if this member was removed; `gap`'s fault if there is nobody else to ask.
 pub(super) async fn rebuild(
     config: &Config,
+    ground: &Ground,
     wal: &Wal,
     state: State,
     gap: (Fault, u64),
-    client: &[TcpListener],
+    client: &[Listener],
 ) -> Result<State, Stop> {
     let (fault, at_least) = gap;
     let own = texts(&config.peer.advertise);
@@ -54,10 +56,16 @@ pub(super) async fn rebuild(
             "waiting for another member's state, because this one's is gone",
         ));
     }
-    let directory = directory::state(&config.data_dir);
     let mut asked = 0u32;
     let ready = loop {
-        let fetched = fetch_state(&places, wal.identity(), at_least, Some(directory.clone()));
+        let fetched = fetch_state(
+            &ground.network,
+            &places,
+            wal.identity(),
+            at_least,
+            &ground.state,
+            ground.blocking,
+        );
         match fetched.await {
             Ok(ready) => break ready,
             Err(AskError::Refused(why)) => return Err(Stop::Refused(why)),
@@ -71,12 +79,13 @@ pub(super) async fn rebuild(
         tokio::time::sleep(ASK_PAUSE).await;
     };
     waiting.shutdown().await;
-    adopt(config, wal, state, ready).await
+    adopt(config, ground.blocking, wal, state, ready).await
 }
 
 /// Puts the log behind the state that was received, then the state in its place.
 async fn adopt(
     config: &Config,
+    blocking: Blocking,
     wal: &Wal,
     state: State,
     ready: InstallReady,
@@ -85,13 +94,13 @@ async fn adopt(
         return Err(Fault::Store("the state that was received is empty".to_owned()).into());
     };
     let log = wal.clone();
-    if !stored::aside(move || stored::agrees(&log, at)).await? {
+    if !stored::aside(blocking, move || stored::agrees(&log, at)).await? {
         let path = directory::wal(&config.data_dir);
         let followed = follow(wal, at).await;
         followed.map_err(|source| Fault::Io { path, source })?;
     }
     let state = Mutex::new(state);
-    let state = stored::aside(move || {
+    let state = stored::aside(blocking, move || {
         let revision = ready.install(&state)?;
         tracing::info!(position = ?at, %revision, "the state is another member's now");
         Ok(state.into_inner().unwrap_or_else(PoisonError::into_inner))

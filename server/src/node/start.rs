@@ -6,14 +6,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{Node, Stop, directory, identity, join, rebuild, stored};
+use super::{Ground, Node, Stop, identity, join, rebuild, stored};
 use crate::command::{Command, Incarnation, MemberId, MemberRecord, Unavailable};
 use crate::config::{Config, InitialState, Url};
 use crate::coordinator::{Coordinator, Identity, Parts};
+use crate::network::{Listener, Network};
 use crate::raft::{self, Raft};
 use crate::state::FEATURE_LEVEL;
 use crate::wal::{self, Wal};
@@ -28,17 +28,20 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 /// Who initial members are, when this start forms a cluster.
 type Founders = Option<Vec<(MemberId, Vec<String>)>>;
 
-pub(super) async fn start(config: Config) -> Result<Node, Stop> {
-    let lock = directory::open(&config.data_dir)?;
-    let client_listeners = bind(&config.client.listen).await?;
-    let peer_listeners = bind(&config.peer.listen).await?;
+pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> {
+    let network = &ground.network;
+    let client_listeners = bind(network, &config.client.listen).await?;
+    let peer_listeners = bind(network, &config.peer.listen).await?;
     // Others may look for a running member where this one listens: while it only waits, they must not find it.
     drop(peer_listeners);
     // Log and state are read side by side: with a million keys each takes a second or so.
-    let data_dir = config.data_dir.clone();
-    let opening = directory::has_data(&data_dir)?
-        .then(|| tokio::spawn(stored::aside(move || stored::state(&data_dir))));
-    let (wal, identity, founders) = open_log(&config, &client_listeners).await?;
+    let opening = ground.log.has_log()?.then(|| {
+        let place = ground.state.clone();
+        tokio::spawn(stored::aside(ground.blocking, move || {
+            stored::state(&place)
+        }))
+    });
+    let (wal, identity, founders) = open_log(&config, &ground, &client_listeners).await?;
     tracing::info!(
         cluster_id = %identity.cluster,
         member_id = %identity.member,
@@ -50,13 +53,15 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
         Some(opening) => opening
             .await
             .map_err(|panic| Stop::Ended(format!("the state cannot be read: {panic}")))??,
-        None => stored::state(&config.data_dir)?,
+        None => stored::state(&ground.state)?,
     };
     let state = match stored::gap(&wal, &state) {
-        Some(gap) => rebuild::rebuild(&config, &wal, state, gap, &client_listeners).await?,
+        Some(gap) => {
+            rebuild::rebuild(&config, &ground, &wal, state, gap, &client_listeners).await?
+        }
         None => state,
     };
-    let peer_listeners = bind(&config.peer.listen).await?;
+    let peer_listeners = bind(network, &config.peer.listen).await?;
     let hub = Hub::new(state.revision());
     let state = Arc::new(Mutex::new(state));
     let (lease_changes, lease_changes_in) = mpsc::unbounded_channel();
@@ -70,14 +75,13 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
         peer_urls: peer_urls.clone(),
         heartbeat: config.heartbeat,
         election: config.election,
-        data_dir: config.data_dir.clone(),
+        state: ground.state.clone(),
+        limits: ground.limits,
+        network: network.clone(),
+        blocking: ground.blocking,
     };
     let raft = Raft::start(
         raft_config,
-        raft::Limits {
-            entries: config.catchup_entries,
-            ..raft::Limits::default()
-        },
         wal,
         state.clone(),
         hub.clone(),
@@ -126,14 +130,15 @@ pub(super) async fn start(config: Config) -> Result<Node, Stop> {
         doors,
         tasks,
         closing,
-        _directory: lock,
+        _directory: ground.lock,
     })
 }
 
-async fn bind(urls: &[Url]) -> Result<Vec<TcpListener>, Stop> {
+async fn bind(network: &Network, urls: &[Url]) -> Result<Vec<Listener>, Stop> {
     let mut listeners = Vec::new();
     for url in urls {
-        let listener = TcpListener::bind(url.authority())
+        let listener = network
+            .listen(&url.authority())
             .await
             .map_err(|source| Stop::Listen {
                 url: url.to_string(),
@@ -144,9 +149,9 @@ async fn bind(urls: &[Url]) -> Result<Vec<TcpListener>, Stop> {
     Ok(listeners)
 }
 
-fn addresses(listeners: &[TcpListener]) -> Result<Vec<std::net::SocketAddr>, Stop> {
-    let address = |listener: &TcpListener| {
-        listener.local_addr().map_err(|source| Stop::Listen {
+fn addresses(listeners: &[Listener]) -> Result<Vec<std::net::SocketAddr>, Stop> {
+    let address = |listener: &Listener| {
+        listener.local_address().map_err(|source| Stop::Listen {
             url: "a bound address".to_owned(),
             source,
         })
@@ -157,10 +162,11 @@ fn addresses(listeners: &[TcpListener]) -> Result<Vec<std::net::SocketAddr>, Sto
 /// Opens the log that is there, or makes one: as a founder, or as a member that others have added.
 async fn open_log(
     config: &Config,
-    client: &[TcpListener],
+    ground: &Ground,
+    client: &[Listener],
 ) -> Result<(Wal, Identity, Founders), Stop> {
-    let data_dir = config.data_dir.clone();
-    if let Some(wal) = stored::aside(move || stored::log(&data_dir)).await? {
+    let place = ground.log.clone();
+    if let Some(wal) = stored::aside(ground.blocking, move || stored::log(&place)).await? {
         let identity = known(wal.identity());
         return Ok((wal, identity, None));
     }
@@ -175,11 +181,12 @@ async fn open_log(
                 member,
                 incarnation: new_incarnation(),
             };
-            join::refuse_second_bootstrap(config, identity.cluster, member).await?;
+            join::refuse_second_bootstrap(config, &ground.network, identity.cluster, member)
+                .await?;
             (identity, Some(members))
         }
         InitialState::Existing => {
-            let (cluster, member) = join::wait_to_be_added(config, client).await?;
+            let (cluster, member) = join::wait_to_be_added(config, &ground.network, client).await?;
             (
                 Identity {
                     cluster,
@@ -190,11 +197,8 @@ async fn open_log(
             )
         }
     };
-    let (path, stamp) = (
-        directory::wal(&config.data_dir),
-        stamp(identity, &config.initial.token),
-    );
-    let wal = stored::aside(move || Wal::create(&path, stamp)).await?;
+    let (place, stamp) = (ground.log.clone(), stamp(identity, &config.initial.token));
+    let wal = stored::aside(ground.blocking, move || place.create(stamp)).await?;
     Ok((wal, identity, founders))
 }
 

@@ -2,20 +2,19 @@
 //!
 //! All of it may read for seconds, so it runs beside the runtime: a member that starts can be told to stop.
 
-use std::path::Path;
-
-use super::directory;
+use super::ground::LogPlace;
+use crate::blocking::Blocking;
 use crate::command::{Fault, LogPosition};
 use crate::raft;
-use crate::state::State;
+use crate::state::{State, StatePlace};
 use crate::wal::Wal;
 
 /// Opens the log; `None` if no member has lived here yet.
 ///
 /// Errors: `Corrupt` with what to do if it is not all that was acknowledged; `Io`.
-pub(super) fn log(data_dir: &Path) -> Result<Option<Wal>, Fault> {
-    match directory::has_data(data_dir)? {
-        true => Wal::open(&directory::wal(data_dir)).map(Some),
+pub(super) fn log(place: &LogPlace) -> Result<Option<Wal>, Fault> {
+    match place.has_log()? {
+        true => place.open().map(Some),
         false => Ok(None),
     }
 }
@@ -24,8 +23,8 @@ pub(super) fn log(data_dir: &Path) -> Result<Option<Wal>, Fault> {
 /// beginning; see [`gap`].
 ///
 /// Errors: `Corrupt` with what to do; `Io`; `Store`.
-pub(super) fn state(data_dir: &Path) -> Result<State, Fault> {
-    State::open(&directory::state(data_dir))
+pub(super) fn state(place: &StatePlace) -> Result<State, Fault> {
+    State::open_at(place)
 }
 
 /// Whether the log begins only after the state ends: the fault that this is without help, and up to where the log is
@@ -46,10 +45,11 @@ pub(super) fn agrees(wal: &Wal, at: LogPosition) -> Result<bool, Fault> {
     Ok(found.first().is_some_and(|entry| entry.position == at))
 }
 
-/// Runs `work` on a thread that may block.
+/// Runs `work` where it may block.
 pub(super) async fn aside<T: Send + 'static>(
+    blocking: Blocking,
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = blocking.run(work).await;
     done.unwrap_or_else(|error| Err(Fault::Store(format!("a start was cut short: {error}"))))
 }

@@ -1,10 +1,13 @@
 //! What a member's Raft is started with, and what openraft makes of it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::blocking::Blocking;
 use crate::command::{ClusterId, Fault, Incarnation, MemberId};
+use crate::network::Network;
+use crate::raft::Limits;
+use crate::state::StatePlace;
 
 /// A snapshot may take so long to send and install before it is begun anew.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(15 * 60);
@@ -26,8 +29,14 @@ pub struct Config {
     pub heartbeat: Duration,
     /// etcd's election timeout: no leader is replaced sooner than 0.4 of it after it was heard.
     pub election: Duration,
-    /// Where the member's files are.
-    pub data_dir: PathBuf,
+    /// Where the state store is.
+    pub state: StatePlace,
+    /// How much log is kept.
+    pub limits: Limits,
+    /// How peers are reached.
+    pub network: Network,
+    /// Where work that waits for a disk is done.
+    pub blocking: Blocking,
 }
 
 /// openraft's configuration.

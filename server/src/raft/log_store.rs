@@ -10,6 +10,7 @@ use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::types::{self, Entry, Log, TypeConfig, Vote};
+use crate::blocking::Blocking;
 use crate::command::LogPosition;
 use crate::planted::{self, Bug};
 use crate::wal::{self, Wal};
@@ -59,11 +60,16 @@ impl DurableMark {
 pub(super) struct LogStore {
     wal: Wal,
     durable: DurableMark,
+    blocking: Blocking,
 }
 
 impl LogStore {
-    pub(super) fn new(wal: Wal, durable: DurableMark) -> Self {
-        Self { wal, durable }
+    pub(super) fn new(wal: Wal, durable: DurableMark, blocking: Blocking) -> Self {
+        Self {
+            wal,
+            durable,
+            blocking,
+        }
     }
 
     /// Entries from memory if they are there, else from disk on a thread that may block.
@@ -76,8 +82,7 @@ impl LogStore {
             None => {
                 let wal = self.wal.clone();
                 let read = move || wal.read(start, end, bytes_max);
-                let read = tokio::task::spawn_blocking(read).await;
-                read.map_err(io::Error::other)?.map_err(io::Error::other)?
+                self.blocking.run(read).await?.map_err(io::Error::other)?
             }
         };
         entries

@@ -8,6 +8,7 @@
 mod append;
 pub(super) mod ask;
 mod convert;
+mod dial;
 mod fetch;
 mod forward;
 mod handshake;

@@ -16,6 +16,7 @@ use super::log_store::DurableMark;
 use super::propose::Pending;
 use super::snapshot::{self, Builder, Snapshot, SnapshotData};
 use super::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
+use crate::blocking::Blocking;
 use crate::command::{Applied, Fault, LeaseChange, codec};
 use crate::state::State;
 use crate::watch::Hub;
@@ -26,6 +27,7 @@ const TURN_BYTES: usize = 1 << 20;
 const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
 
 pub(super) struct StateMachine {
+    pub(super) blocking: Blocking,
     pub(super) state: Arc<Mutex<State>>,
     pub(super) hub: Arc<Hub>,
     pub(super) leases: mpsc::UnboundedSender<Vec<LeaseChange>>,
@@ -185,10 +187,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             ));
         };
         let state = self.state.clone();
-        let installed = tokio::task::spawn_blocking(move || ready.install(&state)).await;
-        let revision = installed
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
+        let install = move || ready.install(&state);
+        let installed = self.blocking.run(install).await?;
+        let revision = installed.map_err(io::Error::other)?;
         self.durable
             .raise(meta.last_log_id.as_ref().map(types::position));
         self.hub.reset(revision);

@@ -12,6 +12,13 @@ use super::sector::{self, BLOCK};
 /// The files of a [`MemoryDisk`]: name to content.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
+/// What a new segment of so many bytes holds.
+pub fn blank_segment(bytes: u64) -> Vec<u8> {
+    let mut content = vec![0; usize::try_from(bytes).expect("segments fit in memory")];
+    sector::blank(&mut content, 0);
+    content
+}
+
 /// One durable write to a segment.
 #[derive(Clone, Debug)]
 pub struct Write {
@@ -81,8 +88,7 @@ impl Disk for MemoryDisk {
     }
 
     fn create_segment(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn SegmentFile>> {
-        let mut content = vec![0; bytes as usize];
-        sector::blank(&mut content, 0);
+        let content = blank_segment(bytes);
         self.lock().files.insert(name.to_owned(), content);
         self.open_segment(name)
     }

@@ -15,6 +15,7 @@ use super::identity::Identity;
 use super::log::Log;
 use super::record::{Cursor, Record};
 use super::sector::{self, BLOCK};
+use super::stepper::{Stepper, Waits};
 use super::writer::{self, Op, Waiting, Writer};
 use crate::command::{Fault, LogPosition};
 
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) wake: Condvar,
     /// The writer when no thread has it.
     pub(super) stepped: Mutex<Option<Writer>>,
+    /// Who tells that writer when, if not every caller who waits.
+    pub(super) stepper: Option<Stepper>,
     pub(super) record_bytes_max: usize,
     pub(super) fault: watch::Sender<Option<String>>,
 }
@@ -124,10 +127,19 @@ impl Shared {
         if wake {
             self.wake.notify_one();
         }
-        if urgent {
-            self.step();
+        match (&self.stepper, urgent) {
+            (Some(stepper), true) => stepper.note(Waits::Urgently),
+            (Some(stepper), false) => stepper.note(Waits::Idly),
+            (None, true) => self.step(),
+            (None, false) => {}
         }
         Ok(())
+    }
+
+    pub(super) fn note(&self, waits: Waits) {
+        if let Some(stepper) = &self.stepper {
+            stepper.note(waits);
+        }
     }
 
     pub(super) fn write_until_closed(&self, writer: &mut Writer) {

@@ -10,8 +10,8 @@ use crate::command::{
     ClusterId, Command, DeleteRange, Envelope, Fault, Incarnation, Keys, LeaseId, LogPosition,
     MemberId, Proposal, Put, PutLease, PutValue, Query, Response, UnixMillis, codec,
 };
-use crate::node::{directory, stored};
-use crate::state::{FEATURE_LEVEL, SnapshotWriter, State};
+use crate::node::{LogPlace, directory, stored};
+use crate::state::{FEATURE_LEVEL, SnapshotWriter, State, StatePlace};
 use crate::wal::{self, Entry, Identity, Payload, Proposals, Vote, Wal};
 
 /// Segments of four blocks, so that a small history fills several.
@@ -46,7 +46,7 @@ impl Member {
         };
         fs::create_dir_all(dir).unwrap();
         let wal = Wal::create_with(&directory::wal(dir), &identity, OPTIONS).unwrap();
-        let state = stored::state(dir).unwrap();
+        let state = stored::state(&state_place(dir)).unwrap();
         let mut member = Self {
             wal,
             state,
@@ -200,8 +200,8 @@ impl Contents {
 /// Opens what is below `dir` as a start does, applies what is logged, and reads everything.
 pub(super) fn contents(dir: &Path) -> Result<Contents, Fault> {
     let no_member = || Fault::Store("no member has lived here".to_owned());
-    let wal = stored::log(dir)?.ok_or_else(no_member)?;
-    let mut state = stored::state(dir)?;
+    let wal = stored::log(&LogPlace::Directory(dir.to_owned()))?.ok_or_else(no_member)?;
+    let mut state = stored::state(&state_place(dir))?;
     if let Some((fault, _)) = stored::gap(&wal, &state) {
         return Err(fault);
     }
@@ -259,4 +259,8 @@ pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+fn state_place(dir: &Path) -> StatePlace {
+    StatePlace::Directory(directory::state(dir))
 }

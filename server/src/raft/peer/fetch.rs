@@ -1,6 +1,5 @@
 //! A member that lost its state but not its log takes another member's: what anyone has applied is committed.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use coord_proto::peer as wire;
@@ -12,8 +11,10 @@ use super::handshake::Stamp;
 use super::join::{AskError, ask_membership};
 use super::snapshot::{self, Failed};
 use super::{MESSAGE_BYTES_MAX, line};
+use crate::blocking::Blocking;
 use crate::command::MemberId;
-use crate::state::{FEATURE_LEVEL, InstallReady, State};
+use crate::network::Network;
+use crate::state::{FEATURE_LEVEL, InstallReady, State, StatePlace};
 use crate::wal::Identity;
 
 /// This member's state as it is, if it reaches `at_least`.
@@ -44,16 +45,18 @@ pub(super) fn answer(
 }
 
 /// Asks the members that are known at `places`, one after the other, for their state, until one has sent it.
-/// `directory` is where the state lives; in memory if `None`.
+/// `place` is where the state lives.
 ///
 /// Errors: `Refused` if `own` is no longer a member; `Unreachable` if nobody sent one now.
 pub async fn fetch_state(
+    network: &Network,
     places: &[String],
     own: &Identity,
     at_least: u64,
-    directory: Option<PathBuf>,
+    place: &StatePlace,
+    blocking: Blocking,
 ) -> Result<InstallReady, AskError> {
-    let known = ask_membership(places, &own.token, &[]).await?;
+    let known = ask_membership(network, places, &own.token, &[]).await?;
     if known.cluster != own.cluster {
         return Err(AskError::Refused(format!(
             "the members there are of cluster {}, this one is of cluster {}",
@@ -78,7 +81,7 @@ pub async fn fetch_state(
             continue;
         }
         for url in urls {
-            match fetch_from(&url, member, &stamp, at_least, directory.clone()).await {
+            match fetch_from(network, &url, member, &stamp, at_least, place, blocking).await {
                 Ok(ready) => return Ok(ready),
                 Err(status) => why = format!("{url}: {}", status.message()),
             }
@@ -88,16 +91,18 @@ pub async fn fetch_state(
 }
 
 async fn fetch_from(
+    network: &Network,
     url: &str,
     member: MemberId,
     stamp: &Stamp,
     at_least: u64,
-    directory: Option<PathBuf>,
+    place: &StatePlace,
+    blocking: Blocking,
 ) -> Result<InstallReady, Status> {
-    let mut client = line::client(url)?.max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut client = line::client(network, url)?.max_decoding_message_size(MESSAGE_BYTES_MAX);
     let request = stamp.request(member, None, wire::FetchRequest { at_least });
     let answer = client.fetch(request).await?.into_inner();
     tracing::info!(peer = %member, "receiving the state");
     let chunks = answer.map_ok(|message| message.chunk);
-    snapshot::receive(directory, chunks).await
+    snapshot::receive(place.clone(), blocking, chunks).await
 }

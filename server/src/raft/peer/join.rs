@@ -7,6 +7,7 @@ use tonic::Code;
 
 use super::line;
 use crate::command::{ClusterId, MemberId};
+use crate::network::Network;
 
 /// How long one peer may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -39,6 +40,7 @@ pub enum AskError {
 
 /// Asks the members at these URLs, one after the other, until one answers.
 pub async fn ask_membership(
+    network: &Network,
     urls: &[String],
     token: &str,
     own_peer_urls: &[String],
@@ -49,7 +51,7 @@ pub async fn ask_membership(
             token: token.to_owned(),
             peer_urls: own_peer_urls.to_vec(),
         };
-        let asked = async { line::client(url)?.join(request).await };
+        let asked = async { line::client(network, url)?.join(request).await };
         match tokio::time::timeout(ANSWER_MAX, asked).await {
             Ok(Ok(response)) => return Ok(answer(response.into_inner())),
             Ok(Err(status)) if status.code() == Code::PermissionDenied => {

@@ -9,8 +9,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::MESSAGE_BYTES_MAX;
+use super::dial;
 use super::handshake::Stamp;
 use crate::command::MemberId;
+use crate::network::Network;
 use crate::state::State;
 
 /// How long a connect may take.
@@ -35,7 +37,7 @@ pub(in crate::raft) enum Purpose {
 /// Makes a client for one URL; connects at the first call, and again after a failure, resolving the name each time.
 ///
 /// Errors: a URL that is none.
-pub(super) fn client(url: &str) -> Result<PeerClient<Channel>, Status> {
+pub(super) fn client(network: &Network, url: &str) -> Result<PeerClient<Channel>, Status> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Status::unavailable(format!("{url} is no URL: {error}")))?
         .connect_timeout(CONNECT_MAX)
@@ -45,7 +47,7 @@ pub(super) fn client(url: &str) -> Result<PeerClient<Channel>, Status> {
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    Ok(PeerClient::new(endpoint.connect_lazy())
+    Ok(PeerClient::new(dial::lazily(network, &endpoint))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
 }
@@ -54,6 +56,7 @@ pub(super) fn client(url: &str) -> Result<PeerClient<Channel>, Status> {
 pub(super) struct Line {
     stamp: Stamp,
     pub(super) to: MemberId,
+    network: Network,
     members: Arc<Mutex<State>>,
     urls: Vec<String>,
     state: Mutex<LineState>,
@@ -96,7 +99,7 @@ impl Line {
         let url = self.urls.get(state.turn % self.urls.len().max(1));
         let url =
             url.ok_or_else(|| Status::unavailable(format!("member {} has no peer URL", self.to)))?;
-        let made = client(url)?;
+        let made = client(&self.network, url)?;
         state.client = Some(made.clone());
         Ok(made)
     }
@@ -122,14 +125,16 @@ type Lines = HashMap<(MemberId, Purpose), Arc<Line>>;
 #[derive(Clone)]
 pub(in crate::raft) struct Peers {
     stamp: Stamp,
+    network: Network,
     members: Arc<Mutex<State>>,
     lines: Arc<Mutex<Lines>>,
 }
 
 impl Peers {
-    pub(in crate::raft) fn new(stamp: Stamp, members: Arc<Mutex<State>>) -> Self {
+    pub(in crate::raft) fn new(stamp: Stamp, network: Network, members: Arc<Mutex<State>>) -> Self {
         Self {
             stamp,
+            network,
             members,
             lines: Arc::default(),
         }
@@ -149,6 +154,7 @@ impl Peers {
         let line = Arc::new(Line {
             stamp: self.stamp,
             to,
+            network: self.network.clone(),
             members: self.members.clone(),
             urls: urls.to_vec(),
             state: Mutex::default(),

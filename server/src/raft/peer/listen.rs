@@ -8,10 +8,10 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::service::Service;
+use crate::network::{Listener, Stream};
 
 /// Connections at one time: three for each of at most a dozen members, and whoever asks to join.
 const CONNECTIONS_MAX: usize = 256;
@@ -23,7 +23,7 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 const PROBE: Duration = Duration::from_secs(2);
 
-pub(in crate::raft) async fn serve(listener: TcpListener, service: Service) {
+pub(in crate::raft) async fn serve(listener: Listener, service: Service) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -47,8 +47,8 @@ pub(in crate::raft) async fn serve(listener: TcpListener, service: Service) {
     }
 }
 
-async fn connection(stream: TcpStream, service: Service) -> Result<(), hyper::Error> {
-    if let Err(error) = stream.set_nodelay(true) {
+async fn connection(stream: Stream, service: Service) -> Result<(), hyper::Error> {
+    if let Err(error) = stream.set_nodelay() {
         tracing::debug!(%error, "a peer's connection stays slow");
     }
     http2::Builder::new(TokioExecutor::new())

@@ -1,6 +1,5 @@
 //! A snapshot on its way to a peer, in bounded memory on both sides.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,16 +7,17 @@ use bytes::Bytes;
 use coord_proto::peer as wire;
 use futures::{Stream, StreamExt};
 use openraft::raft::SnapshotResponse;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::Semaphore;
 use tonic::{Status, Streaming};
 
 use super::convert;
 use super::line::Line;
+use crate::blocking::Blocking;
 use crate::command::{Fault, MemberId};
 use crate::raft::Core;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::types::{self, SnapshotMeta, Stored, TypeConfig, Vote};
-use crate::state::{InstallReady, SnapshotReader, SnapshotWriter, State};
+use crate::state::{InstallReady, SnapshotReader, SnapshotWriter, State, StatePlace};
 
 use wire::snapshot_request::Part;
 
@@ -111,21 +111,20 @@ pub(super) async fn send(
     )?))
 }
 
-/// Chunks that wait for the disk.
-const CHUNKS_MAX: usize = 4;
-
 /// Takes snapshots from the leader, one at a time. Clones share the turn.
 #[derive(Clone)]
 pub(in crate::raft) struct Receiving {
-    /// Where the state lives; in memory if `None`.
-    directory: Option<PathBuf>,
+    /// Where the state lives.
+    place: StatePlace,
+    blocking: Blocking,
     turn: Arc<Semaphore>,
 }
 
 impl Receiving {
-    pub(in crate::raft) fn new(directory: Option<PathBuf>) -> Self {
+    pub(in crate::raft) fn new(place: StatePlace, blocking: Blocking) -> Self {
         Self {
-            directory,
+            place,
+            blocking,
             turn: Arc::new(Semaphore::new(1)),
         }
     }
@@ -160,7 +159,7 @@ impl Receiving {
                 "a snapshot has one head, then chunks",
             )),
         });
-        let ready = receive(self.directory.clone(), chunks).await?;
+        let ready = receive(self.place.clone(), self.blocking, chunks).await?;
         let snapshot = Snapshot {
             meta,
             snapshot: SnapshotData::Received(Box::new(ready)),
@@ -173,52 +172,32 @@ impl Receiving {
     }
 }
 
-/// Writes chunks as they come, on a thread that may wait for the disk.
+/// Writes chunks as they come, where waiting for the disk is allowed.
 pub(super) async fn receive(
-    directory: Option<PathBuf>,
+    place: StatePlace,
+    blocking: Blocking,
     mut incoming: impl Stream<Item = Result<Bytes, Status>> + Unpin,
 ) -> Result<InstallReady, Status> {
-    let (chunks, mut waiting) = mpsc::channel::<Bytes>(CHUNKS_MAX);
-    let (complete, is_complete) = oneshot::channel();
-    let written = tokio::task::spawn_blocking(move || {
-        let mut writer = match directory {
-            Some(directory) => SnapshotWriter::create(&directory)?,
-            None => SnapshotWriter::in_memory(),
-        };
-        while let Some(chunk) = waiting.blocking_recv() {
-            writer.write_chunk(chunk)?;
-        }
-        match is_complete.blocking_recv() {
-            Ok(()) => writer.finish().map(Some),
-            Err(_) => Ok(None),
-        }
-    });
-    let mut failed = None;
-    loop {
-        match incoming.next().await {
-            Some(Ok(chunk)) => {
-                if chunks.send(chunk).await.is_err() {
-                    // The writer says why.
-                    break;
-                }
-            }
-            Some(Err(status)) => {
-                failed = Some(status);
-                break;
-            }
-            None => {
-                // If the writer has gone, it says why.
-                let _ = complete.send(());
-                break;
-            }
-        }
+    let write = Writing(blocking);
+    let mut writer = write.now(move || SnapshotWriter::at(&place)).await?;
+    while let Some(chunk) = incoming.next().await {
+        let chunk = chunk?;
+        writer = write
+            .now(move || writer.write_chunk(chunk).map(|()| writer))
+            .await?;
     }
-    drop(chunks);
-    let written = written
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?;
-    let written = written.map_err(|fault: Fault| Status::data_loss(fault.to_string()))?;
-    written.ok_or_else(|| {
-        failed.unwrap_or_else(|| Status::cancelled("the snapshot was not completed"))
-    })
+    write.now(move || writer.finish()).await
+}
+
+struct Writing(Blocking);
+
+impl Writing {
+    async fn now<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Status> {
+        let done = self.0.run(work).await;
+        let done = done.map_err(|error| Status::internal(error.to_string()))?;
+        done.map_err(|fault| Status::data_loss(fault.to_string()))
+    }
 }

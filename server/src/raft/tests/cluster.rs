@@ -8,12 +8,14 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::blocking::Blocking;
 use crate::command::{
     ClusterId, Command, Incarnation, KeyValue, Keys, MemberId, MemberRecord, Order, Put, PutLease,
     PutValue, Query, Range, RangeFilter, Response, Revision, SortTarget,
 };
+use crate::network::Network;
 use crate::raft::{Config, Limits, Raft};
-use crate::state::{FEATURE_LEVEL, State};
+use crate::state::{FEATURE_LEVEL, State, StatePlace};
 use crate::wal::{Identity, MemoryDisk, Options, Wal};
 use crate::watch::Hub;
 
@@ -43,7 +45,6 @@ pub(super) struct Member {
     serving: JoinHandle<()>,
     limits: Limits,
     level_max: u32,
-    _directory: tempfile::TempDir,
 }
 
 fn identity(id: MemberId, incarnation: Incarnation) -> Identity {
@@ -84,7 +85,6 @@ impl Member {
     ) -> Self {
         let level_max = state.feature_level_max();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let directory = tempfile::tempdir().unwrap();
         let config = Config {
             id,
             cluster: CLUSTER,
@@ -93,15 +93,16 @@ impl Member {
             peer_urls: vec![url.clone()],
             heartbeat: Duration::from_millis(50),
             election: Duration::from_millis(1000),
-            data_dir: directory.path().to_owned(),
+            state: StatePlace::Memory(None),
+            limits,
+            network: Network::Sockets,
+            blocking: Blocking::Threads,
         };
         let state = Arc::new(Mutex::new(state));
         let (changes, _) = mpsc::unbounded_channel();
         let (asks, _) = mpsc::channel(8);
-        let raft = Raft::start_with(
+        let raft = Raft::start(
             config,
-            limits,
-            None,
             wal,
             state.clone(),
             Hub::new(Revision(1)),
@@ -109,7 +110,7 @@ impl Member {
             asks,
         );
         let raft = raft.await.unwrap();
-        let serving = tokio::spawn(raft.serve_peers(listener));
+        let serving = tokio::spawn(raft.serve_peers(listener.into()));
         Self {
             id,
             incarnation,
@@ -120,7 +121,6 @@ impl Member {
             serving,
             limits,
             level_max,
-            _directory: directory,
         }
     }
 

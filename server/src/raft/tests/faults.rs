@@ -92,9 +92,9 @@ async fn a_member_whose_state_is_gone_takes_anothers() {
     assert!(fault.contains("add it again as a new member"), "{fault}");
     let reach = wal.ends().purged.unwrap().index;
     let places = vec![cluster.leader().await.url.clone()];
-    let none = fetch_state(&places, wal.identity(), u64::MAX, None).await;
+    let none = fetch(&places, wal.identity(), u64::MAX).await;
     assert!(matches!(none, Err(AskError::Unreachable(_))));
-    let ready = fetch_state(&places, wal.identity(), reach, None).await;
+    let ready = fetch(&places, wal.identity(), reach).await;
     let ready = ready.map_err(|error| error.to_string()).unwrap();
     assert!(ready.position().unwrap().index >= reach);
     let state = std::sync::Mutex::new(State::in_memory());
@@ -108,7 +108,7 @@ async fn a_member_whose_state_is_gone_takes_anothers() {
         member: crate::command::MemberId(9),
         ..cluster.members[place].log_identity()
     };
-    let refused = fetch_state(&places, &stranger, reach, None).await;
+    let refused = fetch(&places, &stranger, reach).await;
     assert!(matches!(refused, Err(AskError::Refused(why)) if why.contains("was removed")));
 }
 
@@ -140,4 +140,15 @@ async fn a_member_whose_log_cannot_be_written_ends() {
         why.contains("cannot write the log") || why.contains("Raft ended"),
         "{why}"
     );
+}
+
+async fn fetch(
+    places: &[String],
+    own: &crate::wal::Identity,
+    at_least: u64,
+) -> Result<crate::state::InstallReady, AskError> {
+    let place = crate::state::StatePlace::Memory(None);
+    let blocking = crate::blocking::Blocking::Threads;
+    let network = crate::network::Network::Sockets;
+    fetch_state(&network, places, own, at_least, &place, blocking).await
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, KEEP_ALL, Member, TOKEN};
+use crate::network::Network;
 use crate::raft::MemberChange;
 use crate::raft::peer::ask_membership;
 
@@ -48,7 +49,9 @@ async fn a_learner_holds_the_level_too() {
     learner.publish().await;
     reaches(&learner, 2).await;
     let places = [member.url.clone()];
-    let answer = ask_membership(&places, TOKEN, &[]).await.unwrap();
+    let answer = ask_membership(&Network::Sockets, &places, TOKEN, &[])
+        .await
+        .unwrap();
     assert_eq!(answer.level, 2, "who joins is told before it starts");
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::cluster::{CLUSTER, Cluster, Member, TOKEN};
 use crate::command::{MemberId, Refusal};
+use crate::network::Network;
 use crate::raft::peer::{AskError, ask_membership};
 use crate::raft::{ChangeError, Limits, MemberChange};
 
@@ -169,7 +170,9 @@ async fn a_program_without_data_learns_who_is_there() {
         cluster.members[0].url.clone(),
     ];
     let own = vec!["http://new:1".to_owned()];
-    let answer = ask_membership(&places, TOKEN, &own).await.unwrap();
+    let answer = ask_membership(&Network::Sockets, &places, TOKEN, &own)
+        .await
+        .unwrap();
     assert_eq!((answer.cluster, answer.own), (CLUSTER, None));
     assert_eq!(answer.started, [MemberId(1)]);
     let add = MemberChange::AddLearner {
@@ -177,8 +180,10 @@ async fn a_program_without_data_learns_who_is_there() {
         peer_urls: own.clone(),
     };
     cluster.members[0].raft.change(add).await.unwrap();
-    let answer = ask_membership(&places, TOKEN, &own).await.unwrap();
+    let answer = ask_membership(&Network::Sockets, &places, TOKEN, &own)
+        .await
+        .unwrap();
     assert_eq!(answer.own, Some(MemberId(5)));
-    let refused = ask_membership(&places, "another", &own).await;
+    let refused = ask_membership(&Network::Sockets, &places, "another", &own).await;
     assert!(matches!(refused, Err(AskError::Refused(_))), "{refused:?}");
 }

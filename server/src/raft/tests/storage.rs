@@ -9,6 +9,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, StorageError};
 use tokio::sync::mpsc;
 
+use crate::blocking::Blocking;
 use crate::command::{ClusterId, Incarnation, LogPosition, MemberId, Revision};
 use crate::raft::applied::AppliedMark;
 use crate::raft::log_store::{DurableMark, LogStore};
@@ -112,6 +113,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
         let wal = Wal::create_on(Arc::new(MemoryDisk::default()), &identity, options).unwrap();
         let (_, _, pending) = Proposer::new(MemberId(1), 1);
         let machine = StateMachine {
+            blocking: Blocking::Threads,
             state: Arc::new(Mutex::new(State::in_memory())),
             hub: Hub::new(Revision(1)),
             leases: mpsc::unbounded_channel().0,
@@ -121,7 +123,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
         };
         Ok((
             (),
-            LogStore::new(wal, DurableMark::unbounded()),
+            LogStore::new(wal, DurableMark::unbounded(), Blocking::Threads),
             Gapless(machine, self.source.clone()),
         ))
     }

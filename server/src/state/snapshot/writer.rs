@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::container::{Chain, Chunk, Row, damaged};
 use crate::command::{Fault, LogPosition, Revision};
-use crate::disk::{Disk, Fresh, Space};
+use crate::disk::{Disk, Fresh, MemoryRows, Space};
 use crate::mvcc::{self, Version};
-use crate::state::{FEATURE_LEVEL, State, lease};
+use crate::state::{FEATURE_LEVEL, State, StatePlace, lease};
 
 /// A snapshot being received.
 pub struct SnapshotWriter {
@@ -21,7 +21,7 @@ pub struct SnapshotWriter {
 
 enum Target {
     Disk(Box<Fresh>),
-    Memory(Vec<(Space, Bytes, Bytes)>),
+    Memory(Vec<(Space, Bytes, Bytes)>, Option<MemoryRows>),
 }
 
 #[derive(PartialEq, Eq)]
@@ -43,9 +43,17 @@ impl SnapshotWriter {
         Ok(Self::new(Target::Disk(Box::new(Fresh::create(dir)?))))
     }
 
+    /// Begins one that will take the place of the state at `place`.
+    pub fn at(place: &StatePlace) -> Result<Self, Fault> {
+        Ok(match place {
+            StatePlace::Directory(directory) => Self::create(directory)?,
+            StatePlace::Memory(kept) => Self::new(Target::Memory(Vec::new(), kept.clone())),
+        })
+    }
+
     /// Receives into memory, for a [`State::in_memory`](crate::state::State::in_memory).
     pub fn in_memory() -> Self {
-        Self::new(Target::Memory(Vec::new()))
+        Self::new(Target::Memory(Vec::new(), None))
     }
 
     fn new(target: Target) -> Self {
@@ -93,15 +101,7 @@ impl SnapshotWriter {
                 fresh.sync()?;
                 Disk::filled(*fresh, mvcc::garbage)
             }
-            Target::Memory(held) => {
-                let disk = Disk::in_memory(mvcc::garbage);
-                let mut rows = disk.rows();
-                for (space, key, value) in held {
-                    rows.put(space, key, value);
-                }
-                drop(rows);
-                disk
-            }
+            Target::Memory(held, becomes) => Disk::filled_with(held, becomes, mvcc::garbage),
         };
         let state = Box::new(State::load(disk, FEATURE_LEVEL)?);
         Ok(InstallReady { state })
@@ -120,7 +120,7 @@ impl SnapshotWriter {
         }
         match &mut self.target {
             Target::Disk(fresh) => fresh.write(&all),
-            Target::Memory(held) => {
+            Target::Memory(held, _) => {
                 held.append(&mut all);
                 Ok(())
             }

@@ -2,6 +2,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::wal::Stepper;
 
 #[test]
 fn what_is_written_is_read_back_after_a_restart() {
@@ -202,4 +203,27 @@ fn any_history(seed: u64) {
         assert_eq!(now.ends, ends, "seed {seed}");
         assert_eq!(now.entries, model, "seed {seed}");
     }
+}
+
+#[test]
+fn a_log_with_a_stepper_is_durable_only_when_that_says_so() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let disk = MemoryDisk::default();
+    drop(create(&disk, 8));
+    let stepper = Stepper::default();
+    let wal = Wal::open_stepped(Arc::new(disk.clone()), options(8), stepper.clone()).unwrap();
+    let flushed = Arc::new(AtomicBool::new(false));
+    let told = flushed.clone();
+    wal.append([entry(1, 0, b"zero")], move |result| {
+        result.unwrap();
+        told.store(true, Ordering::Relaxed);
+    })
+    .unwrap();
+    assert!(!flushed.load(Ordering::Relaxed));
+    let crashed = MemoryDisk::with(disk.files());
+    assert!(contents(&open(&crashed, 8).unwrap()).entries.is_empty());
+    stepper.step();
+    assert!(flushed.load(Ordering::Relaxed));
+    let crashed = MemoryDisk::with(disk.files());
+    assert_eq!(contents(&open(&crashed, 8).unwrap()).entries.len(), 1);
 }

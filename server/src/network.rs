@@ -1,0 +1,215 @@
+//! How bytes travel between members and from clients: the sockets of the operating system, or a simulated network.
+//!
+//! Owns [`Network`] (which of the two), [`Listener`] and [`Stream`]. It knows no protocol: doors and peers speak theirs
+//! over a stream without asking what carries it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What carries a member's connections. Clones are the same network.
+#[derive(Clone, Default)]
+pub enum Network {
+    /// The operating system's.
+    #[default]
+    Sockets,
+    /// One that lives in this process.
+    Simulated(Arc<dyn Simulated>),
+}
+
+/// A network in this process, as seen from one of its hosts. Addresses are `IP:port`; nothing is looked up.
+pub trait Simulated: Send + Sync {
+    /// Opens a port of this host.
+    fn listen(&self, address: SocketAddr) -> io::Result<Arc<dyn Port>>;
+    /// Connects to a port of any host; resolves when it accepted, or with what a socket would say.
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Duplex>>>;
+}
+
+/// An open port. It closes when the last handle goes.
+pub trait Port: Send + Sync {
+    /// The next connection, and where it comes from.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Duplex>, SocketAddr)>>;
+}
+
+/// Both directions of a simulated connection.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {
+    /// Ready when there is something to read; whether it is a byte, and not the end.
+    fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>>;
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sockets => "Sockets",
+            Self::Simulated(_) => "Simulated",
+        })
+    }
+}
+
+fn parse(authority: &str) -> io::Result<SocketAddr> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+    authority.parse().map_err(invalid)
+}
+
+impl Network {
+    /// Listens on `host:port`.
+    pub async fn listen(&self, authority: &str) -> io::Result<Listener> {
+        Ok(match self {
+            Self::Sockets => Listener::Tcp(TcpListener::bind(authority).await?),
+            Self::Simulated(network) => {
+                let address = parse(authority)?;
+                Listener::Simulated(network.listen(address)?, address)
+            }
+        })
+    }
+}
+
+/// Connects through a simulated network, to `IP:port`.
+pub async fn connect(network: Arc<dyn Simulated>, authority: &str) -> io::Result<Stream> {
+    let stream = network.connect(parse(authority)?).await?;
+    Ok(Stream::Simulated(stream))
+}
+
+/// An open port.
+pub enum Listener {
+    /// The operating system's.
+    Tcp(TcpListener),
+    /// A simulated one, and its address.
+    Simulated(Arc<dyn Port>, SocketAddr),
+}
+
+impl Listener {
+    /// The next connection, and where it comes from. Loses nothing when it is dropped.
+    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, from) = listener.accept().await?;
+                Ok((Stream::Tcp(stream), from))
+            }
+            Self::Simulated(port, _) => {
+                let (stream, from) = std::future::poll_fn(|cx| port.poll_accept(cx)).await?;
+                Ok((Stream::Simulated(stream), from))
+            }
+        }
+    }
+
+    /// The address it is bound to.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Simulated(_, address) => Ok(*address),
+        }
+    }
+
+    /// A second handle on the same port.
+    pub fn duplicate(&self) -> io::Result<Self> {
+        use std::os::fd::AsFd;
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let fd = listener.as_fd().try_clone_to_owned()?;
+                Self::Tcp(TcpListener::from_std(std::net::TcpListener::from(fd))?)
+            }
+            Self::Simulated(port, address) => Self::Simulated(port.clone(), *address),
+        })
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+/// A connection.
+pub enum Stream {
+    /// The operating system's.
+    Tcp(TcpStream),
+    /// A simulated one.
+    Simulated(Box<dyn Duplex>),
+}
+
+impl Stream {
+    /// Sends small writes at once.
+    pub fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nodelay(true),
+            Self::Simulated(_) => Ok(()),
+        }
+    }
+
+    /// Waits until there is something to read and leaves it there. Whether it is a byte, and not the end.
+    pub async fn first_byte(&self) -> io::Result<bool> {
+        match self {
+            Self::Tcp(stream) => {
+                let mut byte = [0];
+                Ok(stream.peek(&mut byte).await? == 1)
+            }
+            Self::Simulated(stream) => std::future::poll_fn(|cx| stream.poll_first_byte(cx)).await,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Simulated(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Simulated(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Simulated(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Simulated(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Simulated(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Simulated(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a member stands on: where its log and its state are, how it reaches others, and how much log it keeps.
+//!
+//! In production all of it is the operating system's. A simulation brings its own and runs the same member on it.
+
+use std::path::PathBuf;
+
+use super::{Stop, directory};
+use crate::blocking::Blocking;
+use crate::command::Fault;
+use crate::config::Config;
+use crate::disk::MemoryRows;
+use crate::network::Network;
+use crate::raft::Limits;
+use crate::state::StatePlace;
+use crate::wal::{self, Wal};
+
+/// What a member stands on.
+pub struct Ground {
+    /// Raft's log.
+    pub log: LogPlace,
+    /// The state store.
+    pub state: StatePlace,
+    /// How others are reached, and reach this member.
+    pub network: Network,
+    /// Where work that waits for a disk is done.
+    pub blocking: Blocking,
+    /// How much log is kept.
+    pub limits: Limits,
+    /// Held for as long as the process may write.
+    pub(super) lock: Option<directory::Lock>,
+}
+
+/// Where the log is.
+#[derive(Clone)]
+pub enum LogPlace {
+    /// In this data directory.
+    Directory(PathBuf),
+    /// On a simulated machine.
+    Simulated(wal::Place),
+}
+
+impl Ground {
+    /// The operating system's: takes the data directory.
+    ///
+    /// Errors: as of a directory that is another's, or cannot be made.
+    pub(super) fn of(config: &Config) -> Result<Self, Stop> {
+        let lock = directory::open(&config.data_dir)?;
+        Ok(Self {
+            log: LogPlace::Directory(config.data_dir.clone()),
+            state: StatePlace::Directory(directory::state(&config.data_dir)),
+            network: Network::Sockets,
+            blocking: Blocking::Threads,
+            limits: Limits {
+                entries: config.catchup_entries,
+                ..Limits::default()
+            },
+            lock: Some(lock),
+        })
+    }
+
+    /// A simulated machine.
+    pub fn simulated(log: wal::Place, rows: MemoryRows, network: Network, limits: Limits) -> Self {
+        Self {
+            log: LogPlace::Simulated(log),
+            state: StatePlace::Memory(Some(rows)),
+            network,
+            blocking: Blocking::Inline,
+            limits,
+            lock: None,
+        }
+    }
+}
+
+impl LogPlace {
+    /// Whether a member has lived here.
+    ///
+    /// Errors: `Corrupt` if its log is gone as a whole.
+    pub(super) fn has_log(&self) -> Result<bool, Fault> {
+        match self {
+            Self::Directory(data_dir) => directory::has_data(data_dir),
+            Self::Simulated(place) => Ok(place.has_log()),
+        }
+    }
+
+    pub(super) fn create(&self, identity: wal::Identity) -> Result<Wal, Fault> {
+        match self {
+            Self::Directory(data_dir) => Wal::create(&directory::wal(data_dir), identity),
+            Self::Simulated(place) => place.create(identity),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<Wal, Fault> {
+        match self {
+            Self::Directory(data_dir) => Wal::open(&directory::wal(data_dir)),
+            Self::Simulated(place) => place.open(),
+        }
+    }
+}

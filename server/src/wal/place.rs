@@ -1,0 +1,40 @@
+//! Where a simulated log is, before it is open.
+
+use std::sync::Arc;
+
+use super::{Disk, Identity, Options, Stepper, Wal};
+use crate::command::Fault;
+
+/// A log on a disk in this process, written when its stepper says so.
+#[derive(Clone)]
+pub struct Place {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// How the log is run; without a thread.
+    pub options: Options,
+    /// Who says when it writes.
+    pub stepper: Stepper,
+}
+
+impl Place {
+    /// Whether there is a log.
+    pub fn has_log(&self) -> bool {
+        self.disk.names().is_ok_and(|names| !names.is_empty())
+    }
+
+    /// Makes an empty log.
+    ///
+    /// Errors: as [`Wal::create_on`].
+    pub fn create(&self, identity: Identity) -> Result<Wal, Fault> {
+        // Closed at once: what is left to write has no stepper yet.
+        drop(Wal::create_on(self.disk.clone(), &identity, self.options)?);
+        self.open()
+    }
+
+    /// Opens the log that is here.
+    ///
+    /// Errors: as [`Wal::open`].
+    pub fn open(&self) -> Result<Wal, Fault> {
+        Wal::open_stepped(self.disk.clone(), self.options, self.stepper.clone())
+    }
+}
