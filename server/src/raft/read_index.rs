@@ -4,6 +4,7 @@
 //! One round is under way, the next one forms. A member that does not lead asks the leader for a round and then waits
 //! until it has itself applied as much.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use openraft::ReadPolicy;
@@ -17,7 +18,9 @@ use crate::command::Unavailable;
 use crate::planted::{self, Bug};
 
 /// Reads that may wait for a round.
-const READS_MAX: usize = 64 * 1024;
+const READS_MAX: usize = 16 * 1024;
+/// Other members' rounds that may wait; each member has one under way.
+const ROUNDS_MAX: usize = 4 * 1024;
 
 #[derive(Default)]
 struct Forming {
@@ -43,20 +46,37 @@ pub(super) struct ReadRounds(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     forming: Mutex<Forming>,
+    /// Reads of this member that wait, wherever.
+    waiting: AtomicUsize,
     wake: Notify,
+}
+
+/// One of the reads that may wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Result<Self, Unavailable> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) >= READS_MAX {
+            return Err(Unavailable::TooManyRequests);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl ReadRounds {
     /// Resolves when whatever was committed before the call can be read on this member.
     pub(super) async fn barrier(&self) -> Result<(), Unavailable> {
         let (done, ready) = oneshot::channel();
-        {
-            let mut forming = self.forming();
-            if forming.local.len() >= READS_MAX {
-                return Err(Unavailable::TooManyRequests);
-            }
-            forming.local.push(done);
-        }
+        // Held until this read ends: it may wait in a round, and then for what is to be applied.
+        let _place = Place::take(&self.0.waiting)?;
+        self.forming().local.push(done);
         self.0.wake.notify_one();
         ready.await.map_err(|_| Unavailable::Stopped)
     }
@@ -64,7 +84,13 @@ impl ReadRounds {
     /// For another member, if this one leads: the index up to which it must have applied.
     pub(super) async fn index(&self) -> Result<u64, Unavailable> {
         let (done, index) = oneshot::channel();
-        self.forming().remote.push(done);
+        {
+            let mut forming = self.forming();
+            if forming.remote.len() >= ROUNDS_MAX {
+                return Err(Unavailable::TooManyRequests);
+            }
+            forming.remote.push(done);
+        }
         self.0.wake.notify_one();
         index.await.map_err(|_| Unavailable::LeaderChanged)
     }

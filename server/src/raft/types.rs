@@ -151,7 +151,7 @@ pub(super) fn encode_members(members: &Members) -> Bytes {
 /// The membership these bytes mean.
 ///
 /// Errors: what is wrong with them.
-pub(super) fn decode_members(mut bytes: &[u8]) -> Result<Members, &'static str> {
+pub(super) fn decode_members(all: &[u8]) -> Result<Members, &'static str> {
     const SHORT: &str = "the membership is too short";
     fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], &'static str> {
         let (part, rest) = bytes.split_at_checked(length).ok_or(SHORT)?;
@@ -166,6 +166,7 @@ pub(super) fn decode_members(mut bytes: &[u8]) -> Result<Members, &'static str> 
         let part = take(bytes, 8)?;
         Ok(u64::from_le_bytes(part.try_into().map_err(|_| SHORT)?))
     }
+    let mut bytes = all;
     if take(&mut bytes, 1)? != [MEMBERS_FORMAT] {
         return Err("the membership has an unknown format");
     }
@@ -191,12 +192,37 @@ pub(super) fn decode_members(mut bytes: &[u8]) -> Result<Members, &'static str> 
     if !bytes.is_empty() {
         return Err("the membership is too long");
     }
-    Membership::new(configs, nodes).map_err(|_| "the membership contradicts itself")
+    let members =
+        Membership::new(configs, nodes).map_err(|_| "the membership contradicts itself")?;
+    if encode_members(&members).as_ref() != all {
+        return Err("the membership is not in its one order, or names something twice");
+    }
+    Ok(members)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_membership_that_decodes_has_no_other_bytes(at: usize, bytes: [u8; 3]) {
+            let mut changed = encode_members(&members()).to_vec();
+            let at = at % changed.len();
+            let end = changed.len().min(at + 1 + usize::from(bytes[0] % 2));
+            changed[at..end].copy_from_slice(&bytes[1..=end - at]);
+            if let Ok(members) = decode_members(&changed) {
+                prop_assert_eq!(encode_members(&members), changed);
+            }
+        }
+
+        #[test]
+        fn any_bytes_after_the_format_are_no_panic(bytes: Vec<u8>) {
+            let _ = decode_members(&[&[MEMBERS_FORMAT], bytes.as_slice()].concat());
+        }
+    }
 
     fn members() -> Members {
         let urls = |text: &str| PeerUrls(vec![text.to_owned()]);

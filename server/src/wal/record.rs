@@ -260,3 +260,35 @@ impl Header {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// With checksums that fit, as whoever writes the file can make them.
+        #[test]
+        fn a_record_that_decodes_has_no_other_bytes(kind in 0u8..8, mut bytes: Vec<u8>) {
+            bytes.insert(0, kind);
+            let mut cursor = Cursor(Bytes::from(bytes.clone()));
+            if let Some(record) = cursor.record() {
+                let read = bytes.len() - cursor.0.len();
+                let mut again = Vec::new();
+                record.encode(&mut again);
+                prop_assert_eq!(&again, &bytes[..read]);
+            }
+        }
+
+        #[test]
+        fn a_header_that_decodes_has_no_other_bytes(bytes in prop::collection::vec(0u8..3, 34..150)) {
+            let bytes = [MAGIC, FORMAT.to_le_bytes().as_slice(), &bytes].concat();
+            if let Ok(header) = Header::decode(Bytes::from(bytes.clone())) {
+                let mut again = Vec::new();
+                header.encode(&mut again);
+                prop_assert_eq!(again, bytes);
+            }
+        }
+    }
+}

@@ -1,14 +1,19 @@
 //! Who calls whom: stamped on every call, checked on every call.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Status};
 
+use crate::clock::Moment;
 use crate::command::{ClusterId, Incarnation, MemberId};
+use crate::metrics::metrics;
 use crate::planted::{self, Bug};
 use crate::state::State;
 
+/// Refusals are logged at most so often; all are counted.
+const SAY_INTERVAL: Duration = Duration::from_secs(1);
 const CLUSTER: &str = "coord-cluster";
 const FROM: &str = "coord-from";
 const TO: &str = "coord-to";
@@ -25,6 +30,18 @@ pub(in crate::raft) struct Stamp {
     pub(in crate::raft) incarnation: Incarnation,
     /// The highest feature level it can apply.
     pub(in crate::raft) level_max: u32,
+}
+
+/// Counts a refused call, and says so: once for many, or whoever calls wrongly fills the disk with our lines.
+pub(super) fn refused(reason: &str) {
+    static SAID: Mutex<Option<Moment>> = Mutex::new(None);
+    metrics().peer_calls_refused.inc();
+    let now = Moment::now();
+    let mut said = SAID.lock().expect("nothing panics while it holds the lock");
+    if said.is_none_or(|said| now.since(said) >= SAY_INTERVAL) {
+        *said = Some(now);
+        tracing::warn!(reason, "refused a call from a peer");
+    }
 }
 
 fn hex(number: u64) -> AsciiMetadataValue {
@@ -64,9 +81,8 @@ impl Stamp {
         metadata: &MetadataMap,
         state: &Arc<Mutex<State>>,
     ) -> Result<MemberId, Status> {
-        self.verify(metadata, state).inspect_err(|status| {
-            tracing::warn!(reason = status.message(), "refused a call from a peer");
-        })
+        self.verify(metadata, state)
+            .inspect_err(|status| refused(status.message()))
     }
 
     fn verify(

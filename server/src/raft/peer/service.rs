@@ -7,11 +7,11 @@ use coord_proto::peer as wire;
 use coord_proto::peer::peer_server::{Peer, PeerServer};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::handshake::Stamp;
+use super::handshake::{self, Stamp};
 use super::snapshot::Receiving;
 use super::{MESSAGE_BYTES_MAX, convert, fetch, leases};
 use crate::clock::Moment;
@@ -24,6 +24,13 @@ use crate::raft::read_index::ReadRounds;
 use crate::state::State;
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
+
+/// Questions of one stream that may be under way: a member has one round of reads and one of renewals.
+const ASKS_MAX: usize = 64;
+/// Answers that wait until the member reads them: as many questions, and two batches of proposals, with room to spare.
+const ANSWERS_MAX: usize = 2 * ASKS_MAX;
+/// What a batch of proposals costs beside its bytes, or any number of empty ones would fit.
+const BATCH_BYTES: usize = 256;
 
 /// When a leader was last heard.
 #[derive(Clone)]
@@ -67,6 +74,11 @@ pub(in crate::raft) struct Service {
     pub(in crate::raft) heard: Heard,
 }
 
+/// Counts a message that makes no sense.
+fn counted<T>(read: Result<T, Status>) -> Result<T, Status> {
+    read.inspect_err(|status| handshake::refused(status.message()))
+}
+
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 impl Service {
@@ -86,19 +98,21 @@ impl Service {
         &self,
         from: MemberId,
         request: wire::ForwardRequest,
-        answers: &mpsc::UnboundedSender<Result<wire::ForwardResponse, Status>>,
-        refused: &mpsc::UnboundedSender<(u64, Unavailable)>,
+        turn: OwnedSemaphorePermit,
+        answers: &mpsc::Sender<Result<wire::ForwardResponse, Status>>,
+        refused: &mpsc::Sender<(u64, Unavailable)>,
     ) -> Result<(), Status> {
         let number = request.number;
         let answers = answers.clone();
         let reply = move |answer: Result<Answer, Unavailable>| {
             let answer =
                 answer.unwrap_or_else(|why| Answer::Refused(convert::unavailable(why).into()));
-            // The member may be gone.
-            let _ = answers.send(Ok(wire::ForwardResponse {
+            // The member may be gone, or read nothing of what it is told.
+            let _ = answers.try_send(Ok(wire::ForwardResponse {
                 number,
                 answer: Some(answer),
             }));
+            drop(turn);
         };
         let ids = |ids: wire::Leases| ids.ids.into_iter().map(LeaseId).collect::<Vec<_>>();
         match request.ask {
@@ -107,7 +121,7 @@ impl Service {
                 leader,
                 envelope,
             })) => {
-                let bytes = envelope.len();
+                let bytes = BATCH_BYTES + envelope.len();
                 let envelope = codec::decode_envelope(&envelope)
                     .map_err(|why| Status::invalid_argument(why.to_string()))?;
                 if envelope
@@ -174,7 +188,7 @@ impl Peer for Service {
         // A message that cannot be read ends the call; the leader starts anew from what is acknowledged.
         let requests = request.into_inner().scan((), move |(), message| {
             heard.touch();
-            let read = message.and_then(convert::read_append);
+            let read = message.and_then(|message| counted(convert::read_append(message)));
             let read = read.inspect_err(|status| tracing::debug!(%status, "an append call ended"));
             std::future::ready(read.ok())
         });
@@ -200,9 +214,9 @@ impl Peer for Service {
             async move {
                 let mut message = message?;
                 let number = message.number;
-                let leadership = leases::leadership(&message)?;
+                let leadership = counted(leases::leadership(&message))?;
                 let news = message.news.take();
-                let request = convert::read_append(message)?;
+                let request = counted(convert::read_append(message))?;
                 let (previous, last) = (
                     request.prev_log_id,
                     request.entries.last().map(|entry| entry.log_id),
@@ -230,7 +244,7 @@ impl Peer for Service {
         self.caller(&request)?;
         let message = request.into_inner();
         let pre_vote = message.pre_vote;
-        let request = convert::read_vote_request(message)?;
+        let request = counted(convert::read_vote_request(message))?;
         let response = match pre_vote {
             true => self.core.pre_vote(request).await,
             false => self.core.vote(request).await,
@@ -244,7 +258,7 @@ impl Peer for Service {
         request: Request<wire::TransferRequest>,
     ) -> Result<Response<wire::TransferResponse>, Status> {
         self.caller(&request)?;
-        let request = convert::read_transfer(request.into_inner())?;
+        let request = counted(convert::read_transfer(request.into_inner()))?;
         let response = self.core.handle_transfer_leader(request).await;
         let response = response.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
         Ok(Response::new(convert::transferred(response)))
@@ -266,28 +280,40 @@ impl Peer for Service {
         request: Request<Streaming<wire::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
         let from = self.caller(&request)?;
-        let (answers, outgoing) = mpsc::unbounded_channel();
-        let (refused, refusals) = mpsc::unbounded_channel();
+        let (answers, outgoing) = mpsc::channel(ANSWERS_MAX);
+        let (refused, refusals) = mpsc::channel(ANSWERS_MAX);
+        let turns = Arc::new(Semaphore::new(ASKS_MAX));
         let this = self.clone();
         let mut incoming = request.into_inner();
         // Ends with the member's stream.
         tokio::spawn(async move {
-            while let Ok(Some(message)) = incoming.message().await {
-                if let Err(status) = this.forwarded(from, message, &answers, &refused) {
-                    // The receiver may have gone with the call.
-                    let _ = answers.send(Err(status));
+            loop {
+                let message = match incoming.message().await {
+                    Ok(Some(message)) => message,
+                    Ok(None) => return,
+                    Err(status) => {
+                        // The receiver may have gone with the call.
+                        let _ = answers.try_send(Err(status));
+                        return;
+                    }
+                };
+                let turn = turns.clone().acquire_owned().await;
+                let turn = turn.expect("nobody closes it");
+                let taken = this.forwarded(from, message, turn, &answers, &refused);
+                if let Err(status) = counted(taken) {
+                    let _ = answers.try_send(Err(status));
                     return;
                 }
             }
         });
-        let refusals = UnboundedReceiverStream::new(refusals).map(|(number, why)| {
+        let refusals = ReceiverStream::new(refusals).map(|(number, why)| {
             let answer = Answer::Refused(convert::unavailable(why).into());
             Ok(wire::ForwardResponse {
                 number,
                 answer: Some(answer),
             })
         });
-        let answers = futures::stream::select(UnboundedReceiverStream::new(outgoing), refusals);
+        let answers = futures::stream::select(ReceiverStream::new(outgoing), refusals);
         Ok(Response::new(answers.boxed()))
     }
 
@@ -296,7 +322,7 @@ impl Peer for Service {
         request: Request<wire::ChangeRequest>,
     ) -> Result<Response<wire::ChangeResponse>, Status> {
         self.caller(&request)?;
-        let change = convert::read_change(request.into_inner())?;
+        let change = counted(convert::read_change(request.into_inner()))?;
         let result = self.membership.change_here(change).await;
         Ok(Response::new(convert::changed(result)))
     }
@@ -343,9 +369,9 @@ impl Peer for Service {
     ) -> Result<Response<wire::JoinResponse>, Status> {
         let wire::JoinRequest { token, peer_urls } = request.into_inner();
         if token != self.token {
-            return Err(Status::permission_denied(
+            return counted(Err(Status::permission_denied(
                 "this is a cluster with another --initial-cluster-token",
-            ));
+            )));
         }
         let members = self.membership.effective();
         if members.is_empty() {

@@ -34,14 +34,14 @@ pub(in crate::raft) struct Forwarded {
     pub(in crate::raft) proposals: Vec<Proposal>,
     pub(in crate::raft) bytes: usize,
     /// Told only if nothing of it will be done.
-    pub(in crate::raft) refused: mpsc::UnboundedSender<(u64, Unavailable)>,
+    pub(in crate::raft) refused: mpsc::Sender<(u64, Unavailable)>,
     pub(in crate::raft) number: u64,
 }
 
 impl Forwarded {
     fn refuse(self, why: Unavailable) {
-        // The member may be gone.
-        let _ = self.refused.send((self.number, why));
+        // The member may be gone, or read nothing of what it is told.
+        let _ = self.refused.try_send((self.number, why));
     }
 }
 
@@ -373,5 +373,28 @@ mod tests {
         assert_eq!(own, [0, 1, 2, 3, 4, 5]);
         lose(&gather, &pending, own, proposals, refused).await;
         assert_eq!(send().0, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn batches_of_members_are_bounded_in_bytes() {
+        let gather = Gather::default();
+        let (refused, mut refusals) = mpsc::channel(9);
+        let batch = |number, bytes| Forwarded {
+            to: (1, MemberId(1)),
+            proposals: Vec::new(),
+            bytes,
+            refused: refused.clone(),
+            number,
+        };
+        gather.push_forwarded(batch(1, FORWARDED_BYTES_MAX - 1));
+        gather.push_forwarded(batch(2, 1));
+        gather.push_forwarded(batch(3, 1));
+        assert_eq!(refusals.try_recv(), Ok((3, Unavailable::TooManyRequests)));
+        assert!(refusals.try_recv().is_err(), "the others wait");
+        gather.refuse_forwarded();
+        gather.push_forwarded(batch(4, FORWARDED_BYTES_MAX));
+        let told: Vec<_> = std::iter::from_fn(|| refusals.try_recv().ok()).collect();
+        let changed = Unavailable::LeaderChanged;
+        assert_eq!(told, [(1, changed), (2, changed)], "there is room again");
     }
 }

@@ -144,3 +144,46 @@ pub(super) fn damaged(why: &str) -> Fault {
         why: why.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A chunk's bytes with a checksum that fits: what a peer could send on purpose.
+    fn framed(body: &[u8]) -> Bytes {
+        let sum = Chain::default().add(body);
+        Bytes::from([body, &sum.to_be_bytes()].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunk_that_decodes_has_no_other_bytes(kind in 1u8..4, bytes: Vec<u8>) {
+            let begin: &[u8] = match kind {
+                HEADER => b"\x01CSNP\x01",
+                ROWS => b"\x02\x01\x02",
+                _ => b"\x03",
+            };
+            let framed = framed(&[begin, bytes.as_slice()].concat());
+            if let Ok(chunk) = Chain::default().decode(&framed) {
+                prop_assert_eq!(Chain::default().encode(&chunk), framed);
+            }
+        }
+
+        #[test]
+        fn any_chunk_is_refused_without_panic(bytes: Vec<u8>) {
+            let _ = Chain::default().decode(&framed(&bytes));
+        }
+    }
+
+    #[test]
+    fn a_count_of_rows_beyond_the_bytes_is_refused() {
+        let mut out = Writer::with_capacity(16);
+        out.u8(ROWS);
+        out.u8(space_tag(Space::Current));
+        out.u64(u64::MAX);
+        let error = Chain::default().decode(&framed(&out.finish()));
+        assert!(error.is_err());
+    }
+}
