@@ -1,6 +1,7 @@
 //! The one place that orders delivery.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -45,6 +46,8 @@ pub(super) struct Inner {
     pub(super) mailboxes: HashMap<OutletId, Mailbox>,
     /// Outlets to wake at the next publish, whatever it holds.
     pub(super) awaiting: Vec<OutletId>,
+    /// Bytes queued in all of them.
+    queued_bytes: Arc<AtomicUsize>,
     opened: u64,
     scratch: Vec<Slot>,
 }
@@ -57,6 +60,7 @@ impl Hub {
             live: Index::default(),
             mailboxes: HashMap::new(),
             awaiting: Vec::new(),
+            queued_bytes: Arc::default(),
             opened: 0,
             scratch: Vec::new(),
         })))
@@ -131,7 +135,8 @@ impl Hub {
         let mut inner = self.lock();
         inner.opened += 1;
         let id = OutletId(inner.opened);
-        inner.mailboxes.insert(id, Mailbox::new(wake.clone()));
+        let mailbox = Mailbox::new(wake.clone(), inner.queued_bytes.clone());
+        inner.mailboxes.insert(id, mailbox);
         drop(inner);
         Outlet::new(self.clone(), id, wake)
     }

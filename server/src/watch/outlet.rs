@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
@@ -9,9 +10,11 @@ use super::hub::{Hub, OutletId, Slot};
 use super::index::Index;
 use crate::command::{Event, EventKind, Keys, Revision};
 
-/// Queued bytes per outlet above which its watchers fall back to history: some thousand small events, and at most a
-/// gigabyte over a thousand clients that all stand still.
+/// Queued bytes per outlet above which its watchers fall back to history: some thousand small events.
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Queued bytes over all outlets above which whoever has not taken what is queued falls back to history, at whatever
+/// size: reading it again costs time, and ten thousand streams that stand still cost no more memory than this.
+pub(super) const ALL_QUEUES_BYTES_MAX: usize = 128 << 20;
 /// What a queued reference to an event costs beside the event itself.
 const REFERENCE_BYTES: usize = 64;
 
@@ -80,6 +83,8 @@ pub(super) struct Mailbox {
     /// In publish order.
     pub(super) queue: VecDeque<(WatcherId, Arc<Event>)>,
     queue_bytes: usize,
+    /// The sum over all outlets.
+    all_bytes: Arc<AtomicUsize>,
     pub(super) wake: Arc<Notify>,
 }
 
@@ -216,12 +221,13 @@ impl Watcher {
 }
 
 impl Mailbox {
-    pub(super) fn new(wake: Arc<Notify>) -> Self {
+    pub(super) fn new(wake: Arc<Notify>, all_bytes: Arc<AtomicUsize>) -> Self {
         Self {
             watchers: HashMap::new(),
             lagging: Index::default(),
             queue: VecDeque::new(),
             queue_bytes: 0,
+            all_bytes,
             wake,
         }
     }
@@ -234,7 +240,9 @@ impl Mailbox {
             return None;
         }
         // A revision that has begun is queued whole, whatever its size: watchers never see half of one.
-        if self.queue_bytes >= QUEUE_BYTES_MAX && watcher.queued != revision {
+        let is_full = self.queue_bytes >= QUEUE_BYTES_MAX
+            || (self.queue_bytes > 0 && self.all_bytes.load(Relaxed) >= ALL_QUEUES_BYTES_MAX);
+        if is_full && watcher.queued != revision {
             watcher.next = revision;
             watcher.is_live = false;
             self.lagging.insert(&watcher.wanted.keys, id);
@@ -242,7 +250,7 @@ impl Mailbox {
             return Some(watcher.wanted.keys.clone());
         }
         watcher.queued = revision;
-        self.queue_bytes += self.cost(self.queue.back(), event);
+        self.set_bytes(self.queue_bytes + self.cost(self.queue.back(), event));
         if self.queue.is_empty() {
             self.wake.notify_one();
         }
@@ -337,7 +345,7 @@ impl Mailbox {
 
     fn recount(&mut self) {
         if self.queue.is_empty() {
-            self.queue_bytes = 0;
+            self.set_bytes(0);
             return;
         }
         let mut bytes = 0;
@@ -346,6 +354,13 @@ impl Mailbox {
             bytes += self.cost(before, &entry.1);
             before = Some(entry);
         }
+        self.set_bytes(bytes);
+    }
+
+    fn set_bytes(&mut self, bytes: usize) {
+        // Changes only under the hub's lock.
+        let others = self.all_bytes.load(Relaxed) - self.queue_bytes;
+        self.all_bytes.store(others + bytes, Relaxed);
         self.queue_bytes = bytes;
     }
 
@@ -355,6 +370,12 @@ impl Mailbox {
             Some((_, before)) if Arc::ptr_eq(before, event) => REFERENCE_BYTES,
             _ => REFERENCE_BYTES + event_bytes(event),
         }
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.set_bytes(0);
     }
 }
 

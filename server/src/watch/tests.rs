@@ -310,6 +310,47 @@ fn a_full_queue_makes_a_watcher_lag_at_a_whole_revision() {
 }
 
 #[test]
+fn outlets_that_are_not_emptied_lag_when_all_queues_together_are_full() {
+    let hub = Hub::new(Revision(1));
+    let mut outlets: Vec<_> = (0..1000).map(|_| hub.open()).collect();
+    for outlet in &mut outlets {
+        outlet.watch(WatcherId(1), all(None));
+    }
+    let reader = outlets.last_mut().unwrap();
+    let mut read = Vec::new();
+    for revision in 2..10 {
+        hub.publish(
+            Revision(revision),
+            vec![event(1, revision, EventKind::Put, true)],
+        );
+        read.extend(seen(&reader.take(usize::MAX)));
+    }
+    assert_eq!(
+        read,
+        [2, 3, 4, 5, 6, 7, 8, 9],
+        "whoever reads misses nothing"
+    );
+    let counts = hub.counts();
+    assert_eq!(counts.lagging, 999);
+    // One event each, whatever there is; below the limit of each queue alone.
+    let bytes = counts.queued * BIG.len();
+    assert!(
+        bytes <= super::outlet::ALL_QUEUES_BYTES_MAX + 1000 * BIG.len(),
+        "{bytes}"
+    );
+    drop(outlets);
+    let mut outlet = hub.open();
+    outlet.watch(WatcherId(1), all(None));
+    for revision in 10..13 {
+        hub.publish(
+            Revision(revision),
+            vec![event(1, revision, EventKind::Put, true)],
+        );
+    }
+    assert_eq!(hub.counts().lagging, 0, "closed outlets hold nothing");
+}
+
+#[test]
 fn watchers_of_one_outlet_share_an_event_in_its_bound() {
     let hub = Hub::new(Revision(1));
     let mut outlet = hub.open();
