@@ -5,6 +5,7 @@
 //! answers, [`header`] and [`error`] say so. Each service is one file; [`routes`] picks it by path, and [`unary`]
 //! carries the calls that come most often past tonic. What is not there yet is refused by name and stands in `docs/compatibility.md`.
 
+mod bodies;
 mod check;
 mod cluster;
 mod convert;
@@ -23,6 +24,7 @@ mod watch;
 use std::sync::Arc;
 
 use crate::admin;
+use crate::budget::Budget;
 use crate::coordinator::Coordinator;
 use crate::network::Listener;
 
@@ -30,8 +32,10 @@ use crate::network::Listener;
 pub async fn serve(
     listener: Listener,
     coordinator: Arc<Coordinator>,
+    budget: Budget,
     closing: tokio::sync::watch::Receiver<bool>,
 ) {
     let routes = routes::Routes::new(coordinator, closing.clone());
-    admin::http::serve(listener, routes, closing).await;
+    let service = move |share| routes.connection(share);
+    admin::http::serve(listener, budget, service, closing).await;
 }

@@ -8,14 +8,17 @@
 //! - law: [`state`] (pure: what a command does).
 //! - memory: [`mvcc`] (keys by revision).
 //! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`blocking`], [`clock`],
-//!   [`planted`] (bugs for the fault runs to find, in builds of their own).
+//!   [`connection`] (what a client or peer may do beside its calls), [`budget`] (bytes that calls hold), [`planted`] (bugs
+//!   for the fault runs to find, in builds of their own).
 
 pub mod admin;
 pub mod blocking;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod connection;
 pub mod coordinator;
 pub mod disk;
 pub mod etcd;

@@ -7,7 +7,7 @@ mod grpc;
 
 use std::sync::LazyLock;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 pub use grpc::{Call, CountedBody, CountedRequest, call_started};
 
@@ -30,6 +30,10 @@ pub struct Metrics {
     pub proposals_failed: IntCounter,
     /// Changes of leader that this member saw.
     pub leader_changes: IntCounter,
+    /// Connections that were ended for what they did, by reason.
+    pub connections_cut: IntCounterVec,
+    /// Calls from peers that were refused.
+    pub peer_calls_refused: IntCounter,
     /// Health checks that said yes.
     pub health_success: IntCounter,
     /// Health checks that said no.
@@ -89,6 +93,21 @@ impl Metrics {
                 &registry,
                 "etcd_server_leader_changes_seen_total",
                 "The number of leader changes seen.",
+            ),
+            connections_cut: registered(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "coord_network_connections_cut_total",
+                        "Connections ended for being too slow, stuck, idle, stalled or a flood.",
+                    ),
+                    &["reason"],
+                ),
+            ),
+            peer_calls_refused: counter(
+                &registry,
+                "coord_network_peer_calls_refused_total",
+                "Calls on the peers' port that were refused.",
             ),
             health_success: counter(
                 &registry,

@@ -113,6 +113,17 @@ impl Mvcc {
 
     /// The live pairs of `keys`, at most `limit`.
     pub fn range(&self, rows: &Rows<'_>, keys: &Keys, limit: usize) -> Result<Found, Fault> {
+        self.page(rows, keys, limit, usize::MAX)
+    }
+
+    /// The first live pairs of `keys`: at most `limit`, and none after those that together have `bytes_max`.
+    pub fn page(
+        &self,
+        rows: &Rows<'_>,
+        keys: &Keys,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Found, Fault> {
         let (start, end) = match keys {
             Keys::One(key) => {
                 let found = self.get(rows, key)?;
@@ -131,11 +142,13 @@ impl Mvcc {
         let mut kvs = Vec::new();
         let mut is_cut = limit == 0;
         if limit > 0 {
+            let mut bytes = 0;
             leaves.visit(rows, start, end, LOADS_KEPT, &mut |key, row| {
-                if kvs.len() == limit {
+                if kvs.len() == limit || bytes >= bytes_max {
                     is_cut = true;
                     return Ok(ControlFlow::Break(()));
                 }
+                bytes += key.len() + row.len();
                 kvs.push(Version::decode(row.clone())?.pair(key.clone()));
                 Ok(ControlFlow::Continue(()))
             })?;

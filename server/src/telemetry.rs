@@ -3,12 +3,13 @@
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging at `level`. openraft speaks of every message at debug and of every
-/// attempt to reach a lost peer at warn; what matters of that, `raft` says itself.
+/// attempt to reach a lost peer at warn; what matters of that, `raft` says itself. h2 and hyper warn of what a client
+/// sends, as often as it sends it.
 ///
 /// Calling it twice in one process keeps the first.
 pub fn start(level: &str) {
     let filter = EnvFilter::new(format!(
-        "{level},openraft=error,fjall=warn,lsm_tree=warn,h2=warn,hyper=warn"
+        "{level},openraft=error,fjall=warn,lsm_tree=warn,h2=error,hyper=error"
     ));
     let lines = tracing_subscriber::fmt()
         .json()

@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "cli",
             "admin",
             "network",
+            "budget",
         ],
     ),
     (
@@ -41,6 +42,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "metrics",
             "cli",
             "network",
+            "connection",
+            "budget",
         ],
     ),
     // engine
@@ -51,8 +54,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "raft",
         &[
-            "state", "watch", "wal", "command", "clock", "metrics", "network", "blocking",
+            "state",
+            "watch",
+            "wal",
+            "command",
+            "clock",
+            "metrics",
+            "network",
+            "blocking",
             "planted",
+            "connection",
         ],
     ),
     ("watch", &["state", "command", "clock", "metrics"]),
@@ -74,6 +85,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     // A constant but in builds for fault runs: every room that has a bug planted in it asks whether it is there.
     ("planted", &[]),
+    ("connection", &["clock", "metrics"]),
+    ("budget", &[]),
 ];
 
 /// Outside crates that only some rooms may name.

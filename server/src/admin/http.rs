@@ -1,11 +1,14 @@
 //! The HTTP listener: accepts connections, bounds what each may take, and ends them in order.
 //!
 //! HTTP/1.1 and HTTP/2 without TLS on one port, told apart by the first bytes. The limits replace hyper's and h2's where
-//! those are unlimited, or where one client could hold more than its share.
+//! those are unlimited, or where one client could hold more than its share. There is no limit per address: behind a
+//! proxy or a node's address translation many clients have one.
 
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -16,12 +19,23 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::process;
+use crate::budget::{Budget, Share};
+use crate::connection::Guarded;
+use crate::metrics::metrics;
 use crate::network::{Listener, Stream};
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 16_384;
-/// A connection that says nothing for so long is no client.
-const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
+/// Descriptors left to the store, the log and the peers; of fewer than twice as many, half.
+const DESCRIPTORS_RESERVED: usize = 1024;
+/// How often a connection is looked at beside its calls.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// So many looks without a call, and a connection gives way while there are nearly too many: its client, if it is one,
+/// connects again when it has something to ask.
+const IDLE_LOOKS_MAX: u32 = 2;
+/// So many looks during which its client took nothing of its answers, and a connection gives way while memory is short.
+const STALLED_LOOKS_MAX: u32 = 2;
 /// Time for the head of an HTTP/1.1 request, and between two.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Bytes buffered for the head of an HTTP/1.1 request.
@@ -40,40 +54,48 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Written bytes held per stream while the client does not read.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// How often a silent client is asked for a sign of life, and how long it may take: a client that is gone holds its
-/// watchers no longer than two minutes.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
-const PING_MAX: Duration = Duration::from_secs(60);
+/// watchers no longer than 40 s. The answer may wait behind a full socket's bytes, so not much less.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_MAX: Duration = Duration::from_secs(20);
 /// Pause after `accept` failed for want of descriptors or memory: trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long calls under way may take when the door closes.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
 
-/// Serves `service` on `listener` until `closing` turns true, then waits a moment for calls under way.
+/// Serves `listener` until `closing` turns true, then waits a moment for calls under way. `service` makes what answers
+/// one connection, from the part of `budget` that the connection has.
 ///
 /// Dropping the future closes every connection.
 pub async fn serve<S, B>(
     listener: impl Into<Listener>,
-    service: S,
+    budget: Budget,
+    service: impl Fn(Arc<Share>) -> S,
     mut closing: watch::Receiver<bool>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let listener = listener.into();
+    let connections_max = connections_max();
+    let crowded = Arc::new(AtomicBool::new(false));
     let mut connections = JoinSet::new();
     loop {
+        crowded.store(
+            connections.len() >= connections_max / 4 * 3,
+            Ordering::Relaxed,
+        );
         tokio::select! {
             () = closed(&mut closing) => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+            accepted = listener.accept(), if connections.len() < connections_max => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, service.clone(), closing.clone()));
+                    let share = budget.share();
+                    let watched = watched(share.clone(), crowded.clone());
+                    let service = service(share);
+                    connections.spawn(connection(stream, service, watched, closing.clone()));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -87,6 +109,36 @@ pub async fn serve<S, B>(
     let all_closed = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(CLOSE_MAX, all_closed).await.is_err() {
         tracing::debug!(connections = connections.len(), "connections were cut");
+    }
+}
+
+/// As many as there are descriptors for, or accepting one more would keep the store from opening a file.
+fn connections_max() -> usize {
+    let descriptors = process::descriptors_max();
+    let left = descriptors - DESCRIPTORS_RESERVED.min(descriptors / 2);
+    left.clamp(1, CONNECTIONS_MAX)
+}
+
+/// Resolves when a connection must give way to others, with the reason.
+async fn watched(share: Arc<Share>, crowded: Arc<AtomicBool>) -> &'static str {
+    let (mut idle, mut stalled) = (0, 0);
+    let mut taken = share.taken();
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        idle = if share.is_busy() { 0 } else { idle + 1 };
+        if idle >= IDLE_LOOKS_MAX && crowded.load(Ordering::Relaxed) {
+            return "idle";
+        }
+        let took = share.taken() != taken;
+        taken = share.taken();
+        stalled = if took || !share.is_in_the_way() {
+            0
+        } else {
+            stalled + 1
+        };
+        if stalled >= STALLED_LOOKS_MAX {
+            return "stalled";
+        }
     }
 }
 
@@ -105,8 +157,12 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     )
 }
 
-async fn connection<S, B>(stream: Stream, service: S, mut closing: watch::Receiver<bool>)
-where
+async fn connection<S, B>(
+    stream: Stream,
+    service: S,
+    gives_way: impl Future<Output = &'static str>,
+    mut closing: watch::Receiver<bool>,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
@@ -117,21 +173,21 @@ where
         tracing::debug!(%error, "the connection ended before it began");
         return;
     }
-    // The protocol is told by the first bytes, and nothing bounds the wait for them further down.
-    let first = stream.first_byte();
-    if !matches!(
-        tokio::time::timeout(FIRST_BYTE_MAX, first).await,
-        Ok(Ok(true))
-    ) {
-        return;
-    }
     let builder = builder();
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Guarded::new(stream));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = closed(&mut closing) => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        why = gives_way => {
+            metrics().connections_cut.with_label_values(&[why]).inc();
+            tracing::debug!(why, "a connection gives way");
+            connection.as_mut().graceful_shutdown();
+            // One that stalls cannot be told.
+            tokio::time::timeout(CLOSE_MAX, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
@@ -183,10 +239,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (closing, closed) = watch::channel(false);
-        let service = service_fn(|_| async {
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"fine"))))
-        });
-        let served = tokio::spawn(serve(listener, service, closed));
+        let service = |_| {
+            service_fn(|_| async {
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"fine"))))
+            })
+        };
+        let served = tokio::spawn(serve(listener, Budget::default(), service, closed));
         (address, closing, served)
     }
 

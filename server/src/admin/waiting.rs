@@ -8,14 +8,16 @@ use hyper::service::service_fn;
 use tokio::sync::watch;
 
 use super::{Answer, method_not_allowed, text, version, with_type};
+use crate::budget::Budget;
 use crate::network::Listener;
 
 /// Answers probes with `why` it waits, until it is dropped.
 pub async fn serve_waiting(listener: Listener, why: &'static str) {
     let (_closing, closed) = watch::channel(false);
-    let service =
-        service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&request, why))));
-    super::http::serve(listener, service, closed).await;
+    let service = move |_| {
+        service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&request, why))))
+    };
+    super::http::serve(listener, Budget::default(), service, closed).await;
 }
 
 fn answer(request: &Request<Incoming>, why: &str) -> Answer {

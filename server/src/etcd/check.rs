@@ -11,6 +11,9 @@ use crate::command::{Keys, Op, Refusal};
 pub(super) const REQUEST_BYTES_MAX: usize = 1536 * 1024;
 /// What gRPC receives at most: etcd allows for overhead, so that a request slightly too large gets etcd's own answer.
 pub(super) const RECEIVE_BYTES_MAX: usize = REQUEST_BYTES_MAX + 512 * 1024;
+/// One message of a stream of requests: a watch of two longest keys. Smaller than etcd's, because each of thousands of
+/// streams may have one half received.
+pub(super) const STREAM_REQUEST_BYTES_MAX: usize = 128 * 1024;
 /// etcd's `--max-txn-ops`.
 const TXN_OPS_MAX: usize = 128;
 /// Longest key: the store takes 64 KiB with its own bytes, and law refuses longer ones too.

@@ -2,6 +2,9 @@
 
 mod pages;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use coord_proto::etcd::etcdserverpb as pb;
 use futures::stream::Empty;
 use prost::Message;
@@ -10,8 +13,14 @@ use tonic::{Request, Response, Status};
 use super::error::{self, Invalid, refused};
 use super::gate::{Gate, OnLearner};
 use super::{check, convert, header};
-use crate::command::{self, Command, Outcome, Query, Refusal, Revision};
+use crate::budget::{Held, Share};
+use crate::command::{
+    self, Command, Keys, Op, Outcome, Query, Refusal, Revision, Txn, Unavailable,
+};
 use crate::coordinator::Consistency;
+
+/// How long a request with a long answer may wait for room: as long as etcd lets one take.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(7);
 
 /// See [`pb::kv_server::Kv`].
 pub(super) struct KvService(pub(super) Gate);
@@ -50,6 +59,40 @@ impl KvService {
     }
 }
 
+/// Counts the bytes of an answer before it is encoded. Made only where an answer may be long.
+struct Answering(Option<Arc<Held>>);
+
+impl Answering {
+    fn begin<T>(request: &Request<T>) -> Self {
+        let share = request.extensions().get::<Arc<Share>>();
+        Self(share.map(|share| Arc::new(share.hold())))
+    }
+
+    /// Waits until there is room, holding nothing. Errors: too many requests.
+    async fn begin_again(&self) -> Result<(), Unavailable> {
+        if let Some(held) = &self.0 {
+            held.set(0);
+        }
+        self.grow(0).await
+    }
+
+    /// Counts more, now or in turn. Errors: too many requests.
+    async fn grow(&self, bytes: usize) -> Result<(), Unavailable> {
+        let Some(held) = &self.0 else { return Ok(()) };
+        let in_turn = tokio::time::timeout(ROOM_WAIT_MAX, held.grow_in_turn(bytes));
+        in_turn.await.map_err(|_| Unavailable::TooManyRequests)
+    }
+
+    /// The answer, with what it holds.
+    fn end<T>(self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        if let Some(held) = self.0 {
+            response.extensions_mut().insert(held);
+        }
+        response
+    }
+}
+
 /// The answer to a response of another kind than was asked for: a broken invariant, but no reason to stop serving.
 fn mismatch(response: &command::Response) -> Status {
     tracing::error!(?response, "the engine answered another question");
@@ -61,19 +104,23 @@ impl pb::kv_server::Kv for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Answer<pb::RangeResponse> {
         // A learner's refusal of a linearizable read comes from the coordinator.
         self.0.admit(request.metadata(), OnLearner::Serves)?;
-        let request = request.get_ref();
-        let range = convert::range(request)?;
-        let outcome = pages::read(
-            &self.0.coordinator,
-            range,
-            consistency(request.serializable),
-        )
-        .await;
+        let range = convert::range(request.get_ref())?;
+        let consistency = consistency(request.get_ref().serializable);
+        let mut answering = Answering(None);
+        let outcome = if pages::is_long(&range) {
+            answering = Answering::begin(&request);
+            pages::read(&self.0.coordinator, range, consistency, &answering).await
+        } else {
+            self.0
+                .coordinator
+                .read(&Query::Range(range), consistency)
+                .await
+        };
         let (header, _, response) =
             self.answered(outcome.map_err(|error| error::status(&error))?)?;
         match response {
             command::Response::Range(found) => {
-                Ok(Response::new(convert::range_response(header, found)))
+                Ok(answering.end(convert::range_response(header, found)))
             }
             other => Err(mismatch(&other)),
         }
@@ -104,24 +151,34 @@ impl pb::kv_server::Kv for KvService {
         request: Request<pb::DeleteRangeRequest>,
     ) -> Answer<pb::DeleteRangeResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
-        let request = request.get_ref();
-        let delete = convert::delete_range(request)?;
-        check::request_size(request.encoded_len())?;
+        let delete = convert::delete_range(request.get_ref())?;
+        check::request_size(request.get_ref().encoded_len())?;
+        let answering = if delete.prev_kv {
+            Answering::begin(&request)
+        } else {
+            Answering(None)
+        };
+        answering.grow(0).await.map_err(error::unavailable)?;
         let (header, _, response) = self.propose(Command::DeleteRange(delete)).await?;
         match response {
-            command::Response::DeleteRange { deleted, prevs } => Ok(Response::new(
-                convert::delete_range_response(header, deleted, prevs),
-            )),
+            command::Response::DeleteRange { deleted, prevs } => {
+                Ok(answering.end(convert::delete_range_response(header, deleted, prevs)))
+            }
             other => Err(mismatch(&other)),
         }
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Answer<pb::TxnResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
-        let request = request.get_ref();
-        let txn = convert::txn(request)?;
+        let txn = convert::txn(request.get_ref())?;
+        let answering = if reads_ranges(&txn) {
+            Answering::begin(&request)
+        } else {
+            Answering(None)
+        };
+        answering.grow(0).await.map_err(error::unavailable)?;
         let (header, revision, response) = if txn.is_read_only() {
-            let consistency = consistency(convert::is_serializable(request));
+            let consistency = consistency(convert::is_serializable(request.get_ref()));
             self.read(&Query::Txn(txn), consistency).await?
         } else {
             self.propose(Command::Txn(txn)).await?
@@ -130,7 +187,7 @@ impl pb::kv_server::Kv for KvService {
             command::Response::Txn {
                 succeeded,
                 responses,
-            } => Ok(Response::new(convert::txn_response(
+            } => Ok(answering.end(convert::txn_response(
                 header, revision, succeeded, responses,
             ))),
             other => Err(mismatch(&other)),
@@ -157,6 +214,15 @@ impl pb::kv_server::Kv for KvService {
             header: Some(header),
         }))
     }
+}
+
+/// Whether a transaction may answer with any number of keys.
+fn reads_ranges(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match op {
+        Op::Range(range) => matches!(range.keys, Keys::Range { .. }),
+        Op::DeleteRange(delete) => delete.prev_kv,
+        Op::Put(_) => false,
+    })
 }
 
 fn consistency(serializable: bool) -> Consistency {

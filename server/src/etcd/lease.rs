@@ -104,7 +104,7 @@ impl pb::lease_server::Lease for LeaseService {
             .into_inner()
             .map(move |request| {
                 let gate = gate.clone();
-                async move { renewed(&gate, request?.id).await }
+                async move { renewed(&gate, request.map_err(error::received)?.id).await }
             })
             .buffered(RENEWALS_MAX);
         let answers = stream::unfold(Some((Box::pin(renewals), end)), |state| async move {

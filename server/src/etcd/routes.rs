@@ -16,26 +16,36 @@ use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::check::RECEIVE_BYTES_MAX;
+use super::bodies::{Received, Requests, Sending};
+use super::check::{RECEIVE_BYTES_MAX, STREAM_REQUEST_BYTES_MAX};
 use super::cluster::ClusterService;
+use super::error::{self, unavailable};
 use super::gate::Gate;
 use super::kv::KvService;
 use super::lease::LeaseService;
 use super::maintenance::MaintenanceService;
-use super::unary::{self, too_large};
+use super::unary;
 use super::watch::WatchService;
 use crate::admin;
+use crate::budget::{Held, OpenCall, Share};
+use crate::command::Unavailable;
 use crate::coordinator::Coordinator;
 use crate::metrics::{self, Call, CountedBody, CountedRequest};
 use pb::kv_server::Kv;
 use pb::lease_server::Lease;
 
-type Reply = Either<CountedBody<unary::Reply>, Full<Bytes>>;
+type Reply = Either<Sending<CountedBody<unary::Reply>>, Full<Bytes>>;
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
 
 /// All that one client port answers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Routes(Arc<Services>);
+
+/// The same, for one connection.
+pub(super) struct Connection {
+    services: Arc<Services>,
+    share: Arc<Share>,
+}
 
 struct Services {
     kv: pb::kv_server::KvServer<KvService>,
@@ -62,8 +72,8 @@ impl Routes {
         Self(Arc::new(Services {
             kv: kv.max_decoding_message_size(RECEIVE_BYTES_MAX),
             kv_calls,
-            watch: watch.max_decoding_message_size(RECEIVE_BYTES_MAX),
-            lease: lease.max_decoding_message_size(RECEIVE_BYTES_MAX),
+            watch: watch.max_decoding_message_size(STREAM_REQUEST_BYTES_MAX),
+            lease: lease.max_decoding_message_size(STREAM_REQUEST_BYTES_MAX),
             lease_calls,
             cluster: cluster.max_decoding_message_size(RECEIVE_BYTES_MAX),
             maintenance: maintenance.max_decoding_message_size(RECEIVE_BYTES_MAX),
@@ -73,13 +83,23 @@ impl Routes {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Routes {
+impl Routes {
+    /// What answers one connection.
+    pub(super) fn connection(&self, share: Arc<Share>) -> Connection {
+        Connection {
+            services: self.0.clone(),
+            share,
+        }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Connection {
     type Response = Response<Reply>;
     type Error = Infallible;
     type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
-        let services = self.0.clone();
+    fn call(&self, mut request: Request<Incoming>) -> Answering {
+        let services = self.services.clone();
         if !is_grpc(&request) {
             return Box::pin(async move {
                 let (method, uri) = (request.method(), request.uri());
@@ -88,19 +108,50 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
             });
         }
         let call = metrics::call_started(request.uri().path());
-        let request = request.map(CountedRequest);
-        match services.often(request, call) {
+        let Ok(open) = self.share.call() else {
+            let refused = unavailable(Unavailable::TooManyRequests).into_http::<Body>();
+            let refused = CountedBody::follow(call, refused);
+            let refused = refused.map(|_| Either::Right(Full::default()));
+            return Box::pin(std::future::ready(Ok(refused)));
+        };
+        let open = Arc::new(open);
+        let requests = requests(request.uri().path());
+        request.extensions_mut().insert(self.share.clone());
+        let request =
+            request.map(|body| Received::new(CountedRequest(body), open.clone(), requests));
+        match services.often(request, call, open) {
             Ok(answering) => answering,
-            Err((request, call)) => Box::pin(async move {
+            Err((request, call, open)) => Box::pin(async move {
                 let response = services.grpc(request).await?;
                 let response = in_go_words(response).map(Either::Right);
-                Ok(CountedBody::follow(call, response).map(Either::Left))
+                Ok(counted(response, call, open, requests))
             }),
         }
     }
 }
 
-type GrpcRequest = Request<CountedRequest<Incoming>>;
+/// Whether a call is a stream of requests.
+fn requests(path: &str) -> Requests {
+    match path {
+        "/etcdserverpb.Watch/Watch" | "/etcdserverpb.Lease/LeaseKeepAlive" => Requests::Stream,
+        _ => Requests::One,
+    }
+}
+
+/// A response whose end and bytes are counted. It brings along what its reading holds.
+fn counted(
+    mut response: Response<unary::Reply>,
+    call: Call,
+    open: Arc<OpenCall>,
+    requests: Requests,
+) -> Response<Reply> {
+    let read = response.extensions_mut().remove::<Arc<Held>>();
+    let response = CountedBody::follow(call, response);
+    response.map(|body| Either::Left(Sending::new(body, open, requests, read)))
+}
+
+type GrpcRequest = Request<Received<CountedRequest<Incoming>>>;
+type Unusual = (GrpcRequest, Call, Arc<OpenCall>);
 
 impl Services {
     /// The calls that come often enough for each of their layers to count; gives back any other.
@@ -108,39 +159,41 @@ impl Services {
         self: &Arc<Self>,
         request: GrpcRequest,
         call: Call,
-    ) -> Result<Answering, (GrpcRequest, Call)> {
+        open: Arc<OpenCall>,
+    ) -> Result<Answering, Unusual> {
         let (kv, lease) = (self.kv_calls.clone(), self.lease_calls.clone());
         if !unary::is_plain(&request) {
-            return Err((request, call));
+            return Err((request, call, open));
         }
         Ok(match request.uri().path() {
             "/etcdserverpb.KV/Range" => {
-                answering(request, call, move |m| async move { kv.range(m).await })
+                answering(
+                    request,
+                    call,
+                    open,
+                    move |m| async move { kv.range(m).await },
+                )
             }
             "/etcdserverpb.KV/Put" => {
-                answering(request, call, move |m| async move { kv.put(m).await })
+                answering(request, call, open, move |m| async move { kv.put(m).await })
             }
             "/etcdserverpb.KV/Txn" => {
-                answering(request, call, move |m| async move { kv.txn(m).await })
+                answering(request, call, open, move |m| async move { kv.txn(m).await })
             }
-            "/etcdserverpb.KV/DeleteRange" => {
-                answering(
-                    request,
-                    call,
-                    move |m| async move { kv.delete_range(m).await },
-                )
-            }
-            "/etcdserverpb.Lease/LeaseGrant" => {
-                answering(
-                    request,
-                    call,
-                    move |m| async move { lease.lease_grant(m).await },
-                )
-            }
-            "/etcdserverpb.Lease/LeaseRevoke" => answering(request, call, move |m| async move {
-                lease.lease_revoke(m).await
+            "/etcdserverpb.KV/DeleteRange" => answering(request, call, open, move |m| async move {
+                kv.delete_range(m).await
             }),
-            _ => return Err((request, call)),
+            "/etcdserverpb.Lease/LeaseGrant" => {
+                answering(request, call, open, move |m| async move {
+                    lease.lease_grant(m).await
+                })
+            }
+            "/etcdserverpb.Lease/LeaseRevoke" => {
+                answering(request, call, open, move |m| async move {
+                    lease.lease_revoke(m).await
+                })
+            }
+            _ => return Err((request, call, open)),
         })
     }
 
@@ -161,6 +214,7 @@ impl Services {
 fn answering<M, A, F>(
     request: GrpcRequest,
     call: Call,
+    open: Arc<OpenCall>,
     handle: impl FnOnce(tonic::Request<M>) -> F + Send + 'static,
 ) -> Answering
 where
@@ -170,7 +224,7 @@ where
 {
     Box::pin(async move {
         let response = unary::answer(request, handle).await;
-        Ok(CountedBody::follow(call, response).map(Either::Left))
+        Ok(counted(response, call, open, Requests::One))
     })
 }
 
@@ -184,14 +238,10 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
         && kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
-/// tonic calls a message above the limit out of range; clients know Go's answer.
+/// What tonic says of a request that it does not take.
 fn in_go_words(response: Response<Body>) -> Response<Body> {
-    let is_out_of_range = Status::from_header_map(response.headers())
-        .filter(|status| status.code() == Code::OutOfRange);
-    match is_out_of_range {
-        Some(status) if status.message().contains("message length too large") => {
-            too_large().into_http()
-        }
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::OutOfRange => error::received(status).into_http(),
         _ => response,
     }
 }
@@ -208,7 +258,7 @@ mod tests {
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(
             status.message(),
-            "grpc: received message larger than max (2097152)"
+            "grpc: received message larger than max (3 vs. 2)"
         );
         let response = in_go_words(Status::out_of_range("etcdserver: other").into_http());
         let status = Status::from_header_map(response.headers()).unwrap();

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use coord_proto::etcd::etcdserverpb as pb;
+use prost::Message;
 use tonic::{Code, Status};
 
 use super::{check, convert, error, header};
@@ -481,4 +482,48 @@ fn the_nouns_of_a_put_reach_its_command() {
         .unwrap()
         .success;
     assert!(matches!(&ops[..], [Op::DeleteRange(delete)] if delete.keys == Keys::One(bytes("a"))));
+}
+
+/// Some of everything a transaction may hold.
+fn sample_txn() -> pb::TxnRequest {
+    let compare = pb::Compare {
+        key: bytes("a"),
+        target_union: Some(pb::compare::TargetUnion::Version(3)),
+        ..Default::default()
+    };
+    pb::TxnRequest {
+        compare: vec![compare],
+        success: vec![
+            put_op("a"),
+            delete_op("b", "c"),
+            op(pb::request_op::Request::RequestRange(range("d"))),
+        ],
+        failure: vec![op(pb::request_op::Request::RequestTxn(txn(vec![put_op(
+            "e",
+        )])))],
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_transaction_is_converted_or_refused_without_panic(changes: Vec<(usize, u8)>) {
+        let mut encoded = sample_txn().encode_to_vec();
+        for (at, byte) in changes {
+            let length = encoded.len();
+            encoded[at % length] = byte;
+        }
+        if let Ok(request) = pb::TxnRequest::decode(encoded.as_slice()) {
+            let _ = convert::txn(&request);
+        }
+    }
+
+    #[test]
+    fn any_request_is_converted_or_refused_without_panic(encoded: Vec<u8>) {
+        let encoded = encoded.as_slice();
+        let _ = pb::RangeRequest::decode(encoded).map(|request| convert::range(&request).is_ok());
+        let _ = pb::PutRequest::decode(encoded).map(|request| convert::put(&request).is_ok());
+        let _ = pb::DeleteRangeRequest::decode(encoded)
+            .map(|request| convert::delete_range(&request).is_ok());
+        let _ = pb::TxnRequest::decode(encoded).map(|request| convert::txn(&request).is_ok());
+    }
 }

@@ -33,9 +33,9 @@ pub(super) fn is_plain<B>(request: &Request<B>) -> bool {
 }
 
 /// What a client is told whose message is larger than allowed, in Go's words.
-pub(super) fn too_large() -> Status {
+fn too_large(bytes: usize) -> Status {
     Status::resource_exhausted(format!(
-        "grpc: received message larger than max ({RECEIVE_BYTES_MAX})"
+        "grpc: received message larger than max ({bytes} vs. {RECEIVE_BYTES_MAX})"
     ))
 }
 
@@ -57,14 +57,17 @@ where
             .map_err(|error| Status::internal(error.to_string()))?;
         let metadata = MetadataMap::from_headers(parts.headers);
         let request = tonic::Request::from_parts(metadata, parts.extensions, message);
-        framed(handle(request).await?.get_ref())
+        let (_, message, extensions) = handle(request).await?.into_parts();
+        Ok((framed(&message)?, extensions))
     };
-    match answered.await {
-        Ok(message) => {
+    let answered: Result<_, Status> = answered.await;
+    match answered {
+        Ok((message, extensions)) => {
             let mut response = Response::new(Either::Left(Answer {
                 message: Some(message),
                 has_ended: false,
             }));
+            *response.extensions_mut() = extensions;
             let kind = HeaderValue::from_static("application/grpc");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
@@ -86,13 +89,27 @@ where
         return unframed(first);
     }
     let mut parts = BytesMut::from(first);
+    announced(&parts)?;
     while let Some(part) = next_part(&mut body).await? {
         parts.extend_from_slice(&part);
+        announced(&parts)?;
         if parts.len() > PREFIX + RECEIVE_BYTES_MAX {
-            return Err(too_large());
+            return Err(too_large(parts.len() - PREFIX));
         }
     }
     unframed(parts.freeze())
+}
+
+/// Refuses a message when it is announced, not when it has come.
+fn announced(parts: &[u8]) -> Result<(), Status> {
+    let Some([_, length @ ..]) = parts.first_chunk::<PREFIX>() else {
+        return Ok(());
+    };
+    let length = u32::from_be_bytes(*length) as usize;
+    if length > RECEIVE_BYTES_MAX {
+        return Err(too_large(length));
+    }
+    Ok(())
 }
 
 async fn next_part<B>(body: &mut B) -> Result<Option<Bytes>, Status>
@@ -131,7 +148,7 @@ fn unframed(mut bytes: Bytes) -> Result<Bytes, Status> {
     }
     let length = bytes.get_u32() as usize;
     if length > RECEIVE_BYTES_MAX {
-        return Err(too_large());
+        return Err(too_large(length));
     }
     if length > bytes.len() {
         return Err(cut_short());
@@ -256,7 +273,10 @@ mod tests {
             assert_eq!(status.code(), tonic::Code::ResourceExhausted);
             assert_eq!(
                 status.message(),
-                "grpc: received message larger than max (2097152)"
+                format!(
+                    "grpc: received message larger than max ({} vs. 2097152)",
+                    larger.len() - PREFIX
+                )
             );
         }
         let claimed = [b"\0\xff\xff\xff\xff".as_slice(), b"x"].concat();

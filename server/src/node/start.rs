@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::{Ground, Node, Stop, identity, join, rebuild, stored};
+use crate::budget::Budget;
 use crate::command::{Command, Incarnation, MemberId, MemberRecord, Unavailable};
 use crate::config::{Config, InitialState, Url};
 use crate::coordinator::{Coordinator, Identity, Parts};
@@ -118,8 +119,15 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
         lease_queries_in,
     ));
     let mut doors = JoinSet::new();
+    let budget = Budget::default();
     for listener in client_listeners {
-        doors.spawn(etcd::serve(listener, coordinator.clone(), closed.clone()));
+        let served = etcd::serve(
+            listener,
+            coordinator.clone(),
+            budget.clone(),
+            closed.clone(),
+        );
+        doors.spawn(served);
     }
     tasks.spawn(publish(raft.clone(), record(&config, identity)));
     Ok(Node {

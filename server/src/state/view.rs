@@ -27,6 +27,12 @@ impl View<'_> {
 
     /// Answers a range whose revision was checked.
     pub(super) fn range(&self, range: &Range) -> Result<RangeResponse, Fault> {
+        self.page(range, usize::MAX)
+    }
+
+    /// As [`range`](Self::range), but ends early when it has about `bytes_max`, as if that had been the limit. Only
+    /// what is read now and in the order of keys can end early.
+    pub(super) fn page(&self, range: &Range, bytes_max: usize) -> Result<RangeResponse, Fault> {
         let Range {
             keys,
             revision,
@@ -38,7 +44,7 @@ impl View<'_> {
         } = range;
         let revision = revision.filter(|revision| *revision < self.newest);
         if *count_only {
-            let count = self.find(keys, revision, 0)?.count;
+            let count = self.find(keys, revision, 0, bytes_max)?.count;
             return Ok(RangeResponse {
                 count,
                 ..RangeResponse::default()
@@ -50,8 +56,12 @@ impl View<'_> {
         let is_natural =
             *sort == (SortTarget::Key, Order::Ascending) && *filter == RangeFilter::default();
         // Filters and other orders need all of the range; the limit cuts what they leave.
-        let wanted = if is_natural { limit } else { usize::MAX };
-        let Found { mut kvs, count } = self.find(keys, revision, wanted)?;
+        let (wanted, bytes_max) = if is_natural {
+            (limit, bytes_max)
+        } else {
+            (usize::MAX, usize::MAX)
+        };
+        let Found { mut kvs, count } = self.find(keys, revision, wanted, bytes_max)?;
         if !is_natural {
             kvs.retain(|kv| passes(kv, filter));
             kvs.sort_by(|one, other| compare(one, other, *sort));
@@ -79,9 +89,15 @@ impl View<'_> {
         Ok(RangeResponse { kvs, more, count })
     }
 
-    fn find(&self, keys: &Keys, revision: Option<Revision>, limit: usize) -> Result<Found, Fault> {
+    fn find(
+        &self,
+        keys: &Keys,
+        revision: Option<Revision>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Found, Fault> {
         match revision {
-            None => self.mvcc.range(self.rows, keys, limit),
+            None => self.mvcc.page(self.rows, keys, limit, bytes_max),
             Some(revision) => self
                 .mvcc
                 .range_at(self.rows, keys, revision, self.newest, limit),

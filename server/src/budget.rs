@@ -1,0 +1,329 @@
+//! Bytes that calls hold in memory: their requests on the way in, their answers on the way out.
+//!
+//! Every connection may always hold a little, so that one client's excess is not another's wait; what is beyond that
+//! comes out of a purse, one for requests and one for answers: readers that stall keep nobody from writing. A request
+//! that finds its purse empty is refused; an answer waits for its turn to overdraw: one at a time, so that a single one
+//! may be larger than all the purse, but not two. Counts only; knows no call and no wire.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What all requests, and what all answers may hold: some hundred lists as kube-apiserver pages them, on a machine that has a few gigabytes.
+const BYTES_MAX: usize = 256 << 20;
+/// What one connection may take of it: one alone cannot empty the purse.
+const CONNECTION_BYTES_MAX: usize = BYTES_MAX / 2;
+/// What the requests, and what the answers of a connection may always hold: a few of usual size. At most two gigabytes
+/// over as many connections as the door lets in, each of them at odds with us.
+const ALWAYS_BYTES: usize = 64 * 1024;
+/// Calls open at once, over all connections: each costs about 16 KiB before it holds anything.
+const CALLS_MAX: usize = 32 * 1024;
+
+/// What holds bytes. Each side of a connection has its own little, so that a client that waits for a long answer can go
+/// on writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Requests,
+    Answers,
+}
+
+/// No room is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// The purse. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<Total>);
+
+#[derive(Debug)]
+struct Total {
+    requests: AtomicUsize,
+    answers: AtomicUsize,
+    calls: AtomicUsize,
+    overdraft: Arc<Semaphore>,
+    /// Who waits for it.
+    waiting: AtomicUsize,
+}
+
+/// One connection's part.
+#[derive(Debug)]
+pub struct Share {
+    total: Arc<Total>,
+    requests: AtomicUsize,
+    answers: AtomicUsize,
+    calls: AtomicUsize,
+    /// Whether something of it overdraws.
+    overdraws: AtomicBool,
+    /// Counts up whenever the client took something.
+    taken: AtomicU64,
+}
+
+/// An open call, and what its request holds. Dropping it ends it.
+#[derive(Debug)]
+pub struct OpenCall(Held);
+
+/// Bytes that something holds. Dropping it gives them back.
+#[derive(Debug)]
+pub struct Held {
+    share: Arc<Share>,
+    side: Side,
+    bytes: AtomicUsize,
+    turn: OnceLock<OwnedSemaphorePermit>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Arc::new(Total {
+            requests: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            overdraft: Arc::new(Semaphore::new(1)),
+            waiting: AtomicUsize::new(0),
+        }))
+    }
+}
+
+impl Budget {
+    /// The part of a new connection.
+    pub fn share(&self) -> Arc<Share> {
+        Arc::new(Share {
+            total: self.0.clone(),
+            requests: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            overdraws: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
+        })
+    }
+
+    /// Bytes held over all connections.
+    pub fn held_bytes(&self) -> usize {
+        self.0.requests.load(Relaxed) + self.0.answers.load(Relaxed)
+    }
+}
+
+impl Total {
+    fn side(&self, side: Side) -> &AtomicUsize {
+        match side {
+            Side::Requests => &self.requests,
+            Side::Answers => &self.answers,
+        }
+    }
+}
+
+impl Share {
+    /// Opens a call.
+    pub fn call(self: &Arc<Self>) -> Result<OpenCall, Full> {
+        if self.total.calls.fetch_add(1, Relaxed) >= CALLS_MAX {
+            self.total.calls.fetch_sub(1, Relaxed);
+            return Err(Full);
+        }
+        self.calls.fetch_add(1, Relaxed);
+        Ok(OpenCall(self.held(Side::Requests)))
+    }
+
+    /// What an answer holds: nothing yet, to be grown.
+    pub fn hold(self: &Arc<Self>) -> Held {
+        self.held(Side::Answers)
+    }
+
+    fn held(self: &Arc<Self>, side: Side) -> Held {
+        Held {
+            share: self.clone(),
+            side,
+            bytes: AtomicUsize::new(0),
+            turn: OnceLock::new(),
+        }
+    }
+
+    /// Whether another answer may be made while earlier ones wait for the client.
+    pub fn has_room(&self) -> bool {
+        self.fits(Side::Answers, 0)
+    }
+
+    /// The client took something.
+    pub fn took(&self) {
+        self.taken.fetch_add(1, Relaxed);
+    }
+
+    /// How often the client took something so far.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
+    /// Whether it has open calls.
+    pub fn is_busy(&self) -> bool {
+        self.calls.load(Relaxed) > 0
+    }
+
+    /// Whether it holds what others could use now: more than its own while the purse is nearly empty, or the turn that
+    /// somebody waits for.
+    pub fn is_in_the_way(&self) -> bool {
+        let is_nearly_empty = self.total.answers.load(Relaxed) >= BYTES_MAX / 4 * 3;
+        let is_waited_for = self.overdraws.load(Relaxed) && self.total.waiting.load(Relaxed) > 0;
+        (is_nearly_empty && self.answers.load(Relaxed) > ALWAYS_BYTES) || is_waited_for
+    }
+
+    fn side(&self, side: Side) -> &AtomicUsize {
+        match side {
+            Side::Requests => &self.requests,
+            Side::Answers => &self.answers,
+        }
+    }
+
+    fn fits(&self, side: Side, more: usize) -> bool {
+        let own = self.side(side).load(Relaxed) + more;
+        let all = self.total.side(side).load(Relaxed) + more;
+        own <= ALWAYS_BYTES || (own <= CONNECTION_BYTES_MAX && all <= BYTES_MAX)
+    }
+}
+
+impl OpenCall {
+    /// What its request holds.
+    pub fn request(&self) -> &Held {
+        &self.0
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        let share = &self.0.share;
+        share.calls.fetch_sub(1, Relaxed);
+        share.total.calls.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Held {
+    /// Takes more, if there is room.
+    pub fn grow(&self, more: usize) -> Result<(), Full> {
+        if self.turn.get().is_none() && !self.share.fits(self.side, more) {
+            return Err(Full);
+        }
+        self.set(self.bytes() + more);
+        Ok(())
+    }
+
+    /// Takes more in any case: at once if there is room, else when it is this one's turn to overdraw, which it then
+    /// keeps until it is dropped.
+    pub async fn grow_in_turn(&self, more: usize) {
+        if self.grow(more).is_ok() {
+            return;
+        }
+        let total = &self.share.total;
+        let waits = Waits::begin(total);
+        let turn = total.overdraft.clone().acquire_owned().await;
+        drop(waits);
+        // Nobody closes it, and only its owner grows it, one step after the other.
+        let _ = turn.map(|turn| self.turn.set(turn));
+        self.share.overdraws.store(true, Relaxed);
+        self.set(self.bytes() + more);
+    }
+
+    /// Holds exactly so much: what is in memory already is counted, room or not.
+    pub fn set(&self, bytes: usize) {
+        let before = self.bytes.swap(bytes, Relaxed);
+        for count in [self.share.side(self.side), self.share.total.side(self.side)] {
+            if bytes > before {
+                count.fetch_add(bytes - before, Relaxed);
+            } else if bytes < before {
+                count.fetch_sub(before - bytes, Relaxed);
+            }
+        }
+    }
+
+    /// How much it holds.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Whose part it comes out of.
+    pub fn share(&self) -> &Arc<Share> {
+        &self.share
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+        if self.turn.get().is_some() {
+            self.share.overdraws.store(false, Relaxed);
+        }
+    }
+}
+
+/// One that waits for its turn; whoever gives up waits no longer.
+struct Waits<'a>(&'a Total);
+
+impl<'a> Waits<'a> {
+    fn begin(total: &'a Total) -> Self {
+        total.waiting.fetch_add(1, Relaxed);
+        Self(total)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_connection_cannot_empty_the_purse_and_two_leave_others_their_little() {
+        let budget = Budget::default();
+        let mut greedy = Vec::new();
+        for _ in 0..2 {
+            let held = budget.share().hold();
+            held.grow(CONNECTION_BYTES_MAX).unwrap();
+            assert_eq!(held.grow(1), Err(Full));
+            greedy.push(held);
+        }
+        assert_eq!(budget.held_bytes(), BYTES_MAX);
+        let modest = budget.share();
+        let held = modest.hold();
+        held.grow(ALWAYS_BYTES).unwrap();
+        assert_eq!(held.grow(1), Err(Full));
+        assert!(greedy[0].share.is_in_the_way() && !modest.is_in_the_way());
+        let call = modest.call().unwrap();
+        let request = call.request();
+        request.grow(ALWAYS_BYTES * 2).unwrap();
+        greedy.clear();
+        held.grow(1).unwrap();
+        drop(call);
+        drop(held);
+        assert_eq!(budget.held_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_one_at_a_time_overdraws() {
+        let budget = Budget::default();
+        let first = budget.share().hold();
+        first.grow_in_turn(BYTES_MAX + 1).await;
+        first.grow_in_turn(1).await;
+        let second = budget.share().hold();
+        let waits = second.grow_in_turn(BYTES_MAX);
+        let mut waits = Box::pin(waits);
+        assert!(futures::poll!(&mut waits).is_pending());
+        first.set(1);
+        assert!(first.share.is_in_the_way(), "somebody waits for its turn");
+        drop(first);
+        waits.await;
+        drop(second);
+        assert_eq!(budget.held_bytes(), 0);
+    }
+
+    #[test]
+    fn calls_are_counted_over_all_connections() {
+        let budget = Budget::default();
+        let (one, other) = (budget.share(), budget.share());
+        let calls: Vec<_> = (0..CALLS_MAX).map(|_| one.call().unwrap()).collect();
+        assert_eq!(other.call().err(), Some(Full));
+        assert!(one.is_busy() && !other.is_busy());
+        drop(calls);
+        assert!(other.call().is_ok() && !one.is_busy());
+    }
+}

@@ -1,0 +1,258 @@
+//! One accepted connection, as its door reads and writes it: what it may do before and beside its calls.
+//!
+//! Owns the time that the other side has for what it began to say, and how many frames it may send that bring nothing.
+//! hyper and h2 bound the memory of a connection; nothing in them bounds these two. Knows no call and no service.
+
+mod frames;
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use self::frames::Frames;
+use crate::metrics::metrics;
+
+/// Time to say which protocol is spoken, and for each head of a call: clients send either in one packet.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+/// Time without a byte taken, while some wait to be written. Pings find a dead client sooner; this finds one that only
+/// stopped reading.
+const STUCK_MAX: Duration = Duration::from_secs(60);
+
+/// A stream that fails when its other side dawdles or floods.
+///
+/// Errors beyond the stream's own: `TimedOut`, `InvalidData`; both end the connection.
+#[derive(Debug)]
+pub struct Guarded<T> {
+    stream: T,
+    frames: Frames,
+    /// What the other side owes, and when it is late.
+    owed: Option<(u64, Pin<Box<Sleep>>)>,
+    /// When it is late to take what is written.
+    stuck: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Guarded<T> {
+    /// Guards a connection that was just accepted.
+    pub fn new(stream: T) -> Self {
+        let frames = Frames::default();
+        let owed = frames.owed().map(|what| (what, timer(HEAD_MAX)));
+        Self {
+            stream,
+            frames,
+            owed,
+            stuck: None,
+        }
+    }
+
+    fn heard(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.frames.read(bytes).is_err() {
+            metrics()
+                .connections_cut
+                .with_label_values(&["flood"])
+                .inc();
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "more frames than its calls need",
+            ));
+        }
+        // Timed from its first byte: a byte now and then gains no time.
+        match (self.frames.owed(), &self.owed) {
+            (None, _) => self.owed = None,
+            (Some(what), Some((known, _))) if what == *known => {}
+            (Some(what), _) => self.owed = Some((what, timer(HEAD_MAX))),
+        }
+        Ok(())
+    }
+
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((_, sleep)) = &mut self.owed else {
+            return false;
+        };
+        sleep.as_mut().poll(cx).is_ready()
+    }
+
+    /// Counts what was written, or how long nothing could be.
+    fn wrote(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(result) => {
+                self.stuck = None;
+                if let Ok(bytes) = result {
+                    self.frames.wrote(bytes);
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                let sleep = self.stuck.get_or_insert_with(|| timer(STUCK_MAX));
+                ready!(sleep.as_mut().poll(cx));
+                metrics()
+                    .connections_cut
+                    .with_label_values(&["stuck"])
+                    .inc();
+                Poll::Ready(Err(late("it takes nothing")))
+            }
+        }
+    }
+}
+
+fn timer(after: Duration) -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep(after))
+}
+
+fn late(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => Poll::Ready(self.heard(&buf.filled()[before..])),
+            Poll::Pending if self.is_late(cx) => {
+                metrics().connections_cut.with_label_values(&["slow"]).inc();
+                Poll::Ready(Err(late("what it began to say has no end")))
+            }
+            other => other,
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::frames::PREFACE;
+    use super::*;
+
+    fn connected() -> (Guarded<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = duplex(1 << 20);
+        (Guarded::new(ours), theirs)
+    }
+
+    /// Reads until the guard gives up, while the other side goes on as `says` does.
+    async fn fails_with(
+        mut guarded: Guarded<DuplexStream>,
+        says: impl Future<Output = ()>,
+    ) -> io::ErrorKind {
+        // Ends with the guard's connection, as a door's does.
+        let reads = async move {
+            let mut buffer = [0; 4096];
+            loop {
+                match guarded.read(&mut buffer).await {
+                    Ok(0) => return io::ErrorKind::UnexpectedEof,
+                    Ok(_) => {}
+                    Err(error) => return error.kind(),
+                }
+            }
+        };
+        let (kind, ()) = tokio::join!(reads, says);
+        kind
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_preface_in_drops_is_late() {
+        let (guarded, mut theirs) = connected();
+        let says = async {
+            for byte in PREFACE {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if theirs.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+            }
+            panic!("it was given time for all of it");
+        };
+        assert_eq!(fails_with(guarded, says).await, io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_in_drops_is_late_and_an_idle_connection_is_not() {
+        let (guarded, mut theirs) = connected();
+        let says = async {
+            theirs.write_all(PREFACE).await.unwrap();
+            theirs
+                .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+                .await
+                .unwrap();
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            // A HEADERS frame of 100 bytes that never comes.
+            theirs
+                .write_all(&[0, 0, 100, 1, 4, 0, 0, 0, 1])
+                .await
+                .unwrap();
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if theirs.write_all(b"x").await.is_err() {
+                    return;
+                }
+            }
+            panic!("it was given time for all of it");
+        };
+        assert_eq!(fails_with(guarded, says).await, io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_ends_the_connection() {
+        let (guarded, mut theirs) = connected();
+        let says = async {
+            theirs.write_all(PREFACE).await.unwrap();
+            theirs
+                .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+                .await
+                .unwrap();
+            let pings = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(1000);
+            while theirs.write_all(&pings).await.is_ok() {}
+        };
+        assert_eq!(fails_with(guarded, says).await, io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_nobody_takes_end_the_connection() {
+        let (ours, _theirs) = duplex(16);
+        let mut guarded = Guarded::new(ours);
+        let error = guarded.write_all(&[0; 100]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}
