@@ -15,7 +15,7 @@ BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coor
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage lint bench transfer
+.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile lint bench transfer
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -71,6 +71,9 @@ robust: ## Fault runs for MINUTES=10, one scenario after the other; ROBUST='--on
 planted: ## Find each bug planted in a server of its own; PLANTED='--only stale-read'; needs root
 	cargo build --workspace --bins
 	$(TARGET)/debug/coord-e2e planted $(PLANTED)
+
+hostile: ## Ten thousand connections, floods, readers that stall, strangers at the peers' port; a few minutes
+	cargo test --package coord-e2e --test 'hostile_*'
 
 lint: ## Formatting and lints
 	cargo fmt --all --check

@@ -209,6 +209,12 @@ impl Cluster {
         self.members[index].address.client_url()
     }
 
+    /// Where members reach a member.
+    #[must_use]
+    pub fn peer_endpoint(&self, index: usize) -> String {
+        self.members[index].address.peer_url()
+    }
+
     /// Where clients reach the cluster.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
@@ -325,6 +331,11 @@ impl Cluster {
             }
             Running::Thread(thread) => Ok((None, thread.ended().await?)),
         }
+    }
+
+    /// The process of a member.
+    pub fn process_id(&mut self, index: usize) -> Result<u32> {
+        Ok(self.process(index)?.id())
     }
 
     /// Freezes a member's process (SIGSTOP).
@@ -496,7 +507,7 @@ impl Cluster {
     fn process(&mut self, index: usize) -> Result<&mut Process> {
         match self.running(index)? {
             Running::Process(process) => Ok(process),
-            Running::Thread(_) => bail!("a member that is a thread cannot be frozen"),
+            Running::Thread(_) => bail!("a member that is a thread has no process"),
         }
     }
 }

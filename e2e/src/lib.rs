@@ -7,6 +7,7 @@
 //! - [`demo`]: what `make up` does on it.
 //! - [`cluster`]: Coord clusters as tests see them, on Kubernetes, as processes and in this process.
 //! - [`clients`]: clients of the protocols that Coord speaks.
+//! - [`hostile`]: clients that mean harm, and those beside them.
 //! - [`history`], [`check`]: what clients saw, and judges of it.
 //! - [`nemesis`], [`robust`]: faults, and runs under them that end in a verdict.
 //! - [`netns`]: network namespaces by name, for whoever needs some.
@@ -16,6 +17,7 @@ pub mod clients;
 pub mod cluster;
 pub mod demo;
 pub mod history;
+pub mod hostile;
 pub mod local_kubernetes;
 pub mod nemesis;
 pub mod netns;

@@ -190,6 +190,12 @@ impl Process {
         )
     }
 
+    /// The kernel's number for it.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL.
     pub async fn kill(mut self) -> Result<()> {
         self.child.kill()?;
