@@ -15,7 +15,7 @@ BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coor
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile lint bench transfer
+.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile lint bench transfer sim test-sim
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -44,7 +44,7 @@ crds: ## Write the CustomResourceDefinitions from the operator's types
 test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
 	cargo build --workspace --bins
 	$(TARGET)/debug/coord-e2e programs
-	cargo test --workspace --no-fail-fast; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+	cargo test --workspace --exclude coord-simulation --no-fail-fast; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
 	cargo build --workspace --bins
@@ -78,6 +78,16 @@ hostile: ## Ten thousand connections, floods, readers that stall, strangers at t
 lint: ## Formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+# one seed with what its members say, or many for so many hours
+SEED ?= 1
+SIM := --seed $(SEED) $(if $(HOURS),--hours $(HOURS) --jobs $(shell nproc),--log info)
+
+sim: ## Simulate a cluster: SEED=7 runs that seed again, HOURS=100 many seeds from SEED on
+	cargo run --profile sim --package coord-simulation -- $(SIM)
+
+test-sim: ## The simulation's own tests, and some hours of it; not part of test
+	cargo test --profile sim --package coord-simulation
 
 bench: ## Measure Coord beside a real etcd and write docs/benchmarks.md; BENCH='--only put-64' only prints
 	cargo build --release --package coord-server --package coord-bench

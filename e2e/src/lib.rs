@@ -1,26 +1,35 @@
 //! Coord end to end: what the tests and `make` need around the products, and never part of a product.
 //!
-//! Rooms, in reading order:
-//! - [`local_kubernetes`]: a real Kubernetes of three nodes on this machine. Knows nothing of Coord.
-//! - [`product`]: Coord's binaries as container images.
-//! - [`site`]: the two together: a Kubernetes with the operator installed, ours or the one of `KUBECONFIG`.
-//! - [`demo`]: what `make up` does on it.
-//! - [`cluster`]: Coord clusters as tests see them, on Kubernetes, as processes and in this process.
+//! Rooms, in reading order; those that need the feature `kubernetes` stand without a link:
+//! - `local_kubernetes`: a real Kubernetes of three nodes on this machine. Knows nothing of Coord.
+//! - `product`: Coord's binaries as container images.
+//! - `site`: the two together: a Kubernetes with the operator installed, ours or the one of `KUBECONFIG`.
+//! - `demo`: what `make up` does on it.
+//! - `cluster`: Coord clusters as tests see them, on Kubernetes, as processes and in this process.
 //! - [`clients`]: clients of the protocols that Coord speaks.
-//! - [`hostile`]: clients that mean harm, and those beside them.
+//! - `hostile`: clients that mean harm, and those beside them.
 //! - [`history`], [`check`]: what clients saw, and judges of it.
-//! - [`nemesis`], [`robust`]: faults, and runs under them that end in a verdict.
-//! - [`netns`]: network namespaces by name, for whoever needs some.
+//! - `nemesis`, `robust`: faults, and runs under them that end in a verdict.
+//! - `netns`: network namespaces by name, for whoever needs some.
 
 pub mod check;
 pub mod clients;
+#[cfg(feature = "kubernetes")]
 pub mod cluster;
+#[cfg(feature = "kubernetes")]
 pub mod demo;
 pub mod history;
+#[cfg(feature = "kubernetes")]
 pub mod hostile;
+#[cfg(feature = "kubernetes")]
 pub mod local_kubernetes;
+#[cfg(feature = "kubernetes")]
 pub mod nemesis;
+#[cfg(feature = "kubernetes")]
 pub mod netns;
+#[cfg(feature = "kubernetes")]
 pub mod product;
+#[cfg(feature = "kubernetes")]
 pub mod robust;
+#[cfg(feature = "kubernetes")]
 pub mod site;

@@ -82,6 +82,16 @@ impl Client {
         })
     }
 
+    /// A client over these connections, one to each member.
+    #[must_use]
+    pub fn over(channels: Vec<Channel>) -> Self {
+        assert!(!channels.is_empty(), "a client needs an endpoint");
+        Self {
+            channels: channels.into(),
+            current: Arc::default(),
+        }
+    }
+
     calls! {
         /// KV.Range.
         range(pb::RangeRequest) -> pb::RangeResponse: KvClient, range, READ;

@@ -1,0 +1,234 @@
+//! The clients of a run: etcd clients on machines of their own, over the simulated network, through the members' doors.
+//!
+//! They write down what they see; [`judge`](crate::judge) reads it. While faults come they work; once the cluster is
+//! left alone they finish and stop. One file for each kind.
+
+mod compaction;
+mod leadership;
+mod leases;
+mod membership;
+mod registers;
+mod watchers;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use coord_e2e::check::lease::Life;
+use coord_e2e::check::watch::Seen;
+use coord_e2e::clients::etcd::Client;
+use coord_e2e::history::History;
+use coord_proto::etcd::mvccpb::Event;
+use coord_server::network::{self, Simulated, Stream};
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tonic::codegen::Service;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::host::Host;
+use crate::member::client_url;
+use crate::network::HostId;
+
+/// A client gives a connection up that stays silent so long.
+const PROBE: Duration = Duration::from_secs(3);
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// All that the clients of a run saw. Clones share it.
+#[derive(Clone, Default)]
+pub struct Observed {
+    /// Calls on single keys.
+    pub history: History,
+    /// Every event of the store, in order, as one watcher was sent it.
+    pub log: Arc<Mutex<Vec<Event>>>,
+    /// The revision up to which the log is complete.
+    pub log_through: Arc<AtomicI64>,
+    /// What the other watchers were sent.
+    pub seen: Arc<Mutex<Vec<Seen>>>,
+    /// What became of leases.
+    pub lives: Arc<Mutex<Vec<Life>>>,
+    /// What must never happen and is no call's outcome.
+    pub wrong: Arc<Mutex<Vec<String>>>,
+    /// Who belongs to the cluster, as far as clients know.
+    pub membership: Arc<Mutex<Membership>>,
+    wishes: Arc<Mutex<Vec<Wish>>>,
+    is_quiet: Arc<AtomicBool>,
+}
+
+/// Who belongs to the cluster.
+#[derive(Debug, Default)]
+pub struct Membership {
+    /// Their machines.
+    pub members: Vec<HostId>,
+    /// Whether a change is under way.
+    pub is_changing: bool,
+}
+
+/// What only the world can do for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Start a member on a spare machine: it was added.
+    Join(HostId),
+    /// Wipe a machine: its member was removed.
+    Leave(HostId),
+}
+
+impl Observed {
+    /// Tells the clients to come to an end.
+    pub fn quiet(&self) {
+        self.is_quiet.store(true, Ordering::Relaxed);
+    }
+
+    /// What is wished for since this was last asked.
+    pub fn take_wishes(&self) -> Vec<Wish> {
+        std::mem::take(&mut *lock(&self.wishes))
+    }
+
+    /// Whether members are being replaced.
+    pub fn is_changing(&self) -> bool {
+        lock(&self.membership).is_changing
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.is_quiet.load(Ordering::Relaxed)
+    }
+
+    fn wrong(&self, what: String) {
+        lock(&self.wrong).push(what);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .expect("nothing panics while it holds the lock")
+}
+
+/// How much clients do in a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Clients that read and write single keys.
+    pub registers: usize,
+    /// Keys at one time.
+    pub keys: usize,
+    /// Mean pause of such a client between two calls.
+    pub pause: Duration,
+    /// Watchers beside the one that sees everything.
+    pub watchers: usize,
+    /// Clients that hold leases.
+    pub leases: usize,
+    /// Whether the store is compacted now and then.
+    pub compacts: bool,
+    /// Whether leadership is moved by hand now and then.
+    pub moves: bool,
+    /// Whether members are replaced now and then.
+    pub replaces: bool,
+}
+
+/// What one client is given.
+#[derive(Clone)]
+struct Seat {
+    network: Arc<dyn Simulated>,
+    members: Vec<HostId>,
+    observed: Observed,
+}
+
+/// Starts them all on one machine.
+pub fn start(
+    host: &mut Host,
+    network: &Arc<dyn Simulated>,
+    (members, spares): (&[HostId], &[HostId]),
+    observed: &Observed,
+    load: Load,
+    random: &mut StdRng,
+) {
+    let seat = Seat {
+        network: network.clone(),
+        members: members.iter().chain(spares).copied().collect(),
+        observed: observed.clone(),
+    };
+    lock(&observed.membership).members = members.to_vec();
+    let mut chance = || StdRng::seed_from_u64(random.random());
+    for number in 0..load.registers {
+        host.spawn(registers::run(seat.clone(), number, load, chance()));
+    }
+    host.spawn(watchers::log(seat.clone()));
+    for _ in 0..load.watchers {
+        host.spawn(watchers::run(seat.clone(), load, chance()));
+    }
+    for number in 0..load.leases {
+        host.spawn(leases::run(seat.clone(), number, chance()));
+    }
+    if load.compacts {
+        host.spawn(compaction::run(seat.clone(), chance()));
+    }
+    if load.moves {
+        host.spawn(leadership::run(seat.clone(), chance()));
+    }
+    if load.replaces {
+        host.spawn(membership::run(seat, spares.to_vec(), chance()));
+    }
+}
+
+impl Seat {
+    fn wish(&self, wish: Wish) {
+        lock(&self.observed.wishes).push(wish);
+    }
+
+    /// A client of all members, that begins with the `first`.
+    fn client(&self, first: usize) -> Client {
+        let count = self.members.len();
+        let order = (0..count).map(|place| self.members[(first + place) % count]);
+        Client::over(
+            order
+                .map(|member| channel(self.network.clone(), member))
+                .collect(),
+        )
+    }
+}
+
+/// A client of one member.
+pub fn single(network: Arc<dyn Simulated>, member: HostId) -> Client {
+    Client::over(vec![channel(network, member)])
+}
+
+fn channel(network: Arc<dyn Simulated>, member: HostId) -> Channel {
+    let endpoint = Endpoint::from_shared(client_url(member)).expect("a URL is a URL");
+    endpoint
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(PROBE)
+        .keep_alive_timeout(PROBE)
+        .keep_alive_while_idle(true)
+        .connect_with_connector_lazy(Through(network))
+}
+
+/// A pause, exponential about its mean.
+async fn pause(random: &mut StdRng, mean: Duration) {
+    let uniform: f64 = random.random_range(1e-3..1.0);
+    tokio::time::sleep(mean.mul_f64(-uniform.ln())).await;
+}
+
+/// Connects through the simulated network.
+struct Through(Arc<dyn Simulated>);
+
+impl Service<Uri> for Through {
+    type Response = TokioIo<Stream>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<TokioIo<Stream>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let network = self.0.clone();
+        Box::pin(async move {
+            let authority = to.authority().map_or("", http::uri::Authority::as_str);
+            Ok(TokioIo::new(network::connect(network, authority).await?))
+        })
+    }
+}
