@@ -154,7 +154,7 @@ async fn an_operator_that_slept_past_its_lease_does_nothing_when_it_wakes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_server_that_fails_every_fourth_write_delays_and_changes_nothing() {
+async fn an_api_server_that_fails_one_write_in_twenty_delays_and_changes_nothing() {
     let trial = Trial::new("faulty").await.unwrap();
     let seed = rand::random();
     eprintln!("seed of the faults: {seed}");

@@ -165,14 +165,16 @@ impl Step {
         }
     }
 
-    /// True if it is written down in the status before it is done: what costs availability or data, what changes the
+    /// True if it is written down in the status before it is done: what costs availability or data, what adds to the
     /// member list, and what is nothing but a line in the status.
     pub fn needs_intent(&self) -> bool {
         match self {
-            Self::RecordBootstrap { .. }
-            | Self::RecordCluster { .. }
-            | Self::AddLearner { .. }
-            | Self::Promote { .. } => true,
+            Self::RecordBootstrap { .. } | Self::RecordCluster { .. } | Self::AddLearner { .. } => {
+                true
+            }
+            // The leader refuses it while the learner is behind, and repeating it is harmless. Written down first, it
+            // would never come in a process that dies after each write: that it has caught up twice is not written down.
+            Self::Promote { .. } => false,
             Self::Done
             | Self::Wait
             | Self::Stall
