@@ -41,10 +41,11 @@ image: build ## Container images of server and operator, as archives in target/i
 crds: ## Write the CustomResourceDefinitions from the operator's types
 	UPDATE=1 cargo test --package coord-operator --test crds
 
+# Power cuts of a whole member are left to `make damage`: docs/damage.md says why.
 test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
 	cargo build --workspace --bins
 	$(TARGET)/debug/coord-e2e programs
-	cargo test --workspace --exclude coord-simulation --no-fail-fast; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+	cargo test --workspace --exclude coord-simulation --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
 	cargo build --workspace --bins

@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 
 use crate::blocking::Blocking;
 use crate::command::{
-    ClusterId, Command, Incarnation, KeyValue, Keys, MemberId, MemberRecord, Order, Put, PutLease,
-    PutValue, Query, Range, RangeFilter, Response, Revision, SortTarget,
+    ClusterId, Command, Fault, Incarnation, KeyValue, Keys, MemberId, MemberRecord, Order, Put,
+    PutLease, PutValue, Query, Range, RangeFilter, Response, Revision, SortTarget,
 };
 use crate::network::Network;
 use crate::raft::{Config, Limits, Raft};
@@ -71,7 +71,8 @@ impl Member {
         let wal =
             Wal::create_on(Arc::new(disk.clone()), &identity(id, incarnation), OPTIONS).unwrap();
         let state = State::in_memory_with(level_max);
-        Self::run(id, incarnation, listener, disk, wal, state, limits).await
+        let member = Self::run(id, incarnation, listener, disk, wal, state, limits);
+        member.await.unwrap()
     }
 
     async fn run(
@@ -82,7 +83,7 @@ impl Member {
         wal: Wal,
         state: State,
         limits: Limits,
-    ) -> Self {
+    ) -> Result<Self, Fault> {
         let level_max = state.feature_level_max();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let config = Config {
@@ -109,9 +110,9 @@ impl Member {
             changes,
             asks,
         );
-        let raft = raft.await.unwrap();
+        let raft = raft.await?;
         let serving = tokio::spawn(raft.serve_peers(listener.into()));
-        Self {
+        Ok(Self {
             id,
             incarnation,
             url,
@@ -121,7 +122,7 @@ impl Member {
             serving,
             limits,
             level_max,
-        }
+        })
     }
 
     /// Stops it at once, as a crash of the process would; its log stays.
@@ -151,8 +152,19 @@ impl Member {
         self.restart_on(wal, State::in_memory_with(level_max)).await
     }
 
+    /// As [`Self::restart_with`]; an error is why it does not start.
+    pub(super) async fn try_restart_with(self, level_max: u32) -> Result<Self, Fault> {
+        let wal = self.log();
+        self.try_restart_on(wal, State::in_memory_with(level_max))
+            .await
+    }
+
     /// As [`Self::restart`], with what was opened or received.
     pub(super) async fn restart_on(self, wal: Wal, state: State) -> Self {
+        self.try_restart_on(wal, state).await.unwrap()
+    }
+
+    async fn try_restart_on(self, wal: Wal, state: State) -> Result<Self, Fault> {
         let Self {
             id,
             incarnation,
