@@ -155,6 +155,10 @@ type Unusual = (GrpcRequest, Call, Arc<OpenCall>);
 
 impl Services {
     /// The calls that come often enough for each of their layers to count; gives back any other.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is the request, handed back once; a box would cost every such call an allocation"
+    )]
     fn often(
         self: &Arc<Self>,
         request: GrpcRequest,
