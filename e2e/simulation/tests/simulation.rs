@@ -1,5 +1,10 @@
 //! The simulation itself: it repeats, it finds what is wrong, and the cluster holds under it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy lets only the test functions themselves unwrap, not what they call"
+)]
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -26,13 +26,12 @@ pub fn merge<'a>(watchers: impl IntoIterator<Item = &'a Seen>) -> Result<Vec<Eve
             );
         }
     }
-    let mut expected = revisions.keys().next().copied().unwrap_or(0);
-    for revision in revisions.keys() {
+    let first = revisions.keys().next().copied().unwrap_or(0);
+    for (expected, revision) in (first..).zip(revisions.keys()) {
         require!(
             *revision == expected,
             "no watcher was sent revision {expected}, the next one seen is {revision}"
         );
-        expected += 1;
     }
     Ok(revisions.into_values().flatten().collect())
 }

@@ -1,6 +1,6 @@
 //! Runs by the dozen, and what a person is told about them.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -188,7 +188,7 @@ pub fn hunt_all(only: Option<&str>, first_seed: u64) -> Result<()> {
 }
 
 /// Judges a kept record again.
-pub fn judge(path: &PathBuf) -> Result<()> {
+pub fn judge(path: &Path) -> Result<()> {
     let record = Record::load(path)?;
     let judged = super::verdict::judge(&record)?;
     println!("holds: {judged:?}");
