@@ -9,13 +9,15 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 E2E := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/coord-e2e --instance $(INSTANCE)
 # Always the three together: another selection would have other features, and build everything again.
 BUILD := cargo build --profile $(PROFILE) --package coord-server --package coord-operator --package coord-e2e
+# The benchmarks beside them, for the same reason.
+BENCHES := cargo build --release --package coord-server --package coord-operator --package coord-e2e --package coord-bench
 
 # For what any build of it can do, the one that is there; which profile made it does not matter.
 BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coord-e2e))
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile lint bench transfer sim test-sim
+.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile lint bench snapshot sim test-sim
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -91,10 +93,10 @@ test-sim: ## The simulation's own tests, and some hours of it; not part of test
 	cargo test --profile sim --package coord-simulation
 
 bench: ## Measure Coord beside a real etcd and write docs/benchmarks.md; BENCH='--only put-64' only prints
-	cargo build --release --package coord-server --package coord-bench
+	$(BENCHES)
 	go build -C e2e/kubernetes/etcd -o $(abspath $(TARGET))/release/etcd go.etcd.io/etcd/server/v3
 	$(TARGET)/release/coord-bench $(if $(BENCH),$(BENCH),--write docs)
 
-transfer: ## Send a snapshot of 1 GB to a new and to a lagging member; prints memory and the time of puts meanwhile
-	cargo build --release --package coord-server --package coord-bench
-	$(TARGET)/release/coord-bench --transfer 1000
+snapshot: ## Send a snapshot of 1 GB to a new and to a lagging member; prints memory and the time of puts meanwhile
+	$(BENCHES)
+	$(TARGET)/release/coord-bench --snapshot 1000

@@ -1,5 +1,6 @@
 //! Txn: compares, branches, what one transaction sees of itself, and what is refused.
 
+use coord_e2e::clients::etcd::answer::revision;
 use coord_e2e::clients::etcd::request::{
     compare, delete, delete_to, op, put, range, range_to, txn, value,
 };
@@ -43,10 +44,6 @@ async fn succeeds(cluster: &Cluster, compares: &[pb::Compare]) -> Result<bool, a
         .txn(txn(compares, [], []))
         .await?
         .succeeded)
-}
-
-fn revision(header: &Option<pb::ResponseHeader>) -> i64 {
-    header.as_ref().expect("every answer has a header").revision
 }
 
 fn ranged(response: &pb::ResponseOp) -> &pb::RangeResponse {

@@ -192,6 +192,13 @@ mod tests {
         kind
     }
 
+    /// Says what every client says first, with settings that are empty.
+    async fn open(theirs: &mut DuplexStream) {
+        theirs.write_all(PREFACE).await.unwrap();
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        theirs.write_all(&settings).await.unwrap();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_preface_in_drops_is_late() {
         let (guarded, mut theirs) = connected();
@@ -211,11 +218,7 @@ mod tests {
     async fn a_head_in_drops_is_late_and_an_idle_connection_is_not() {
         let (guarded, mut theirs) = connected();
         let says = async {
-            theirs.write_all(PREFACE).await.unwrap();
-            theirs
-                .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
-                .await
-                .unwrap();
+            open(&mut theirs).await;
             tokio::time::sleep(Duration::from_secs(3600)).await;
             // A HEADERS frame of 100 bytes that never comes.
             theirs
@@ -237,11 +240,7 @@ mod tests {
     async fn a_flood_ends_the_connection() {
         let (guarded, mut theirs) = connected();
         let says = async {
-            theirs.write_all(PREFACE).await.unwrap();
-            theirs
-                .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
-                .await
-                .unwrap();
+            open(&mut theirs).await;
             let pings = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(1000);
             while theirs.write_all(&pings).await.is_ok() {}
         };

@@ -15,6 +15,6 @@ pub mod reading;
 pub mod report;
 pub mod rounds;
 pub mod rows;
+pub mod snapshot;
 pub mod targets;
-pub mod transfer;
 pub mod wire;

@@ -13,7 +13,7 @@ use coord_bench::machine::Facts;
 use coord_bench::report::{self, Measured, Report};
 use coord_bench::rounds;
 use coord_bench::rows::{Effort, ROWS, Row};
-use coord_bench::transfer;
+use coord_bench::snapshot;
 
 /// Measure Coord beside a real etcd.
 #[derive(Parser)]
@@ -42,7 +42,7 @@ struct Cli {
     million: u64,
     /// Instead of rows: send a state of so many megabytes to a member that needs it, and say what that costs
     #[arg(long, value_name = "MEGABYTES")]
-    transfer: Option<u64>,
+    snapshot: Option<u64>,
     /// Print the readings as JSON
     #[arg(long)]
     json: bool,
@@ -103,8 +103,8 @@ async fn run(cli: Cli) -> Result<bool> {
         }
         return Ok(true);
     }
-    if let Some(megabytes) = cli.transfer {
-        return run_transfer(&cli, megabytes).await;
+    if let Some(megabytes) = cli.snapshot {
+        return run_snapshot(&cli, megabytes).await;
     }
     let chosen = choose(&cli.only)?;
     let programs = programs(&cli)?;
@@ -148,10 +148,10 @@ async fn run(cli: Cli) -> Result<bool> {
     Ok(!cli.check || report.is_good())
 }
 
-async fn run_transfer(cli: &Cli, megabytes: u64) -> Result<bool> {
+async fn run_snapshot(cli: &Cli, megabytes: u64) -> Result<bool> {
     let program = coord(cli)?;
-    let dir = directory(cli)?.join("transfer");
-    transfer::measure(&program, &dir, megabytes * 1_000_000, |what, transfer| {
+    let dir = directory(cli)?.join("snapshot");
+    snapshot::measure(&program, &dir, megabytes * 1_000_000, |what, transfer| {
         println!("{megabytes} MB {what}:\n{transfer}");
     })
     .await?;

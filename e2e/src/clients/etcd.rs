@@ -2,8 +2,9 @@
 //!
 //! Requests go to one endpoint until it cannot be reached or cannot serve; then to the next. Reads are then asked again,
 //! writes never: whether an unanswered write happened is unknown, and the caller must say so.
-//! Streams have files of their own: [`watch`], [`lease`]. [`request`] writes requests down shortly.
+//! Streams have files of their own: [`watch`], [`lease`]. [`request`] writes requests down shortly, [`answer`] what is in answers.
 
+pub mod answer;
 pub mod lease;
 pub mod request;
 pub mod watch;
@@ -180,10 +181,26 @@ impl Client {
             .map(|kv| String::from_utf8_lossy(&kv.value).into_owned()))
     }
 
+    /// Puts each pair, one revision after the other; a fresh store is at 1, so the first is at 2.
+    pub async fn fill(&self, pairs: &[(&str, &str)]) -> Answer<()> {
+        for (key, value) in pairs {
+            self.put(request::put(key, value)).await?;
+        }
+        Ok(())
+    }
+
     /// A watch stream to the current endpoint.
     #[must_use]
     pub fn watch(&self) -> Watch {
         Watch::open(self.channel())
+    }
+
+    /// A watch stream to the current endpoint, with one watcher.
+    pub async fn watching(&self, request: pb::WatchCreateRequest) -> anyhow::Result<Watch> {
+        let mut stream = self.watch();
+        let created = stream.create(request).await?;
+        ensure!(!created.canceled, "refused: {created:?}");
+        Ok(stream)
     }
 
     /// A stream of renewals to the current endpoint.

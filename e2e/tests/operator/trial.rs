@@ -79,6 +79,17 @@ impl Trial {
         self.until(|cluster| is_at_rest(cluster)).await
     }
 
+    /// Waits until the member `lost`, a row of the status, was replaced by another and nothing is left to do.
+    pub(crate) async fn until_replaced(&self, lost: &Value) -> Result<Value> {
+        self.until(|cluster| {
+            if members(cluster).values().any(|id| lost["id"] == json!(id)) {
+                return Err("the lost member is still there".to_owned());
+            }
+            is_at_rest(cluster)
+        })
+        .await
+    }
+
     /// Waits until the CoordCluster is as `wanted` says; it returns what is missing.
     pub(crate) async fn until(
         &self,

@@ -25,6 +25,11 @@ pub(super) async fn measure(cluster: &mut Cluster, trials: u32) -> Result<Readin
     for _ in 0..trials {
         seconds.push(trial(cluster).await?.as_secs_f64());
     }
+    reading(seconds, processors)
+}
+
+/// How long the trials took, each.
+pub(super) fn reading(seconds: Vec<f64>, since: Processors) -> Result<Reading> {
     let spread = Spread::of(seconds).context("no trials")?;
     Ok(Reading {
         figures: [
@@ -32,7 +37,7 @@ pub(super) async fn measure(cluster: &mut Cluster, trials: u32) -> Result<Readin
             (Metric::FailoverWorstSeconds, spread.max),
         ]
         .into(),
-        noise: processors.noise(Processors::now()?, Duration::ZERO),
+        noise: since.noise(Processors::now()?, Duration::ZERO),
         ..Reading::default()
     })
 }

@@ -7,10 +7,11 @@ use anyhow::{Context, Result, ensure};
 use coord_proto::etcd::etcdserverpb::{MoveLeaderRequest, MoveLeaderResponse};
 use coord_proto::etcd::etcdserverpb::{PutRequest, PutResponse};
 
+use super::failover;
 use crate::cluster::{Cluster, member_id};
 use crate::data::{Random, key};
 use crate::gauge::Processors;
-use crate::reading::{Metric, Reading, Spread};
+use crate::reading::Reading;
 use crate::wire::{Connection, Rpc};
 
 /// A write that failed is tried again after this long.
@@ -28,16 +29,7 @@ pub(super) async fn measure(cluster: &mut Cluster, trials: u32) -> Result<Readin
         seconds.push(trial(cluster).await?.as_secs_f64());
         tokio::time::sleep(SETTLE).await;
     }
-    let spread = Spread::of(seconds).context("no trials")?;
-    Ok(Reading {
-        figures: [
-            (Metric::FailoverSeconds, spread.median),
-            (Metric::FailoverWorstSeconds, spread.max),
-        ]
-        .into(),
-        noise: processors.noise(Processors::now()?, Duration::ZERO),
-        ..Reading::default()
-    })
+    failover::reading(seconds, processors)
 }
 
 async fn trial(cluster: &Cluster) -> Result<Duration> {

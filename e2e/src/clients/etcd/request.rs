@@ -42,6 +42,12 @@ pub fn prefix(prefix: &str) -> pb::RangeRequest {
     range_to(prefix, &prefix_end(prefix))
 }
 
+/// Every key.
+#[must_use]
+pub fn everything() -> pb::RangeRequest {
+    range_to("\0", "\0")
+}
+
 /// A put.
 #[must_use]
 pub fn put(key: &str, value: &str) -> pb::PutRequest {
@@ -159,5 +165,14 @@ pub fn watch_prefix(prefix: &str) -> pb::WatchCreateRequest {
     pb::WatchCreateRequest {
         range_end: bytes(&prefix_end(prefix)),
         ..watch(prefix)
+    }
+}
+
+/// The watch of every key, from now.
+#[must_use]
+pub fn watch_everything() -> pb::WatchCreateRequest {
+    pb::WatchCreateRequest {
+        range_end: bytes("\0"),
+        ..watch("\0")
     }
 }
