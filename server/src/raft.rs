@@ -243,7 +243,7 @@ impl Raft {
                 proposer.clone(),
                 config.election,
             )),
-            tokio::spawn(trim::run(core.clone(), wal, config.limits)),
+            tokio::spawn(trim::run(core.clone(), wal, state, config.limits)),
         ];
         Ok(Self {
             metrics: core.metrics(),

@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// After so long a member holds what it keeps.
 const SETTLE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Bytes written so that the log, of which 96 MiB are kept, no longer reaches back.
+/// Bytes written so that the log, of which 64 MiB are kept, no longer reaches back.
 const MORE_BYTES: u64 = 300 << 20;
 
 /// What one transfer cost.

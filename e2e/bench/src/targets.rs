@@ -31,7 +31,13 @@ pub enum Bound {
         guard: Option<f64>,
     },
     /// At most this, by the median of rounds.
-    Absolute(f64),
+    Absolute {
+        /// The figure.
+        at_most: f64,
+        /// What etcd took on the machine for which the figure was set. It is shown, and decides nothing: where etcd
+        /// takes more, so does everything.
+        etcd_then: Option<f64>,
+    },
 }
 
 const fn ratio(row: &'static str, metric: Metric, at_most: f64, guard: Option<f64>) -> Target {
@@ -40,7 +46,18 @@ const fn ratio(row: &'static str, metric: Metric, at_most: f64, guard: Option<f6
 }
 
 const fn absolute(row: &'static str, metric: Metric, at_most: f64) -> Target {
-    let bound = Bound::Absolute(at_most);
+    let bound = Bound::Absolute {
+        at_most,
+        etcd_then: None,
+    };
+    Target { row, metric, bound }
+}
+
+const fn beside(row: &'static str, metric: Metric, at_most: f64, etcd_then: f64) -> Target {
+    let bound = Bound::Absolute {
+        at_most,
+        etcd_then: Some(etcd_then),
+    };
     Target { row, metric, bound }
 }
 
@@ -54,13 +71,13 @@ pub const TARGETS: &[Target] = &[
     ratio("put-1/1", Metric::P50Millis, 0.80, None),
     ratio("put-1/3", Metric::P50Millis, 0.60, None),
     absolute("put-1/1", Metric::DiskBytes, 5_000.0),
-    absolute("get-ser-64/1", Metric::CpuMicros, 33.0),
-    absolute("txn-64/1", Metric::CpuMicros, 45.0),
-    absolute("range-100/1", Metric::CpuMicros, 200.0),
-    absolute("page-100/1", Metric::CpuMicros, 220.0),
-    absolute("lease-64/1", Metric::CpuMicros, 250.0),
-    absolute("lock-64/1", Metric::P50Millis, 15.0),
-    absolute("watch-1000/1", Metric::CpuMicros, 2.5),
+    beside("get-ser-64/1", Metric::CpuMicros, 33.0, 57.0),
+    beside("txn-64/1", Metric::CpuMicros, 45.0, 119.0),
+    beside("range-100/1", Metric::CpuMicros, 200.0, 542.0),
+    beside("page-100/1", Metric::CpuMicros, 220.0, 2_373.0),
+    beside("lease-64/1", Metric::CpuMicros, 250.0, 1_498.0),
+    beside("lock-64/1", Metric::P50Millis, 15.0, 97.0),
+    beside("watch-1000/1", Metric::CpuMicros, 2.5, 5.8),
     absolute("million/1", Metric::PeakMegabytes, 350.0),
     absolute("million/1", Metric::DiskMegabytes, 600.0),
     absolute("million/1", Metric::StartSeconds, 2.0),
@@ -100,7 +117,7 @@ fn verdict(target: &Target, pairs: &Pairs) -> Option<Verdict> {
     let ratio = pairs.ratio(target.metric).map(|spread| spread.median);
     let is_reached = match target.bound {
         Bound::Ratio { at_most, .. } => ratio? <= at_most,
-        Bound::Absolute(at_most) => ours <= at_most,
+        Bound::Absolute { at_most, .. } => ours <= at_most,
     };
     Some(Verdict {
         target: *target,

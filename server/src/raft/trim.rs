@@ -1,11 +1,13 @@
-//! How much log is kept: enough that a member which was away for minutes needs no snapshot, and not more than a disk
-//! should hold.
+//! How much log is kept: not more than it is worth. A member that was away may catch up by the log or be sent the state,
+//! so a log much longer than the state only costs room, and the filling of new segments.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 
 use super::Core;
+use crate::state::State;
 use crate::wal::Wal;
 
 /// How much log is kept below what is applied.
@@ -13,7 +15,7 @@ use crate::wal::Wal;
 pub struct Limits {
     /// At most so many entries.
     pub entries: u64,
-    /// At most so many bytes on disk, beside segments that are only partly cut.
+    /// At most so many bytes on disk, beside segments that are only partly cut; less for a small state.
     pub bytes: u64,
     /// How often the log is looked at.
     pub every: Duration,
@@ -24,14 +26,23 @@ impl Default for Limits {
         Self {
             // What `--snapshot-catchup-entries` is by default.
             entries: 300_000,
-            // Some 300,000 puts of a few hundred bytes: the log takes less room than a state of a million keys.
-            bytes: 96 << 20,
+            // Some 200,000 puts of a few hundred bytes, a minute of many clients or hours of few.
+            bytes: 64 << 20,
             every: Duration::from_secs(1),
         }
     }
 }
 
+/// A log of so many bytes is kept however small the state is: sending a state costs a turn or two of everyone.
+const SMALL_BYTES: u64 = 16 << 20;
+
 impl Limits {
+    /// Bytes of log to keep above a state of so many bytes: it is sent in about half of the time that twice as much log
+    /// takes to be sent, written and applied.
+    fn bytes_above(&self, state: u64) -> u64 {
+        self.bytes.min(state.saturating_mul(2).max(SMALL_BYTES))
+    }
+
     /// How many more before they are cut.
     fn step(&self) -> u64 {
         (self.entries / 10).max(1)
@@ -39,7 +50,7 @@ impl Limits {
 }
 
 /// Cuts the log for as long as the process runs.
-pub(super) async fn run(core: Core, wal: Wal, limits: Limits) {
+pub(super) async fn run(core: Core, wal: Wal, state: Arc<Mutex<State>>, limits: Limits) {
     loop {
         tokio::time::sleep(limits.every).await;
         let (applied, purged) = {
@@ -53,16 +64,16 @@ pub(super) async fn run(core: Core, wal: Wal, limits: Limits) {
         let Some(applied) = applied else {
             continue;
         };
+        let state_bytes = state
+            .lock()
+            .expect("nothing panics while it holds the lock")
+            .logical_bytes();
+        let bytes = limits.bytes_above(state_bytes);
         let by_count = applied.saturating_sub(limits.entries);
         // A quarter more than allowed: cutting in larger steps costs less, each first makes the state durable.
-        let is_too_long = wal
-            .first_index_within(limits.bytes + limits.bytes / 4)
-            .is_some();
+        let is_too_long = wal.first_index_within(bytes + bytes / 4).is_some();
         let by_bytes = match is_too_long {
-            true => wal
-                .first_index_within(limits.bytes)
-                .unwrap_or(0)
-                .min(applied),
+            true => wal.first_index_within(bytes).unwrap_or(0).min(applied),
             false => 0,
         };
         let upto = by_count.max(by_bytes);
@@ -92,5 +103,19 @@ pub(super) async fn run(core: Core, wal: Wal, limits: Limits) {
             return;
         }
         tracing::debug!(upto, "cut the log");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_kept_as_long_as_it_is_worth() {
+        const MB: u64 = 1 << 20;
+        let limits = Limits::default();
+        assert_eq!(limits.bytes_above(0), 16 * MB);
+        assert_eq!(limits.bytes_above(20 * MB), 40 * MB);
+        assert_eq!(limits.bytes_above(1000 * MB), 64 * MB);
     }
 }

@@ -123,14 +123,21 @@ pub(super) fn load(rows: &Rows<'_>) -> Result<BTreeMap<LeaseId, Lease>, Fault> {
 pub(super) fn attached_keys(rows: &Rows<'_>, id: LeaseId) -> Result<Vec<Bytes>, Fault> {
     let prefix = attachment_key(id, &[]);
     let mut keys = Vec::new();
-    rows.scan(Space::System, &prefix, None, &mut |row, _| {
-        let Some(key) = row.strip_prefix(prefix.as_ref()) else {
-            return ControlFlow::Break(());
-        };
-        keys.push(Bytes::copy_from_slice(key));
+    // A scan without an end would go on through what is left of other leases that have ended, to the next that has not.
+    rows.scan(Space::System, &prefix, Some(&after(id)), &mut |row, _| {
+        keys.push(Bytes::copy_from_slice(&row[prefix.len()..]));
         ControlFlow::Continue(())
     })?;
     Ok(keys)
+}
+
+/// Where the rows of the keys attached to a lease end.
+fn after(id: LeaseId) -> Bytes {
+    let id = u64::from_be_bytes(id.0.to_be_bytes());
+    match id.checked_add(1) {
+        Some(next) => attachment_key(LeaseId(i64::from_be_bytes(next.to_be_bytes())), &[]),
+        None => Bytes::from_static(&[tag::ATTACHED + 1]),
+    }
 }
 
 /// Key of the row that says a key is attached to a lease.

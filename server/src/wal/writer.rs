@@ -65,11 +65,6 @@ pub(super) enum Spare {
     Coming(JoinHandle<io::Result<Arc<dyn SegmentFile>>>),
 }
 
-/// A file that may become the next segment without being filled again.
-struct Used {
-    name: String,
-}
-
 pub(super) struct Writer {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) cluster: ClusterId,
@@ -77,7 +72,8 @@ pub(super) struct Writer {
     pub(super) active: Active,
     pub(super) carried: Carried,
     pub(super) spare: Spare,
-    used: Option<Used>,
+    /// Names of segments that nothing needs, oldest first: each may become a segment again without being filled.
+    used: VecDeque<String>,
     /// Prepare the next segment on a thread of its own.
     pub(super) background: bool,
     content: Vec<u8>,
@@ -86,6 +82,9 @@ pub(super) struct Writer {
 
 /// Bytes of records in one frame at most: bounds how long a write, and so the wait of what comes after it, takes.
 const FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// Segments kept to be used again: as many as a long log loses at once, see `raft::trim`.
+const USED_MAX: usize = 4;
 
 /// Name of a segment.
 pub(super) fn name(generation: u64) -> String {
@@ -108,7 +107,7 @@ impl Writer {
             active,
             carried,
             spare,
-            used: None,
+            used: VecDeque::new(),
             background,
             content: Vec::new(),
             buffer: Aligned::default(),
@@ -260,28 +259,28 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes segments that hold nothing needed, oldest first, so that what is left never has a gap. The newest of them
-    /// is kept under its name to become the next segment.
+    /// Lets go of segments that hold nothing needed: the newest of them are kept under their names to become segments
+    /// again, the others are removed. Oldest first, so that what is left never has a gap.
     fn let_go(&mut self, log: &mut Log) -> io::Result<()> {
         let needed = log.oldest_needed().unwrap_or(self.active.generation);
         let needed = needed.min(self.active.generation);
         let kept = log.segments.split_off(&needed);
-        let unneeded = std::mem::replace(&mut log.segments, kept);
-        let Some((&newest, _)) = unneeded.last_key_value() else {
-            return Ok(());
-        };
-        if let Some(used) = self.used.take() {
-            self.disk.remove(&used.name)?;
-        }
-        for (generation, file) in unneeded {
+        for (generation, file) in std::mem::replace(&mut log.segments, kept) {
+            let name = name(generation);
             // A reader may still hold the file; then it must not be written over.
             let unread = Arc::strong_count(&file) == 1;
-            let fits = file.bytes()? == u64::from(self.active.blocks) * BLOCK as u64;
-            let name = name(generation);
-            if generation == newest && unread && fits {
-                self.used = Some(Used { name });
-            } else {
-                self.disk.remove(&name)?;
+            if unread && file.bytes()? == u64::from(self.active.blocks) * BLOCK as u64 {
+                self.used.push_back(name);
+                continue;
+            }
+            for older in self.used.drain(..) {
+                self.disk.remove(&older)?;
+            }
+            self.disk.remove(&name)?;
+        }
+        while self.used.len() > USED_MAX {
+            if let Some(oldest) = self.used.pop_front() {
+                self.disk.remove(&oldest)?;
             }
         }
         Ok(())
@@ -308,14 +307,14 @@ impl Writer {
         &mut self,
     ) -> impl FnOnce() -> io::Result<Arc<dyn SegmentFile>> + Send + 'static {
         let disk = self.disk.clone();
-        let used = self.used.take();
+        let used = self.used.pop_front();
         let to = name(self.active.generation + 1);
         let bytes = u64::from(self.active.blocks) * BLOCK as u64;
         move || match used {
             Some(used) => {
                 // The new name is durable before the old content goes: a file under an old name with new content would
                 // look like damage.
-                disk.rename(&used.name, &to)?;
+                disk.rename(&used, &to)?;
                 disk.open_segment(&to)
             }
             None => disk.create_segment(&to, bytes),

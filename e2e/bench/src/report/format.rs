@@ -62,7 +62,7 @@ pub(super) fn wanted(verdict: &Verdict) -> String {
     let metric = verdict.target.metric.title();
     match verdict.target.bound {
         Bound::Ratio { at_most, .. } => format!("{metric} at most {at_most:.2}x etcd's"),
-        Bound::Absolute(at_most) => format!("{metric} at most {}", figure(at_most)),
+        Bound::Absolute { at_most, .. } => format!("{metric} at most {}", figure(at_most)),
     }
 }
 
@@ -81,7 +81,13 @@ pub(super) fn found(verdict: &Verdict) -> String {
             };
             format!("{ratio:.2}x, {ours}{theirs}{over}")
         }
-        _ => format!("{ours}{theirs}"),
+        (Bound::Absolute { etcd_then, .. }, _) => {
+            let then = etcd_then.map_or_else(String::new, |then| {
+                format!("; etcd took {} where this was set", figure(then))
+            });
+            format!("{ours}{theirs}{then}")
+        }
+        (Bound::Ratio { .. }, None) => format!("{ours}{theirs}"),
     }
 }
 

@@ -30,6 +30,12 @@ fn random_key(random: &mut StdRng) -> Bytes {
         .collect()
 }
 
+/// Neighbours in the order of bytes, and the last.
+fn lease_id(random: &mut StdRng) -> LeaseId {
+    const IDS: [i64; 4] = [2, 3, -2, -1];
+    LeaseId(IDS[random.random_range(0..IDS.len())])
+}
+
 pub(super) fn random_keys(random: &mut StdRng) -> Keys {
     match random.random_range(0..4) {
         0 => Keys::One(random_key(random)),
@@ -98,11 +104,11 @@ impl Model {
                 revision: Revision(random.random_range(0..self.revision() + 2)),
             },
             1 => Command::LeaseGrant {
-                id: LeaseId(random.random_range(1..4)),
+                id: lease_id(random),
                 ttl_seconds: 10,
             },
             2 => Command::LeaseRevoke {
-                id: LeaseId(random.random_range(1..4)),
+                id: lease_id(random),
             },
             3..6 => Command::DeleteRange(random_delete(random)),
             6..10 => Command::Txn(Txn {
@@ -302,11 +308,7 @@ fn random_put(random: &mut StdRng) -> Put {
         } else {
             PutValue::Set((0..length).map(|_| random.random::<u8>()).collect())
         },
-        lease: PutLease::Set(
-            random
-                .random_bool(0.3)
-                .then(|| LeaseId(random.random_range(1..4))),
-        ),
+        lease: PutLease::Set(random.random_bool(0.3).then(|| lease_id(random))),
         prev_kv: random.random_bool(0.5),
     }
 }
