@@ -70,8 +70,8 @@ pub(super) async fn run(core: Core, wal: Wal, state: Arc<Mutex<State>>, limits: 
             .logical_bytes();
         let bytes = limits.bytes_above(state_bytes);
         let by_count = applied.saturating_sub(limits.entries);
-        // A quarter more than allowed: cutting in larger steps costs less, each first makes the state durable.
-        let is_too_long = wal.first_index_within(bytes + bytes / 4).is_some();
+        // An eighth more than allowed: each cut first makes the state durable, and what it frees is kept to be used again.
+        let is_too_long = wal.first_index_within(bytes + bytes / 8).is_some();
         let by_bytes = match is_too_long {
             true => wal.first_index_within(bytes).unwrap_or(0).min(applied),
             false => 0,

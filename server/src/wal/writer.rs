@@ -83,7 +83,7 @@ pub(super) struct Writer {
 /// Bytes of records in one frame at most: bounds how long a write, and so the wait of what comes after it, takes.
 const FRAME_BYTES_MAX: usize = 4 << 20;
 
-/// Segments kept to be used again: as many as a long log loses at once, see `raft::trim`.
+/// Segments kept to be used again: what the longest log loses at once, see `raft::trim`, and two that are partly used.
 const USED_MAX: usize = 4;
 
 /// Name of a segment.
