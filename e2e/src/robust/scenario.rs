@@ -128,7 +128,7 @@ pub struct Site {
     pub brake: Brake,
     /// The member with a small disk, if one has.
     pub small_disk: Option<(usize, SmallDisk)>,
-    /// Rounds done.
+    /// Which round of its ways a scenario is in; every run begins elsewhere.
     pub round: usize,
 }
 
@@ -138,7 +138,7 @@ impl Site {
         let evidence = match scenario {
             Scenario::KillLeader => {
                 let leader = self.leader().await?;
-                match self.round % 3 {
+                match self.round % 2 {
                     // As somebody in a hurry does, in the same moment.
                     1 => kill::replace(&mut self.cluster, leader).await?,
                     _ => {
@@ -292,11 +292,18 @@ impl Site {
 
     /// One is away until the log that it needs is gone.
     async fn fall_behind(&mut self) -> Result<Evidence, Failure> {
+        // More than twice what is kept.
+        const ENTRIES: u64 = 75;
+        let leader = self.cluster.client_of(self.leader().await?)?;
         let follower = self.follower().await?;
+        let before = leader.status().await?.raft_index;
         self.cluster.kill(follower).await?;
+        // Many writes may share an entry.
+        while leader.status().await?.raft_index < before + ENTRIES {
+            self.others_serve().await?;
+        }
         // The log is looked at every second.
         tokio::time::sleep(Duration::from_millis(2_500)).await;
-        self.others_serve().await?;
         self.cluster.spawn(follower)?;
         let installed = crate::cluster::eventually("a snapshot is installed", || async {
             ensure!(
