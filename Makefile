@@ -43,9 +43,13 @@ image: build ## Container images of server and operator, as archives in target/i
 crds: ## Write the CustomResourceDefinitions from the operator's types
 	UPDATE=1 cargo test --package coord-operator --test crds
 
+# The server with bugs to plant, which fault runs find or hand a disk's faults to. They would build it themselves, silently.
+PLANTED_SERVER := cargo build --workspace --bin coord-server-planted --features coord-server/planted-bugs
+
 # Power cuts of a whole member are left to `make damage`: docs/damage.md says why.
 test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
 	cargo build --workspace --bins
+	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e programs
 	cargo test --workspace --exclude coord-simulation --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
@@ -60,19 +64,22 @@ test-unit: ## The tests that need neither root nor Kubernetes
 damage: ## Every byte of a small data directory damaged, a power cut at every write: half an hour; needs strace
 	COORD_DAMAGE=every cargo test --package coord-server --lib node::tests -- --nocapture
 
-test-robust: ## One fault run of each scenario, and some that must find planted bugs; needs root, not part of test
+test-robust: ## One fault run of each scenario, and some that must find planted bugs; needs root, part of test
 	cargo build --workspace --bins
-	cargo test --workspace --no-fail-fast --test robust --test robust_planted -- --test-threads=1
+	$(PLANTED_SERVER)
+	cargo test --workspace --exclude coord-simulation --no-fail-fast --test robust --test robust_planted
 
 # How long `make robust` goes on
 MINUTES ?= 10
 
 robust: ## Fault runs for MINUTES=10, one scenario after the other; ROBUST='--only pause --seed 7'; needs root
 	cargo build --workspace --bins
+	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e robust --minutes $(MINUTES) $(ROBUST)
 
 planted: ## Find each bug planted in a server of its own; PLANTED='--only stale-read'; needs root
 	cargo build --workspace --bins
+	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e planted $(PLANTED)
 
 hostile: ## Ten thousand connections, floods, readers that stall, strangers at the peers' port; a few minutes

@@ -314,6 +314,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// Kills a member's process and starts the next one in the same moment, while the old one may still be ending.
+    pub async fn replace(&mut self, index: usize) -> Result<()> {
+        let Running::Process(mut old) = self.take(index)? else {
+            bail!("a member that is a thread has no process");
+        };
+        old.begin_kill()?;
+        self.spawn(index)?;
+        old.kill().await
+    }
+
     /// Asks a member to stop (SIGTERM) and waits until it has; says how a program ended.
     pub async fn stop(&mut self, index: usize) -> Result<Option<ExitStatus>> {
         match self.take(index)? {

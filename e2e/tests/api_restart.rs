@@ -21,6 +21,7 @@ on_each_cluster!(
 );
 
 on_three_processes!(
+    a_killed_member_may_be_started_again_at_once,
     a_killed_leader_loses_no_acknowledged_write,
     a_rolling_restart_loses_no_acknowledged_write,
     a_follower_that_was_down_catches_up,
@@ -226,6 +227,17 @@ async fn a_member_restarts_many_times(cluster: &mut Cluster) -> Claim {
         cluster.restart(0).await?;
     }
     assert_eq!(cluster.client_of(0)?.range(prefix("k")).await?.count, 6);
+    Ok(())
+}
+
+async fn a_killed_member_may_be_started_again_at_once(cluster: &mut Cluster) -> Claim {
+    let client = cluster.client()?;
+    for round in 0..6 {
+        put_until_done(&client, &format!("k{round}"), "x").await?;
+        cluster.replace(round % 3).await?;
+        cluster.ready(round % 3).await?;
+    }
+    assert_eq!(client.range(prefix("k")).await?.count, 6);
     Ok(())
 }
 

@@ -77,7 +77,7 @@ impl Node {
     ///
     /// Errors: [`Stop`] with one sentence that says what to do.
     pub async fn start(config: Config) -> Result<Self, Stop> {
-        let ground = Ground::of(&config)?;
+        let ground = Ground::of(&config).await?;
         start::start(config, ground).await
     }
 

@@ -114,7 +114,7 @@ impl Wal {
         std::fs::File::open(parent)
             .and_then(|parent| parent.sync_all())
             .map_err(fault)?;
-        Self::open_on(Arc::new(Directory::new(path)), options)
+        Self::open_on(directory(path), options)
     }
 
     /// Opens the log that is there.

@@ -32,3 +32,12 @@ pub async fn all(cluster: &mut Cluster, members: &[usize], down: Duration) -> Re
         down.as_millis()
     )))
 }
+
+/// Kills a member and starts it again without even waiting for its end.
+pub async fn replace(cluster: &mut Cluster, member: usize) -> Result<Evidence> {
+    cluster.replace(member).await?;
+    Ok(Evidence(format!(
+        "killed {} and started it again at once",
+        cluster.name(member)
+    )))
+}

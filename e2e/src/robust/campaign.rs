@@ -12,6 +12,10 @@ use super::scenario::Scenario;
 
 /// Seeds that a planted bug is looked for with before it counts as not found.
 const ATTEMPTS: u64 = 5;
+/// Void runs of the server without a bug that are repeated, with the same seed.
+const CONTROLS: usize = 3;
+/// Rounds of faults begin for so long: two to five of them. More runs find more than longer ones: each begins on a new cluster.
+pub const ROUNDS: Duration = Duration::from_secs(8);
 
 /// Runs a plan and prints one paragraph about it. A run that broke a promise leaves its record, and says where.
 pub fn one(plan: &Plan) -> Result<Report, Failure> {
@@ -91,7 +95,7 @@ pub fn campaign(time: Duration, only: Option<Scenario>, first_seed: u64) -> Resu
         let plan = Plan {
             scenario,
             seed,
-            time: Duration::from_secs(20),
+            time: ROUNDS,
             bug: None,
         };
         match one(&plan) {
@@ -118,6 +122,8 @@ pub struct Hunt {
     pub planted: Planted,
     /// What gave it away.
     pub found: Option<String>,
+    /// Whether the server without the bug holds in the same run: in `hunt_all` only.
+    pub is_clean_without: Option<bool>,
     /// Runs that it took.
     pub runs: u64,
     /// Time that they took.
@@ -130,6 +136,7 @@ pub fn hunt(planted: Planted, first_seed: u64) -> Hunt {
     let mut hunt = Hunt {
         planted,
         found: None,
+        is_clean_without: None,
         runs: 0,
         took: Duration::ZERO,
     };
@@ -137,7 +144,7 @@ pub fn hunt(planted: Planted, first_seed: u64) -> Hunt {
         let plan = Plan {
             scenario: planted.scenario,
             seed,
-            time: Duration::from_secs(20),
+            time: ROUNDS,
             bug: Some(planted.bug),
         };
         hunt.runs += 1;
@@ -150,17 +157,47 @@ pub fn hunt(planted: Planted, first_seed: u64) -> Hunt {
     hunt
 }
 
-/// Looks for every planted bug and prints a table. Errors: one was not found, or a run without a bug is broken.
+/// The run that found a bug, on a server without it: otherwise whatever it found may have been something else.
+fn control(hunt: &mut Hunt, first_seed: u64) {
+    let plan = Plan {
+        scenario: hunt.planted.scenario,
+        seed: first_seed + hunt.runs - 1,
+        time: ROUNDS,
+        bug: None,
+    };
+    for _ in 0..CONTROLS {
+        match one(&plan) {
+            Ok(_) => hunt.is_clean_without = Some(true),
+            Err(Failure::Broken(_)) => hunt.is_clean_without = Some(false),
+            Err(Failure::Void(_)) => continue,
+        }
+        break;
+    }
+}
+
+/// Looks for every planted bug and prints a table. Errors: one was not found, or the run that found it does not hold
+/// without it.
 pub fn hunt_all(only: Option<&str>, first_seed: u64) -> Result<()> {
     let wanted = planted::ALL
         .into_iter()
         .filter(|planted| only.is_none_or(|only| only == planted.bug));
-    let hunts: Vec<Hunt> = wanted.map(|planted| hunt(planted, first_seed)).collect();
-    println!("| bug | run | found | runs | seconds | by |\n|---|---|---|---|---|---|");
+    let hunts: Vec<Hunt> = wanted
+        .map(|planted| {
+            let mut hunt = hunt(planted, first_seed);
+            if hunt.found.is_some() {
+                control(&mut hunt, first_seed);
+            }
+            hunt
+        })
+        .collect();
+    println!(
+        "| bug | run | found | clean without | runs | seconds | by |\n|---|---|---|---|---|---|---|"
+    );
     for hunt in &hunts {
         let Hunt {
             planted: Planted { bug, scenario },
             found,
+            is_clean_without,
             runs,
             took,
         } = hunt;
@@ -171,9 +208,14 @@ pub fn hunt_all(only: Option<&str>, first_seed: u64) -> Result<()> {
             .next()
             .unwrap_or("-");
         println!(
-            "| {bug} | {} | {} | {runs} | {} | {} |",
+            "| {bug} | {} | {} | {} | {runs} | {} | {} |",
             scenario.name(),
             if found.is_some() { "yes" } else { "NO" },
+            match is_clean_without {
+                Some(true) => "yes",
+                Some(false) => "NO",
+                None => "-",
+            },
             took.as_secs(),
             by.chars().take(110).collect::<String>()
         );
@@ -184,6 +226,16 @@ pub fn hunt_all(only: Option<&str>, first_seed: u64) -> Result<()> {
         .map(|hunt| hunt.planted.bug)
         .collect();
     ensure!(missed.is_empty(), "not found: {}", missed.join(", "));
+    let unclean: Vec<_> = hunts
+        .iter()
+        .filter(|hunt| hunt.is_clean_without != Some(true))
+        .map(|hunt| hunt.planted.bug)
+        .collect();
+    ensure!(
+        unclean.is_empty(),
+        "the run that found it does not hold without it either: {}",
+        unclean.join(", ")
+    );
     Ok(())
 }
 

@@ -13,9 +13,9 @@ use super::record::Record;
 use super::scenario::{Scenario, Site};
 use super::verdict;
 use crate::check::contents::Contents;
-use crate::clients::etcd::request::{put, range};
+use crate::clients::etcd::request::range;
 use crate::cluster::process::{Program, planted_program};
-use crate::cluster::{Cluster, Kind, eventually, within};
+use crate::cluster::{Cluster, Kind, eventually};
 use crate::history::Version;
 use crate::nemesis::Evidence;
 use crate::nemesis::disk_full::SmallDisk;
@@ -23,11 +23,9 @@ use crate::nemesis::disk_slow::{self, Brake};
 
 /// Voters of every cluster.
 const MEMBERS: usize = 3;
-/// Writes before the first fault, and after each: faults on an idle cluster prove little.
-const WRITES_BETWEEN: u64 = 60;
-const WRITES_MAX: Duration = Duration::from_secs(60);
-/// How long all members may take to serve again after a fault: seconds, but on a machine that does much else.
-const SERVES_MAX: Duration = Duration::from_secs(90);
+
+/// However many ways a scenario takes in turn, their number divides this.
+const WAYS: u64 = 6;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -82,7 +80,7 @@ pub async fn run(plan: &Plan, record: &mut Record) -> Result<Report, Failure> {
         Ok(recovery) => recovery,
         Err(failure) => {
             // A member that ended by itself explains best what went wrong.
-            let failure = ended(&site).unwrap_or(failure);
+            let failure = site.ended().unwrap_or(failure);
             record.logs = logs(&site.cluster);
             // What clients saw until now is for a person to look at; there is nothing left that they must reach.
             if let Err(why) = site.load.finish(1, record).await {
@@ -116,15 +114,15 @@ async fn rounds(
     record: &mut Record,
 ) -> Result<Duration, Failure> {
     let mut recovery = Duration::ZERO;
-    goes_on(site).await?;
+    site.goes_on().await?;
     while faults.len() < rounds_min(plan.scenario) || site.load.now() < plan.time {
         let began = site.load.now();
         faults.push(site.inflict(plan.scenario).await?);
         let over = site.load.now();
-        serves_again(site).await?;
+        site.serves_again().await?;
         recovery = recovery.max(site.load.now() - over);
         record.troubled.push((began, site.load.now()));
-        goes_on(site).await?;
+        site.goes_on().await?;
         if plan.scenario.is_single() {
             break;
         }
@@ -167,8 +165,8 @@ async fn start(plan: &Plan) -> Result<Site> {
         rng,
         brake,
         small_disk,
-        round: 0,
-        compacted: None,
+        // Scenarios take their ways in turn, and a short run has no time for all.
+        round: usize::try_from(plan.seed % WAYS).unwrap_or(0),
     })
 }
 
@@ -191,51 +189,6 @@ fn program(plan: &Plan, brake: &Brake) -> Result<Program> {
     })
 }
 
-async fn goes_on(site: &Site) -> Result<(), Failure> {
-    let served = site.load.goes_on(WRITES_BETWEEN, WRITES_MAX).await;
-    served.map_err(|why| Failure::Broken(format!("the cluster does not go on: {why:#}")))
-}
-
-/// Every member that is to run takes a write again, by itself.
-async fn serves_again(site: &Site) -> Result<(), Failure> {
-    for member in site.cluster.present() {
-        let client = site.cluster.client_of(member)?;
-        let served = within(SERVES_MAX, "a member serves again", || async {
-            client
-                .put(put("served", &format!("{member}.{:?}", site.load.now())))
-                .await?;
-            Ok(())
-        });
-        served.await.map_err(|why| {
-            let name = site.cluster.name(member);
-            Failure::Broken(format!("{name} does not serve again: {why:#}"))
-        })?;
-    }
-    Ok(())
-}
-
-/// What a member said that ended by itself, if one did.
-fn ended(site: &Site) -> Option<Failure> {
-    for member in site.cluster.present() {
-        if !site.cluster.runs(member) {
-            let name = site.cluster.name(member);
-            let why = last_words(&site.cluster.lines(member));
-            return Some(Failure::Broken(format!("{name} ended by itself: {why}")));
-        }
-    }
-    None
-}
-
-/// The first panic, which explains those after it, or else the last line.
-fn last_words(lines: &[String]) -> String {
-    let panic = lines.iter().position(|line| line.contains("panicked at"));
-    let said = match panic {
-        Some(at) => &lines[at..lines.len().min(at + 2)],
-        None => &lines[lines.len().saturating_sub(1)..],
-    };
-    said.join(" ")
-}
-
 /// Reads what every member holds; the newest of their revisions.
 async fn read_all(site: &Site, record: &mut Record) -> Result<i64, Failure> {
     for member in site.cluster.present() {
@@ -243,7 +196,7 @@ async fn read_all(site: &Site, record: &mut Record) -> Result<i64, Failure> {
             Ok(contents) => record.contents.push(contents),
             Err(why) => {
                 let failure = Failure::Broken(format!("member {member} cannot be read: {why:#}"));
-                return Err(ended(site).unwrap_or(failure));
+                return Err(site.ended().unwrap_or(failure));
             }
         }
     }

@@ -17,11 +17,6 @@ use crate::nemesis::disk_slow::Brake;
 use crate::nemesis::partition::Way;
 use crate::nemesis::{Evidence, disk_full, disk_slow, kill, partition, pause};
 
-/// Writes that must be acknowledged while a fault is held, by those it leaves able to.
-const WRITES: u64 = 60;
-/// How long they may take on a busy machine, with an election in it.
-const WRITES_MAX: Duration = Duration::from_secs(60);
-
 /// What is done to a cluster of three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
@@ -133,15 +128,8 @@ pub struct Site {
     pub brake: Brake,
     /// The member with a small disk, if one has.
     pub small_disk: Option<(usize, SmallDisk)>,
-    /// Rounds done.
+    /// Which round of its ways a scenario is in; every run begins elsewhere.
     pub round: usize,
-    /// Up to where the store was compacted when that was last looked at.
-    pub compacted: Option<i64>,
-}
-
-fn ensure_happened(happened: bool, what: &str) -> Result<()> {
-    ensure!(happened, "{what}");
-    Ok(())
 }
 
 impl Site {
@@ -150,8 +138,14 @@ impl Site {
         let evidence = match scenario {
             Scenario::KillLeader => {
                 let leader = self.leader().await?;
-                let down = self.millis(300..2_500);
-                kill::one(&mut self.cluster, leader, down).await?
+                match self.round % 2 {
+                    // As somebody in a hurry does, in the same moment.
+                    1 => kill::replace(&mut self.cluster, leader).await?,
+                    _ => {
+                        let down = self.millis(300..2_500);
+                        kill::one(&mut self.cluster, leader, down).await?
+                    }
+                }
             }
             Scenario::KillAll | Scenario::PowerCut => {
                 let all: Vec<_> = (0..self.cluster.len()).collect();
@@ -180,13 +174,13 @@ impl Site {
             Scenario::FarBehind => self.fall_behind().await?,
             Scenario::Wiped => self.wipe().await?,
             Scenario::Compaction => {
+                self.compacted_further().await?;
                 let follower = self.follower().await?;
                 let down = self.millis(100..1_000);
                 let Evidence(killed) = kill::one(&mut self.cluster, follower, down).await?;
                 self.others_serve().await?;
-                let revision = self.load.compacted();
-                let is_new = self.compacted.replace(revision) < Some(revision);
-                ensure_happened(revision > 0 && is_new, "nothing was compacted")?;
+                // Again once the member is back: what it missed may be gone.
+                let revision = self.compacted_further().await?;
                 Evidence(format!("{killed}; compacted up to revision {revision}"))
             }
         };
@@ -239,9 +233,19 @@ impl Site {
         served.map(|()| evidence)
     }
 
-    async fn others_serve(&self) -> Result<(), Failure> {
-        let served = self.load.goes_on(WRITES, WRITES_MAX).await;
-        served.map_err(|why| Failure::Broken(format!("a quorum did not serve: {why:#}")))
+    /// Waits until more was compacted than by now; says up to where.
+    async fn compacted_further(&self) -> Result<i64, Failure> {
+        let before = self.load.compacted();
+        self.unless_one_ends(async {
+            crate::cluster::eventually("more is compacted", || async {
+                let revision = self.load.compacted();
+                ensure!(revision > before, "it is still up to revision {before}");
+                Ok(revision)
+            })
+            .await
+            .map_err(|why| Failure::Broken(format!("{why:#}")))
+        })
+        .await
     }
 
     /// A member that was cut off does not depose a healthy leader when it returns.
@@ -288,11 +292,18 @@ impl Site {
 
     /// One is away until the log that it needs is gone.
     async fn fall_behind(&mut self) -> Result<Evidence, Failure> {
+        // More than twice what is kept.
+        const ENTRIES: u64 = 75;
+        let leader = self.cluster.client_of(self.leader().await?)?;
         let follower = self.follower().await?;
+        let before = leader.status().await?.raft_index;
         self.cluster.kill(follower).await?;
+        // Many writes may share an entry.
+        while leader.status().await?.raft_index < before + ENTRIES {
+            self.others_serve().await?;
+        }
         // The log is looked at every second.
         tokio::time::sleep(Duration::from_millis(2_500)).await;
-        self.others_serve().await?;
         self.cluster.spawn(follower)?;
         let installed = crate::cluster::eventually("a snapshot is installed", || async {
             ensure!(
@@ -311,7 +322,10 @@ impl Site {
     /// One is behind; of the two that acknowledged writes without it, one is dead and the other has lost its disk. The two
     /// that are left must not form a quorum: what only the dead one knows was acknowledged.
     async fn wipe(&mut self) -> Result<Evidence, Failure> {
+        /// Two election timeouts for each way an election can go.
         const ALONE: Duration = Duration::from_secs(6);
+        /// Clients may still be about to count an answer that was on its way.
+        const SETTLES: Duration = Duration::from_millis(500);
         let leader = self.leader().await?;
         let mut others = (0..self.cluster.len()).filter(|member| *member != leader);
         let (behind, wiped) = (
@@ -322,10 +336,11 @@ impl Site {
         self.others_serve().await?;
         self.cluster.kill_all(&[leader, wiped]).await?;
         std::fs::remove_dir_all(self.cluster.data_dir(wiped)).context("wipe a disk")?;
+        tokio::time::sleep(SETTLES).await;
+        let written = self.load.written();
         partition::heal(&self.cluster, behind, Way::Both)?;
         self.cluster.spawn(wiped)?;
         // Nothing to wait for: that nothing happens is the claim.
-        let written = self.load.written();
         tokio::time::sleep(ALONE).await;
         let after = self.load.written();
         let was_refused = !self.cluster.runs(wiped);

@@ -3,11 +3,18 @@
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use tokio::time::Instant;
 
 use super::Stop;
 use crate::command::Fault;
+
+/// How long a process that holds the directory may take to be gone. One that was killed still waits for the disk writes
+/// that it has begun, and whoever starts the next one at once must not find the door shut for that.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Holds the directory for this process until dropped.
 #[derive(Debug)]
@@ -23,10 +30,10 @@ pub(super) fn state(data_dir: &Path) -> PathBuf {
     data_dir.join("state")
 }
 
-/// Makes the directory if it is missing and takes it.
+/// Makes the directory if it is missing and takes it, as soon as a process that is just ending lets go of it.
 ///
-/// Errors: `Refused` if another process holds it or if it is etcd's; `Fault` if it cannot be made.
-pub(super) fn open(data_dir: &Path) -> Result<Lock, Stop> {
+/// Errors: `Refused` if another process keeps it or if it is etcd's; `Fault` if it cannot be made.
+pub(super) async fn open(data_dir: &Path) -> Result<Lock, Stop> {
     let io = |source| Fault::Io {
         path: data_dir.to_owned(),
         source,
@@ -49,7 +56,12 @@ pub(super) fn open(data_dir: &Path) -> Result<Lock, Stop> {
         .write(true)
         .open(&path)
         .map_err(|source| Fault::Io { path, source })?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    let given_up = Instant::now() + RELEASE_MAX;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() < given_up {
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
+        }
         return Err(Stop::Refused(format!(
             "{} is in use by another process; stop it, or start with another --data-dir",
             data_dir.display()
@@ -80,14 +92,26 @@ pub(super) fn has_data(data_dir: &Path) -> Result<bool, Fault> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_directory_is_held_by_one_at_a_time() {
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_is_held_by_one_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let held = open(dir.path()).unwrap();
-        let error = open(dir.path()).unwrap_err().to_string();
+        let held = open(dir.path()).await.unwrap();
+        let error = open(dir.path()).await.unwrap_err().to_string();
         assert!(error.contains("in use by another process"), "{error}");
         drop(held);
-        open(dir.path()).unwrap();
+        open(dir.path()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_is_taken_over_from_a_process_that_is_ending() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = open(dir.path()).await.unwrap();
+        let ending = async {
+            tokio::time::sleep(RELEASE_MAX / 2).await;
+            drop(held);
+        };
+        let (taken, ()) = tokio::join!(open(dir.path()), ending);
+        taken.unwrap();
     }
 
     #[test]
@@ -103,11 +127,11 @@ mod tests {
         assert!(has_data(dir.path()).unwrap());
     }
 
-    #[test]
-    fn an_etcd_directory_is_left_alone() {
+    #[tokio::test]
+    async fn an_etcd_directory_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("member")).unwrap();
-        let error = open(dir.path()).unwrap_err().to_string();
+        let error = open(dir.path()).await.unwrap_err().to_string();
         assert!(error.contains("holds an etcd member"), "{error}");
     }
 }

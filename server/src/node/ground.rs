@@ -40,11 +40,11 @@ pub enum LogPlace {
 }
 
 impl Ground {
-    /// The operating system's: takes the data directory.
+    /// The operating system's: takes the data directory, and waits a little for it.
     ///
     /// Errors: as of a directory that is another's, or cannot be made.
-    pub(super) fn of(config: &Config) -> Result<Self, Stop> {
-        let lock = directory::open(&config.data_dir)?;
+    pub(super) async fn of(config: &Config) -> Result<Self, Stop> {
+        let lock = directory::open(&config.data_dir).await?;
         Ok(Self {
             log: LogPlace::Directory(config.data_dir.clone()),
             state: StatePlace::Directory(directory::state(&config.data_dir)),

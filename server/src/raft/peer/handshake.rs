@@ -107,6 +107,7 @@ impl Stamp {
         }
         if metadata.contains_key(TO_INCARNATION)
             && Incarnation(read(metadata, TO_INCARNATION)?) != self.incarnation
+            && !planted::has(Bug::NodeIdReused)
         {
             return refuse(format!(
                 "it is for member {to} with another data directory: this one came back without what it had promised; \
