@@ -126,7 +126,7 @@ fn run_here(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
     let mut draws = chance();
     let count = match draws.random_range(0..10) {
         0 => 1,
-        1..8 => 3,
+        1..9 => 3,
         _ => 5,
     };
     let founders: Vec<HostId> = (0..count).map(HostId).collect();
@@ -139,7 +139,7 @@ fn run_here(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
     let load = Load {
         registers: draws.random_range(3..7),
         keys: draws.random_range(1..5),
-        pause: Duration::from_millis(draws.random_range(50..400)),
+        beat: Duration::from_millis(draws.random_range(500..2000)),
         watchers: draws.random_range(1..4),
         leases: draws.random_range(1..4),
         compacts: draws.random_bool(0.5),
@@ -193,7 +193,8 @@ fn run_here(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
 
     world.run_until(nanos(START))?;
     loop {
-        let next = interpose::now() + nanos(faults.pause());
+        let pause = faults.pause(|now| load.until_beat(now));
+        let next = interpose::now() + nanos(pause);
         if next >= nanos(FAULTS) {
             break;
         }

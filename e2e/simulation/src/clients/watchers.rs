@@ -19,20 +19,24 @@ const SILENCE: Duration = Duration::from_secs(4);
 const ASK: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// Sees every event from the first on.
-pub(super) async fn log(seat: Seat) {
-    let request = pb::WatchCreateRequest {
+/// What the watcher of everything asks for: every event from the first on.
+pub(super) fn whole() -> pb::WatchCreateRequest {
+    pb::WatchCreateRequest {
         key: vec![0].into(),
         range_end: vec![0].into(),
         start_revision: 1,
         ..Default::default()
-    };
+    }
+}
+
+/// Sees every event from the first on.
+pub(super) async fn log(seat: Seat) {
     let observed = seat.observed.clone();
-    let mut following = Following::new(seat, request, 0);
+    let mut following = Following::new(seat, whole(), 0);
     loop {
         match following.next().await {
             Told::Response(response) => {
-                lock(&observed.log).extend(response.events);
+                lock(&observed.whole).responses.push(response);
                 observed
                     .log_through
                     .store(following.next - 1, Ordering::Relaxed);
@@ -52,11 +56,7 @@ pub(super) async fn log(seat: Seat) {
 /// One watcher after the other, of random ranges.
 pub(super) async fn run(seat: Seat, load: Load, mut random: StdRng) {
     while !seat.observed.is_quiet() {
-        let request = draw(
-            &mut random,
-            load,
-            seat.observed.log_through.load(Ordering::Relaxed),
-        );
+        let request = draw(&mut random, load, seat.observed.log_through());
         let first = random.random_range(0..seat.members.len());
         let asked = request.start_revision;
         let mut following = Following::new(seat.clone(), request.clone(), first);
