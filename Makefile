@@ -42,8 +42,9 @@ crds: ## Write the CustomResourceDefinitions from the operator's types
 	UPDATE=1 cargo test --package coord-operator --test crds
 
 # Power cuts of a whole member are left to `make damage`: docs/damage.md says why.
-test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
-	cargo build --workspace --bins
+# The simulation is apart, because it is built in a profile of its own.
+test: test-sim ## All tests; the operator's run on a Kubernetes of their own, which needs root
+	cargo build --workspace --exclude coord-simulation --bins
 	$(TARGET)/debug/coord-e2e programs
 	cargo test --workspace --exclude coord-simulation --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
@@ -80,15 +81,17 @@ lint: ## Formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
+# One build for all: with the bugs that can be chosen by COORD_PLANTED_BUG, and are not.
+SIMULATION := --profile sim --package coord-simulation --features planted-bugs
 # one seed with what its members say, or many for so many hours
 SEED ?= 1
 SIM := --seed $(SEED) $(if $(HOURS),--hours $(HOURS) --jobs $(shell nproc),--log info)
 
 sim: ## Simulate a cluster: SEED=7 runs that seed again, HOURS=100 many seeds from SEED on
-	cargo run --profile sim --package coord-simulation -- $(SIM)
+	cargo run $(SIMULATION) -- $(SIM)
 
-test-sim: ## The simulation's own tests, and some hours of it; not part of test
-	cargo test --profile sim --package coord-simulation
+test-sim: ## Some hours of simulation, that it repeats, and that it finds planted bugs
+	cargo test $(SIMULATION) -- --nocapture
 
 bench: ## Measure Coord beside a real etcd and write docs/benchmarks.md; BENCH='--only put-64' only prints
 	cargo build --release --package coord-server --package coord-bench
