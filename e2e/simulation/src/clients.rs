@@ -47,7 +47,9 @@ pub struct Observed {
     /// The revision up to which it was sent all.
     log_through: Arc<AtomicI64>,
     /// What the other watchers were sent.
-    pub seen: Arc<Mutex<Vec<Seen>>>,
+    pub watched: Arc<Mutex<Vec<Watched>>>,
+    /// Up to which revision somebody asked to compact.
+    compacted: Arc<AtomicI64>,
     /// What became of leases.
     pub lives: Arc<Mutex<Vec<Life>>>,
     /// What must never happen and is no call's outcome.
@@ -55,6 +57,15 @@ pub struct Observed {
     membership: Arc<Mutex<Membership>>,
     wishes: Arc<Mutex<Vec<Wish>>>,
     is_quiet: Arc<AtomicBool>,
+}
+
+/// A watcher of a run.
+#[derive(Debug)]
+pub struct Watched {
+    /// What it was sent.
+    pub seen: Seen,
+    /// How far the store may have been compacted when each response came.
+    pub compacted: Vec<i64>,
 }
 
 /// Who belongs to the cluster.
@@ -86,7 +97,8 @@ impl Default for Observed {
             history: History::default(),
             whole: Arc::new(Mutex::new(whole)),
             log_through: Arc::default(),
-            seen: Arc::default(),
+            watched: Arc::default(),
+            compacted: Arc::default(),
             lives: Arc::default(),
             wrong: Arc::default(),
             membership: Arc::default(),
@@ -105,6 +117,16 @@ impl Observed {
     /// The revision up to which the watcher of everything was sent all.
     pub fn log_through(&self) -> i64 {
         self.log_through.load(Ordering::Relaxed)
+    }
+
+    /// Up to which revision the store may be compacted.
+    fn compacted(&self) -> i64 {
+        self.compacted.load(Ordering::Relaxed)
+    }
+
+    /// Somebody asks to compact it so far.
+    fn compacts(&self, revision: i64) {
+        self.compacted.fetch_max(revision, Ordering::Relaxed);
     }
 
     /// What must never happen and did, first.

@@ -12,7 +12,7 @@ use coord_e2e::history::{Outcome, Version};
 use coord_proto::etcd::mvccpb::KeyValue;
 use coord_server::network::Simulated;
 
-use crate::clients::{Observed, single};
+use crate::clients::{Observed, Watched, single};
 
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -162,8 +162,9 @@ pub fn judge(observed: &Observed, last: &Last) -> Result<usize> {
     revisions::check(&history, &of_registers, newest.unwrap_or(0)).context("revisions")?;
     let settled = settle::settle(&history, &of_registers)?;
     linear::check(&settled).context("linearizability")?;
-    for seen in observed.seen.lock().expect("no one panicked").iter() {
-        watch::check(seen, &log).with_context(|| format!("a watcher of {:?}", seen.request))?;
+    for Watched { seen, compacted } in observed.watched.lock().expect("no one panicked").iter() {
+        watch::check_beside(seen, &log, |response| compacted[response])
+            .with_context(|| format!("a watcher of {:?}", seen.request))?;
     }
     for life in observed.lives.lock().expect("no one panicked").iter() {
         // How long a lease may live without a quorum has no bound: that none is left was waited for.

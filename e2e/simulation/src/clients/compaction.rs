@@ -19,6 +19,7 @@ pub(super) async fn run(seat: Seat, mut random: StdRng) {
                 revision,
                 physical: random.random_bool(0.5),
             };
+            seat.observed.compacts(revision);
             // Refused if an earlier one went further.
             let _ = client.compact_with(request).await;
         }

@@ -11,7 +11,7 @@ use pb::watch_create_request::FilterType;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Load, Seat, lock, pause};
+use super::{Load, Seat, Watched, lock, pause};
 
 /// How long a stream may say nothing, although progress is asked for, before another member is tried.
 const SILENCE: Duration = Duration::from_secs(4);
@@ -60,10 +60,13 @@ pub(super) async fn run(seat: Seat, load: Load, mut random: StdRng) {
         let first = random.random_range(0..seat.members.len());
         let asked = request.start_revision;
         let mut following = Following::new(seat.clone(), request.clone(), first);
-        let mut seen = Seen {
-            request,
-            start: asked,
-            responses: Vec::new(),
+        let mut watched = Watched {
+            seen: Seen {
+                request,
+                start: asked,
+                responses: Vec::new(),
+            },
+            compacted: Vec::new(),
         };
         let is_slow = random.random_bool(0.3);
         let lives = Duration::from_secs_f64(random.random_range(2.0..40.0));
@@ -71,8 +74,9 @@ pub(super) async fn run(seat: Seat, load: Load, mut random: StdRng) {
             loop {
                 match following.next().await {
                     Told::Response(response) => {
-                        seen.responses.push(response);
-                        seen.start = following.start;
+                        watched.seen.responses.push(response);
+                        watched.seen.start = following.start;
+                        watched.compacted.push(seat.observed.compacted());
                     }
                     // It must begin anew, as a client does.
                     Told::Compacted(_) => return,
@@ -84,7 +88,7 @@ pub(super) async fn run(seat: Seat, load: Load, mut random: StdRng) {
         });
         // Over by time, or compacted away.
         let _ = lived.await;
-        lock(&seat.observed.seen).push(seen);
+        lock(&seat.observed.watched).push(watched);
     }
 }
 
