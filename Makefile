@@ -14,6 +14,9 @@ BUILD := cargo build --profile $(PROFILE) --package coord-server --package coord
 BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coord-e2e))
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
+# One build of the simulation for all: with the bugs that COORD_PLANTED_BUG can choose, and does not.
+SIMULATION := --profile sim --package coord-simulation --features planted-bugs
+
 .DEFAULT_GOAL := help
 .PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile lint bench transfer sim test-sim
 
@@ -43,10 +46,11 @@ crds: ## Write the CustomResourceDefinitions from the operator's types
 
 # Power cuts of a whole member are left to `make damage`: docs/damage.md says why.
 # The simulation is apart, because it is built in a profile of its own.
-test: test-sim ## All tests; the operator's run on a Kubernetes of their own, which needs root
+test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
 	cargo build --workspace --exclude coord-simulation --bins
 	$(TARGET)/debug/coord-e2e programs
-	cargo test --workspace --exclude coord-simulation --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+	cargo test --workspace --exclude coord-simulation --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; \
+	cargo test $(SIMULATION) || result=1; exit $$result
 
 test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
 	cargo build --workspace --bins
@@ -81,8 +85,6 @@ lint: ## Formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-# One build for all: with the bugs that can be chosen by COORD_PLANTED_BUG, and are not.
-SIMULATION := --profile sim --package coord-simulation --features planted-bugs
 # one seed with what its members say, or many for so many hours
 SEED ?= 1
 SIM := --seed $(SEED) $(if $(HOURS),--hours $(HOURS) --jobs $(shell nproc),--log info)
@@ -91,7 +93,7 @@ sim: ## Simulate a cluster: SEED=7 runs that seed again, HOURS=100 many seeds fr
 	cargo run $(SIMULATION) -- $(SIM)
 
 test-sim: ## Some hours of simulation, that it repeats, and that it finds planted bugs
-	cargo test $(SIMULATION) -- --nocapture
+	cargo test $(SIMULATION) -- --nocapture --test-threads=1
 
 bench: ## Measure Coord beside a real etcd and write docs/benchmarks.md; BENCH='--only put-64' only prints
 	cargo build --release --package coord-server --package coord-bench
