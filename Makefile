@@ -16,6 +16,9 @@ BENCHES := cargo build --release --package coord-server --package coord-operator
 BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coord-e2e))
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
+# One build of the simulation for all: with the bugs that COORD_PLANTED_BUG can choose, and does not.
+SIMULATION := --profile sim --package coord-simulation --features planted-bugs
+
 .DEFAULT_GOAL := help
 .PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile lint bench snapshot sim test-sim
 
@@ -47,11 +50,13 @@ crds: ## Write the CustomResourceDefinitions from the operator's types
 PLANTED_SERVER := cargo build --workspace --bin coord-server-planted --features coord-server/planted-bugs
 
 # Power cuts of a whole member are left to `make damage`: docs/damage.md says why.
+# The simulation is apart, because it is built in a profile of its own.
 test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
-	cargo build --workspace --bins
+	cargo build --workspace --exclude coord-simulation --bins
 	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e programs
-	cargo test --workspace --exclude coord-simulation --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+	cargo test --workspace --exclude coord-simulation --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; \
+	cargo test $(SIMULATION) || result=1; exit $$result
 
 test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
 	cargo build --workspace --bins
@@ -94,10 +99,10 @@ SEED ?= 1
 SIM := --seed $(SEED) $(if $(HOURS),--hours $(HOURS) --jobs $(shell nproc),--log info)
 
 sim: ## Simulate a cluster: SEED=7 runs that seed again, HOURS=100 many seeds from SEED on
-	cargo run --profile sim --package coord-simulation -- $(SIM)
+	cargo run $(SIMULATION) -- $(SIM)
 
-test-sim: ## The simulation's own tests, and some hours of it; not part of test
-	cargo test --profile sim --package coord-simulation
+test-sim: ## Some hours of simulation, that it repeats, and that it finds planted bugs
+	cargo test $(SIMULATION) -- --nocapture --test-threads=1
 
 bench: ## Measure Coord beside a real etcd and write docs/benchmarks.md; BENCH='--only put-64' only prints
 	$(BENCHES)

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -76,14 +77,18 @@ impl Node {
     /// answers `/livez` and says on `/readyz` what it waits for. Dropping the future stops that wait.
     ///
     /// Errors: [`Stop`] with one sentence that says what to do.
-    pub async fn start(config: Config) -> Result<Self, Stop> {
-        let ground = Ground::of(&config).await?;
-        start::start(config, ground).await
+    pub fn start(config: Config) -> BoxFuture<'static, Result<Self, Stop>> {
+        Box::pin(async {
+            let ground = Ground::of(&config).await?;
+            Self::start_on(config, ground).await
+        })
+    }
     }
 
     /// Starts a member on ground that the caller brings; otherwise as [`start`](Self::start).
-    pub async fn start_on(config: Config, ground: Ground) -> Result<Self, Stop> {
-        start::start(config, ground).await
+    pub fn start_on(config: Config, ground: Ground) -> BoxFuture<'static, Result<Self, Stop>> {
+        // Boxed here, or every program that starts a member compiles most of the server once more.
+        Box::pin(start::start(config, ground))
     }
 
     /// Where clients connect, as bound.
@@ -120,7 +125,11 @@ impl Node {
     }
 
     /// Hands leadership over if it can be had quickly, then ends everything.
-    pub async fn stop(mut self) {
+    pub fn stop(self) -> BoxFuture<'static, ()> {
+        Box::pin(self.end())
+    }
+
+    async fn end(mut self) {
         // First the hand-over: clients of this member see the next leader before their streams end.
         if tokio::time::timeout(HAND_OVER_MAX, self.raft.shutdown())
             .await

@@ -20,7 +20,6 @@ use coord_e2e::check::lease::Life;
 use coord_e2e::check::watch::Seen;
 use coord_e2e::clients::etcd::Client;
 use coord_e2e::history::History;
-use coord_proto::etcd::mvccpb::Event;
 use coord_server::network::{self, Simulated, Stream};
 use futures::future::BoxFuture;
 use http::Uri;
@@ -39,33 +38,43 @@ const PROBE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// All that the clients of a run saw. Clones share it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Observed {
     /// Calls on single keys.
     pub history: History,
-    /// Every event of the store, in order, as one watcher was sent it.
-    pub log: Arc<Mutex<Vec<Event>>>,
-    /// The revision up to which the log is complete.
-    pub log_through: Arc<AtomicI64>,
+    /// What the watcher of everything was sent.
+    pub whole: Arc<Mutex<Seen>>,
+    /// The revision up to which it was sent all.
+    log_through: Arc<AtomicI64>,
     /// What the other watchers were sent.
-    pub seen: Arc<Mutex<Vec<Seen>>>,
+    pub watched: Arc<Mutex<Vec<Watched>>>,
+    /// Up to which revision somebody asked to compact.
+    compacted: Arc<AtomicI64>,
     /// What became of leases.
     pub lives: Arc<Mutex<Vec<Life>>>,
     /// What must never happen and is no call's outcome.
-    pub wrong: Arc<Mutex<Vec<String>>>,
-    /// Who belongs to the cluster, as far as clients know.
-    pub membership: Arc<Mutex<Membership>>,
+    wrong: Arc<Mutex<Vec<String>>>,
+    membership: Arc<Mutex<Membership>>,
     wishes: Arc<Mutex<Vec<Wish>>>,
     is_quiet: Arc<AtomicBool>,
 }
 
+/// A watcher of a run.
+#[derive(Debug)]
+pub struct Watched {
+    /// What it was sent.
+    pub seen: Seen,
+    /// How far the store may have been compacted when each response came.
+    pub compacted: Vec<i64>,
+}
+
 /// Who belongs to the cluster.
 #[derive(Debug, Default)]
-pub struct Membership {
+struct Membership {
     /// Their machines.
-    pub members: Vec<HostId>,
+    members: Vec<HostId>,
     /// Whether a change is under way.
-    pub is_changing: bool,
+    is_changing: bool,
 }
 
 /// What only the world can do for a client.
@@ -77,7 +86,54 @@ pub enum Wish {
     Leave(HostId),
 }
 
+impl Default for Observed {
+    fn default() -> Self {
+        let whole = Seen {
+            request: watchers::whole(),
+            start: 1,
+            responses: Vec::new(),
+        };
+        Self {
+            history: History::default(),
+            whole: Arc::new(Mutex::new(whole)),
+            log_through: Arc::default(),
+            watched: Arc::default(),
+            compacted: Arc::default(),
+            lives: Arc::default(),
+            wrong: Arc::default(),
+            membership: Arc::default(),
+            wishes: Arc::default(),
+            is_quiet: Arc::default(),
+        }
+    }
+}
+
 impl Observed {
+    /// Who belongs to the cluster, as far as clients know.
+    pub fn members(&self) -> Vec<HostId> {
+        lock(&self.membership).members.clone()
+    }
+
+    /// The revision up to which the watcher of everything was sent all.
+    pub fn log_through(&self) -> i64 {
+        self.log_through.load(Ordering::Relaxed)
+    }
+
+    /// Up to which revision the store may be compacted.
+    fn compacted(&self) -> i64 {
+        self.compacted.load(Ordering::Relaxed)
+    }
+
+    /// Somebody asks to compact it so far.
+    fn compacts(&self, revision: i64) {
+        self.compacted.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// What must never happen and did, first.
+    pub fn first_wrong(&self) -> Option<String> {
+        lock(&self.wrong).first().cloned()
+    }
+
     /// Tells the clients to come to an end.
     pub fn quiet(&self) {
         self.is_quiet.store(true, Ordering::Relaxed);
@@ -115,8 +171,8 @@ pub struct Load {
     pub registers: usize,
     /// Keys at one time.
     pub keys: usize,
-    /// Mean pause of such a client between two calls.
-    pub pause: Duration,
+    /// They all call at every multiple of it.
+    pub beat: Duration,
     /// Watchers beside the one that sees everything.
     pub watchers: usize,
     /// Clients that hold leases.
@@ -127,6 +183,14 @@ pub struct Load {
     pub moves: bool,
     /// Whether members are replaced now and then.
     pub replaces: bool,
+}
+
+impl Load {
+    /// How long it is from `now` to the next beat.
+    pub fn until_beat(&self, now: Duration) -> Duration {
+        let past = now.as_nanos() % self.beat.as_nanos();
+        self.beat - Duration::from_nanos(u64::try_from(past).unwrap_or(0))
+    }
 }
 
 /// What one client is given.

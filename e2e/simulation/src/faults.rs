@@ -9,7 +9,12 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+use crate::interpose;
 use crate::network::{HostId, Weather};
+
+/// How many of the faults come while clients wait for answers, and how long after they asked.
+const AT_BEAT: f64 = 0.7;
+const AFTER_BEAT: Duration = Duration::from_millis(5);
 
 /// Something the world does.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,10 +160,16 @@ impl Faults {
         )
     }
 
-    /// When the next fault comes.
-    pub fn pause(&mut self) -> Duration {
+    /// How long it is to the next fault. Most come just after clients began to call, at a beat.
+    pub fn pause(&mut self, until_beat: impl Fn(Duration) -> Duration) -> Duration {
         let mean = self.pause;
-        self.about(mean)
+        let pause = self.about(mean);
+        if self.random.random_bool(AT_BEAT) {
+            let then = Duration::from_nanos(interpose::now()) + pause;
+            pause + until_beat(then) + self.about(AFTER_BEAT)
+        } else {
+            pause
+        }
     }
 
     fn about(&mut self, mean: Duration) -> Duration {

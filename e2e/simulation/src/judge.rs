@@ -4,20 +4,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use coord_e2e::check::{lease, linear, revisions, watch};
+use coord_e2e::check::contents::Contents;
+use coord_e2e::check::{contents, lease, linear, log, revisions, settle, watch};
 use coord_e2e::clients::etcd::Client;
 use coord_e2e::clients::etcd::request::{put, range_to};
-use coord_proto::etcd::etcdserverpb as pb;
+use coord_e2e::history::{Outcome, Version};
 use coord_proto::etcd::mvccpb::KeyValue;
 use coord_server::network::Simulated;
 
-use crate::clients::{Observed, single};
+use crate::clients::{Observed, Watched, single};
 
-/// Longer than any lease lives that nobody renews, with an election and the work.
-const LEASES_END: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(500);
-/// How far the watcher of everything may be behind at the end.
-const LOG_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Look {
@@ -39,6 +36,10 @@ impl Last {
             .expect("nothing panics while it holds the lock")
     }
 
+    fn waits_for(&self, what: String) {
+        self.lock().stuck = what;
+    }
+
     /// Whether it was had.
     pub fn is_there(&self) -> bool {
         self.lock().is_there
@@ -50,18 +51,14 @@ impl Last {
     }
 }
 
-/// Waits until every member serves writes and reads, and leases have ended; then reads all of each.
+/// Waits until every member serves writes and reads, leases have ended and the watcher of everything is through; then
+/// reads all of each member.
 pub async fn look(network: Arc<dyn Simulated>, observed: Observed, last: Last) {
     while observed.is_changing() {
-        last.lock().stuck = "a member is being replaced".to_owned();
+        last.waits_for("a member is being replaced".to_owned());
         tokio::time::sleep(AGAIN).await;
     }
-    let members = observed
-        .membership
-        .lock()
-        .expect("no one panicked")
-        .members
-        .clone();
+    let members = observed.members();
     let clients: Vec<Client> = members
         .iter()
         .map(|member| single(network.clone(), *member))
@@ -74,71 +71,84 @@ pub async fn look(network: Arc<dyn Simulated>, observed: Observed, last: Last) {
             match client.put(put(&key, &format!("{attempt}"))).await {
                 Ok(_) => break,
                 Err(status) => {
-                    last.lock().stuck = format!("a put on m{}: {status}", number + 1);
+                    last.waits_for(format!("a put on m{}: {status}", number + 1));
                     tokio::time::sleep(AGAIN).await;
                 }
             }
         }
     }
-    tokio::time::sleep(LEASES_END).await;
+    // Nobody renews any more, so all keys of leases go; then nothing writes.
+    loop {
+        let (_, keys) = all(&clients[0], 1, &last).await;
+        match keys.iter().find(|kv| is_held(kv)) {
+            None => break,
+            Some(held) => {
+                last.waits_for(format!("a key to end with its lease: {held:?}"));
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
     for (number, client) in clients.iter().enumerate() {
-        let request = pb::RangeRequest {
-            ..range_to("\0", "\0")
-        };
-        loop {
-            match client.range(request.clone()).await {
-                Ok(answer) => {
-                    let revision = answer.header.map_or(0, |header| header.revision);
-                    last.lock().stores.push((revision, answer.kvs));
-                    break;
-                }
-                Err(status) => {
-                    last.lock().stuck = format!("a read on m{}: {status}", number + 1);
-                    tokio::time::sleep(AGAIN).await;
-                }
+        let store = all(client, number + 1, &last).await;
+        last.lock().stores.push(store);
+    }
+    let newest = last
+        .lock()
+        .stores
+        .iter()
+        .map(|(revision, _)| *revision)
+        .max();
+    while newest > Some(observed.log_through()) {
+        last.waits_for("the watcher of everything".to_owned());
+        tokio::time::sleep(AGAIN).await;
+    }
+    last.lock().is_there = true;
+}
+
+/// All that a member holds, with its revision, once it answers.
+async fn all(client: &Client, number: usize, last: &Last) -> (i64, Vec<KeyValue>) {
+    loop {
+        match client.range(range_to("\0", "\0")).await {
+            Ok(answer) => {
+                let revision = answer.header.map_or(0, |header| header.revision);
+                return (revision, answer.kvs);
+            }
+            Err(status) => {
+                last.waits_for(format!("a read on m{number}: {status}"));
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
-    // The watcher of everything may have its last event to come.
-    tokio::time::sleep(LOG_MAX).await;
-    last.lock().is_there = true;
+}
+
+fn is_held(kv: &KeyValue) -> bool {
+    kv.key.starts_with(b"lease/")
 }
 
 /// Judges a run. Says how many calls were answered.
 ///
 /// Errors: the first promise that was broken.
 pub fn judge(observed: &Observed, last: &Last) -> Result<usize> {
-    let clean = |mutex: &Mutex<Vec<String>>| mutex.lock().expect("no one panicked").clone();
-    if let Some(wrong) = clean(&observed.wrong).first() {
+    if let Some(wrong) = observed.first_wrong() {
         bail!("{wrong}");
     }
+    let whole = observed.whole.lock().expect("no one panicked");
+    let log = log::merge([&*whole]).context("the log")?;
+    watch::check(&whole, &log).context("the watcher of everything")?;
     let look = last.lock();
-    let Some((revision, keys)) = look.stores.first() else {
-        bail!("nobody could be asked at the end");
-    };
-    for (number, (other, found)) in look.stores.iter().enumerate() {
-        ensure!(
-            (other, found) == (revision, keys),
-            "m{} has revision {other} and {} keys, m1 has {revision} and {}",
-            number + 1,
-            found.len(),
-            keys.len()
-        );
+    ensure!(!look.stores.is_empty(), "nobody could be asked at the end");
+    for (member, (revision, kvs)) in look.stores.iter().enumerate() {
+        let keys = kvs.iter().map(|kv| {
+            let key = String::from_utf8_lossy(&kv.key).into_owned();
+            (key, Version::from(kv))
+        });
+        let contents = Contents {
+            member: member + 1,
+            revision: *revision,
+            keys: keys.collect(),
+        };
+        contents::check(&contents, &log).context("what members hold")?;
     }
-    let held = keys.iter().find(|kv| kv.key.starts_with(b"lease/"));
-    ensure!(
-        held.is_none(),
-        "a key outlived its lease, which nobody renews: {held:?}"
-    );
-    let log = observed.log.lock().expect("no one panicked");
-    let through = log.last().and_then(|event| event.kv.as_ref());
-    let through = through.map_or(0, |kv| kv.mod_revision);
-    ensure!(
-        through == *revision,
-        "the watcher of everything has seen up to revision {through}, the store is at {revision}"
-    );
-    let history = observed.history.calls();
-    linear::check(&history).context("linearizability")?;
     let of_registers: Vec<_> = log
         .iter()
         .filter(|event| {
@@ -147,16 +157,21 @@ pub fn judge(observed: &Observed, last: &Last) -> Result<usize> {
         })
         .cloned()
         .collect();
-    revisions::check(&history, &of_registers, *revision).context("revisions")?;
-    for seen in observed.seen.lock().expect("no one panicked").iter() {
-        watch::check(seen, &log).with_context(|| format!("a watcher of {:?}", seen.request))?;
+    let newest = look.stores.iter().map(|(revision, _)| *revision).max();
+    let history = observed.history.calls();
+    revisions::check(&history, &of_registers, newest.unwrap_or(0)).context("revisions")?;
+    let settled = settle::settle(&history, &of_registers)?;
+    linear::check(&settled).context("linearizability")?;
+    for Watched { seen, compacted } in observed.watched.lock().expect("no one panicked").iter() {
+        watch::check_beside(seen, &log, |response| compacted[response])
+            .with_context(|| format!("a watcher of {:?}", seen.request))?;
     }
     for life in observed.lives.lock().expect("no one panicked").iter() {
-        // How long a lease may live without a quorum has no bound: that none is left was checked above.
+        // How long a lease may live without a quorum has no bound: that none is left was waited for.
         lease::check(life, Duration::from_secs(3600), &[]).context("leases")?;
     }
     let answered = history
         .iter()
-        .filter(|call| matches!(call.outcome, coord_e2e::history::Outcome::Done { .. }));
+        .filter(|call| matches!(call.outcome, Outcome::Done { .. }));
     Ok(answered.count())
 }

@@ -5,6 +5,7 @@
 //! what members stand on, [`faults`] for what goes wrong, [`clients`] and [`judge`] for what is seen and said of it.
 //! `docs/simulation.md` says what is simulated and what is not.
 
+mod calendar;
 pub mod clients;
 pub mod disk;
 pub mod faults;

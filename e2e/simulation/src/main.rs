@@ -5,13 +5,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use coord_simulation::seeds::{self, Campaign};
+use coord_simulation::seeds::{self, Campaign, Wrong};
 use coord_simulation::world::{self, Sabotage};
 use coord_simulation::{host, interpose};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
+
+/// As in the server; and a tenth of a run is spent here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Simulates whole clusters from seeds. With --hours many runs, from --seed on; without, the one run of that seed.
 #[derive(Parser)]
@@ -32,6 +36,9 @@ struct Cli {
     /// Say only what failed, and the sum
     #[arg(long)]
     quiet: bool,
+    /// With --hours: stop at the first failure
+    #[arg(long)]
+    search: bool,
     /// Print what members log at this level or above, with virtual times: debug, info, warn, coord_server::raft=trace
     #[arg(long)]
     log: Option<String>,
@@ -42,13 +49,20 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let wrong = match Wrong::here(cli.sabotage) {
+        Ok(wrong) => wrong,
+        Err(error) => {
+            eprintln!("coord-simulation: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match cli.hours {
-        None => one(&cli),
-        Some(hours) => many(&cli, hours),
+        None => one(&cli, wrong),
+        Some(hours) => many(&cli, wrong, hours),
     }
 }
 
-fn one(cli: &Cli) -> ExitCode {
+fn one(cli: &Cli, wrong: Wrong) -> ExitCode {
     if let Some(log) = &cli.log {
         tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(log))
@@ -57,7 +71,7 @@ fn one(cli: &Cli) -> ExitCode {
             .init();
     }
     let seed = cli.seed;
-    let replay = seeds::replay(seed, cli.sabotage);
+    let replay = seeds::replay(seed, wrong);
     let told = replay.clone();
     // A member that panics would end; the runtime only ends its task.
     std::panic::set_hook(Box::new(move |panic| {
@@ -68,10 +82,9 @@ fn one(cli: &Cli) -> ExitCode {
         );
         std::process::exit(101);
     }));
-    let began = interpose::real_seconds();
-    match world::run(seed, cli.sabotage) {
+    match world::run(seed, wrong) {
         Ok(outcome) => {
-            let taken = interpose::real_seconds() - began;
+            let taken = interpose::processor_seconds();
             let simulated = outcome.simulated.as_secs_f64();
             let line = seeds::line(seed, simulated, taken, outcome.answered, outcome.trace.0);
             println!("{line}");
@@ -93,13 +106,14 @@ fn one(cli: &Cli) -> ExitCode {
     }
 }
 
-fn many(cli: &Cli, hours: f64) -> ExitCode {
+fn many(cli: &Cli, wrong: Wrong, hours: f64) -> ExitCode {
     let campaign = Campaign {
         first: cli.seed,
         simulated: Duration::from_secs_f64(hours * 3600.0),
         real_max: Duration::from_secs_f64(cli.minutes * 60.0),
         jobs: cli.jobs,
-        sabotage: cli.sabotage,
+        wrong,
+        is_search: cli.search,
     };
     let is_quiet = cli.quiet;
     let said = |line: &str| {
@@ -117,7 +131,8 @@ fn many(cli: &Cli, hours: f64) -> ExitCode {
     match seeds::run(&program, campaign, said) {
         Ok(report) => {
             println!(
-                "{} runs from seed {}, {:.2} hours simulated at {:.0} times real time, {} calls answered, {} failed",
+                "{} runs from seed {}: {:.2} hours simulated, {:.0} virtual seconds in a second of a processor, {} calls \
+                 answered, {} failed",
                 report.runs,
                 cli.seed,
                 report.simulated / 3600.0,
@@ -126,7 +141,7 @@ fn many(cli: &Cli, hours: f64) -> ExitCode {
                 report.failed.len()
             );
             for (seed, _) in &report.failed {
-                println!("replay: {}", seeds::replay(*seed, cli.sabotage));
+                println!("replay: {}", seeds::replay(*seed, wrong));
             }
             ExitCode::from(u8::from(!report.failed.is_empty()))
         }

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use coord_server::planted::{self, Bug};
 
 use crate::world::Sabotage;
 
@@ -25,8 +26,42 @@ pub struct Campaign {
     pub real_max: Duration,
     /// Processes at a time.
     pub jobs: usize,
-    /// A deliberate fault.
+    /// What is wrong on purpose.
+    pub wrong: Wrong,
+    /// Whether the first failure is enough.
+    pub is_search: bool,
+}
+
+/// What is wrong on purpose in a run, and must be found: nothing, as a rule.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wrong {
+    /// In the simulation.
     pub sabotage: Option<Sabotage>,
+    /// In the server.
+    pub bug: Option<Bug>,
+}
+
+/// Chooses a planted bug, as in the server.
+const BUG: &str = "COORD_PLANTED_BUG";
+
+impl Wrong {
+    /// What this process was told: its own sabotage, and the bug that the environment chooses.
+    ///
+    /// Errors: a bug that this build does not have.
+    pub fn here(sabotage: Option<Sabotage>) -> Result<Self> {
+        let Ok(name) = std::env::var(BUG) else {
+            return Ok(Self {
+                sabotage,
+                bug: None,
+            });
+        };
+        let bug = Bug::ALL.into_iter().find(|bug| bug.name() == name);
+        ensure!(
+            bug.is_some_and(planted::has),
+            "{BUG}={name}, but this build does not have that bug: it needs the feature planted-bugs"
+        );
+        Ok(Self { sabotage, bug })
+    }
 }
 
 /// What it came to.
@@ -36,7 +71,7 @@ pub struct Report {
     pub runs: u64,
     /// Virtual seconds, of good runs.
     pub simulated: f64,
-    /// Real seconds that the processes of good runs took.
+    /// Seconds of a processor that the processes of good runs took.
     pub taken: f64,
     /// Answered calls of clients.
     pub answered: u64,
@@ -47,15 +82,21 @@ pub struct Report {
 /// What a good run prints: read back by [`run`].
 pub fn line(seed: u64, simulated: f64, taken: f64, answered: usize, trace: u64) -> String {
     format!(
-        "seed {seed}: {simulated:.1} s simulated in {taken:.2} s, {answered} calls answered, trace {trace:016x}"
+        "seed {seed}: {simulated:.1} s simulated in {taken:.2} s of a processor, {answered} calls answered, trace {trace:016x}"
     )
 }
 
+/// Of a good run's line: virtual seconds, seconds of a processor, calls.
 fn read_line(line: &str) -> Option<(f64, f64, u64)> {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let at = |place: usize| words.get(place)?.parse::<f64>().ok();
-    let answered = words.get(9)?.parse().ok()?;
-    Some((at(2)?, at(6)?, answered))
+    let (_, rest) = line.split_once(": ")?;
+    let (simulated, rest) = rest.split_once(" s simulated in ")?;
+    let (taken, rest) = rest.split_once(" s of a processor, ")?;
+    let (answered, _) = rest.split_once(' ')?;
+    Some((
+        simulated.parse().ok()?,
+        taken.parse().ok()?,
+        answered.parse().ok()?,
+    ))
 }
 
 /// Runs seeds until the time is up. `said` is told of each.
@@ -67,14 +108,16 @@ pub fn run(program: &Path, campaign: Campaign, said: impl Fn(&str) + Sync) -> Re
         loop {
             {
                 let report = report.lock().expect("no one panicked");
-                if report.simulated >= campaign.simulated.as_secs_f64()
+                let is_found = campaign.is_search && !report.failed.is_empty();
+                if is_found
+                    || report.simulated >= campaign.simulated.as_secs_f64()
                     || began.elapsed() >= campaign.real_max
                 {
                     return Ok(());
                 }
             }
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            let ran = one(program, seed, campaign.sabotage)?;
+            let ran = one(program, seed, campaign.wrong)?;
             let mut report = report.lock().expect("no one panicked");
             report.runs += 1;
             match ran {
@@ -87,10 +130,7 @@ pub fn run(program: &Path, campaign: Campaign, said: impl Fn(&str) + Sync) -> Re
                     report.answered += answered;
                 }
                 Err(why) => {
-                    said(&format!(
-                        "{why}\nreplay: {}",
-                        replay(seed, campaign.sabotage)
-                    ));
+                    said(&why);
                     // So that a campaign of which every run fails ends, too.
                     report.simulated += 200.0;
                     report.failed.push((seed, why));
@@ -111,27 +151,29 @@ pub fn run(program: &Path, campaign: Campaign, said: impl Fn(&str) + Sync) -> Re
 }
 
 /// The command that runs a seed again.
-pub fn replay(seed: u64, sabotage: Option<Sabotage>) -> String {
-    match sabotage {
-        None => format!("make sim SEED={seed}"),
-        Some(sabotage) => format!(
-            "cargo run -p coord-simulation -- --seed {seed} --sabotage {}",
-            sabotage.name()
-        ),
+pub fn replay(seed: u64, wrong: Wrong) -> String {
+    let Wrong { sabotage, bug } = wrong;
+    if sabotage.is_none() && bug.is_none() {
+        return format!("make sim SEED={seed}");
     }
+    let bug = bug.map_or_else(String::new, |bug| format!("{BUG}={} ", bug.name()));
+    let sabotage = sabotage.map_or_else(String::new, |it| format!(" --sabotage {}", it.name()));
+    format!(
+        "{bug}cargo run --profile sim -p coord-simulation --features planted-bugs -- --seed {seed}{sabotage} --log info"
+    )
 }
 
-/// Runs one seed in a process of this program: the line it printed, or why it failed.
-pub fn one(
-    program: &Path,
-    seed: u64,
-    sabotage: Option<Sabotage>,
-) -> Result<Result<String, String>> {
+/// Runs one seed in a process of this program: the line it printed, or why it failed, with the command that replays it.
+pub fn one(program: &Path, seed: u64, wrong: Wrong) -> Result<Result<String, String>> {
     let mut command = Command::new(program);
     command.args(["--seed", &seed.to_string()]);
-    if let Some(sabotage) = sabotage {
+    if let Some(sabotage) = wrong.sabotage {
         command.arg("--sabotage").arg(sabotage.name());
     }
+    match wrong.bug {
+        Some(bug) => command.env(BUG, bug.name()),
+        None => command.env_remove(BUG),
+    };
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -139,8 +181,9 @@ pub fn one(
         .spawn()?;
     let Some(child) = wait(child)? else {
         return Ok(Err(format!(
-            "seed {seed} FAILED: it did not end in {} s",
-            RUN_MAX.as_secs()
+            "seed {seed} FAILED: it did not end in {} s\nreplay: {}",
+            RUN_MAX.as_secs(),
+            replay(seed, wrong)
         )));
     };
     let output = child.wait_with_output()?;
@@ -151,7 +194,11 @@ pub fn one(
     }
     let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Ok(Err(match why.is_empty() {
-        true => format!("seed {seed} FAILED: {}", output.status),
+        true => format!(
+            "seed {seed} FAILED: {}\nreplay: {}",
+            output.status,
+            replay(seed, wrong)
+        ),
         false => why,
     }))
 }
@@ -168,4 +215,15 @@ fn wait(mut child: Child) -> Result<Option<Child>> {
         std::thread::sleep(LOOK);
     }
     Ok(Some(child))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_run_prints_is_read_back() {
+        let line = line(7, 161.0, 1.25, 1117, 0xabc);
+        assert_eq!(read_line(&line), Some((161.0, 1.25, 1117)));
+    }
 }

@@ -3,15 +3,16 @@
 //! Virtual time jumps from one thing that is due to the next: something arrives on the network, a machine's timer is
 //! over, a fault begins or ends. Nothing takes time but what is told to.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use coord_server::planted::Bug;
 use coord_server::raft::Limits;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::calendar::Calendar;
 use crate::clients::{self, Load, Observed, Wish};
 use crate::disk::Disk;
 use crate::faults::{Action, Faults, Slowness};
@@ -19,6 +20,7 @@ use crate::host::Host;
 use crate::judge::{self, Last};
 use crate::member::{Ended, Member};
 use crate::network::{HostId, Network};
+use crate::seeds::Wrong;
 use crate::{interpose, trace};
 
 /// Faults come for so long.
@@ -63,29 +65,6 @@ pub struct Outcome {
     pub faults: String,
 }
 
-struct Timed {
-    at: u64,
-    number: u64,
-    action: Action,
-}
-
-impl PartialEq for Timed {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.number) == (other.at, other.number)
-    }
-}
-impl Eq for Timed {}
-impl PartialOrd for Timed {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Timed {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
 struct World {
     network: Network,
     hosts: BTreeMap<HostId, Host>,
@@ -93,8 +72,7 @@ struct World {
     observed: Observed,
     limits: Limits,
     random: StdRng,
-    agenda: BinaryHeap<Reverse<Timed>>,
-    number: u64,
+    calendar: Calendar,
     starts: u64,
     /// Members whose disk was made to fail, and that may say so.
     may_fail: Vec<HostId>,
@@ -108,17 +86,17 @@ fn nanos(duration: Duration) -> u64 {
 /// Runs a seed, on a thread of its own: this one may hold numbers by chance already, as hash maps do.
 ///
 /// Errors: what went wrong.
-pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
+pub fn run(seed: u64, wrong: Wrong) -> Result<Outcome> {
     let thread = std::thread::Builder::new()
         .stack_size(STACK)
         .spawn(move || {
-            let outcome = run_here(seed, sabotage);
+            let outcome = run_here(seed, wrong);
             outcome.with_context(|| format!("at {}", interpose::seconds()))
         })?;
     thread.join().expect("a panic ends the process")
 }
 
-fn run_here(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
+fn run_here(seed: u64, wrong: Wrong) -> Result<Outcome> {
     interpose::begin(seed);
     let mut random = StdRng::seed_from_u64(seed);
     let mut chance = || StdRng::seed_from_u64(random.random());
@@ -126,7 +104,7 @@ fn run_here(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
     let mut draws = chance();
     let count = match draws.random_range(0..10) {
         0 => 1,
-        1..8 => 3,
+        1..9 => 3,
         _ => 5,
     };
     let founders: Vec<HostId> = (0..count).map(HostId).collect();
@@ -139,7 +117,7 @@ fn run_here(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
     let load = Load {
         registers: draws.random_range(3..7),
         keys: draws.random_range(1..5),
-        pause: Duration::from_millis(draws.random_range(50..400)),
+        beat: Duration::from_millis(draws.random_range(500..2000)),
         watchers: draws.random_range(1..4),
         leases: draws.random_range(1..4),
         compacts: draws.random_bool(0.5),
@@ -154,9 +132,12 @@ fn run_here(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
         ?limits,
         "drawn"
     );
+    // In a server of its own the bug stands in front of the disk; here it is the disk.
+    let lies =
+        wrong.sabotage == Some(Sabotage::LyingDisks) || wrong.bug == Some(Bug::AckBeforeFsync);
     let members = founders.iter().map(|host| {
         let disk = Disk::new(&format!("m{}", host.0 + 1), chance());
-        if sabotage == Some(Sabotage::LyingDisks) {
+        if lies {
             disk.lie();
         }
         let member = Member::new(*host, disk, limits, founders.clone(), false);
@@ -170,8 +151,7 @@ fn run_here(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
         observed: observed.clone(),
         limits,
         random: chance(),
-        agenda: BinaryHeap::new(),
-        number: 0,
+        calendar: Calendar::default(),
         starts: 0,
         may_fail: Vec::new(),
         wrong: Vec::new(),
@@ -193,7 +173,8 @@ fn run_here(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
 
     world.run_until(nanos(START))?;
     loop {
-        let next = interpose::now() + nanos(faults.pause());
+        let pause = faults.pause(|now| load.until_beat(now));
+        let next = interpose::now() + nanos(pause);
         if next >= nanos(FAULTS) {
             break;
         }
@@ -238,18 +219,13 @@ fn run_here(seed: u64, sabotage: Option<Sabotage>) -> Result<Outcome> {
 
 impl World {
     fn schedule(&mut self, after: Duration, action: Action) {
-        self.number += 1;
-        self.agenda.push(Reverse(Timed {
-            at: interpose::now() + nanos(after),
-            number: self.number,
-            action,
-        }));
+        self.calendar.add(interpose::now() + nanos(after), action);
     }
 
     fn run_until(&mut self, end: u64) -> Result<()> {
         loop {
             let arrival = self.network.next();
-            let action = self.agenda.peek().map(|Reverse(next)| next.at);
+            let action = self.calendar.next();
             let turn = self.hosts.values().map(Host::due).min();
             let next = [arrival, action, turn].into_iter().flatten().min();
             let next = next.unwrap_or(u64::MAX).max(interpose::now());
@@ -274,13 +250,8 @@ impl World {
                 host.wake(waker);
             }
         }
-        while let Some(Reverse(next)) = self.agenda.peek()
-            && next.at <= now
-        {
-            let Some(Reverse(next)) = self.agenda.pop() else {
-                break;
-            };
-            self.act(&next.action);
+        while let Some(action) = self.calendar.due(now) {
+            self.act(&action);
         }
         for host in self.hosts.values_mut().filter(|host| host.due() <= now) {
             host.turn();
@@ -407,7 +378,7 @@ impl World {
     /// Ends every fault and starts every member.
     fn leave_alone(&mut self) {
         tracing::info!("everything is repaired");
-        self.agenda.clear();
+        self.calendar = Calendar::default();
         self.network.heal();
         self.network.set_weather(Slowness::Calm.weather());
         let members: Vec<HostId> = self.members.keys().copied().collect();

@@ -152,10 +152,16 @@ fn the_log_has_nothing_else(history: &[Call], log: &Replayed) -> Result<(), Viol
             (Request::Delete { key }, Outcome::Unknown) => {
                 *unknown_deletes.entry(key).or_default() += 1
             }
-            (Request::Delete { key }, Outcome::Done { revision, .. }) => {
+            (
+                Request::Delete { key },
+                Outcome::Done {
+                    revision,
+                    reply: Reply::Deleted(true),
+                },
+            ) => {
                 deletes.insert((key, *revision));
             }
-            (Request::Get { .. } | Request::Swap { .. }, _) => {}
+            (Request::Get { .. } | Request::Swap { .. } | Request::Delete { .. }, _) => {}
         }
     }
     for (key, versions) in &log.keys {

@@ -26,8 +26,12 @@ pub fn settle(history: &[Call], log: &[Event]) -> Result<Vec<Call>, Violation> {
         }
     }
     for call in history {
-        if let (Request::Delete { key }, Outcome::Done { revision, .. }) =
-            (&call.request, &call.outcome)
+        // One that found nothing has the revision of whatever was last: perhaps the deletion it came after.
+        if let Request::Delete { key } = &call.request
+            && let Outcome::Done {
+                revision,
+                reply: Reply::Deleted(true),
+            } = &call.outcome
         {
             deleted.remove(&(key.clone(), *revision));
         }
@@ -124,6 +128,22 @@ mod tests {
             ..delete.clone()
         };
         assert_eq!(settle(&[delete, answered], &log).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_deletion_that_found_nothing_does_not_explain_one_in_the_log() {
+        let delete = unknown(Request::Delete { key: "k".into() });
+        let later = Call {
+            began: Duration::from_millis(1),
+            ended: Duration::from_millis(2),
+            outcome: Outcome::Done {
+                revision: 3,
+                reply: Reply::Deleted(false),
+            },
+            ..delete.clone()
+        };
+        let log = [event(EventType::Delete, "", 3)];
+        assert_eq!(settle(&[delete, later], &log).unwrap().len(), 2);
     }
 
     #[test]

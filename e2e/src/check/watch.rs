@@ -31,12 +31,22 @@ pub struct Seen {
 /// A watcher need not have seen the log's end: what comes after the last response is not judged. Previous values are
 /// judged if the log holds the version before.
 pub fn check(seen: &Seen, log: &[Event]) -> Result<(), Violation> {
+    check_beside(seen, log, |_| 0)
+}
+
+/// As [`check`], while the store is compacted: `compacted` says of each response up to which revision at most that was done
+/// when it came. A version that was replaced by then may be missing as a previous value, as in etcd.
+pub fn check_beside(
+    seen: &Seen,
+    log: &[Event],
+    compacted: impl Fn(usize) -> i64,
+) -> Result<(), Violation> {
     let owed = owed(seen, log)?;
     let versions = Versions::of(seen, log)?;
     let mut next = 0;
     // Every event up to here has been sent, or promised not to come.
     let mut reached = seen.start - 1;
-    for response in &seen.responses {
+    for (number, response) in seen.responses.iter().enumerate() {
         let header = response.header.as_ref().map_or(0, |header| header.revision);
         if response.events.is_empty() {
             let late = owed.get(next).filter(|event| revision(event) <= header);
@@ -66,7 +76,8 @@ pub fn check(seen: &Seen, log: &[Event]) -> Result<(), Violation> {
                 shown(event),
                 expected.map_or("nothing".to_owned(), |event| shown(event))
             );
-            previous_is_true(seen, event, &versions)?;
+            let may_be_gone = at <= compacted(number);
+            previous_is_true(seen, event, &versions, may_be_gone)?;
             next += 1;
         }
         let last = response.events.last().map_or(0, revision);
@@ -144,7 +155,12 @@ impl<'a> Versions<'a> {
     }
 }
 
-fn previous_is_true(seen: &Seen, event: &Event, versions: &Versions<'_>) -> Result<(), Violation> {
+fn previous_is_true(
+    seen: &Seen,
+    event: &Event,
+    versions: &Versions<'_>,
+    may_be_gone: bool,
+) -> Result<(), Violation> {
     let sent = event.prev_kv.as_ref();
     if !seen.request.prev_kv {
         require!(
@@ -167,7 +183,7 @@ fn previous_is_true(seen: &Seen, event: &Event, versions: &Versions<'_>) -> Resu
     // The log may begin later than the version before.
     if let Some(before) = before {
         require!(
-            sent == Some(before),
+            sent == Some(before) || (may_be_gone && sent.is_none()),
             "{} came with {sent:?}, but before was {before:?}",
             shown(event)
         );

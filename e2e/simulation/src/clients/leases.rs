@@ -14,6 +14,10 @@ use super::{Seat, lock, pause};
 /// A client that waits longer for the end has seen enough; whether it came at all is judged at the end of the run.
 const WATCH_MAX: Duration = Duration::from_secs(30);
 
+/// Before a lease may end.
+const SHORTLY: Duration = Duration::from_millis(20);
+const AGAIN: Duration = Duration::from_millis(700);
+
 pub(super) async fn run(seat: Seat, number: usize, mut random: StdRng) {
     let mut turn = 0;
     while !seat.observed.is_quiet() {
@@ -71,13 +75,28 @@ async fn hold(seat: &Seat, client: &Client, key: &str, life: &mut Life, random: 
             .lease_revoke(pb::LeaseRevokeRequest { id: life.id })
             .await;
     }
+    // Where it must still be there for the last time, and then until it is gone.
+    if let Some(promised) = promised(life) {
+        let now = history.now();
+        tokio::time::sleep((promised - SHORTLY).saturating_sub(now)).await;
+        read(seat, client, key, life).await;
+    }
     let until = history.now() + WATCH_MAX;
     while history.now() < until {
         if read(seat, client, key, life).await == Some(false) {
             return;
         }
-        pause(random, Duration::from_millis(300)).await;
+        pause(random, AGAIN).await;
     }
+}
+
+/// Until when its last answered renewal promised it.
+fn promised(life: &Life) -> Option<Duration> {
+    let answered = life
+        .renewals
+        .iter()
+        .filter(|renewal| renewal.ended.is_some());
+    answered.map(|renewal| renewal.began + life.ttl).max()
 }
 
 /// Renews once. False if the lease is gone.

@@ -11,7 +11,7 @@ use pb::watch_create_request::FilterType;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Load, Seat, lock, pause};
+use super::{Load, Seat, Watched, lock, pause};
 
 /// How long a stream may say nothing, although progress is asked for, before another member is tried.
 const SILENCE: Duration = Duration::from_secs(4);
@@ -19,20 +19,24 @@ const SILENCE: Duration = Duration::from_secs(4);
 const ASK: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// Sees every event from the first on.
-pub(super) async fn log(seat: Seat) {
-    let request = pb::WatchCreateRequest {
+/// What the watcher of everything asks for: every event from the first on.
+pub(super) fn whole() -> pb::WatchCreateRequest {
+    pb::WatchCreateRequest {
         key: vec![0].into(),
         range_end: vec![0].into(),
         start_revision: 1,
         ..Default::default()
-    };
+    }
+}
+
+/// Sees every event from the first on.
+pub(super) async fn log(seat: Seat) {
     let observed = seat.observed.clone();
-    let mut following = Following::new(seat, request, 0);
+    let mut following = Following::new(seat, whole(), 0);
     loop {
         match following.next().await {
             Told::Response(response) => {
-                lock(&observed.log).extend(response.events);
+                lock(&observed.whole).responses.push(response);
                 observed
                     .log_through
                     .store(following.next - 1, Ordering::Relaxed);
@@ -52,18 +56,17 @@ pub(super) async fn log(seat: Seat) {
 /// One watcher after the other, of random ranges.
 pub(super) async fn run(seat: Seat, load: Load, mut random: StdRng) {
     while !seat.observed.is_quiet() {
-        let request = draw(
-            &mut random,
-            load,
-            seat.observed.log_through.load(Ordering::Relaxed),
-        );
+        let request = draw(&mut random, load, seat.observed.log_through());
         let first = random.random_range(0..seat.members.len());
         let asked = request.start_revision;
         let mut following = Following::new(seat.clone(), request.clone(), first);
-        let mut seen = Seen {
-            request,
-            start: asked,
-            responses: Vec::new(),
+        let mut watched = Watched {
+            seen: Seen {
+                request,
+                start: asked,
+                responses: Vec::new(),
+            },
+            compacted: Vec::new(),
         };
         let is_slow = random.random_bool(0.3);
         let lives = Duration::from_secs_f64(random.random_range(2.0..40.0));
@@ -71,8 +74,9 @@ pub(super) async fn run(seat: Seat, load: Load, mut random: StdRng) {
             loop {
                 match following.next().await {
                     Told::Response(response) => {
-                        seen.responses.push(response);
-                        seen.start = following.start;
+                        watched.seen.responses.push(response);
+                        watched.seen.start = following.start;
+                        watched.compacted.push(seat.observed.compacted());
                     }
                     // It must begin anew, as a client does.
                     Told::Compacted(_) => return,
@@ -84,7 +88,7 @@ pub(super) async fn run(seat: Seat, load: Load, mut random: StdRng) {
         });
         // Over by time, or compacted away.
         let _ = lived.await;
-        lock(&seat.observed.seen).push(seen);
+        lock(&seat.observed.watched).push(watched);
     }
 }
 

@@ -197,6 +197,11 @@ fn a_wrong_or_missing_previous_value_is_rejected() {
         &with_previous(Some(kv_at("a1", "y", 3, 2))),
         "but before was",
     );
+    // Gone if the store was compacted up to the event or further; a wrong one is never right.
+    check_beside(&with_previous(None), &log(), |_| 3).unwrap();
+    check_beside(&with_previous(None), &log(), |_| 2).unwrap_err();
+    let wrong = with_previous(Some(kv_at("a1", "y", 3, 2)));
+    check_beside(&wrong, &log(), |_| 3).unwrap_err();
 }
 
 #[test]

@@ -33,6 +33,23 @@ struct Window {
     bytes: usize,
     /// The sender, when it waits for room.
     sender: Option<Waker>,
+    /// A request had a gap, and nothing was sent from it on.
+    has_gap: bool,
+}
+
+/// Whether the entries of a request follow one another, and what it says comes before them.
+///
+/// openraft does not promise it: it may go on with a range of entries that it has begun, although the log was cut meanwhile
+/// because the peer is sent a snapshot; what the log has left of the range then begins anywhere. A peer that took it would
+/// miss the entries in between.
+pub(super) fn is_whole(request: &Append) -> bool {
+    let mut before = request.prev_log_id.map(|previous| previous.index);
+    request.entries.iter().all(|entry| {
+        let index = entry.log_id.index;
+        let next = before.map_or(Some(0), |before| before.checked_add(1));
+        before = Some(index);
+        next == Some(index)
+    })
 }
 
 /// The requests of one call: numbered, encoded, and held back while too much is unanswered.
@@ -59,6 +76,13 @@ impl<S: Stream<Item = Append> + Unpin> Stream for Sending<S> {
         let Some(request) = std::task::ready!(self.input.poll_next_unpin(cx)) else {
             return Poll::Ready(None);
         };
+        if !is_whole(&request) {
+            self.window
+                .lock()
+                .expect("nothing panics while it holds the lock")
+                .has_gap = true;
+            return Poll::Ready(None);
+        }
         self.number += 1;
         let message = convert::append(request, self.number);
         let bytes = message
@@ -79,7 +103,8 @@ impl<S: Stream<Item = Append> + Unpin> Stream for Sending<S> {
 
 /// Streams requests to a peer as long as `input` has some, and answers in their order.
 ///
-/// Errors, as an item that ends the answers: a peer that stays silent for `patience` although something is unanswered.
+/// Errors, as an item that ends the answers: a peer that stays silent for `patience` although something is unanswered; after
+/// the answers to all before it, a request that is not whole, so that openraft decides anew what the peer needs.
 pub(super) async fn stream<'s, S>(
     line: &'s Line,
     input: S,
@@ -138,7 +163,13 @@ async fn next_answer(
             drop(window);
             Some(convert::read_appended(message))
         }
-        Ok(None) => None,
+        Ok(None) => {
+            let window = window
+                .lock()
+                .expect("nothing panics while it holds the lock");
+            let gap = || Err(Status::unavailable("entries that it needs are gone"));
+            window.has_gap.then(gap)
+        }
         Err(status) => Some(Err(status)),
     }
 }
@@ -196,5 +227,70 @@ impl Heartbeats {
                 return convert::read_appended(answer);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::command::{LogPosition, MemberId};
+    use crate::raft::types::{self, Entry, Log};
+    use crate::wal;
+
+    fn id(index: u64) -> Log {
+        types::log_id(LogPosition {
+            term: 1,
+            leader: MemberId(1),
+            index,
+        })
+    }
+
+    fn request(previous: Option<u64>, entries: &[u64]) -> Append {
+        let vote = wal::Vote {
+            term: 1,
+            leader: MemberId(1),
+            committed: true,
+        };
+        let entries = entries
+            .iter()
+            .map(|index| Entry::new(id(*index), EntryPayload::Blank));
+        Append {
+            vote: types::vote(vote),
+            prev_log_id: previous.map(id),
+            entries: entries.collect(),
+            leader_commit: None,
+        }
+    }
+
+    #[test]
+    fn a_request_is_whole_if_its_entries_follow_what_is_before_them() {
+        assert!(is_whole(&request(None, &[0, 1])));
+        assert!(is_whole(&request(Some(6), &[7, 8])));
+        assert!(is_whole(&request(Some(6), &[])));
+        assert!(!is_whole(&request(Some(6), &[9])));
+        assert!(!is_whole(&request(Some(6), &[7, 9])));
+        assert!(!is_whole(&request(None, &[1])));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_from_a_request_with_a_gap_on() {
+        let window = Arc::new(Mutex::new(Window::default()));
+        let requests = [
+            request(Some(6), &[7]),
+            request(Some(7), &[9]),
+            request(Some(9), &[10]),
+        ];
+        let sending = Sending {
+            input: futures::stream::iter(requests),
+            window: window.clone(),
+            number: 0,
+        };
+        let sent: Vec<_> = sending.collect().await;
+        assert_eq!(sent.len(), 1);
+        let window = window.lock().unwrap();
+        assert!(window.has_gap);
+        assert_eq!(window.sent.len(), 1);
     }
 }

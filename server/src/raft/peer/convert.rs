@@ -8,6 +8,7 @@ use openraft::raft::{
 use openraft::raft::{StreamAppendResult, TransferLeaderResponse};
 use tonic::Status;
 
+use super::append::is_whole;
 use crate::command::{LogPosition, MemberId, Refusal, Unavailable};
 use crate::raft::membership::{ChangeError, MemberChange};
 use crate::raft::types::{self, Entry, Log, TypeConfig, Vote};
@@ -116,7 +117,7 @@ pub(super) fn append(request: Append, number: u64) -> wire::AppendRequest {
 }
 
 pub(super) fn read_append(request: wire::AppendRequest) -> Result<Append, Status> {
-    Ok(Append {
+    let append = Append {
         vote: read_vote(request.vote)?,
         prev_log_id: request.previous.as_ref().map(log_id),
         entries: request
@@ -125,7 +126,12 @@ pub(super) fn read_append(request: wire::AppendRequest) -> Result<Append, Status
             .map(read_entry)
             .collect::<Result<_, _>>()?,
         leader_commit: request.committed.as_ref().map(log_id),
-    })
+    };
+    if is_whole(&append) {
+        Ok(append)
+    } else {
+        Err(Status::invalid_argument("entries do not follow each other"))
+    }
 }
 
 pub(super) fn appended(
@@ -409,6 +415,16 @@ mod tests {
     #[test]
     fn an_append_is_the_same_on_the_other_side() {
         assert!(is_the_same_again(&sample()));
+    }
+
+    #[test]
+    fn entries_with_a_gap_are_refused() {
+        let mut message = sample();
+        message.entries.remove(1);
+        assert!(read_append(message).is_err());
+        let mut message = sample();
+        message.entries.remove(0);
+        assert!(read_append(message).is_err());
     }
 
     #[test]
