@@ -59,9 +59,9 @@ test: ## All tests; the operator's run on a Kubernetes of their own, which needs
 	cargo test $(SIMULATION) || result=1; exit $$result
 
 test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
-	cargo build --workspace --bins
+	cargo build --workspace --exclude coord-simulation --bins
 	$(TARGET)/debug/coord-e2e programs
-	cargo test --workspace --no-fail-fast --test operator_nodes --test operator_crashes; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+	cargo test --workspace --exclude coord-simulation --no-fail-fast --test operator_nodes --test operator_crashes; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-unit: ## The tests that need neither root nor Kubernetes
 	cargo test --package coord-proto --package coord-server --package coord-operator --lib --tests
@@ -70,7 +70,7 @@ damage: ## Every byte of a small data directory damaged, a power cut at every wr
 	COORD_DAMAGE=every cargo test --package coord-server --lib node::tests -- --nocapture
 
 test-robust: ## One fault run of each scenario, and some that must find planted bugs; needs root, part of test
-	cargo build --workspace --bins
+	cargo build --workspace --exclude coord-simulation --bins
 	$(PLANTED_SERVER)
 	cargo test --workspace --exclude coord-simulation --no-fail-fast --test robust --test robust_planted
 
@@ -78,12 +78,12 @@ test-robust: ## One fault run of each scenario, and some that must find planted 
 MINUTES ?= 10
 
 robust: ## Fault runs for MINUTES=10, one scenario after the other; ROBUST='--only pause --seed 7'; needs root
-	cargo build --workspace --bins
+	cargo build --workspace --exclude coord-simulation --bins
 	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e robust --minutes $(MINUTES) $(ROBUST)
 
 planted: ## Find each bug planted in a server of its own; PLANTED='--only stale-read'; needs root
-	cargo build --workspace --bins
+	cargo build --workspace --exclude coord-simulation --bins
 	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e planted $(PLANTED)
 

@@ -130,7 +130,7 @@ async fn a_member_on_a_node_that_is_gone_is_replaced_on_another() {
         .run(format!("kubectl delete node {node}"))
         .await
         .unwrap();
-    let after = trial.until_replaced(lost).await.unwrap();
+    let after = trial.until_replaced(&lost).await.unwrap();
     let rows = after["status"]["members"].as_array().unwrap();
     assert!(
         rows.iter().all(|row| row["node"] != json!(node)),
@@ -165,7 +165,7 @@ async fn a_lost_disk_means_a_new_member_under_a_new_id() {
         .kubectl(&format!("delete pod {name}-0 --wait=false"))
         .await
         .unwrap();
-    let after = trial.until_replaced(lost).await.unwrap();
+    let after = trial.until_replaced(&lost).await.unwrap();
     let (mut before, mut after) = (members(&before), members(&after));
     assert!(
         before.remove(name).is_some() && after.remove(name).is_some(),

@@ -83,7 +83,6 @@ impl Node {
             Self::start_on(config, ground).await
         })
     }
-    }
 
     /// Starts a member on ground that the caller brings; otherwise as [`start`](Self::start).
     pub fn start_on(config: Config, ground: Ground) -> BoxFuture<'static, Result<Self, Stop>> {
