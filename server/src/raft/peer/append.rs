@@ -233,6 +233,7 @@ impl Heartbeats {
 #[cfg(test)]
 mod tests {
     use openraft::EntryPayload;
+    use openraft::entry::RaftEntry;
 
     use super::*;
     use crate::command::{LogPosition, MemberId};
