@@ -88,7 +88,7 @@ planted: ## Find each bug planted in a server of its own; PLANTED='--only stale-
 	$(TARGET)/debug/coord-e2e planted $(PLANTED)
 
 hostile: ## Ten thousand connections, floods, readers that stall, strangers at the peers' port; a few minutes
-	cargo test --package coord-e2e --test 'hostile_*'
+	cargo test --workspace --exclude coord-simulation --no-fail-fast --test 'hostile_*' -- --test-threads=1
 
 lint: ## Formatting and lints
 	cargo fmt --all --check

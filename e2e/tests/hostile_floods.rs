@@ -159,10 +159,12 @@ async fn a_member_serves_what_it_takes_of_a_flood() -> Result<()> {
             ..coord_e2e::clients::etcd::request::prefix("k")
         })
         .await?;
-    assert_eq!(
-        stored.count,
-        i64::try_from(done)?,
-        "what was refused was not done"
+    // Between them are calls whose time ran out: they may have been done.
+    let may_be_done = done..=all - refused(&kinds);
+    let stored = usize::try_from(stored.count)?;
+    ensure!(
+        may_be_done.contains(&stored),
+        "{stored} are stored, where what was done and not refused is {may_be_done:?}"
     );
     Ok(())
 }

@@ -220,8 +220,13 @@ pub(crate) async fn masked_state(trial: &Trial) -> Result<Value> {
     for object in objects["items"].as_array().context("a list")? {
         let key = format!("{} {}", object["kind"], object["metadata"]["name"]);
         let metadata = &object["metadata"];
+        // Where a pod landed is the scheduler's choice, also in labels.
+        let mut labels = metadata["labels"].clone();
+        if let Some(labels) = labels.as_object_mut() {
+            labels.retain(|name, _| !name.starts_with("topology.kubernetes.io/"));
+        }
         let mut kept = json!({
-            "labels": metadata["labels"],
+            "labels": labels,
             "annotations": metadata["annotations"],
             "owned": metadata["ownerReferences"].as_array().map(Vec::len),
             "deleting": metadata["deletionTimestamp"].is_string(),
