@@ -90,7 +90,7 @@ fn one(cli: &Cli, wrong: Wrong) -> ExitCode {
             println!("{line}");
             if cli.log.is_some() {
                 eprintln!(
-                    "{} events, {} starts of members; {}; {:.0} times real time",
+                    "{} events, {} starts of members; {}; {:.0} virtual seconds in a second of a processor",
                     outcome.trace.1,
                     outcome.starts,
                     outcome.faults,

@@ -253,6 +253,7 @@ impl Client {
 fn cannot_serve(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded => true,
+        Code::FailedPrecondition => status.message().contains("not supported for learner"),
         Code::Unknown | Code::Cancelled | Code::Internal => {
             std::error::Error::source(status).is_some()
         }

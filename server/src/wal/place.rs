@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Disk, Identity, Options, Stepper, Wal};
+use super::{Disk, Identity, Options, Stepper, Wal, identity};
 use crate::command::Fault;
 
 /// A log on a disk in this process, written when its stepper says so.
@@ -17,9 +17,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether there is a log.
+    /// Whether there is a log. One whose making was cut short is none, as a directory that has not got its name yet.
     pub fn has_log(&self) -> bool {
-        self.disk.names().is_ok_and(|names| !names.is_empty())
+        let identity = self.disk.read_small(identity::FILE);
+        identity.is_ok_and(|found| found.is_some())
     }
 
     /// Makes an empty log.

@@ -28,7 +28,13 @@ pub(super) async fn run(seat: Seat, spares: Vec<HostId>, mut random: StdRng) {
         seat.wish(Wish::Join(joins));
         until_done(|| async {
             let request = pb::MemberPromoteRequest { id };
-            client.member_promote(request).await.is_ok() || is_voter(&client, id).await
+            match client.member_promote(request).await {
+                Ok(_) => true,
+                Err(status) => {
+                    tracing::info!(id = format!("{id:016x}"), %status, "not promoted");
+                    is_voter(&client, id).await
+                }
+            }
         })
         .await;
         let members = lock(&seat.observed.membership).members.clone();
@@ -82,7 +88,9 @@ async fn add(client: &Client, host: HostId) -> u64 {
             peer_ur_ls: vec![peer_url(host)],
             is_learner: true,
         };
-        let _ = client.member_add(request).await;
+        if let Err(status) = client.member_add(request).await {
+            tracing::info!(?host, %status, "not added");
+        }
         if let Some(id) = id_of(client, host).await {
             return id;
         }
@@ -93,7 +101,9 @@ async fn add(client: &Client, host: HostId) -> u64 {
 async fn remove(client: &Client, host: HostId) {
     while let Some(id) = id_of(client, host).await {
         // As above.
-        let _ = client.member_remove(pb::MemberRemoveRequest { id }).await;
+        if let Err(status) = client.member_remove(pb::MemberRemoveRequest { id }).await {
+            tracing::info!(id = format!("{id:016x}"), %status, "not removed");
+        }
         tokio::time::sleep(AGAIN).await;
     }
 }

@@ -38,7 +38,8 @@ pub enum AskError {
     Unreachable(String),
 }
 
-/// Asks the members at these URLs, one after the other, until one answers.
+/// Asks the members at these URLs, one after the other, until one knows a member with one of `own_peer_urls`; if none
+/// does, the first answer. A member that is cut off from its leader may not have heard yet that the asker was added.
 pub async fn ask_membership(
     network: &Network,
     urls: &[String],
@@ -46,6 +47,7 @@ pub async fn ask_membership(
     own_peer_urls: &[String],
 ) -> Result<JoinAnswer, AskError> {
     let mut why = AskError::Unreachable("no peer URL to ask".to_owned());
+    let mut first = None;
     for url in urls {
         let request = wire::JoinRequest {
             token: token.to_owned(),
@@ -53,7 +55,13 @@ pub async fn ask_membership(
         };
         let asked = async { line::client(network, url)?.join(request).await };
         match tokio::time::timeout(ANSWER_MAX, asked).await {
-            Ok(Ok(response)) => return Ok(answer(response.into_inner())),
+            Ok(Ok(response)) => {
+                let answer = answer(response.into_inner());
+                if answer.own.is_some() || own_peer_urls.is_empty() {
+                    return Ok(answer);
+                }
+                first.get_or_insert(answer);
+            }
             Ok(Err(status)) if status.code() == Code::PermissionDenied => {
                 why = AskError::Refused(format!("{url}: {}", status.message()));
             }
@@ -66,7 +74,7 @@ pub async fn ask_membership(
             Ok(Err(_)) | Err(_) => {}
         }
     }
-    Err(why)
+    first.ok_or(why)
 }
 
 fn answer(response: wire::JoinResponse) -> JoinAnswer {

@@ -187,3 +187,19 @@ async fn a_program_without_data_learns_who_is_there() {
     let refused = ask_membership(&Network::Sockets, &places, "another", &own).await;
     assert!(matches!(refused, Err(AskError::Refused(_))), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_program_without_data_asks_on_if_somebody_has_not_heard_of_it() {
+    let (behind, ahead) = (Cluster::start(1).await, Cluster::start(1).await);
+    let own = vec!["http://new:1".to_owned()];
+    let add = MemberChange::AddLearner {
+        id: MemberId(5),
+        peer_urls: own.clone(),
+    };
+    ahead.members[0].raft.change(add).await.unwrap();
+    let places = [&behind, &ahead].map(|cluster| cluster.members[0].url.clone());
+    let answer = ask_membership(&Network::Sockets, &places, TOKEN, &own)
+        .await
+        .unwrap();
+    assert_eq!(answer.own, Some(MemberId(5)));
+}
