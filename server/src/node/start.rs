@@ -16,7 +16,7 @@ use crate::config::{Config, InitialState, Url};
 use crate::coordinator::{Coordinator, Identity, Parts};
 use crate::network::{Listener, Network};
 use crate::raft::{self, Raft};
-use crate::state::{FEATURE_LEVEL, State};
+use crate::state::FEATURE_LEVEL;
 use crate::wal::{self, Wal};
 use crate::watch::Hub;
 use crate::{etcd, expiry};
@@ -62,9 +62,11 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
         }
         None => state,
     };
+    let wal::Ends { purged, last } = wal.ends();
+    let is_new = purged.is_none() && last.is_none() && state.applied().is_none();
     let founders = match founders {
-        Some(founders) => Some(founders),
-        None => founders_again(&config, network, identity, &wal, &state).await?,
+        None if is_new => founders_again(&config, network, identity).await?,
+        founders => founders,
     };
     let peer_listeners = bind(network, &config.peer.listen).await?;
     let hub = Hub::new(state.revision());
@@ -232,12 +234,8 @@ async fn founders_again(
     config: &Config,
     network: &Network,
     identity: Identity,
-    wal: &Wal,
-    state: &State,
 ) -> Result<Founders, Stop> {
-    let wal::Ends { purged, last } = wal.ends();
-    let is_new = purged.is_none() && last.is_none() && state.applied().is_none();
-    if !is_new || config.initial.state != InitialState::New {
+    if config.initial.state != InitialState::New {
         return Ok(None);
     }
     let members = founders(config);
