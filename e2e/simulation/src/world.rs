@@ -110,7 +110,8 @@ fn run_here(seed: u64, wrong: Wrong) -> Result<Outcome> {
     let founders: Vec<HostId> = (0..count).map(HostId).collect();
     let spares: Vec<HostId> = (count..count + 2).map(HostId).collect();
     let limits = Limits {
-        entries: draws.random_range(50..2000),
+        // As often some ten as some thousand.
+        entries: 1 << draws.random_range(3..11),
         bytes: 512 << 10,
         every: Duration::from_secs(1),
     };
