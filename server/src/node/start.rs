@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{Ground, Node, Stop, identity, join, rebuild, stored};
 use crate::budget::Budget;
-use crate::command::{Command, Incarnation, MemberId, MemberRecord, Unavailable};
+use crate::command::{Command, Incarnation, LogPosition, MemberId, MemberRecord, Unavailable};
 use crate::config::{Config, InitialState, Url};
 use crate::coordinator::{Coordinator, Identity, Parts};
 use crate::network::{Listener, Network};
@@ -61,6 +61,10 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
             rebuild::rebuild(&config, &ground, &wal, state, gap, &client_listeners).await?
         }
         None => state,
+    };
+    let founders = match founders {
+        Some(founders) => Some(founders),
+        None => founders_again(&config, network, identity, &wal, state.applied()).await?,
     };
     let peer_listeners = bind(network, &config.peer.listen).await?;
     let hub = Hub::new(state.revision());
@@ -221,6 +225,34 @@ fn founders(config: &Config) -> Vec<(MemberId, Vec<String>)> {
         .collect()
 }
 
+/// The founders of a cluster that this member was about to form when it ended: its log is still as empty as it was made.
+///
+/// Without them it would wait for somebody to form the cluster, and if all founders ended then, for ever.
+async fn founders_again(
+    config: &Config,
+    network: &Network,
+    identity: Identity,
+    wal: &Wal,
+    applied: Option<LogPosition>,
+) -> Result<Founders, Stop> {
+    let wal::Ends { purged, last } = wal.ends();
+    let is_new = purged.is_none() && last.is_none() && applied.is_none();
+    if !is_new || config.initial.state != InitialState::New {
+        return Ok(None);
+    }
+    let members = founders(config);
+    let ids: Vec<MemberId> = members.iter().map(|(id, _)| *id).collect();
+    let Identity {
+        cluster, member, ..
+    } = identity;
+    // Somebody who was added later waits for the cluster.
+    if identity::cluster_id(&ids) != cluster || !ids.contains(&member) {
+        return Ok(None);
+    }
+    join::refuse_second_bootstrap(config, network, cluster, member).await?;
+    Ok(Some(members))
+}
+
 fn new_incarnation() -> Incarnation {
     Incarnation(rand::random::<u64>().max(1))
 }
@@ -277,4 +309,50 @@ async fn publish(raft: Raft, record: MemberRecord) {
         tokio::time::sleep(PUBLISH_PAUSE).await;
     }
     tracing::info!(member_id = %record.id, name = record.name, "ready to serve client requests");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Settings;
+
+    /// One member that is alone; nobody needs its ports.
+    fn config(dir: &std::path::Path) -> Config {
+        let settings = [
+            ("data-dir", dir.to_str().unwrap()),
+            ("listen-client-urls", "http://127.0.0.1:0"),
+            ("advertise-client-urls", "http://127.0.0.1:1"),
+            ("listen-peer-urls", "http://127.0.0.1:0"),
+        ];
+        let settings = settings
+            .into_iter()
+            .fold(Settings::default(), |all, (name, value)| {
+                all.with(name, value)
+            });
+        Config::resolve(&settings).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_founder_that_ended_before_the_cluster_was_formed_forms_it() {
+        const LIMIT: Duration = Duration::from_secs(30);
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let ids: Vec<MemberId> = founders(&config).iter().map(|(id, _)| *id).collect();
+        let identity = Identity {
+            cluster: identity::cluster_id(&ids),
+            member: ids[0],
+            incarnation: new_incarnation(),
+        };
+        // What it had done until then: an empty log under its name.
+        let place = super::super::LogPlace::Directory(dir.path().to_owned());
+        drop(
+            place
+                .create(stamp(identity, &config.initial.token))
+                .unwrap(),
+        );
+        let node = Node::start(config).await.unwrap();
+        // A read needs a leader.
+        let read = tokio::time::timeout(LIMIT, node.raft.read_barrier()).await;
+        read.expect("it leads").unwrap();
+    }
 }
