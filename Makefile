@@ -47,7 +47,7 @@ crds: ## Write the CustomResourceDefinitions from the operator's types
 	UPDATE=1 cargo test --package coord-operator --test crds
 
 # The server with bugs to plant, which fault runs find or hand a disk's faults to. They would build it themselves, silently.
-PLANTED_SERVER := cargo build --workspace --bin coord-server-planted --features coord-server/planted-bugs
+PLANTED_SERVER := cargo build --workspace --exclude coord-simulation --bin coord-server-planted --features coord-server/planted-bugs
 
 # Power cuts of a whole member are left to `make damage`: docs/damage.md says why.
 # The simulation is apart, because it is built in a profile of its own.
