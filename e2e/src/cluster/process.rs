@@ -80,6 +80,8 @@ fn build(program: &str, features: &[&str]) -> Result<PathBuf> {
             "build",
             "--quiet",
             "--workspace",
+            "--exclude",
+            "coord-simulation",
             "--bin",
             program,
             "--target-dir",
