@@ -16,8 +16,6 @@ BENCHES := cargo build --release --package coord-server --package coord-operator
 BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coord-e2e))
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
-# All but the simulation, which is built in a profile of its own.
-WORKSPACE := --workspace --exclude coord-simulation
 # One build of the simulation for all: with the bugs that COORD_PLANTED_BUG can choose, and does not.
 SIMULATION := --profile sim --package coord-simulation --features planted-bugs
 
@@ -49,20 +47,19 @@ crds: ## Write the CustomResourceDefinitions from the operator's types
 	UPDATE=1 cargo test --package coord-operator --test crds
 
 # The server with bugs to plant, which fault runs find or hand a disk's faults to. They would build it themselves, silently.
-PLANTED_SERVER := cargo build $(WORKSPACE) --bin coord-server-planted --features coord-server/planted-bugs
+PLANTED_SERVER := cargo build --workspace --bin coord-server-planted --features coord-server/planted-bugs
 
 # Power cuts of a whole member are left to `make damage`: docs/damage.md says why.
 test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
-	cargo build $(WORKSPACE) --bins
+	cargo build --workspace --bins
 	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e programs
-	cargo test $(WORKSPACE) --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; \
-	cargo test $(SIMULATION) || result=1; exit $$result
+	COORD_SIMULATED_HOURS=0.2 cargo test --workspace --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
-	cargo build $(WORKSPACE) --bins
+	cargo build --workspace --bins
 	$(TARGET)/debug/coord-e2e programs
-	cargo test $(WORKSPACE) --no-fail-fast --test operator_nodes --test operator_crashes; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+	cargo test --workspace --no-fail-fast --test operator_nodes --test operator_crashes; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-unit: ## The tests that need neither root nor Kubernetes
 	cargo test --package coord-proto --package coord-server --package coord-operator --lib --tests
@@ -71,25 +68,25 @@ damage: ## Every byte of a small data directory damaged, a power cut at every wr
 	COORD_DAMAGE=every cargo test --package coord-server --lib node::tests -- --nocapture
 
 test-robust: ## One fault run of each scenario, and some that must find planted bugs; needs root, part of test
-	cargo build $(WORKSPACE) --bins
+	cargo build --workspace --bins
 	$(PLANTED_SERVER)
-	cargo test $(WORKSPACE) --no-fail-fast --test robust --test robust_planted
+	cargo test --workspace --no-fail-fast --test robust --test robust_planted
 
 # How long `make robust` goes on
 MINUTES ?= 10
 
 robust: ## Fault runs for MINUTES=10, one scenario after the other; ROBUST='--only pause --seed 7'; needs root
-	cargo build $(WORKSPACE) --bins
+	cargo build --workspace --bins
 	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e robust --minutes $(MINUTES) $(ROBUST)
 
 planted: ## Find each bug planted in a server of its own; PLANTED='--only stale-read'; needs root
-	cargo build $(WORKSPACE) --bins
+	cargo build --workspace --bins
 	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e planted $(PLANTED)
 
 hostile: ## Ten thousand connections, floods, readers that stall, strangers at the peers' port; a few minutes
-	cargo test $(WORKSPACE) --no-fail-fast --test 'hostile_*' -- --test-threads=1
+	cargo test --workspace --no-fail-fast --test 'hostile_*' -- --test-threads=1
 
 lint: ## Formatting and lints
 	cargo fmt --all --check
