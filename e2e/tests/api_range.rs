@@ -1,7 +1,7 @@
 //! KV: what a range selects, sorts, filters and counts, now and at old revisions.
 
 use coord_e2e::clients::etcd::answer::{keys, revision, values};
-use coord_e2e::clients::etcd::request::{delete, everything, prefix, range, range_to};
+use coord_e2e::clients::etcd::request::{delete, everything, prefix, put, range, range_to};
 use coord_e2e::cluster::Cluster;
 use coord_e2e::cluster::claims::{Claim, refused};
 use coord_e2e::on_each_cluster;

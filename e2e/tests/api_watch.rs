@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use coord_e2e::clients::etcd::Watch;
-use coord_e2e::clients::etcd::answer::{revision, shown};
-use coord_e2e::clients::etcd::request::{delete, put, watch, watch_everything, watch_prefix};
+use coord_e2e::clients::etcd::answer::{revision, revision_of, shown};
+use coord_e2e::clients::etcd::request::{
+    delete, put, range_to, watch, watch_everything, watch_prefix,
+};
 use coord_e2e::cluster::claims::Claim;
 use coord_e2e::cluster::{Cluster, eventually};
 use coord_e2e::on_each_cluster;
@@ -180,27 +182,6 @@ async fn a_start_at_the_compacted_revision_is_served(cluster: &mut Cluster) -> C
     Ok(())
 }
 
-/// The previous values that the events carry.
-fn previous(events: &[Event]) -> Vec<Option<String>> {
-    events
-        .iter()
-        .map(|event| {
-            event
-                .prev_kv
-                .as_ref()
-                .map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
-        })
-        .collect()
-}
-
-async fn change_with_previous(client: &Client) -> anyhow::Result<()> {
-    client.put(put("a", "1")).await?;
-    client.put(put("a", "2")).await?;
-    client.delete(delete("a")).await?;
-    client.put(put("a", "3")).await?;
-    Ok(())
-}
-
 async fn watchers_of_one_stream_have_ids_of_their_own(cluster: &mut Cluster) -> Claim {
     let client = cluster.client()?;
     let mut stream = client.watch();
@@ -370,14 +351,12 @@ async fn watchers_resume_where_they_stopped(cluster: &mut Cluster) -> Claim {
     let mut next = 2;
     for round in 0..5 {
         let at = cluster.client_of(round % cluster.len())?;
-        let mut stream = watching(
-            &at,
-            pb::WatchCreateRequest {
+        let mut stream = at
+            .watching(pb::WatchCreateRequest {
                 start_revision: next,
                 ..watch("a")
-            },
-        )
-        .await?;
+            })
+            .await?;
         for number in 0..4 {
             client.put(put("a", &format!("{round}.{number}"))).await?;
         }

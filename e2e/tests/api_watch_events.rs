@@ -73,6 +73,27 @@ async fn filters_drop_puts_or_deletes(cluster: &mut Cluster) -> Claim {
     Ok(())
 }
 
+/// The previous values that the events carry.
+fn previous(events: &[Event]) -> Vec<Option<String>> {
+    events
+        .iter()
+        .map(|event| {
+            event
+                .prev_kv
+                .as_ref()
+                .map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
+        })
+        .collect()
+}
+
+async fn change_with_previous(client: &Client) -> anyhow::Result<()> {
+    client.put(put("a", "1")).await?;
+    client.put(put("a", "2")).await?;
+    client.delete(delete("a")).await?;
+    client.put(put("a", "3")).await?;
+    Ok(())
+}
+
 async fn previous_values_come_with_changes_and_not_with_creations(cluster: &mut Cluster) -> Claim {
     let client = cluster.client()?;
     let mut stream = client
