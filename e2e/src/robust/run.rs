@@ -24,6 +24,8 @@ use crate::nemesis::disk_slow::{self, Brake};
 /// Voters of every cluster.
 const MEMBERS: usize = 3;
 
+/// How long clients of a run that failed may take to end: their own limits are shorter.
+const FINISH_MAX: Duration = Duration::from_secs(40);
 /// However many ways a scenario takes in turn, their number divides this.
 const WAYS: u64 = 6;
 
@@ -83,8 +85,10 @@ pub async fn run(plan: &Plan, record: &mut Record) -> Result<Report, Failure> {
             let failure = site.ended().unwrap_or(failure);
             record.logs = logs(&site.cluster);
             // What clients saw until now is for a person to look at; there is nothing left that they must reach.
-            if let Err(why) = site.load.finish(1, record).await {
-                println!("a client failed: {why:#}");
+            match tokio::time::timeout(FINISH_MAX, site.load.finish(1, record)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => println!("a client failed: {why:#}"),
+                Err(_) => println!("a client waits for an answer that does not come"),
             }
             return Err(failure);
         }
