@@ -112,7 +112,7 @@ async fn an_old_revision_reads_as_it_was(cluster: &mut Cluster) -> Claim {
     let client = cluster.client()?;
     client.fill(&[("a", "1"), ("b", "2"), ("a", "3")]).await?;
     client.delete(delete("b")).await?;
-    for (revision, expected) in [
+    for (at, expected) in [
         (1, vec![]),
         (2, vec!["1"]),
         (3, vec!["1", "2"]),
@@ -122,12 +122,12 @@ async fn an_old_revision_reads_as_it_was(cluster: &mut Cluster) -> Claim {
     ] {
         let answer = client
             .range(pb::RangeRequest {
-                revision,
+                revision: at,
                 ..everything()
             })
             .await?;
-        assert_eq!(values(&answer.kvs), expected, "at {revision}");
-        assert_eq!(answer.count, expected.len() as i64, "at {revision}");
+        assert_eq!(values(&answer.kvs), expected, "at {at}");
+        assert_eq!(answer.count, expected.len() as i64, "at {at}");
         // The header says what is newest, whatever was asked for.
         assert_eq!(revision(&answer.header), 5);
     }
