@@ -84,7 +84,7 @@ pub(super) struct Writer {
 const FRAME_BYTES_MAX: usize = 4 << 20;
 
 /// Segments kept to be used again: what the longest log loses at once, see `raft::trim`, and two that are partly used.
-const USED_MAX: usize = 4;
+const USED_MAX: usize = 6;
 
 /// Name of a segment.
 pub(super) fn name(generation: u64) -> String {
