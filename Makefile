@@ -54,7 +54,7 @@ test: ## All tests; the operator's run on a Kubernetes of their own, which needs
 	cargo build --workspace --bins
 	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e programs
-	COORD_SIMULATED_HOURS=0.2 cargo test --workspace --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+	COORD_SIMULATED_HOURS=0.1 cargo test --workspace --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
 	cargo build --workspace --bins
