@@ -39,10 +39,7 @@ pub trait Port: Send + Sync {
 }
 
 /// Both directions of a simulated connection.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {
-    /// Ready when there is something to read; whether it is a byte, and not the end.
-    fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>>;
-}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,17 +138,6 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.set_nodelay(true),
             Self::Simulated(_) => Ok(()),
-        }
-    }
-
-    /// Waits until there is something to read and leaves it there. Whether it is a byte, and not the end.
-    pub async fn first_byte(&self) -> io::Result<bool> {
-        match self {
-            Self::Tcp(stream) => {
-                let mut byte = [0];
-                Ok(stream.peek(&mut byte).await? == 1)
-            }
-            Self::Simulated(stream) => std::future::poll_fn(|cx| stream.poll_first_byte(cx)).await,
         }
     }
 }

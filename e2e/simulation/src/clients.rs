@@ -10,23 +10,18 @@ mod membership;
 mod registers;
 mod watchers;
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use coord_e2e::check::lease::Life;
 use coord_e2e::check::watch::Seen;
 use coord_e2e::clients::etcd::Client;
 use coord_e2e::history::History;
-use coord_server::network::{self, Simulated, Stream};
-use futures::future::BoxFuture;
-use http::Uri;
-use hyper_util::rt::TokioIo;
+use coord_server::network::Simulated;
+use coord_server::raft::peer::Through;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::host::Host;
@@ -274,25 +269,4 @@ fn channel(network: Arc<dyn Simulated>, member: HostId) -> Channel {
 async fn pause(random: &mut StdRng, mean: Duration) {
     let uniform: f64 = random.random_range(1e-3..1.0);
     tokio::time::sleep(mean.mul_f64(-uniform.ln())).await;
-}
-
-/// Connects through the simulated network.
-struct Through(Arc<dyn Simulated>);
-
-impl Service<Uri> for Through {
-    type Response = TokioIo<Stream>;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<TokioIo<Stream>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, to: Uri) -> Self::Future {
-        let network = self.0.clone();
-        Box::pin(async move {
-            let authority = to.authority().map_or("", http::uri::Authority::as_str);
-            Ok(TokioIo::new(network::connect(network, authority).await?))
-        })
-    }
 }

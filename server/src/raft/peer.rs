@@ -22,6 +22,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use dial::Through;
 pub use fetch::fetch_state;
 pub(super) use forward::{LeaderLink, Lost};
 pub(super) use handshake::Stamp;

@@ -199,20 +199,7 @@ fn reset<T>() -> Poll<io::Result<T>> {
     Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
 }
 
-impl Duplex for End {
-    fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut inner = self.network.lock();
-        match inner.pipes.get_mut(&self.receives) {
-            Some(pipe) if !pipe.arrived.is_empty() => Poll::Ready(Ok(true)),
-            Some(pipe) if !pipe.is_reset && !pipe.is_ended => {
-                pipe.reader = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            Some(pipe) if pipe.is_ended => Poll::Ready(Ok(false)),
-            _ => reset(),
-        }
-    }
-}
+impl Duplex for End {}
 
 impl AsyncRead for End {
     fn poll_read(

@@ -22,7 +22,9 @@ pub(super) fn lazily(network: &Network, endpoint: &Endpoint) -> Channel {
     }
 }
 
-struct Through(Arc<dyn Simulated>);
+/// Makes a gRPC client's connections through a simulated network; URLs name `IP:port`.
+#[derive(Clone)]
+pub struct Through(pub Arc<dyn Simulated>);
 
 impl Service<Uri> for Through {
     type Response = TokioIo<Stream>;
