@@ -8,6 +8,7 @@
 //! business; [`Disk::persist`] says up to where the log is no longer needed.
 //! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs` for fjall, `generation.rs` for files.
 
+mod background;
 mod generation;
 mod layers;
 mod marks;

@@ -65,6 +65,11 @@ impl Mvcc {
         })
     }
 
+    /// Lets go of all rows in memory; they are read again when they are asked for.
+    pub fn forget_resident(&self) {
+        self.leaves.borrow_mut().forget();
+    }
+
     /// A key's live version.
     pub fn get(&self, rows: &Rows<'_>, key: &[u8]) -> Result<Option<Version>, Fault> {
         self.leaves

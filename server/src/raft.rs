@@ -8,6 +8,7 @@
 //! Read `propose` for the way in, `state_machine` for the way out.
 
 mod applied;
+mod clock;
 mod config;
 mod leadership;
 mod leases;
@@ -50,6 +51,7 @@ pub use leadership::Leadership;
 pub use leases::{LeaseAsk, LeaseTeller};
 pub use membership::{ChangeError, MemberChange};
 pub use trim::Limits;
+use trim::Sending;
 
 use applied::AppliedMark;
 use config::core_config;
@@ -159,7 +161,9 @@ impl Raft {
         };
         let peers = Peers::new(stamp, config.network.clone(), state.clone());
         let carried = Carried::default();
+        let sending = Sending::default();
         let network = Network {
+            sending: sending.clone(),
             peers: peers.clone(),
             state: state.clone(),
             patience: config.election,
@@ -202,7 +206,7 @@ impl Raft {
         let service = Service {
             stamp,
             token: config.token.clone(),
-            receiving: Receiving::new(config.state, blocking),
+            receiving: Receiving::new(config.state, blocking, state.clone()),
             core: core.clone(),
             state: state.clone(),
             gather: gather.clone(),
@@ -212,6 +216,7 @@ impl Raft {
             heard: heard.clone(),
         };
         let tasks = vec![
+            tokio::spawn(clock::run(core.clone(), config.id.0)),
             tokio::spawn(leadership::follow(core.server_metrics(), leadership_now)),
             tokio::spawn(propose::run(
                 gather,
@@ -243,7 +248,7 @@ impl Raft {
                 proposer.clone(),
                 config.election,
             )),
-            tokio::spawn(trim::run(core.clone(), wal, state, config.limits)),
+            tokio::spawn(trim::run(core.clone(), wal, state, config.limits, sending)),
         ];
         Ok(Self {
             metrics: core.metrics(),

@@ -20,8 +20,13 @@ struct Span<'a, C> {
 /// Finds an order of all calls, each between its begin and its end, that explains every answer.
 ///
 /// Serializable reads promise nothing here and are left out. Keys under a lease may vanish by themselves: leave them out
-/// of the history. Takes exponential time at worst, in the number of calls at the same time on one key.
+/// of the history. Takes exponential time at worst, in the number of calls at the same time on one key; a search that gets
+/// out of hand is given up, which says so and does not pass.
 pub fn check(history: &[Call]) -> Result<(), Violation> {
+    check_within(history, TRIED_MAX)
+}
+
+fn check_within(history: &[Call], tried_max: usize) -> Result<(), Violation> {
     let mut keys: BTreeMap<&str, Vec<Span<'_, Call>>> = BTreeMap::new();
     for call in history {
         if matches!(
@@ -41,15 +46,20 @@ pub fn check(history: &[Call]) -> Result<(), Violation> {
         });
     }
     for (key, spans) in keys {
-        if let Err(stuck) = order(&spans, Key::Absent, step) {
+        if let Err(stuck) = order(&spans, Key::Absent, step, tried_max) {
             let Stuck {
                 placed,
                 call,
                 state,
+                is_given_up,
             } = stuck;
+            let found = if is_given_up {
+                "the search for an order was given up, of"
+            } else {
+                "no order explains all"
+            };
             return Err(Violation(format!(
-                "key {key}: no order explains all {} calls; after {placed} of them, with the key {state:?}, \
-                 nothing explains {call:?}",
+                "key {key}: {found} {} calls; after {placed} of them, with the key {state:?}, nothing explains {call:?}",
                 spans.len()
             )));
         }
@@ -172,13 +182,19 @@ struct Stuck<'a, C, S> {
     placed: usize,
     call: &'a C,
     state: S,
+    /// There are orders that were not tried.
+    is_given_up: bool,
 }
+
+/// Placements that one search may try: some hundred times what runs need, and about a gigabyte of memory.
+const TRIED_MAX: usize = 4_000_000;
 
 /// The search itself, for any object given by its first state and its `step`.
 fn order<'a, C, S: Clone + Eq + Hash>(
     spans: &[Span<'a, C>],
     first: S,
     step: impl Fn(&S, &C) -> Option<S>,
+    tried_max: usize,
 ) -> Result<(), Stuck<'a, C, S>> {
     let mut line = Line::new(spans);
     let mut state = first;
@@ -223,10 +239,17 @@ fn order<'a, C, S: Clone + Eq + Hash>(
                 placed: placed_count,
                 call: spans[call].call,
                 state: state.clone(),
+                is_given_up: false,
             });
         }
-        let Some((last, before)) = trail.pop() else {
-            return Err(furthest.expect("set above"));
+        let is_given_up = tried.len() > tried_max;
+        let last = if is_given_up { None } else { trail.pop() };
+        let Some((last, before)) = last else {
+            let furthest = furthest.expect("set above");
+            return Err(Stuck {
+                is_given_up,
+                ..furthest
+            });
         };
         placed.clear(last);
         placed_count -= 1;

@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 
 use super::planted::{self, Planted};
 use super::record::Record;
 use super::run::{self, Failure, Plan, Report};
 use super::scenario::Scenario;
 
+/// A run that takes longer hangs, or its machine does: usually it takes 10 to 30 seconds.
+const RUN_MAX: Duration = Duration::from_secs(300);
 /// Seeds that a planted bug is looked for with before it counts as not found.
 const ATTEMPTS: u64 = 5;
 /// Void runs of the server without a bug that are repeated, with the same seed.
@@ -24,7 +26,13 @@ pub fn one(plan: &Plan) -> Result<Report, Failure> {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)?;
-    let result = runtime.block_on(run::run(plan, &mut record));
+    let result = runtime.block_on(async {
+        let run = tokio::time::timeout(RUN_MAX, run::run(plan, &mut record)).await;
+        run.unwrap_or_else(|_| {
+            let why = anyhow!("the run does not end in {} s", RUN_MAX.as_secs());
+            Err(Failure::Void(why))
+        })
+    });
     // Clients that still wait for a member that is gone end here.
     drop(runtime);
     match &result {

@@ -13,7 +13,7 @@ use fjall::{
 use super::layers::Space;
 use super::marks::{self, Mark};
 use super::note::{self, Note};
-use super::{panics, tree_versions};
+use super::{background, panics, tree_versions};
 use crate::command::Fault;
 
 /// Blocks read again soon: enough for the index and filter blocks of some million rows.
@@ -64,12 +64,15 @@ impl Store {
         tree_versions::check(path)?;
         let failed = |error| classify(path, error);
         let _watched = panics::note_in(path.to_owned());
-        let db = Database::builder(path)
-            .cache_size(CACHE_BYTES)
-            .max_journaling_size(JOURNAL_BYTES)
-            .worker_threads(WORKERS)
-            .open()
-            .map_err(failed)?;
+        let open = || {
+            let _watched = panics::note_in(path.to_owned());
+            Database::builder(path)
+                .cache_size(CACHE_BYTES)
+                .max_journaling_size(JOURNAL_BYTES)
+                .worker_threads(WORKERS)
+                .open()
+        };
+        let db = background::on_a_thread(open).map_err(failed)?;
         let open = |name: &str| db.keyspace(name, options).map_err(failed);
         let spaces = [
             open("system")?,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::background;
 use super::layers::{LAYER_BYTES_SOON, Layer, Shared, Space};
 use super::marks::Mark;
 use super::store::Store;
@@ -32,6 +33,7 @@ pub(super) fn spawn(shared: Arc<Shared>, store: Arc<Store>) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name("state-writer".to_owned())
         .spawn(move || {
+            background::give_way();
             let mut writer = Writer {
                 mark: store.mark,
                 store,

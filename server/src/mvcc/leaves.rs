@@ -388,6 +388,14 @@ impl Leaves {
         }
     }
 
+    /// Turns out all rows; the counts stay.
+    pub(super) fn forget(&mut self) {
+        for leaf in self.blocks.iter_mut().flat_map(|block| &mut block.leaves) {
+            leaf.rows = None;
+            self.resident_bytes -= std::mem::take(&mut leaf.bytes);
+        }
+    }
+
     fn turn_out(&mut self) {
         while self.resident_bytes > RESIDENT_BYTES_MAX {
             let Place(block, leaf) = self.hand;

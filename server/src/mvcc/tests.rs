@@ -64,6 +64,9 @@ fn leaves_count_and_find_what_an_ordered_map_does() {
             if main % 2000 == 0 {
                 mvcc = Mvcc::open(&disk.rows()).unwrap();
             }
+            if main % 700 == 0 {
+                mvcc.forget_resident();
+            }
         }
         let all = Keys::Range {
             start: Bytes::new(),

@@ -10,7 +10,7 @@ use crate::command::{ClusterId, MemberId};
 use crate::config::{Config, Url};
 use crate::network::{Listener, Network};
 use crate::planted::{self, Bug};
-use crate::raft::peer::{AskError, ask_membership};
+use crate::raft::peer::{AskError, JoinAnswer, ask_membership};
 use crate::state::FEATURE_LEVEL;
 
 /// Pause between questions; someone has to add this member by hand or by operator, so seconds do not matter.
@@ -49,7 +49,11 @@ pub(super) async fn wait_to_be_added(
     }
     let mut asked = 0u32;
     loop {
-        let why = match ask_membership(network, &places, &config.initial.token, &own).await {
+        let token = &config.initial.token;
+        let settles = |answer: &JoinAnswer| {
+            answer.own.is_some() && (answer.is_current || answer.used_up().is_none())
+        };
+        let why = match ask_membership(network, &places, token, &own, settles).await {
             Ok(answer) if answer.level > FEATURE_LEVEL => {
                 return Err(Stop::Refused(format!(
                     "cannot join: the cluster is at feature level {}, this version knows {FEATURE_LEVEL}: start a newer \
@@ -57,15 +61,17 @@ pub(super) async fn wait_to_be_added(
                     answer.level
                 )));
             }
-            Ok(answer) => match answer.own {
-                Some(member) if answer.started.contains(&member) => {
-                    return Err(wiped(member));
-                }
-                Some(member) => {
+            Ok(answer) => match (answer.used_up(), answer.own) {
+                (Some(member), _) if answer.is_current => return Err(wiped(member)),
+                (Some(member), _) => format!(
+                    "these peer URLs are those of member {member}, which has run before, says one that has no leader \
+                     now and may be behind"
+                ),
+                (None, Some(member)) => {
                     waiting.shutdown().await;
                     return Ok((answer.cluster, member));
                 }
-                None => "the cluster does not list this member's peer URLs yet".to_owned(),
+                (None, None) => "the cluster does not list this member's peer URLs yet".to_owned(),
             },
             Err(AskError::Refused(why)) => {
                 return Err(Stop::Refused(format!("cannot join: {why}")));
@@ -99,7 +105,10 @@ pub(super) async fn refuse_second_bootstrap(
     if others.is_empty() || planted::has(Bug::NodeIdReused) {
         return Ok(());
     }
-    let ask = ask_membership(network, &others, &config.initial.token, &own);
+    let token = &config.initial.token;
+    // The first that knows this member counts, current or not: what it has seen run was there.
+    let settles = |answer: &JoinAnswer| answer.own.is_some();
+    let ask = ask_membership(network, &others, token, &own, settles);
     let Ok(Ok(answer)) = tokio::time::timeout(FOUNDER_ASK_MAX, ask).await else {
         return Ok(());
     };

@@ -1,6 +1,7 @@
 //! How much log is kept: not more than it is worth. A member that was away may catch up by the log or be sent the state,
 //! so a log much longer than the state only costs room, and the filling of new segments.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,14 +44,61 @@ impl Limits {
         self.bytes.min(state.saturating_mul(2).max(SMALL_BYTES))
     }
 
+    /// While a state is being sent, the log goes on from it: cutting it then would only mean to send the state again.
+    /// As much more as the state has bytes; beyond that, sending it again is cheaper.
+    fn bytes_while_sending(&self, state: u64) -> u64 {
+        self.bytes_above(state).saturating_add(state)
+    }
+
     /// How many more before they are cut.
     fn step(&self) -> u64 {
         (self.entries / 10).max(1)
     }
 }
 
+/// Counts the peers that are being sent the state, or have been a moment ago. Clones count the same.
+#[derive(Clone, Default)]
+pub(super) struct Sending(Arc<AtomicUsize>);
+
+/// One of them, until it is dropped.
+pub(super) struct Sent(Arc<AtomicUsize>);
+
+impl Sending {
+    pub(super) fn begin(&self) -> Sent {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Sent(self.0.clone())
+    }
+
+    fn is_any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Sent {
+    /// Who has installed a state takes the log from there on; until it has, the log is still needed.
+    pub(super) fn end(self) {
+        const CATCHES_UP_IN: Duration = Duration::from_secs(10);
+        tokio::spawn(async move {
+            tokio::time::sleep(CATCHES_UP_IN).await;
+            drop(self);
+        });
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Cuts the log for as long as the process runs.
-pub(super) async fn run(core: Core, wal: Wal, state: Arc<Mutex<State>>, limits: Limits) {
+pub(super) async fn run(
+    core: Core,
+    wal: Wal,
+    state: Arc<Mutex<State>>,
+    limits: Limits,
+    sending: Sending,
+) {
     loop {
         tokio::time::sleep(limits.every).await;
         let (applied, purged) = {
@@ -68,8 +116,11 @@ pub(super) async fn run(core: Core, wal: Wal, state: Arc<Mutex<State>>, limits: 
             .lock()
             .expect("nothing panics while it holds the lock")
             .logical_bytes();
-        let bytes = limits.bytes_above(state_bytes);
-        let by_count = applied.saturating_sub(limits.entries);
+        let (bytes, entries) = match sending.is_any() {
+            false => (limits.bytes_above(state_bytes), limits.entries),
+            true => (limits.bytes_while_sending(state_bytes), u64::MAX),
+        };
+        let by_count = applied.saturating_sub(entries);
         // An eighth more than allowed: each cut first makes the state durable, and what it frees is kept to be used again.
         let is_too_long = wal.first_index_within(bytes + bytes / 8).is_some();
         let by_bytes = match is_too_long {
@@ -117,5 +168,17 @@ mod tests {
         assert_eq!(limits.bytes_above(0), 16 * MB);
         assert_eq!(limits.bytes_above(20 * MB), 40 * MB);
         assert_eq!(limits.bytes_above(1000 * MB), 64 * MB);
+        assert_eq!(limits.bytes_while_sending(1000 * MB), 1064 * MB);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_counts_as_on_its_way_until_its_receiver_has_had_time_to_catch_up() {
+        let sending = Sending::default();
+        drop(sending.begin());
+        assert!(!sending.is_any(), "given up");
+        sending.begin().end();
+        assert!(sending.is_any());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!sending.is_any());
     }
 }

@@ -287,6 +287,18 @@ fn many_calls_at_once_are_ordered_without_trying_every_order() {
 }
 
 #[test]
+fn a_search_that_gets_out_of_hand_is_given_up_and_says_so() {
+    let mut history: Vec<Call> = (0..12)
+        .map(|number| unknown_put(0, &number.to_string()))
+        .collect();
+    history.push(get(1, 2, Some(("nobody's", 9, 9, 1))));
+    let tried = check_within(&history, 1_000_000).unwrap_err();
+    assert!(tried.0.contains("no order explains"), "{tried:?}");
+    let given_up = check_within(&history, 1_000).unwrap_err();
+    assert!(given_up.0.contains("was given up"), "{given_up:?}");
+}
+
+#[test]
 fn an_empty_history_proves_nothing() {
     require_volume(&[], 1).unwrap_err();
     require_volume(&[put(0, 1, "a", 2)], 1).unwrap();

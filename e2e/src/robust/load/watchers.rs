@@ -1,6 +1,8 @@
 //! Watchers: some see everything from the first revision to the last, however often their stream breaks; others come,
 //! begin somewhere in the past, and go.
 
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,7 +15,6 @@ use super::super::record::Watcher;
 use super::{Common, Output};
 use crate::check::watch::Seen;
 use crate::clients::etcd::request::{prefix_end, watch};
-use std::sync::atomic::Ordering;
 
 /// A stream that is silent for so long is given up: its member may be frozen, and cannot say so.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -131,15 +132,18 @@ pub(super) async fn follow(common: Common, home: usize) -> Result<Output> {
     let mut watchers = Vec::new();
     let mut following = Following::new(request.clone(), 1);
     let mut member = home;
-    let mut stopped: Option<Instant> = None;
+    let last_call = OnceLock::new();
+    let too_late = || {
+        let goal_known = common.goal.load(Ordering::Relaxed) > 0;
+        goal_known && last_call.get_or_init(Instant::now).elapsed() > END_MAX
+    };
+    // A member that never gets there may go on to answer: what it owes is found missing.
     let is_over = |next: i64| {
         let goal = common.goal.load(Ordering::Relaxed);
-        goal > 0 && next > goal
+        (goal > 0 && next > goal) || too_late()
     };
     loop {
-        let end = following.stream(&common, member, is_over).await?;
-        let goal = common.goal.load(Ordering::Relaxed);
-        match end {
+        match following.stream(&common, member, is_over).await? {
             End::Wanted => break,
             End::Broken => {
                 member += 1;
@@ -151,7 +155,7 @@ pub(super) async fn follow(common: Common, home: usize) -> Result<Output> {
                 watchers.push(std::mem::replace(&mut following, fresh).watcher(0, true));
             }
         }
-        if goal > 0 && stopped.get_or_insert_with(Instant::now).elapsed() > END_MAX {
+        if too_late() {
             break;
         }
     }

@@ -25,6 +25,15 @@ pub struct JoinAnswer {
     pub own: Option<MemberId>,
     /// The cluster's feature level.
     pub level: u32,
+    /// Whether a leader confirmed `own`: a member that is cut off may still list one that was removed since.
+    pub is_current: bool,
+}
+
+impl JoinAnswer {
+    /// The asker's member if that has run already.
+    pub fn used_up(&self) -> Option<MemberId> {
+        self.own.filter(|own| self.started.contains(own))
+    }
 }
 
 /// Why nobody answered.
@@ -38,13 +47,14 @@ pub enum AskError {
     Unreachable(String),
 }
 
-/// Asks the members at these URLs, one after the other, until one knows a member with one of `own_peer_urls`; if none
-/// does, the first answer. A member that is cut off from its leader may not have heard yet that the asker was added.
+/// Asks the members at these URLs, one after the other, until an answer `settles` it; if none does, the first answer. A
+/// member that is cut off from its leader may not have heard yet that the asker was added.
 pub async fn ask_membership(
     network: &Network,
     urls: &[String],
     token: &str,
     own_peer_urls: &[String],
+    settles: impl Fn(&JoinAnswer) -> bool,
 ) -> Result<JoinAnswer, AskError> {
     let mut why = AskError::Unreachable("no peer URL to ask".to_owned());
     let mut first = None;
@@ -57,7 +67,7 @@ pub async fn ask_membership(
         match tokio::time::timeout(ANSWER_MAX, asked).await {
             Ok(Ok(response)) => {
                 let answer = answer(response.into_inner());
-                if answer.own.is_some() || own_peer_urls.is_empty() {
+                if settles(&answer) {
                     return Ok(answer);
                 }
                 first.get_or_insert(answer);
@@ -83,6 +93,7 @@ fn answer(response: wire::JoinResponse) -> JoinAnswer {
         members,
         own,
         level,
+        current,
     } = response;
     let started = members.iter().filter(|member| member.started);
     JoinAnswer {
@@ -94,5 +105,6 @@ fn answer(response: wire::JoinResponse) -> JoinAnswer {
             .collect(),
         own: (own != 0).then_some(MemberId(own)),
         level,
+        is_current: current,
     }
 }

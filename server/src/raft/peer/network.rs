@@ -24,6 +24,7 @@ use super::{convert, snapshot};
 use crate::command::MemberId;
 use crate::raft::leases::Carried;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
+use crate::raft::trim::Sending;
 use crate::raft::types::{PeerUrls, TypeConfig, Vote};
 use crate::state::State;
 
@@ -38,6 +39,7 @@ type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
 #[derive(Clone)]
 pub(in crate::raft) struct Network {
     pub(in crate::raft) peers: Peers,
+    pub(in crate::raft) sending: Sending,
     pub(in crate::raft) state: Arc<Mutex<State>>,
     /// How long a peer may leave an append unanswered.
     pub(in crate::raft) patience: Duration,
@@ -54,6 +56,7 @@ impl Network {
             state: self.state.clone(),
             patience: self.patience,
             carried: self.carried.clone(),
+            sending: self.sending.clone(),
             pause: RETRY_MIN,
         }
     }
@@ -84,6 +87,7 @@ pub(in crate::raft) struct Client {
     state: Arc<Mutex<State>>,
     patience: Duration,
     carried: Carried,
+    sending: Sending,
     /// How long the next failure to open a stream waits before it is told.
     pause: Duration,
 }
@@ -208,10 +212,15 @@ impl NetSnapshot<TypeConfig> for Client {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let on_its_way = self.sending.begin();
         let sent = snapshot::send(&self.line, &self.state, vote, snapshot, option.hard_ttl());
         tokio::select! {
             closed = cancel => Err(closed.into()),
-            result = sent => result.map_err(|status| error(&self.line, &status).into()),
+            result = sent => {
+                let answer = result.map_err(|status| error(&self.line, &status))?;
+                on_its_way.end();
+                Ok(answer)
+            }
         }
     }
 }

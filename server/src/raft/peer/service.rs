@@ -384,9 +384,10 @@ impl Peer for Service {
             .find(|(_, urls, _)| urls.iter().any(|url| peer_urls.contains(url)));
         // Whether the asker has run before decides whether it may run now, so this member must not be behind. Without a
         // leader it says what it knows: the founders of a cluster ask before there is one.
-        if own.is_some() && self.membership.leadership.borrow().leader.is_some() {
-            let current = self.rounds.barrier().await;
-            current.map_err(|why| Status::unavailable(why.to_string()))?;
+        let current = own.is_some() && self.membership.leadership.borrow().leader.is_some();
+        if current {
+            let reached = self.rounds.barrier().await;
+            reached.map_err(|why| Status::unavailable(why.to_string()))?;
         }
         let (started, level) = {
             let state = self
@@ -399,6 +400,7 @@ impl Peer for Service {
             cluster: self.stamp.cluster.0,
             own: own.map_or(0, |(id, ..)| id.0),
             level,
+            current,
             members: members
                 .iter()
                 .map(|(id, urls, learner)| wire::JoinMember {

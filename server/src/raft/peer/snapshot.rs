@@ -8,6 +8,7 @@ use coord_proto::peer as wire;
 use futures::{Stream, StreamExt};
 use openraft::raft::SnapshotResponse;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::convert;
@@ -20,6 +21,9 @@ use crate::raft::types::{self, SnapshotMeta, Stored, TypeConfig, Vote};
 use crate::state::{InstallReady, SnapshotReader, SnapshotWriter, State, StatePlace};
 
 use wire::snapshot_request::Part;
+
+/// Rest after reading a chunk, in the time that it took: who writes meanwhile has three quarters of the thread.
+const REST: u32 = 3;
 
 /// Why a moment could not be read to its end. Its stream just ends; without its footer nobody takes it for whole.
 #[derive(Clone, Default)]
@@ -55,14 +59,16 @@ pub(super) fn chunks(
     futures::stream::unfold(reader, move |mut reader| {
         let (state, failed) = (state.clone(), failed.clone());
         async move {
-            // Each chunk takes the state for a while: let others have their turn.
-            tokio::task::yield_now().await;
+            let began = Instant::now();
             let next = {
                 let mut state = state
                     .lock()
                     .expect("nothing panics while it holds the lock");
                 reader.next_chunk(&mut state)
             };
+            // Each chunk takes the state, and the thread, for a while: let others have them for longer.
+            tokio::task::yield_now().await;
+            tokio::time::sleep(began.elapsed() * REST).await;
             match next {
                 Ok(chunk) => chunk.map(|chunk| (chunk, reader)),
                 Err(fault) => {
@@ -117,14 +123,21 @@ pub(in crate::raft) struct Receiving {
     /// Where the state lives.
     place: StatePlace,
     blocking: Blocking,
+    /// The state that is replaced.
+    state: Arc<Mutex<State>>,
     turn: Arc<Semaphore>,
 }
 
 impl Receiving {
-    pub(in crate::raft) fn new(place: StatePlace, blocking: Blocking) -> Self {
+    pub(in crate::raft) fn new(
+        place: StatePlace,
+        blocking: Blocking,
+        state: Arc<Mutex<State>>,
+    ) -> Self {
         Self {
             place,
             blocking,
+            state,
             turn: Arc::new(Semaphore::new(1)),
         }
     }
@@ -153,6 +166,11 @@ impl Receiving {
             last_membership: Stored::new(at, members),
         };
         tracing::info!(position = ?meta.last_log_id, "receiving a snapshot");
+        // The two are in memory together for a while, and what is about to go needs the least of it.
+        self.state
+            .lock()
+            .expect("nothing panics while it holds the lock")
+            .forget_resident();
         let chunks = incoming.map(|message| match message?.part {
             Some(Part::Chunk(chunk)) => Ok(chunk),
             Some(Part::Head(_)) | None => Err(Status::invalid_argument(

@@ -49,7 +49,7 @@ async fn a_learner_holds_the_level_too() {
     learner.publish().await;
     reaches(&learner, 2).await;
     let places = [member.url.clone()];
-    let answer = ask_membership(&Network::Sockets, &places, TOKEN, &[])
+    let answer = ask_membership(&Network::Sockets, &places, TOKEN, &[], |_| true)
         .await
         .unwrap();
     assert_eq!(answer.level, 2, "who joins is told before it starts");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::cluster::{CLUSTER, Cluster, Member, TOKEN};
 use crate::command::{MemberId, Refusal};
 use crate::network::Network;
-use crate::raft::peer::{AskError, ask_membership};
+use crate::raft::peer::{AskError, JoinAnswer, ask_membership};
 use crate::raft::{ChangeError, Limits, MemberChange};
 
 const KEEP_ALL: Limits = Limits {
@@ -162,6 +162,11 @@ async fn peer_urls_change_and_a_learner_stays_one() {
     );
 }
 
+async fn ask(places: &[String], token: &str, own: &[String]) -> Result<JoinAnswer, AskError> {
+    let settles = |answer: &JoinAnswer| answer.own.is_some();
+    ask_membership(&Network::Sockets, places, token, own, settles).await
+}
+
 #[tokio::test]
 async fn a_program_without_data_learns_who_is_there() {
     let cluster = Cluster::start(1).await;
@@ -170,9 +175,7 @@ async fn a_program_without_data_learns_who_is_there() {
         cluster.members[0].url.clone(),
     ];
     let own = vec!["http://new:1".to_owned()];
-    let answer = ask_membership(&Network::Sockets, &places, TOKEN, &own)
-        .await
-        .unwrap();
+    let answer = ask(&places, TOKEN, &own).await.unwrap();
     assert_eq!((answer.cluster, answer.own), (CLUSTER, None));
     assert_eq!(answer.started, [MemberId(1)]);
     let add = MemberChange::AddLearner {
@@ -180,11 +183,10 @@ async fn a_program_without_data_learns_who_is_there() {
         peer_urls: own.clone(),
     };
     cluster.members[0].raft.change(add).await.unwrap();
-    let answer = ask_membership(&Network::Sockets, &places, TOKEN, &own)
-        .await
-        .unwrap();
+    let answer = ask(&places, TOKEN, &own).await.unwrap();
     assert_eq!(answer.own, Some(MemberId(5)));
-    let refused = ask_membership(&Network::Sockets, &places, "another", &own).await;
+    assert_eq!((answer.used_up(), answer.is_current), (None, true));
+    let refused = ask(&places, "another", &own).await;
     assert!(matches!(refused, Err(AskError::Refused(_))), "{refused:?}");
 }
 
@@ -198,8 +200,31 @@ async fn a_program_without_data_asks_on_if_somebody_has_not_heard_of_it() {
     };
     ahead.members[0].raft.change(add).await.unwrap();
     let places = [&behind, &ahead].map(|cluster| cluster.members[0].url.clone());
-    let answer = ask_membership(&Network::Sockets, &places, TOKEN, &own)
-        .await
-        .unwrap();
+    let answer = ask(&places, TOKEN, &own).await.unwrap();
     assert_eq!(answer.own, Some(MemberId(5)));
+}
+
+#[tokio::test]
+async fn who_has_no_leader_does_not_say_that_its_answer_is_current() {
+    let mut cluster = Cluster::start(3).await;
+    let left = cluster.follower();
+    let own = vec![cluster.members[left].url.clone()];
+    let answer = ask(&own, TOKEN, &own).await.unwrap();
+    assert_eq!(answer.used_up(), Some(cluster.members[left].id));
+    assert!(answer.is_current);
+    for other in 0..3 {
+        if other != left {
+            cluster.stop(other).await;
+        }
+    }
+    // It takes a moment to notice; until then it asks a leader that does not answer.
+    loop {
+        if let Ok(answer) = ask(&own, TOKEN, &own).await
+            && !answer.is_current
+        {
+            assert_eq!(answer.used_up(), Some(cluster.members[left].id));
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

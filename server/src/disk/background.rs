@@ -1,0 +1,26 @@
+//! Threads that give way: what fjall does can wait for a core, who waits for an answer should not.
+//!
+//! The log is what makes a write durable; rows only follow it, and a member waits for them only when they are far behind.
+
+/// How far below the rest, as `nice` counts: a tenth of a core where all are wanted.
+const NICE: i32 = 10;
+
+/// Lowers the priority of this thread, for good, and of those that it will start.
+pub(super) fn give_way() {
+    // Nothing depends on it.
+    let _ = rustix::process::nice(NICE);
+}
+
+/// Does `work` on a thread of low priority and waits for it: threads that it starts inherit that.
+pub(super) fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            give_way();
+            work()
+        });
+        match thread.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
