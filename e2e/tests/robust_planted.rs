@@ -11,7 +11,7 @@ use coord_e2e::robust::planted;
 /// Whether a program reads the variables that plant bugs.
 fn can_be_planted(program: &Path) -> bool {
     const VARIABLE: &[u8] = b"COORD_PLANTED_BUG";
-    let bytes = std::fs::read(program).unwrap();
+    let bytes = std::fs::read(program).expect("the program was built");
     bytes
         .windows(VARIABLE.len())
         .any(|window| window == VARIABLE)
@@ -30,7 +30,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 fn found(bug: &str) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let planted = planted::ALL.into_iter().find(|planted| planted.bug == bug);
-    let hunt = hunt(planted.unwrap(), rand::random_range(1..1_000_000));
+    let planted = planted.expect("there is a bug of this name");
+    let hunt = hunt(planted, rand::random_range(1..1_000_000));
     assert!(
         hunt.found.is_some(),
         "{bug} was not found in {} runs",
