@@ -6,9 +6,10 @@
 //!
 //! It does not know what a row means: not revisions, not keys, not leases. Durability of a single entry is the log's
 //! business; [`Disk::persist`] says up to where the log is no longer needed.
-//! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs` for fjall, `generation.rs` for files.
+//! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs` and `filling.rs` for fjall, `generation.rs` for files.
 
 mod background;
+mod filling;
 mod generation;
 mod layers;
 mod marks;
@@ -104,7 +105,7 @@ impl Disk {
 
     /// A generation that was filled. The next open finds it only after [`make_current`](Self::make_current).
     pub fn filled(fresh: Fresh, sweep: Sweep) -> Self {
-        let Fresh { generation, store } = fresh;
+        let (generation, store) = fresh.into_store();
         Self::start(store, generation, sweep)
     }
 

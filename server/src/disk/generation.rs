@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::filling::Filling;
 use super::layers::Space;
 use super::marks::Mark;
 use super::note;
@@ -104,6 +105,7 @@ impl Generation {
 
 /// A generation being filled. Dropped before it became current, it is removed at the next open.
 pub struct Fresh {
+    filling: Option<Filling>,
     pub(super) generation: Generation,
     pub(super) store: Store,
 }
@@ -120,27 +122,59 @@ impl Fresh {
             generation.remove()?;
         }
         let store = Store::open(&path).map_err(OpenError::into_fault)?;
-        Ok(Self { generation, store })
+        Ok(Self {
+            filling: None,
+            generation,
+            store,
+        })
     }
 
-    /// Writes rows. Blocks, and may sleep while fjall is behind.
-    pub fn write(&mut self, rows: &[(Space, Bytes, Bytes)]) -> Result<(), Fault> {
+    /// Writes rows of the system space, in any order. Blocks, and may sleep while fjall is behind.
+    pub fn write(&mut self, rows: &[(Bytes, Bytes)]) -> Result<(), Fault> {
         let mark = Mark {
             last: self.store.mark.last + 1,
             checkpoint: self.store.mark.checkpoint,
         };
         let mut batch = self.store.batch(mark, rows.len());
-        for (space, key, value) in rows {
-            batch.set(*space, key, Some(value));
+        for (key, value) in rows {
+            batch.set(Space::System, key, Some(value));
         }
         batch.commit()?;
         self.store.mark = mark;
         Ok(())
     }
 
+    /// Writes rows of another space, whose keys must ascend as long as the space stays the same. Blocks.
+    pub fn fill(&mut self, space: Space, rows: Vec<(Bytes, Bytes)>) -> Result<(), Fault> {
+        if self
+            .filling
+            .as_ref()
+            .is_some_and(|filling| filling.space() != space)
+        {
+            self.end_filling()?;
+        }
+        let store = &self.store;
+        let filling = self.filling.get_or_insert_with(|| store.fill(space));
+        let filled = filling.write(rows);
+        filled.map_err(|error| store.fill_fault(error))
+    }
+
+    fn end_filling(&mut self) -> Result<(), Fault> {
+        let ended = self.filling.take().map_or(Ok(()), Filling::end);
+        ended.map_err(|error| self.store.fill_fault(error))
+    }
+
     /// Makes what was written durable.
-    pub fn sync(&self) -> Result<(), Fault> {
+    pub fn sync(&mut self) -> Result<(), Fault> {
+        self.end_filling()?;
+        // Every space has the format and the number of the last batch, whatever was written.
+        self.write(&[])?;
         self.store.sync()
+    }
+
+    /// The store, which is whole since [`sync`](Self::sync).
+    pub(super) fn into_store(self) -> (Generation, Store) {
+        (self.generation, self.store)
     }
 }
 

@@ -10,6 +10,7 @@ use fjall::{
     PersistMode, Slice,
 };
 
+use super::filling::{FillError, Filling};
 use super::layers::Space;
 use super::marks::{self, Mark};
 use super::note::{self, Note};
@@ -209,6 +210,21 @@ impl Store {
             }
         }
         Batch { batch, store: self }
+    }
+
+    /// Begins to fill a space with rows in order.
+    pub(super) fn fill(&self, space: Space) -> Filling {
+        Filling::begin(space, self.spaces[space.index()].clone())
+    }
+
+    pub(super) fn fill_fault(&self, error: FillError) -> Fault {
+        match error {
+            FillError::Disorder => Fault::Corrupt {
+                what: "a state that is being received".to_owned(),
+                why: "its rows are out of order".to_owned(),
+            },
+            FillError::Store(error) => self.fault(error),
+        }
     }
 
     /// Starts writing all memtables to tables.

@@ -196,8 +196,8 @@ fn an_unfinished_generation_is_removed_and_a_finished_one_switched_in() {
     let mut disk = Disk::open(dir.path(), keep_all).unwrap();
     entry(&disk, 1);
     let mut fresh = Fresh::create(dir.path()).unwrap();
-    let row = (Space::System, Bytes::from_static(b"half"), Bytes::new());
-    fresh.write(&[row]).unwrap();
+    fresh.write(&[row("half", "")]).unwrap();
+    fresh.fill(Space::Current, vec![row("half", "")]).unwrap();
     drop(fresh);
     drop(disk);
     disk = Disk::open(dir.path(), keep_all).unwrap();
@@ -205,24 +205,62 @@ fn an_unfinished_generation_is_removed_and_a_finished_one_switched_in() {
     assert_eq!(check(&disk).unwrap(), 1);
 
     let mut fresh = Fresh::create(dir.path()).unwrap();
-    let row = (
-        Space::System,
-        Bytes::from_static(b"new"),
-        Bytes::from_static(b"state"),
-    );
-    fresh.write(&[row]).unwrap();
+    fresh.write(&[row("new", "state")]).unwrap();
+    let many = |from: u32| (from..from + 1000).map(|number| row(&format!("{number:05}"), "x"));
+    fresh.fill(Space::Current, many(0).collect()).unwrap();
+    fresh.write(&[row("between", "")]).unwrap();
+    fresh.fill(Space::Current, many(1000).collect()).unwrap();
+    fresh.fill(Space::Log, vec![row("a", "b")]).unwrap();
     fresh.sync().unwrap();
     let filled = Disk::filled(fresh, keep_all);
     filled.make_current().unwrap();
     disk.remove().unwrap();
     disk = filled;
     assert!(!dir.path().join("1").exists());
-    let expected = vec![(Bytes::from_static(b"new"), Bytes::from_static(b"state"))];
-    assert_eq!(all(&disk, Space::System).unwrap(), expected);
-    entry(&disk, 5);
+    let expect = |disk: &Disk| {
+        let system = vec![row("between", ""), row("new", "state")];
+        assert_eq!(all(disk, Space::System).unwrap(), system);
+        let current: Vec<_> = many(0).chain(many(1000)).collect();
+        assert_eq!(all(disk, Space::Current).unwrap(), current);
+        assert_eq!(all(disk, Space::Past).unwrap(), []);
+        assert_eq!(all(disk, Space::Log).unwrap(), [row("a", "b")]);
+    };
+    expect(&disk);
     drop(disk);
     let disk = Disk::open(dir.path(), keep_all).unwrap();
-    assert_eq!(check(&disk).unwrap(), 5);
+    expect(&disk);
+    // What comes later stands before what was filled.
+    let mut rows = disk.rows();
+    rows.put(
+        Space::Current,
+        Bytes::from_static(b"00007"),
+        Bytes::from_static(b"later"),
+    );
+    drop(rows);
+    drop(disk);
+    let disk = Disk::open(dir.path(), keep_all).unwrap();
+    let later = disk.rows().get(Space::Current, b"00007").unwrap();
+    assert_eq!(later.as_deref(), Some(&b"later"[..]));
+}
+
+fn row(key: &str, value: &str) -> (Bytes, Bytes) {
+    let [key, value] = [key, value].map(|text| Bytes::copy_from_slice(text.as_bytes()));
+    (key, value)
+}
+
+#[test]
+fn a_generation_takes_no_rows_out_of_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fresh = Fresh::create(dir.path()).unwrap();
+    fresh.fill(Space::Current, vec![row("b", "")]).unwrap();
+    for disorder in [
+        vec![row("a", "")],
+        vec![row("b", "")],
+        vec![row("d", ""), row("c", "")],
+    ] {
+        let error = fresh.fill(Space::Current, disorder).unwrap_err();
+        assert!(matches!(error, Fault::Corrupt { .. }), "{error}");
+    }
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl SnapshotWriter {
             return Err(damaged("it ends too early"));
         }
         let disk = match self.target {
-            Target::Disk(fresh) => {
+            Target::Disk(mut fresh) => {
                 fresh.sync()?;
                 Disk::filled(*fresh, mvcc::garbage)
             }
@@ -108,20 +108,26 @@ impl SnapshotWriter {
     }
 
     fn write(&mut self, space: Space, rows: Vec<Row>) -> Result<(), Fault> {
-        let mut all = Vec::with_capacity(rows.len());
-        for (key, row) in rows {
-            if space == Space::Current
-                && let Some(id) = Version::decode(row.clone())?.lease
-            {
-                let attachment = lease::attachment_key(id, &key);
-                all.push((Space::System, attachment, Bytes::new()));
+        let mut attachments = Vec::new();
+        if space == Space::Current {
+            for (key, row) in &rows {
+                if let Some(id) = Version::decode(row.clone())?.lease {
+                    attachments.push((lease::attachment_key(id, key), Bytes::new()));
+                }
             }
-            all.push((space, key, row));
         }
         match &mut self.target {
-            Target::Disk(fresh) => fresh.write(&all),
+            Target::Disk(fresh) if space == Space::System => fresh.write(&rows),
+            Target::Disk(fresh) => {
+                if !attachments.is_empty() {
+                    fresh.write(&attachments)?;
+                }
+                fresh.fill(space, rows)
+            }
             Target::Memory(held, _) => {
-                held.append(&mut all);
+                let system = attachments.into_iter();
+                held.extend(system.map(|(key, row)| (Space::System, key, row)));
+                held.extend(rows.into_iter().map(|(key, row)| (space, key, row)));
                 Ok(())
             }
         }
