@@ -1,9 +1,10 @@
 //! Threads that give way: what fjall does can wait for a core, who waits for an answer should not.
 //!
-//! The log is what makes a write durable; rows only follow it, and a member waits for them only when they are far behind.
+//! The log is what makes a write durable; tables only follow it. The thread that carries rows to fjall is not among them: what
+//! it does not carry fills the memory.
 
-/// How far below the rest, as `nice` counts: a tenth of a core where all are wanted.
-const NICE: i32 = 10;
+/// How far below the rest, as `nice` counts: a third of a core where two threads want it.
+const NICE: i32 = 5;
 
 /// Lowers the priority of this thread, for good, and of those that it will start.
 pub(super) fn give_way() {

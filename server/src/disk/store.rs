@@ -227,10 +227,10 @@ impl Store {
         }
     }
 
-    /// Starts writing all memtables to tables.
-    pub(super) fn rotate(&self) -> Result<(), Fault> {
-        for keyspace in &self.spaces {
-            keyspace
+    /// Starts writing the memtables of these spaces to tables.
+    pub(super) fn rotate(&self, spaces: &[Space]) -> Result<(), Fault> {
+        for space in spaces {
+            self.spaces[space.index()]
                 .rotate_memtable()
                 .map_err(|error| self.fault(error))?;
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::marks::{Mark, batch_key};
 use super::*;
 
-fn keep_all(_: &[u8], _: &[u8], _: u64) -> Option<Garbage> {
+pub(super) fn keep_all(_: &[u8], _: &[u8], _: u64) -> Option<Garbage> {
     None
 }
 

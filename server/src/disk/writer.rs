@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::background;
 use super::layers::{LAYER_BYTES_SOON, Layer, Shared, Space};
 use super::marks::Mark;
 use super::store::Store;
 use super::sweep::Sweeper;
 use crate::command::Fault;
 use crate::metrics::metrics;
+
+const POISONED: &str = "a thread that panics with the rows in hand ends the process";
 
 /// How long a layer forms: rows that are written again in this time reach fjall once. After a crash the log replays it.
 const FORM: Duration = Duration::from_millis(100);
@@ -19,6 +20,14 @@ const SWEEP_REST: Duration = Duration::from_millis(4);
 /// After so many bytes all memtables are written out: bounds the batch numbers kept and the replay at open. Tests must
 /// get there.
 const CHECKPOINT_BYTES: usize = if cfg!(test) { 8 << 10 } else { 32 << 20 };
+
+/// fjall lets go of tables that were merged when it next turns over any memtable: where nothing comes any more, somebody
+/// must see to that, or they take their room twice. So long after the last rows, and again after twice as long, and so on:
+/// merging takes a while.
+const TIDY_AFTER: Duration = Duration::from_secs(2);
+const TIDY_ROUNDS: u32 = 4;
+/// Less than this is not worth it.
+const TIDY_BYTES: usize = 1 << 20;
 
 /// [`FORM`], but in a build for fault runs a kill may have to be a power cut: then rows leave only to be synced.
 fn form() -> Duration {
@@ -33,16 +42,7 @@ pub(super) fn spawn(shared: Arc<Shared>, store: Arc<Store>) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name("state-writer".to_owned())
         .spawn(move || {
-            background::give_way();
-            let mut writer = Writer {
-                mark: store.mark,
-                store,
-                shared: shared.clone(),
-                sweeper: Sweeper::default(),
-                bytes_since_checkpoint: 0,
-                rotating: None,
-                batches: 0,
-            };
+            let mut writer = Writer::new(shared.clone(), store);
             if let Err(fault) = writer.run() {
                 tracing::error!(%fault, "the state can no longer be written");
                 let why = fault.to_string();
@@ -68,10 +68,55 @@ struct Writer {
     bytes_since_checkpoint: usize,
     /// The batch that was newest when the memtables were last told to go to tables.
     rotating: Option<u64>,
+    tidying: Tidying,
     batches: u64,
 }
 
+/// What is left to do when nothing comes.
+#[derive(Default)]
+struct Tidying {
+    bytes: usize,
+    rounds: u32,
+    is_due: bool,
+}
+
+impl Tidying {
+    fn written(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes >= TIDY_BYTES {
+            *self = Self {
+                rounds: TIDY_ROUNDS,
+                ..Self::default()
+            };
+        }
+    }
+
+    /// How long to wait for rows before a round; `None` is for ever.
+    fn patience(&self) -> Option<Duration> {
+        let round = TIDY_ROUNDS - self.rounds;
+        (self.rounds > 0).then(|| TIDY_AFTER * (1 << round))
+    }
+
+    fn begin_round(&mut self) {
+        self.rounds -= 1;
+        self.is_due = true;
+    }
+}
+
 impl Writer {
+    fn new(shared: Arc<Shared>, store: Arc<Store>) -> Self {
+        Self {
+            mark: store.mark,
+            store,
+            shared,
+            sweeper: Sweeper::default(),
+            bytes_since_checkpoint: 0,
+            rotating: None,
+            tidying: Tidying::default(),
+            batches: 0,
+        }
+    }
+
     fn run(&mut self) -> Result<(), Fault> {
         loop {
             let mut layers = self.shared.lock();
@@ -82,14 +127,23 @@ impl Writer {
                     || layers.forming.bytes >= LAYER_BYTES_SOON
             };
             if !self.sweeper.has_work() && self.rotating.is_none() {
-                while layers.forming.is_empty() && !is_wanted(&layers) {
-                    layers.is_idle = true;
-                    layers = self
-                        .shared
-                        .wake
-                        .wait(layers)
-                        .expect("a thread that panics with the rows in hand ends the process");
-                }
+                let is_idle = |layers: &mut super::layers::Layers| {
+                    layers.forming.is_empty() && !is_wanted(layers)
+                };
+                layers.is_idle = true;
+                let wake = &self.shared.wake;
+                layers = match self.tidying.patience() {
+                    None => wake.wait_while(layers, is_idle).expect(POISONED),
+                    Some(patience) => {
+                        let (layers, waited) = wake
+                            .wait_timeout_while(layers, patience, is_idle)
+                            .expect(POISONED);
+                        if waited.timed_out() {
+                            self.tidying.begin_round();
+                        }
+                        layers
+                    }
+                };
                 layers.is_idle = false;
             }
             let rest = if self.sweeper.has_work() {
@@ -101,7 +155,7 @@ impl Writer {
                 .shared
                 .wake
                 .wait_timeout_while(layers, rest, |layers| !is_wanted(layers))
-                .expect("a thread that panics with the rows in hand ends the process");
+                .expect(POISONED);
             if let Some(why) = &layers.fault {
                 return Err(Fault::Store(why.clone()));
             }
@@ -142,7 +196,17 @@ impl Writer {
             }
             self.sweep()?;
             self.checkpoint()?;
+            if std::mem::take(&mut self.tidying.is_due) {
+                self.tidy()?;
+            }
         }
+    }
+
+    /// Turns over the smallest memtable there is: one with nothing but a mark.
+    fn tidy(&mut self) -> Result<(), Fault> {
+        self.mark.last += 1;
+        self.store.batch(self.mark, 0).commit()?;
+        self.store.rotate(&[Space::System])
     }
 
     fn commit(&mut self, layer: &Layer) -> Result<(), Fault> {
@@ -163,6 +227,7 @@ impl Writer {
             batch.commit()?;
             timer.observe_duration();
             self.bytes_since_checkpoint += layer.bytes;
+            self.tidying.written(layer.bytes);
         }
         if let Some(floor) = layer.sweep_below {
             self.sweeper.raise(floor);
@@ -192,7 +257,7 @@ impl Writer {
             None if self.bytes_since_checkpoint >= CHECKPOINT_BYTES => {
                 self.rotating = Some(self.mark.last);
                 self.bytes_since_checkpoint = 0;
-                self.store.rotate()
+                self.store.rotate(&Space::ALL)
             }
             Some(checkpoint) if self.store.is_rotated() => {
                 self.rotating = None;
@@ -206,6 +271,54 @@ impl Writer {
                 batch.commit()
             }
             None | Some(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tidying_follows_many_rows_in_longer_and_longer_pauses_and_ends() {
+        let mut tidying = Tidying::default();
+        assert_eq!(tidying.patience(), None, "nothing was written");
+        tidying.written(TIDY_BYTES - 1);
+        assert_eq!(tidying.patience(), None, "too little was");
+        tidying.written(1);
+        let mut pauses = Vec::new();
+        while let Some(pause) = tidying.patience() {
+            pauses.push(pause.as_secs());
+            tidying.begin_round();
+            assert!(std::mem::take(&mut tidying.is_due));
+        }
+        assert_eq!(pauses, [2, 4, 8, 16]);
+    }
+
+    #[test]
+    fn a_store_that_is_tidied_has_the_same_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).map_err(super::super::store::OpenError::into_fault);
+        let mut writer = Writer::new(
+            Arc::new(Shared::new(super::super::tests::keep_all)),
+            Arc::new(store.unwrap()),
+        );
+        for round in 0..12u8 {
+            let mut layer = Layer {
+                bytes: TIDY_BYTES,
+                ..Layer::default()
+            };
+            let key = bytes::Bytes::copy_from_slice(&[round]);
+            layer.spaces[Space::Current.index()].insert(key.clone(), Some(key));
+            writer.commit(&layer).unwrap();
+            writer.tidy().unwrap();
+        }
+        drop(writer);
+        let store = Store::open(dir.path()).map_err(super::super::store::OpenError::into_fault);
+        let store = store.unwrap();
+        for round in 0..12u8 {
+            let found = store.get(Space::Current, &[round]).unwrap();
+            assert_eq!(found.as_deref(), Some(&[round][..]));
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::watch::Hub;
 /// Bytes of entries applied in one turn of the runtime: some milliseconds, so that heartbeats are not held up.
 const TURN_BYTES: usize = 1 << 20;
 /// Bytes the state store may be behind before applying waits for it.
-const UNWRITTEN_BYTES_MAX: usize = 64 << 20;
+const UNWRITTEN_BYTES_MAX: usize = 32 << 20;
 
 pub(super) struct StateMachine {
     pub(super) blocking: Blocking,

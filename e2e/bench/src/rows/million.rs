@@ -14,8 +14,8 @@ use crate::load::{drive, megabytes};
 use crate::reading::{Metric, Reading};
 use crate::wire::{CallError, Connection, Rpc};
 
-/// What was acknowledged may still be on its way to where it stays.
-const SETTLE: Duration = Duration::from_secs(3);
+/// What was acknowledged may still be on its way to where it stays, and what it replaced may go later.
+const SETTLE: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// gRPC's code for a call that a server does not have.
 const UNIMPLEMENTED: u32 = 12;

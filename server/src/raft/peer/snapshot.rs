@@ -101,10 +101,14 @@ pub(super) async fn send(
         membership_position: last_membership.log_id().as_ref().map(convert::position),
         membership: types::encode_members(last_membership.membership()),
     };
-    tracing::info!(peer = %line.to, position = ?last_log_id, "sending a snapshot");
     let failed = Failed::default();
     let message = |part| wire::SnapshotRequest { part: Some(part) };
-    let head = futures::stream::once(async move { message(Part::Head(head)) });
+    let peer = line.to;
+    let head = futures::stream::once(async move {
+        // Asked for when there is a connection: a peer that is away is tried twice a second.
+        tracing::info!(%peer, position = ?last_log_id, "sending a snapshot");
+        message(Part::Head(head))
+    });
     let chunks = chunks(reader, state.clone(), failed.clone());
     let request = line.request(head.chain(chunks.map(move |chunk| message(Part::Chunk(chunk)))));
     let mut client = line.client()?;
