@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use coord_e2e::clients::http;
 use coord_e2e::cluster::{Cluster, Kind, eventually};
+use coord_e2e::hostile::backlog;
 use coord_e2e::hostile::bystander::Bystander;
 use coord_e2e::hostile::memory::Bound;
 use coord_e2e::hostile::raw::{self, End, PREFACE, Raw, flag, frame, kind};
@@ -13,10 +14,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What the table of bad input asks for; fewer where descriptors are short.
 const CONNECTIONS: usize = 10_000;
-/// Connections that are opened together, and the pause before the next: where more come than the kernel keeps for the
-/// server, it forgets some that this side takes for open, and nobody ever closes those.
-const AT_ONCE: usize = 500;
-const WAVE: Duration = Duration::from_millis(200);
+/// Connections that are opened together.
+const AT_ONCE: usize = 100;
 /// Descriptors that this test needs for itself.
 const OWN_DESCRIPTORS: usize = 500;
 const MIB: u64 = 1 << 20;
@@ -45,8 +44,7 @@ enum Says {
     Slowly(&'static [u8]),
 }
 
-async fn closes(endpoint: &str, says: Says) -> Result<End> {
-    let mut raw = Raw::connect(endpoint).await?;
+async fn closes(mut raw: Raw, says: Says) -> Result<End> {
     raw.drain();
     if let Says::Slowly(bytes) = says {
         for byte in bytes {
@@ -64,19 +62,21 @@ async fn ten_thousand_connections_that_say_next_to_nothing_are_closed() -> Resul
     let (cluster, process) = one().await?;
     let endpoint = cluster.endpoint(0);
     let bystander = Bystander::begin(cluster.client()?).await?;
-    let bound = Bound::above_now(process, 96 * MIB)?;
+    let bound = Bound::above_now(process, 160 * MIB)?;
     let kinds = [
         Says::Nothing,
         Says::Slowly(PREFACE),
         Says::Slowly(b"GET /health HTTP/1.1\r\nHost: a-name-of-some-length\r\n\r\n"),
     ];
     let mut closed = Vec::new();
+    let address = raw::authority(&endpoint)?.parse()?;
     for number in 0..connections()? {
         if number % AT_ONCE == 0 {
-            tokio::time::sleep(WAVE).await;
+            backlog::has_accepted(address).await?;
         }
-        let (endpoint, says) = (endpoint.clone(), kinds[number % kinds.len()]);
-        closed.push(tokio::spawn(async move { closes(&endpoint, says).await }));
+        let raw = Raw::connect(&endpoint).await?;
+        let says = kinds[number % kinds.len()];
+        closed.push(tokio::spawn(closes(raw, says)));
     }
     for end in try_join_all(closed).await? {
         end?;
@@ -151,7 +151,7 @@ async fn large_heads_of_plain_http_are_refused() -> Result<()> {
 async fn clients_that_are_cut_off_are_counted() -> Result<()> {
     let (cluster, _) = one().await?;
     let endpoint = cluster.endpoint(0);
-    closes(&endpoint, Says::Nothing).await?;
+    closes(Raw::connect(&endpoint).await?, Says::Nothing).await?;
     eventually("the count of it", || async {
         let page = http::request("GET", &endpoint, "/metrics").await?;
         let line = r#"coord_network_connections_cut_total{reason="slow"} 1"#;

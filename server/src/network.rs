@@ -12,7 +12,11 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections that may wait to be accepted, up to the kernel's own limit: what Go's servers ask for. When a member comes
+/// back all its clients are there at once.
+const BACKLOG: u32 = 4096;
 
 /// What carries a member's connections. Clones are the same network.
 #[derive(Clone, Default)]
@@ -55,11 +59,33 @@ fn parse(authority: &str) -> io::Result<SocketAddr> {
     authority.parse().map_err(invalid)
 }
 
+/// The first address of a name that can be bound.
+async fn bind(authority: &str) -> io::Result<TcpListener> {
+    let mut why = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for address in tokio::net::lookup_host(authority).await? {
+        let bound = (|| {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            // As everywhere on Unix: connections of a predecessor may linger.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        })();
+        match bound {
+            Ok(listener) => return Ok(listener),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
 impl Network {
     /// Listens on `host:port`.
     pub async fn listen(&self, authority: &str) -> io::Result<Listener> {
         Ok(match self {
-            Self::Sockets => Listener::Tcp(TcpListener::bind(authority).await?),
+            Self::Sockets => Listener::Tcp(bind(authority).await?),
             Self::Simulated(network) => {
                 let address = parse(authority)?;
                 Listener::Simulated(network.listen(address)?, address)

@@ -231,7 +231,8 @@ impl Raw {
     }
 }
 
-fn authority(endpoint: &str) -> Result<&str> {
+/// Host and port of an endpoint.
+pub fn authority(endpoint: &str) -> Result<&str> {
     endpoint.strip_prefix("http://").context("only plain HTTP")
 }
 

@@ -166,11 +166,18 @@ fn check(recording: &Recording, moment: usize, loss: Loss) -> Result<(), String>
     let dir = tempfile::tempdir().unwrap();
     recording.image(moment, loss, dir.path());
     let mut before = None;
+    let mut panic = String::new();
     for start in 1..=2 {
         let found = std::panic::catch_unwind(|| contents(dir.path()));
         let found = match found {
-            Ok(found) => found.map_err(|fault| format!("start {start}: {fault}"))?,
-            Err(_) if start == 1 => continue,
+            Ok(found) => found.map_err(|fault| format!("start {start}: {fault}{panic}"))?,
+            Err(said) if start == 1 => {
+                let said = said
+                    .downcast::<String>()
+                    .map_or_else(|_| "?".to_owned(), |said| *said);
+                panic = format!("; start 1 had panicked: {said}");
+                continue;
+            }
             Err(_) => return Err("it panics again".to_owned()),
         };
         let last = found.last().ok_or("the log is empty")?;
