@@ -11,6 +11,7 @@
 mod background;
 mod filling;
 mod generation;
+mod journal_tail;
 mod layers;
 mod marks;
 mod memory;

@@ -14,7 +14,7 @@ use super::filling::{FillError, Filling};
 use super::layers::Space;
 use super::marks::{self, Mark};
 use super::note::{self, Note};
-use super::{background, panics, tree_versions};
+use super::{background, journal_tail, panics, tree_versions};
 use crate::command::Fault;
 
 /// Blocks read again soon: enough for the index and filter blocks of some million rows.
@@ -63,6 +63,7 @@ impl Store {
             )));
         }
         tree_versions::check(path)?;
+        journal_tail::cut(path)?;
         let failed = |error| classify(path, error);
         let _watched = panics::note_in(path.to_owned());
         let open = || {
