@@ -57,9 +57,6 @@ fn step(place: u64) -> Command {
 
 const STEPS: u64 = 140;
 
-/// What a member says that does not start.
-const REFUSED: &str = "so it does not start. Keep a copy of its data directory";
-
 /// The process that is recorded.
 fn run(dir: &Path) {
     let mut member = Member::create(dir);
@@ -128,28 +125,17 @@ fn a_power_cut_anywhere_loses_nothing_that_was_acknowledged() {
     // Before the first promise there may be no member yet, and nothing to lose.
     moments.retain(|moment| recording.acknowledged(*moment).is_some());
     let mut wrong = Vec::new();
-    let (mut tried, mut refused) = (0, 0);
+    let mut tried = 0;
     let places = moments
         .iter()
         .flat_map(|moment| LOSSES.map(|loss| (*moment, loss)));
     for (moment, loss) in places.step_by(stride(23)) {
         tried += 1;
-        match check(&recording, moment, loss) {
-            Ok(()) => {}
-            // Not as it should be, but nothing is lost silently: fjall panics over some images at the first start, so the
-            // second sets the state aside, and a member alone whose log is cut cannot rebuild it.
-            Err(what) if what.contains(REFUSED) => {
-                println!("line {moment} {loss:?}: {what}");
-                refused += 1;
-            }
-            Err(what) => wrong.push(format!("line {moment} {loss:?}: {what}")),
+        if let Err(what) = check(&recording, moment, loss) {
+            wrong.push(format!("line {moment} {loss:?}: {what}"));
         }
     }
-    println!(
-        "{tried} images of {} moments, {refused} refused",
-        moments.len()
-    );
-    assert!(refused * 50 <= tried, "{refused} of {tried} are refused");
+    println!("{tried} images of {} moments", moments.len());
     assert!(
         wrong.is_empty(),
         "{} of {tried}:\n{}",
