@@ -302,8 +302,8 @@ impl Site {
         while leader.status().await?.raft_index < before + ENTRIES {
             self.others_serve().await?;
         }
-        // The log is looked at every second.
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        // The log is looked at every second, and not for two seconds after the last snapshot.
+        tokio::time::sleep(Duration::from_millis(4_500)).await;
         self.cluster.spawn(follower)?;
         let installed = crate::cluster::eventually("a snapshot is installed", || async {
             ensure!(

@@ -75,11 +75,11 @@ impl Sending {
 }
 
 impl Sent {
-    /// Who has installed a state takes the log from there on; until it has, the log is still needed.
+    /// Who has installed a state asks for the log from there on; until it has, the log must still be there.
     pub(super) fn end(self) {
-        const CATCHES_UP_IN: Duration = Duration::from_secs(10);
+        const ASKS_IN: Duration = Duration::from_secs(2);
         tokio::spawn(async move {
-            tokio::time::sleep(CATCHES_UP_IN).await;
+            tokio::time::sleep(ASKS_IN).await;
             drop(self);
         });
     }

@@ -212,15 +212,17 @@ impl NetSnapshot<TypeConfig> for Client {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let on_its_way = self.sending.begin();
-        let sent = snapshot::send(&self.line, &self.state, vote, snapshot, option.hard_ttl());
+        let sent = snapshot::send(
+            &self.line,
+            &self.state,
+            &self.sending,
+            vote,
+            snapshot,
+            option.hard_ttl(),
+        );
         tokio::select! {
             closed = cancel => Err(closed.into()),
-            result = sent => {
-                let answer = result.map_err(|status| error(&self.line, &status))?;
-                on_its_way.end();
-                Ok(answer)
-            }
+            result = sent => result.map_err(|status| error(&self.line, &status).into()),
         }
     }
 }

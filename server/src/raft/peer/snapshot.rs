@@ -17,6 +17,7 @@ use crate::blocking::Blocking;
 use crate::command::{Fault, MemberId};
 use crate::raft::Core;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
+use crate::raft::trim::{Sending, Sent};
 use crate::raft::types::{self, SnapshotMeta, Stored, TypeConfig, Vote};
 use crate::state::{InstallReady, SnapshotReader, SnapshotWriter, State, StatePlace};
 
@@ -84,6 +85,7 @@ pub(super) fn chunks(
 pub(super) async fn send(
     line: &Line,
     state: &Arc<Mutex<State>>,
+    sending: &Sending,
     vote: Vote,
     snapshot: Snapshot,
     time_max: Duration,
@@ -104,8 +106,13 @@ pub(super) async fn send(
     let failed = Failed::default();
     let message = |part| wire::SnapshotRequest { part: Some(part) };
     let peer = line.to;
+    let on_its_way = Arc::new(Mutex::new(None));
+    let (begins, sending) = (on_its_way.clone(), sending.clone());
     let head = futures::stream::once(async move {
-        // Asked for when there is a connection: a peer that is away is tried twice a second.
+        // Asked for when there is a connection: a peer that is away is tried twice a second, and no log is kept for it.
+        *begins
+            .lock()
+            .expect("nothing panics while it holds the lock") = Some(sending.begin());
         tracing::info!(%peer, position = ?last_log_id, "sending a snapshot");
         message(Part::Head(head))
     });
@@ -116,6 +123,11 @@ pub(super) async fn send(
     failed.log(line.to);
     let response =
         response.map_err(|_| Status::deadline_exceeded("the snapshot took too long"))??;
+    let on_its_way = on_its_way
+        .lock()
+        .expect("nothing panics while it holds the lock")
+        .take();
+    on_its_way.into_iter().for_each(Sent::end);
     Ok(SnapshotResponse::new(convert::read_vote(
         response.into_inner().vote,
     )?))
