@@ -67,6 +67,7 @@ impl Store {
         let failed = |error| classify(path, error);
         let _watched = panics::note_in(path.to_owned());
         let open = || {
+            // Panics are watched thread by thread.
             let _watched = panics::note_in(path.to_owned());
             Database::builder(path)
                 .cache_size(CACHE_BYTES)
