@@ -6,7 +6,7 @@
 //!
 //! It does not know what a row means: not revisions, not keys, not leases. Durability of a single entry is the log's
 //! business; [`Disk::persist`] says up to where the log is no longer needed.
-//! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs` and `filling.rs` for fjall, `generation.rs` for files.
+//! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs`, `filling.rs` and `merging.rs` for fjall, `generation.rs` for files.
 
 mod background;
 mod filling;
@@ -15,6 +15,7 @@ mod journal_tail;
 mod layers;
 mod marks;
 mod memory;
+mod merging;
 mod note;
 mod panics;
 mod store;

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
@@ -13,6 +14,7 @@ use fjall::{
 use super::filling::{FillError, Filling};
 use super::layers::Space;
 use super::marks::{self, Mark};
+use super::merging::{self, Merging};
 use super::note::{self, Note};
 use super::{background, journal_tail, panics, tree_versions};
 use crate::command::Fault;
@@ -23,8 +25,8 @@ const CACHE_BYTES: u64 = 24 << 20;
 const MEMTABLE_BYTES: u64 = 8 << 20;
 /// The least fjall takes. More would only lengthen an open after a crash.
 const JOURNAL_BYTES: u64 = 64 << 20;
-/// One for flushes, one for compactions: with one in all a long compaction would stop the flushes and so the writer.
-const WORKERS: usize = 2;
+/// For flushes; tables are merged elsewhere, see `merging.rs`.
+const WORKERS: usize = 1;
 
 /// Why a store did not open.
 pub(super) enum OpenError {
@@ -46,6 +48,8 @@ impl OpenError {
 
 /// An open database.
 pub(super) struct Store {
+    /// Ends before the database does.
+    merging: Merging,
     db: Database,
     spaces: [Keyspace; 4],
     path: PathBuf,
@@ -83,7 +87,10 @@ impl Store {
             open("past")?,
             open("log")?,
         ];
+        let supervisor = db.supervisor.clone();
+        let floor = move || supervisor.snapshot_tracker.get_seqno_safe_to_gc();
         let mut store = Self {
+            merging: Merging::start(path.to_owned(), spaces.clone(), floor),
             db,
             spaces,
             path: path.to_owned(),
@@ -246,6 +253,13 @@ impl Store {
             .all(|keyspace| keyspace.sealed_memtable_count() == 0)
     }
 
+    /// Has tables merged where that is worth it.
+    pub(super) fn merge(&self) -> Result<(), Fault> {
+        self.merging
+            .ask(&self.spaces)
+            .map_err(|error| self.fault(error))
+    }
+
     /// Makes all committed batches durable.
     pub(super) fn sync(&self) -> Result<(), Fault> {
         self.db
@@ -322,6 +336,7 @@ impl Stored<'_> {
 fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(MEMTABLE_BYTES)
+        .compaction_strategy(Arc::new(merging::by_fjall()))
         .data_block_size_policy(BlockSizePolicy::all(4 << 10))
         .data_block_compression_policy(CompressionPolicy::new([
             CompressionType::None,

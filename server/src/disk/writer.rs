@@ -196,6 +196,7 @@ impl Writer {
             }
             self.sweep()?;
             self.checkpoint()?;
+            self.store.merge()?;
             if std::mem::take(&mut self.tidying.is_due) {
                 self.tidy()?;
             }

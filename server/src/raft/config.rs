@@ -58,10 +58,9 @@ pub(super) fn core_config(config: &Config) -> Result<Arc<openraft::Config>, Faul
         // The log store bounds a message by bytes.
         max_payload_entries: 2048,
         install_snapshot_timeout: millis(SNAPSHOT_MAX),
-        // `trim` says when, because it must count bytes too.
+        // `trim` says when, and what goes: openraft would cut all that a snapshot holds, and it cannot count bytes.
         snapshot_policy: openraft::SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
-        purge_batch_size: 1,
+        max_in_snapshot_log_to_keep: u64::MAX,
         backoff: "20ms 40ms 80ms ...500ms".to_owned(),
         ..openraft::Config::default()
     };

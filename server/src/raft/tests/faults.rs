@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use openraft::async_runtime::WatchReceiver;
+
 use super::cluster::{Cluster, put};
 use crate::raft::peer::{AskError, fetch_state};
 use crate::raft::{Limits, check_reach};
@@ -61,6 +63,34 @@ async fn a_member_behind_the_log_gets_a_snapshot() {
     assert_eq!(member.get("k0").as_deref(), Some("v"));
     member.put("after the snapshot", "1").await;
     cluster.assert_identical().await;
+}
+
+#[tokio::test]
+async fn a_log_that_is_cut_keeps_what_its_limit_says() {
+    const KEPT: u64 = 100;
+    let limits = Limits {
+        entries: KEPT,
+        bytes: 1 << 40,
+        every: Duration::from_millis(20),
+    };
+    let cluster = Cluster::start_with(1, limits).await;
+    let member = &cluster.members[0];
+    for number in 0..400 {
+        member.put(&format!("k{number}"), "v").await;
+        // Whenever it was cut, the newest entries are there.
+        let metrics = member.raft.core.metrics().borrow_watched().clone();
+        let applied = metrics.last_applied.map_or(0, |at| at.index);
+        let purged = metrics.purged.map_or(0, |at| at.index);
+        assert!(
+            purged == 0 || applied - purged >= KEPT,
+            "cut up to {purged} of {applied}"
+        );
+    }
+    let cut = |metrics: &openraft::RaftMetrics<_>| {
+        metrics.purged.as_ref().is_some_and(|at| at.index > KEPT)
+    };
+    let waiting = member.raft.core.wait(Some(Duration::from_secs(20)));
+    waiting.metrics(cut, "it is cut at all").await.unwrap();
 }
 
 #[tokio::test]

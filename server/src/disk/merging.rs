@@ -1,0 +1,147 @@
+//! Merging fjall's tables, on one thread that gives way.
+//!
+//! fjall can do it itself, on workers that also write memtables out. With one worker a long merge holds up memtables, and with
+//! them the writer; with more, the one that is kept free for memtables asks for other work in a loop for as long as a merge
+//! takes (fjall 3.1.13, `worker_pool.rs`): that was a sixth of what a put costs. So fjall gets one worker and a strategy that
+//! leaves tables alone, and they are merged here, with the strategy that fjall would take.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fjall::compaction::Leveled;
+use fjall::{AbstractTree, Keyspace, SeqNo};
+
+use super::{background, panics};
+
+/// So many tables that may overlap are worth a merge: what [`Leveled`] takes, unless told otherwise.
+const TABLES: usize = 4;
+/// Between two merges.
+const REST: Duration = Duration::from_millis(1);
+
+const POISONED: &str = "nothing that holds this lock panics";
+
+/// What fjall's own worker is to do with tables: move one where that is all there is to do, and never merge any.
+pub(super) fn by_fjall() -> Leveled {
+    Leveled::default().with_l0_threshold(u8::MAX)
+}
+
+/// Merges the tables of some keyspaces when asked to, until it is dropped; a merge that has begun is ended first.
+pub(super) struct Merging {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    asked: Mutex<Asked>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Asked {
+    is_wanted: bool,
+    is_closing: bool,
+    failed: Option<fjall::Error>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().expect(POISONED)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Asked)) {
+        change(&mut self.lock());
+        self.wake.notify_one();
+    }
+}
+
+impl Merging {
+    /// Starts the thread. What no reader that is open needs ends below `floor`, a sequence number; `store` is where a panic
+    /// over a damaged table is noted.
+    pub(super) fn start(
+        store: PathBuf,
+        keyspaces: [Keyspace; 4],
+        floor: impl Fn() -> SeqNo + Send + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared::default());
+        let asked = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("state-merger".to_owned())
+            .spawn(move || {
+                background::give_way();
+                let _watched = panics::note_in(store);
+                if let Err(error) = run(&asked, &keyspaces, floor) {
+                    asked.update(|asked| asked.failed = Some(error));
+                }
+            })
+            .expect("the operating system starts a thread where it started others");
+        Self {
+            shared,
+            thread: Some(thread),
+        }
+    }
+
+    /// Has the tables of `keyspaces` merged if that is worth it. Fails once with what ended the merging.
+    pub(super) fn ask(&self, keyspaces: &[Keyspace]) -> Result<(), fjall::Error> {
+        let has_ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        if has_ended {
+            let failed = self.shared.lock().failed.take();
+            return Err(failed.unwrap_or(fjall::Error::Poisoned));
+        }
+        if keyspaces
+            .iter()
+            .any(|keyspace| keyspace.l0_table_count() >= TABLES)
+        {
+            self.shared.update(|asked| asked.is_wanted = true);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Merging {
+    fn drop(&mut self) {
+        self.shared.update(|asked| asked.is_closing = true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    shared: &Shared,
+    keyspaces: &[Keyspace],
+    floor: impl Fn() -> SeqNo,
+) -> Result<(), fjall::Error> {
+    loop {
+        let is_idle = |asked: &mut Asked| !asked.is_wanted && !asked.is_closing;
+        let mut asked = shared
+            .wake
+            .wait_while(shared.lock(), is_idle)
+            .expect(POISONED);
+        asked.is_wanted = false;
+        drop(asked);
+        let mut has_work = true;
+        while std::mem::take(&mut has_work) {
+            for keyspace in keyspaces {
+                if shared.lock().is_closing {
+                    return Ok(());
+                }
+                has_work |= merge(keyspace, floor())?;
+            }
+        }
+    }
+}
+
+/// Does what is most worth doing; says whether tables changed meanwhile, by that or by what was written.
+fn merge(keyspace: &Keyspace, floor: SeqNo) -> Result<bool, fjall::Error> {
+    let tables = || keyspace.tree.current_version().id();
+    let before = tables();
+    keyspace.tree.compact(Arc::new(Leveled::default()), floor)?;
+    let has_changed = tables() != before;
+    if has_changed {
+        std::thread::sleep(REST);
+    }
+    Ok(has_changed)
+}
