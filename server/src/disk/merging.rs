@@ -2,8 +2,8 @@
 //!
 //! fjall can do it itself, on workers that also write memtables out. With one worker a long merge holds up memtables, and with
 //! them the writer; with more, the one that is kept free for memtables asks for other work in a loop for as long as a merge
-//! takes (fjall 3.1.13, `worker_pool.rs`): that was a sixth of what a put costs. So fjall gets one worker and a strategy that
-//! leaves tables alone, and they are merged here, with the strategy that fjall would take.
+//! takes (fjall 3.1.13, `worker_pool.rs`): that was a tenth of the processor time of a put. So fjall gets one worker and a strategy that
+//! leaves tables alone, and they are merged here.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -15,8 +15,10 @@ use fjall::{AbstractTree, Keyspace, SeqNo};
 
 use super::{background, panics};
 
-/// So many tables that may overlap are worth a merge: what [`Leveled`] takes, unless told otherwise.
-const TABLES: usize = 4;
+/// So many tables that may overlap are worth a merge. fjall slows writers down from 20 on.
+const TABLES: u8 = 8;
+/// A merged table. It is synced whole, and a write to the log waits behind it.
+const TABLE_BYTES: u64 = 8 << 20;
 /// Between two merges.
 const REST: Duration = Duration::from_millis(1);
 
@@ -92,7 +94,7 @@ impl Merging {
         }
         if keyspaces
             .iter()
-            .any(|keyspace| keyspace.l0_table_count() >= TABLES)
+            .any(|keyspace| keyspace.l0_table_count() >= usize::from(TABLES))
         {
             self.shared.update(|asked| asked.is_wanted = true);
         }

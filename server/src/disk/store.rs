@@ -21,8 +21,8 @@ use crate::command::Fault;
 
 /// Blocks read again soon: enough for the index and filter blocks of some million rows.
 const CACHE_BYTES: u64 = 24 << 20;
-/// Four spaces, each with one of these filling and one being written out.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+/// Four spaces, each with one of these filling and one being written out. A table is synced whole: a larger one holds up the log.
+const MEMTABLE_BYTES: u64 = 4 << 20;
 /// The least fjall takes. More would only lengthen an open after a crash.
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// For flushes; tables are merged elsewhere, see `merging.rs`.

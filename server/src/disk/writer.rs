@@ -21,6 +21,10 @@ const SWEEP_REST: Duration = Duration::from_millis(4);
 /// get there.
 const CHECKPOINT_BYTES: usize = if cfg!(test) { 8 << 10 } else { 32 << 20 };
 
+/// After so many bytes the journal is synced, though nothing waits for it: fjall syncs it before it writes a memtable out, all
+/// that came since the last time at once, and a write to the log would wait behind all that.
+const SYNC_BYTES: usize = 1 << 20;
+
 /// fjall lets go of tables that were merged when it next turns over any memtable: where nothing comes any more, somebody
 /// must see to that, or they take their room twice. So long after the last rows, and again after twice as long, and so on:
 /// merging takes a while.
@@ -66,6 +70,7 @@ struct Writer {
     mark: Mark,
     sweeper: Sweeper,
     bytes_since_checkpoint: usize,
+    bytes_since_sync: usize,
     /// The batch that was newest when the memtables were last told to go to tables.
     rotating: Option<u64>,
     tidying: Tidying,
@@ -111,6 +116,7 @@ impl Writer {
             shared,
             sweeper: Sweeper::default(),
             bytes_since_checkpoint: 0,
+            bytes_since_sync: 0,
             rotating: None,
             tidying: Tidying::default(),
             batches: 0,
@@ -228,6 +234,11 @@ impl Writer {
             batch.commit()?;
             timer.observe_duration();
             self.bytes_since_checkpoint += layer.bytes;
+            self.bytes_since_sync += layer.bytes;
+            if self.bytes_since_sync >= SYNC_BYTES {
+                self.bytes_since_sync = 0;
+                self.store.sync()?;
+            }
             self.tidying.written(layer.bytes);
         }
         if let Some(floor) = layer.sweep_below {

@@ -120,7 +120,8 @@ impl Disk for Directory {
     }
 
     fn create_segment(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn SegmentFile>> {
-        const CHUNK: u64 = 1 << 20;
+        // A write to the segment before this one waits behind no more than that.
+        const CHUNK: u64 = 256 << 10;
         let temporary = format!("{name}.tmp");
         match fs::remove_file(self.path.join(&temporary)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
