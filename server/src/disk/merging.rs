@@ -15,10 +15,8 @@ use fjall::{AbstractTree, Keyspace, SeqNo};
 
 use super::{background, panics};
 
-/// So many tables that may overlap are worth a merge. fjall slows writers down from 20 on.
-const TABLES: u8 = 8;
-/// A merged table. It is synced whole, and a write to the log waits behind it.
-const TABLE_BYTES: u64 = 8 << 20;
+/// So many tables that may overlap begin a round of merges. fjall slows writers down from 20 on.
+const TABLES: usize = 8;
 /// Between two merges.
 const REST: Duration = Duration::from_millis(1);
 
@@ -94,7 +92,7 @@ impl Merging {
         }
         if keyspaces
             .iter()
-            .any(|keyspace| keyspace.l0_table_count() >= usize::from(TABLES))
+            .any(|keyspace| keyspace.l0_table_count() >= TABLES)
         {
             self.shared.update(|asked| asked.is_wanted = true);
         }
