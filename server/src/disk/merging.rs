@@ -145,3 +145,95 @@ fn merge(keyspace: &Keyspace, floor: SeqNo) -> Result<bool, fjall::Error> {
     }
     Ok(has_changed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use fjall::{Database, KeyspaceCreateOptions};
+
+    use super::*;
+
+    fn open(dir: &std::path::Path) -> (Database, [Keyspace; 4]) {
+        let db = Database::builder(dir).worker_threads(1).open().unwrap();
+        let options = || KeyspaceCreateOptions::default().compaction_strategy(Arc::new(by_fjall()));
+        let keyspaces = ["a", "b", "c", "d"].map(|name| db.keyspace(name, options).unwrap());
+        (db, keyspaces)
+    }
+
+    /// Tables that overlap, one for each round.
+    fn write(keyspaces: &[Keyspace], rounds: std::ops::Range<u8>) {
+        for round in rounds {
+            for keyspace in keyspaces {
+                keyspace.insert([0], [round]).unwrap();
+                keyspace.insert([1, round], [round]).unwrap();
+                keyspace.insert([2], [round]).unwrap();
+                keyspace.rotate_memtable_and_wait().unwrap();
+            }
+        }
+    }
+
+    fn check(keyspaces: &[Keyspace], rounds: u8) {
+        let mut expected = vec![(vec![0], vec![rounds - 1])];
+        expected.extend((0..rounds).map(|round| (vec![1, round], vec![round])));
+        expected.push((vec![2], vec![rounds - 1]));
+        for keyspace in keyspaces {
+            let rows = keyspace.iter().map(|row| {
+                let (key, value) = row.into_inner().unwrap();
+                (key.to_vec(), value.to_vec())
+            });
+            assert_eq!(rows.collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn tables_are_merged_here_and_not_by_fjall() {
+        let dir = tempfile::tempdir().unwrap();
+        for opened in 0..2 {
+            let (db, keyspaces) = open(dir.path());
+            let supervisor = db.supervisor.clone();
+            let floor = move || supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+            let merging = Merging::start(dir.path().to_owned(), keyspaces.clone(), floor);
+            let tables = u8::try_from(TABLES).unwrap();
+            let before = opened * tables;
+            // One less than it takes, each of them loose: fjall's worker has had its turn after each.
+            write(&keyspaces, before..before + tables - 1);
+            merging.ask(&keyspaces).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            let loose = |keyspace: &Keyspace| keyspace.l0_table_count();
+            assert!(keyspaces.iter().all(|all| loose(all) == TABLES - 1));
+            write(&keyspaces, before + tables - 1..before + tables);
+            // While it merges, rows can be read.
+            merging.ask(&keyspaces).unwrap();
+            let begun = Instant::now();
+            while keyspaces.iter().any(|all| loose(all) > 0) {
+                check(&keyspaces, before + tables);
+                assert!(begun.elapsed() < Duration::from_secs(20));
+            }
+            check(&keyspaces, before + tables);
+        }
+    }
+
+    #[test]
+    fn who_asks_hears_of_what_ended_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_db, keyspaces) = open(dir.path());
+        let merging = Merging::start(dir.path().to_owned(), keyspaces.clone(), || 0);
+        write(&keyspaces, 0..u8::try_from(TABLES).unwrap());
+        for folder in std::fs::read_dir(dir.path().join("keyspaces")).unwrap() {
+            let Ok(tables) = std::fs::read_dir(folder.unwrap().path().join("tables")) else {
+                continue;
+            };
+            for table in tables {
+                let table = table.unwrap().path();
+                let bytes = vec![0; std::fs::metadata(&table).unwrap().len() as usize];
+                std::fs::write(&table, bytes).unwrap();
+            }
+        }
+        let begun = Instant::now();
+        while merging.ask(&keyspaces).is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
