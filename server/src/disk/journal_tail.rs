@@ -5,10 +5,14 @@
 //! the disk. Nothing is lost: what the log no longer has was synced before. Where it is not a power cut's work but damage
 //! further up, the state then ends before the log begins, and whoever opens both finds that.
 //!
+//! And cuts at a batch whose sequence number no batch can have: no checksum covers the numbers, and fjall would panic at each
+//! start once it has taken such a one for the newest.
+//!
 //! A batch: a start (tag, 4 bytes of count, 8 of sequence number), so many items (tag, type, compression, 8 bytes of
 //! keyspace; 2, 4 and 4 bytes of lengths: key, value, value as stored; key, value), an end (tag, XXH3 of the items, magic).
 //! Numbers are little-endian.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -24,25 +28,41 @@ const END: u8 = 3;
 const CLEAR: u8 = 4;
 const MAGIC: [u8; 4] = *b"FJL\x03";
 
+/// fjall counts up from zero and panics from twice this on.
+const NUMBERS_END: u64 = 1 << 62;
+
 /// What comes next in a journal.
 enum Next {
     /// A whole batch of so many bytes.
     Whole(u64),
     /// A batch of which a part is missing.
     Torn,
+    /// A batch with a number that none can have.
+    Misnumbered,
     /// No batch: the end, or the zeros of a file that is larger than its content.
     Nothing,
 }
 
-/// Cuts the newest journal of the database at `path`, if there is one and it must be cut.
+/// Cuts the newest journal of the database at `path`, if there is one and it must be cut. No batch of an older one is in part:
+/// it was synced before the next was begun.
 pub(super) fn cut(path: &Path) -> Result<(), OpenError> {
-    let Some(journal) = newest(path).map_err(fault(path))? else {
+    let mut journals = journals(path).map_err(fault(path))?;
+    let Some(journal) = journals.pop() else {
         return Ok(());
     };
-    let length = match whole_length(&journal).map_err(fault(&journal))? {
-        Some(length) => length,
-        None => return Ok(()),
-    };
+    for older in journals {
+        if let (_, Next::Misnumbered) = whole(&older).map_err(fault(&older))? {
+            let why = format!(
+                "{}: a batch with a number that none can have",
+                older.display()
+            );
+            return Err(OpenError::Damaged(why));
+        }
+    }
+    let (length, end) = whole(&journal).map_err(fault(&journal))?;
+    if let Next::Nothing = end {
+        return Ok(());
+    }
     tracing::warn!(path = %journal.display(), length, "the newest rows were only partly written and are taken from the log");
     let cut = || {
         let file = OpenOptions::new().write(true).open(&journal)?;
@@ -57,27 +77,26 @@ fn fault(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Fault(Fault::Io { path, source })
 }
 
-fn newest(path: &Path) -> io::Result<Option<PathBuf>> {
+/// The journals of a database, oldest first.
+fn journals(path: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    let mut newest: Option<(u64, PathBuf)> = None;
+    let mut journals = BTreeMap::new();
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        let number = name.and_then(|name| name.strip_suffix(".jnl")?.parse().ok());
-        if let Some(number) = number
-            && newest.as_ref().is_none_or(|(newest, _)| *newest < number)
-        {
-            newest = Some((number, path));
+        let number = name.and_then(|name| name.strip_suffix(".jnl")?.parse::<u64>().ok());
+        if let Some(number) = number {
+            journals.insert(number, path);
         }
     }
-    Ok(newest.map(|(_, path)| path))
+    Ok(journals.into_values().collect())
 }
 
-/// The length of the whole batches, if a torn one follows.
-fn whole_length(journal: &Path) -> io::Result<Option<u64>> {
+/// The length of the whole batches that a journal begins with, and what follows them.
+fn whole(journal: &Path) -> io::Result<(u64, Next)> {
     let file = File::open(journal)?;
     let length = file.metadata()?.len();
     let mut reader = BufReader::with_capacity(256 << 10, file);
@@ -85,9 +104,10 @@ fn whole_length(journal: &Path) -> io::Result<Option<u64>> {
     loop {
         match next(&mut reader, length - whole) {
             Ok(Next::Whole(bytes)) => whole += bytes,
-            Ok(Next::Nothing) => return Ok(None),
-            Ok(Next::Torn) => return Ok(Some(whole)),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Some(whole)),
+            Ok(end) => return Ok((whole, end)),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Ok((whole, Next::Torn));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -98,7 +118,9 @@ fn next(reader: &mut impl Read, left: u64) -> io::Result<Next> {
         return Ok(Next::Nothing);
     }
     let count = u32::from_le_bytes(take(reader)?);
-    let _sequence_number: [u8; 8] = take(reader)?;
+    if u64::from_le_bytes(take(reader)?) >= NUMBERS_END {
+        return Ok(Next::Misnumbered);
+    }
     let mut bytes = 13;
     let mut sum = Xxh3::new();
     for _ in 0..count {
@@ -170,7 +192,7 @@ mod tests {
         }
         db.persist(PersistMode::SyncAll).unwrap();
         drop((rows, db));
-        let journal = newest(dir).unwrap().unwrap();
+        let journal = journals(dir).unwrap().pop().unwrap();
         let mut reader = BufReader::new(File::open(&journal).unwrap());
         let mut ends = vec![0];
         while let Next::Whole(bytes) = next(&mut reader, u64::MAX).unwrap() {
@@ -190,7 +212,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (journal, ends) = filled(dir.path());
         assert_eq!(ends.len(), usize::from(ROWS) + 1);
-        assert_eq!(whole_length(&journal).unwrap(), None);
+        assert!(matches!(whole(&journal).unwrap(), (_, Next::Nothing)));
         cut(dir.path()).map_err(OpenError::into_fault).unwrap();
         assert_eq!(rows(dir.path()), usize::from(ROWS));
     }
@@ -207,6 +229,27 @@ mod tests {
             drop(file);
             cut(dir.path()).map_err(OpenError::into_fault).unwrap();
             assert_eq!(rows(dir.path()), 10, "{zeros} zeros at {from}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_no_batch_can_have_costs_the_batch_or_the_database() {
+        for is_older in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (journal, ends) = filled(dir.path());
+            let mut file = OpenOptions::new().write(true).open(&journal).unwrap();
+            // The highest byte of the number of the eleventh batch.
+            file.seek(SeekFrom::Start(ends[10] + 12)).unwrap();
+            file.write_all(&[0x80]).unwrap();
+            drop(file);
+            if is_older {
+                fs::write(dir.path().join("1000000.jnl"), []).unwrap();
+                let refused = cut(dir.path());
+                assert!(matches!(refused, Err(OpenError::Damaged(why)) if why.contains("number")));
+            } else {
+                cut(dir.path()).map_err(OpenError::into_fault).unwrap();
+                assert_eq!(rows(dir.path()), 10);
+            }
         }
     }
 
