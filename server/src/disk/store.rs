@@ -16,7 +16,8 @@ use super::layers::Space;
 use super::marks::{self, Mark};
 use super::merging::{self, Merging};
 use super::note::{self, Note};
-use super::{background, journal_tail, panics, tree_versions};
+use super::panics::{self, WatchedWorkers};
+use super::{background, journal_tail, tree_versions};
 use crate::command::Fault;
 
 /// Blocks read again soon: enough for the index and filter blocks of some million rows.
@@ -55,6 +56,7 @@ pub(super) struct Store {
     path: PathBuf,
     /// What the spaces held when it was opened.
     pub(super) mark: Mark,
+    _watched: WatchedWorkers,
 }
 
 impl Store {
@@ -69,6 +71,7 @@ impl Store {
         tree_versions::check(path)?;
         journal_tail::cut(path)?;
         let failed = |error| classify(path, error);
+        let workers = panics::watch_workers(path.to_owned());
         let _watched = panics::note_in(path.to_owned());
         let open = || {
             // Panics are watched thread by thread.
@@ -95,6 +98,7 @@ impl Store {
             spaces,
             path: path.to_owned(),
             mark: Mark::default(),
+            _watched: workers,
         };
         store.mark = store.check_marks()?;
         if note.is_some() {
