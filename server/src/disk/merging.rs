@@ -161,15 +161,18 @@ mod tests {
         (db, keyspaces)
     }
 
-    /// Tables that overlap, one for each round.
-    fn write(keyspaces: &[Keyspace], rounds: std::ops::Range<u8>) {
-        for round in rounds {
+    /// Writes tables that overlap until so many are loose in each keyspace; `rounds` counts them. fjall's worker moves the
+    /// first, which overlaps none, out of the way.
+    fn write(keyspaces: &[Keyspace], loose: usize, rounds: &mut u8) {
+        let is_there = |keyspace: &Keyspace| keyspace.l0_table_count() >= loose;
+        while !keyspaces.iter().all(is_there) {
             for keyspace in keyspaces {
-                keyspace.insert([0], [round]).unwrap();
-                keyspace.insert([1, round], [round]).unwrap();
-                keyspace.insert([2], [round]).unwrap();
+                keyspace.insert([0], [*rounds]).unwrap();
+                keyspace.insert([1, *rounds], [*rounds]).unwrap();
+                keyspace.insert([2], [*rounds]).unwrap();
                 keyspace.rotate_memtable_and_wait().unwrap();
             }
+            *rounds += 1;
         }
     }
 
@@ -189,28 +192,27 @@ mod tests {
     #[test]
     fn tables_are_merged_here_and_not_by_fjall() {
         let dir = tempfile::tempdir().unwrap();
-        for opened in 0..2 {
+        let mut rounds = 0;
+        for _ in 0..2 {
             let (db, keyspaces) = open(dir.path());
             let supervisor = db.supervisor.clone();
             let floor = move || supervisor.snapshot_tracker.get_seqno_safe_to_gc();
             let merging = Merging::start(dir.path().to_owned(), keyspaces.clone(), floor);
-            let tables = u8::try_from(TABLES).unwrap();
-            let before = opened * tables;
-            // One less than it takes, each of them loose: fjall's worker has had its turn after each.
-            write(&keyspaces, before..before + tables - 1);
+            write(&keyspaces, TABLES - 1, &mut rounds);
             merging.ask(&keyspaces).unwrap();
-            std::thread::sleep(Duration::from_millis(50));
+            // Time in which either of them would.
+            std::thread::sleep(Duration::from_millis(100));
             let loose = |keyspace: &Keyspace| keyspace.l0_table_count();
-            assert!(keyspaces.iter().all(|all| loose(all) == TABLES - 1));
-            write(&keyspaces, before + tables - 1..before + tables);
+            assert!(keyspaces.iter().all(|all| loose(all) >= TABLES - 1));
+            write(&keyspaces, TABLES, &mut rounds);
             // While it merges, rows can be read.
             merging.ask(&keyspaces).unwrap();
             let begun = Instant::now();
             while keyspaces.iter().any(|all| loose(all) > 0) {
-                check(&keyspaces, before + tables);
+                check(&keyspaces, rounds);
                 assert!(begun.elapsed() < Duration::from_secs(20));
             }
-            check(&keyspaces, before + tables);
+            check(&keyspaces, rounds);
         }
     }
 
@@ -219,7 +221,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_db, keyspaces) = open(dir.path());
         let merging = Merging::start(dir.path().to_owned(), keyspaces.clone(), || 0);
-        write(&keyspaces, 0..u8::try_from(TABLES).unwrap());
+        write(&keyspaces, TABLES, &mut 0);
         for folder in std::fs::read_dir(dir.path().join("keyspaces")).unwrap() {
             let Ok(tables) = std::fs::read_dir(folder.unwrap().path().join("tables")) else {
                 continue;
