@@ -87,23 +87,23 @@ impl Directory {
     /// Direct I/O where the file system has it. Through the page cache a small write after a large fill can become a
     /// large one: ext4 keeps large folios and writes a dirty one whole.
     fn open(&self, name: &str, create: bool) -> io::Result<File> {
-        let open = |flags: rustix::fs::OFlags| {
+        let open = |flags: libc::c_int| {
             OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create_new(create)
                 .mode(0o600)
-                .custom_flags(i32::try_from(flags.bits()).expect("flags fit"))
+                .custom_flags(flags)
                 .open(self.path.join(name))
         };
-        let dsync = rustix::fs::OFlags::DSYNC;
-        match open(dsync | rustix::fs::OFlags::DIRECT) {
+        // libc's: what rustix 1.1 calls DSYNC is O_SYNC, which writes the time of the change as well, a block elsewhere.
+        match open(libc::O_DSYNC | libc::O_DIRECT) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 if create {
                     // The failed attempt may have left the name behind.
                     let _ = fs::remove_file(self.path.join(name));
                 }
-                open(dsync)
+                open(libc::O_DSYNC)
             }
             done => done,
         }
@@ -206,5 +206,26 @@ impl SegmentFile for Segment {
     fn write_durably(&self, offset: u64, bytes: &Aligned) -> io::Result<()> {
         // The file is open with O_DSYNC: one system call writes and waits for the disk.
         self.0.write_all_at(bytes.bytes(), offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn a_write_waits_for_its_bytes_and_for_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::new(dir.path());
+        for create in [true, false] {
+            let file = directory.open("segment", create).unwrap();
+            let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()));
+            let about = about.unwrap();
+            let flags = about.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = libc::c_int::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+            assert_eq!(flags & libc::O_SYNC, libc::O_DSYNC, "{about}");
+        }
     }
 }
