@@ -53,6 +53,11 @@ impl Drop for SmallDisk<'_> {
     }
 }
 
+/// Where a merge of tables gave its room back before the failed write was noticed, it can only guess.
+fn says_why(said: &str) -> bool {
+    said.contains("No space left on device") || said.contains("the disk may be full")
+}
+
 async fn fills_up() -> Claim {
     const VALUE_BYTES: usize = 256 << 10;
     let mut cluster = Cluster::new(Kind::Processes(1), &[])?;
@@ -73,7 +78,7 @@ async fn fills_up() -> Claim {
     }
     let (status, said) = cluster.ended(0).await?;
     assert!(!status.expect("a process").success());
-    assert!(said.contains("No space left on device"), "{said}");
+    assert!(says_why(&said), "{said}");
     // Whatever a start on the full disk does, it must not make it worse.
     for _ in 0..2 {
         cluster.spawn(0)?;
@@ -81,7 +86,7 @@ async fn fills_up() -> Claim {
             cluster.kill(0).await?;
         } else {
             let (_, said) = cluster.ended(0).await?;
-            assert!(said.contains("No space left on device"), "{said}");
+            assert!(says_why(&said), "{said}");
         }
     }
     disk.grow("1g")?;

@@ -26,6 +26,8 @@ const CACHE_BYTES: u64 = 24 << 20;
 const MEMTABLE_BYTES: u64 = 4 << 20;
 /// The least fjall takes. More would only lengthen an open after a crash.
 const JOURNAL_BYTES: u64 = 64 << 20;
+/// Where a write failed with less than this left, a table of each space did not fit.
+const FULL_BYTES: u64 = 4 * MEMTABLE_BYTES;
 /// For flushes; tables are merged elsewhere, see `merging.rs`.
 const WORKERS: usize = 1;
 
@@ -348,6 +350,12 @@ fn options() -> KeyspaceCreateOptions {
         ]))
 }
 
+/// What a user may still write where `path` is.
+fn bytes_left(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 fn classify(path: &Path, error: fjall::Error) -> OpenError {
     match error {
         fjall::Error::Io(source) | fjall::Error::Storage(LsmError::Io(source)) => {
@@ -368,9 +376,13 @@ fn classify(path: &Path, error: fjall::Error) -> OpenError {
             "{} is in use by another process",
             path.display()
         ))),
-        fjall::Error::Poisoned => OpenError::Fault(Fault::Store(
-            "a write failed before; the disk may be full or failing, or a table is damaged: the next start checks".to_owned(),
-        )),
+        fjall::Error::Poisoned => OpenError::Fault(Fault::Store(match bytes_left(path) {
+            // fjall keeps the reason to itself.
+            Some(left) if left < FULL_BYTES => format!(
+                "a write failed before, and the disk has {left} bytes left: No space left on device"
+            ),
+            _ => "a write failed before; the disk may be full or failing, or a table is damaged: the next start checks".to_owned(),
+        })),
         error => OpenError::Damaged(error.to_string()),
     }
 }
