@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::command::{
     ClusterId, Command, Incarnation, MemberId, Op, Outcome, PutValue, Query, Refusal, Revision,
-    Txn, Unavailable,
+    Txn, Unavailable, codec,
 };
 use crate::raft::{ChangeError, Raft};
 use crate::state::{History, State};
@@ -168,6 +168,9 @@ impl Coordinator {
     pub async fn propose(&self, command: Command) -> Result<Outcome, Error> {
         if self.raft.is_learner() {
             return Err(Unavailable::Learner.into());
+        }
+        if codec::command_bytes(&command) > self.raft.command_bytes_max() {
+            return Err(Refusal::RequestTooLarge.into());
         }
         self.check_quota(&command)?;
         Ok(self.in_time(self.raft.propose(command)).await?)

@@ -170,7 +170,8 @@ impl Raft {
             carried: carried.clone(),
         };
         let blocking = config.blocking;
-        let (proposer, gather, pending) = Proposer::new(config.id, rand::random());
+        let (proposer, gather, pending) =
+            Proposer::new(config.id, rand::random(), wal.entry_bytes_max());
         let machine = StateMachine {
             blocking,
             state: state.clone(),
@@ -296,6 +297,11 @@ impl Raft {
             metrics().proposals_failed.inc();
         }
         outcome
+    }
+
+    /// The largest command that can be proposed, as [`codec::command_bytes`](crate::command::codec::command_bytes) counts.
+    pub fn command_bytes_max(&self) -> usize {
+        self.proposer.command_bytes_max()
     }
 
     /// Resolves when everything that was committed before the call can be read on this member.

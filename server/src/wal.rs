@@ -206,6 +206,12 @@ impl Wal {
         &self.shared.identity
     }
 
+    /// The largest payload that an entry may have: a record never spans segments. Whoever appends checks before; the log
+    /// takes a larger one for a mistake that ends the member.
+    pub fn entry_bytes_max(&self) -> usize {
+        self.shared.record_bytes_max - record::ENTRY_HEAD
+    }
+
     /// Says why the log died, once it has.
     pub fn fault(&self) -> watch::Receiver<Option<String>> {
         self.shared.fault.subscribe()

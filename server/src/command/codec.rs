@@ -14,9 +14,9 @@ use thiserror::Error;
 
 pub(crate) use commands::{read_member, write_member};
 
-use super::{Envelope, MemberId, Proposal, UnixMillis};
+use super::{Command, Envelope, MemberId, Proposal, UnixMillis};
 use crate::planted::{self, Bug};
-use wire::{Reader, Writer};
+use wire::{Counter, Reader, Writer};
 
 /// First bytes of every envelope.
 const MAGIC: &[u8; 2] = b"CE";
@@ -74,6 +74,19 @@ pub enum CodecError {
         /// Where.
         at: usize,
     },
+}
+
+/// What an envelope takes at most beside its proposals: magic, format, level, time, count.
+pub const ENVELOPE_HEAD_BYTES_MAX: usize = 2 + 1 + 5 + 10 + 10;
+/// What a proposal takes at most beside its command: origin, run, sequence.
+pub const PROPOSAL_HEAD_BYTES_MAX: usize = 3 * 10;
+
+/// How many bytes `command` takes in an envelope, exactly. This is the size of a command wherever one is asked for: in
+/// queues, in batches, against the log's bound. Whatever a client can make longer is in it.
+pub fn command_bytes(command: &Command) -> usize {
+    let mut counter = Counter::default();
+    commands::write_command(&mut counter, command);
+    counter.bytes
 }
 
 /// The bytes of `envelope`.

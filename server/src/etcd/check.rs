@@ -35,6 +35,19 @@ pub(super) fn key(key: &Bytes) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Keys that are looked for must not be longer than any key can be: they match nothing, and everything that carries them
+/// (the log, a watcher) would hold them. One byte more is a bound behind the longest key.
+pub(super) fn bounds(key: &Bytes, end: &Bytes) -> Result<(), Invalid> {
+    let bytes = key.len().max(end.len());
+    if bytes > KEY_BYTES_MAX + 1 {
+        return Err(Invalid::Refused(Refusal::KeyTooLong {
+            bytes,
+            max: KEY_BYTES_MAX,
+        }));
+    }
+    Ok(())
+}
+
 /// A key to be stored must be there and fit.
 pub(super) fn stored_key(key: &Bytes) -> Result<(), Invalid> {
     self::key(key)?;

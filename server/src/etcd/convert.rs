@@ -40,6 +40,7 @@ pub(super) fn keys(key: &Bytes, range_end: &Bytes) -> Keys {
 /// A read.
 pub(super) fn range(request: &pb::RangeRequest) -> Result<Range, Invalid> {
     check::key(&request.key)?;
+    check::bounds(&request.key, &request.range_end)?;
     let order = pb::range_request::SortOrder::try_from(request.sort_order)
         .map_err(|_| Invalid::SortOption)?;
     let target = pb::range_request::SortTarget::try_from(request.sort_target)
@@ -102,6 +103,7 @@ pub(super) fn put(request: &pb::PutRequest) -> Result<Put, Invalid> {
 /// A delete.
 pub(super) fn delete_range(request: &pb::DeleteRangeRequest) -> Result<DeleteRange, Invalid> {
     check::key(&request.key)?;
+    check::bounds(&request.key, &request.range_end)?;
     Ok(DeleteRange {
         keys: keys(&request.key, &request.range_end),
         prev_kv: request.prev_kv,
@@ -168,6 +170,7 @@ fn op(op: &pb::RequestOp) -> Result<Op, Invalid> {
 
 fn compare(request: &pb::Compare) -> Result<Compare, Invalid> {
     check::key(&request.key)?;
+    check::bounds(&request.key, &request.range_end)?;
     if !request.range_end.is_empty() {
         return Err(Invalid::NotYet("a compare over a range of keys"));
     }

@@ -4,6 +4,9 @@
 //! leader as one message; the leader gathers what its members sent into one log entry. The answer never travels: a
 //! member answers its clients when it has itself applied the entry. A proposal that may have reached a log is never
 //! proposed again; if it is lost its outcome is unknown, and the client is told so.
+//!
+//! Invariant: one size counts everywhere, the encoded length. What is gathered fits into one record of the log; what
+//! does not is refused before it is proposed, so that no client can have the log refuse it (which ends the member).
 
 mod gather;
 mod pending;
@@ -14,7 +17,7 @@ pub(super) use gather::{Forwarded, Gather, run};
 pub(super) use pending::Pending;
 use tokio::sync::oneshot;
 
-use crate::command::{Command, MemberId, Op, Outcome, PutValue, Unavailable};
+use crate::command::{Command, MemberId, Outcome, Unavailable, codec};
 
 /// Proposals of this member that may wait for their outcome.
 const REQUESTS_MAX: usize = 16 * 1024;
@@ -29,9 +32,14 @@ pub(super) struct Proposer {
 }
 
 impl Proposer {
-    pub(super) fn new(origin: MemberId, run: u64) -> (Self, Arc<Gather>, Pending) {
+    /// The log takes entries of at most `entry_bytes_max`.
+    pub(super) fn new(
+        origin: MemberId,
+        run: u64,
+        entry_bytes_max: usize,
+    ) -> (Self, Arc<Gather>, Pending) {
         let pending = Pending::new(origin, run);
-        let gather = Arc::new(Gather::default());
+        let gather = Arc::new(Gather::new(entry_bytes_max));
         let proposer = Self {
             gather: gather.clone(),
             pending: pending.clone(),
@@ -39,11 +47,20 @@ impl Proposer {
         (proposer, gather, pending)
     }
 
+    /// The largest command that can be proposed, as [`codec::command_bytes`] counts.
+    pub(super) fn command_bytes_max(&self) -> usize {
+        self.gather.batch_bytes_max() - codec::PROPOSAL_HEAD_BYTES_MAX
+    }
+
     /// Proposes a command; resolves when this member has applied it and readers can see it.
     ///
-    /// Errors: `TooManyRequests` before anything was proposed; `LeaderChanged` when its outcome cannot be known.
+    /// Errors: `TooManyRequests` before anything was proposed, also for a command that no entry has room for;
+    /// `LeaderChanged` when its outcome cannot be known.
     pub(super) async fn propose(&self, command: Command) -> Result<Outcome, Unavailable> {
         let bytes = weight(&command);
+        if bytes > self.gather.batch_bytes_max() {
+            return Err(Unavailable::TooManyRequests);
+        }
         let (reply, outcome) = oneshot::channel();
         let proposal = self.pending.register(command, bytes, reply)?;
         self.gather.push(proposal, bytes);
@@ -51,46 +68,7 @@ impl Proposer {
     }
 }
 
-/// About how many bytes a command takes in a log entry.
+/// The most that a command takes in a log entry.
 pub(super) fn weight(command: &Command) -> usize {
-    const HEAD: usize = 48;
-    fn put(put: &crate::command::Put) -> usize {
-        let value = match &put.value {
-            PutValue::Set(value) => value.len(),
-            PutValue::Keep => 0,
-        };
-        HEAD + put.key.len() + value
-    }
-    fn op(op: &Op) -> usize {
-        match op {
-            // The bounds of a range, generously.
-            Op::Range(_) | Op::DeleteRange(_) => 4 * HEAD,
-            Op::Put(inner) => put(inner),
-        }
-    }
-    match command {
-        Command::Put(inner) => put(inner),
-        Command::DeleteRange(_) => 4 * HEAD,
-        Command::Txn(txn) => {
-            let compares: usize = txn
-                .compares
-                .iter()
-                .map(|compare| HEAD + compare.key.len())
-                .sum();
-            HEAD + compares
-                + txn
-                    .success
-                    .iter()
-                    .chain(&txn.failure)
-                    .map(op)
-                    .sum::<usize>()
-        }
-        Command::LeaseExpire { ids, .. } => HEAD + ids.len() * 8,
-        Command::LeaseCheckpoint { remaining_seconds } => HEAD + remaining_seconds.len() * 16,
-        Command::Compact { .. }
-        | Command::LeaseGrant { .. }
-        | Command::LeaseRevoke { .. }
-        | Command::MemberPublish(_)
-        | Command::RaiseLevel { .. } => 2 * HEAD,
-    }
+    codec::PROPOSAL_HEAD_BYTES_MAX + codec::command_bytes(command)
 }

@@ -4,6 +4,7 @@ mod cluster;
 mod faults;
 mod levels;
 mod members;
+mod sizes;
 mod storage;
 
 use cluster::{Cluster, Member};

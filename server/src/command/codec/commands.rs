@@ -3,14 +3,14 @@
 use bytes::Bytes;
 
 use super::CodecError;
-use super::wire::{Reader, Writer};
+use super::wire::{Reader, Sink};
 use crate::command::{
     Command, Compare, CompareOperand, CompareResult, DeleteRange, Incarnation, Keys, LeaseId,
     MemberId, MemberRecord, Op, Order, Put, PutLease, PutValue, Range, RangeFilter, Revision,
     SortTarget, Txn,
 };
 
-pub(super) fn write_command(out: &mut Writer, command: &Command) {
+pub(super) fn write_command(out: &mut impl Sink, command: &Command) {
     match command {
         Command::Put(put) => {
             out.u8(1);
@@ -98,7 +98,7 @@ pub(super) fn read_command(input: &mut Reader) -> Result<Command, CodecError> {
 }
 
 /// The bytes of a member's record; the state keeps them as they are.
-pub(crate) fn write_member(out: &mut Writer, record: &MemberRecord) {
+pub(crate) fn write_member(out: &mut impl Sink, record: &MemberRecord) {
     let MemberRecord {
         id,
         incarnation,
@@ -126,7 +126,7 @@ pub(crate) fn read_member(input: &mut Reader) -> Result<MemberRecord, CodecError
     })
 }
 
-fn write_put(out: &mut Writer, put: &Put) {
+fn write_put(out: &mut impl Sink, put: &Put) {
     let Put {
         key,
         value,
@@ -175,7 +175,7 @@ fn read_put(input: &mut Reader) -> Result<Put, CodecError> {
     })
 }
 
-fn write_delete(out: &mut Writer, delete: &DeleteRange) {
+fn write_delete(out: &mut impl Sink, delete: &DeleteRange) {
     let DeleteRange { keys, prev_kv } = delete;
     write_keys(out, keys);
     out.bool(*prev_kv);
@@ -188,7 +188,7 @@ fn read_delete(input: &mut Reader) -> Result<DeleteRange, CodecError> {
     })
 }
 
-fn write_keys(out: &mut Writer, keys: &Keys) {
+fn write_keys(out: &mut impl Sink, keys: &Keys) {
     match keys {
         Keys::One(key) => {
             out.u8(1);
@@ -225,7 +225,7 @@ fn read_keys(input: &mut Reader) -> Result<Keys, CodecError> {
     })
 }
 
-fn write_range(out: &mut Writer, range: &Range) {
+fn write_range(out: &mut impl Sink, range: &Range) {
     let Range {
         keys,
         revision,
@@ -297,7 +297,7 @@ fn read_range(input: &mut Reader) -> Result<Range, CodecError> {
     })
 }
 
-fn write_txn(out: &mut Writer, txn: &Txn) {
+fn write_txn(out: &mut impl Sink, txn: &Txn) {
     let Txn {
         compares,
         success,
@@ -346,7 +346,7 @@ fn read_op(input: &mut Reader) -> Result<Op, CodecError> {
     })
 }
 
-fn write_compare(out: &mut Writer, compare: &Compare) {
+fn write_compare(out: &mut impl Sink, compare: &Compare) {
     let Compare {
         key,
         result,
@@ -371,7 +371,7 @@ fn write_compare(out: &mut Writer, compare: &Compare) {
     }
 }
 
-fn write_number(out: &mut Writer, tag: u8, number: i64) {
+fn write_number(out: &mut impl Sink, tag: u8, number: i64) {
     out.u8(tag);
     out.i64(number);
 }
@@ -402,7 +402,7 @@ fn read_compare(input: &mut Reader) -> Result<Compare, CodecError> {
     })
 }
 
-fn write_optional(out: &mut Writer, value: Option<u64>) {
+fn write_optional(out: &mut impl Sink, value: Option<u64>) {
     match value {
         None => out.u8(0),
         Some(value) => {

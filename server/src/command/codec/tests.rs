@@ -121,6 +121,7 @@ fn commands() -> Vec<(Command, &'static [u8])> {
 #[test]
 fn every_command_has_its_golden_bytes() {
     for (command, golden) in commands() {
+        assert_eq!(command_bytes(&command), golden.len(), "{command:?}");
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope);
         assert_eq!(bytes.as_ref(), [HEAD, golden].concat(), "{envelope:?}");
@@ -171,6 +172,66 @@ proptest! {
         if let Ok(envelope) = decode_envelope(&changed) {
             prop_assert_eq!(encode_envelope(&envelope), changed);
         }
+    }
+
+    #[test]
+    fn the_size_of_a_command_is_what_its_encoding_takes(
+        lengths in proptest::collection::vec(0usize..40_000, 6),
+        numbers: [u64; 4],
+        shifts: [u8; 4],
+    ) {
+        let bytes = |at: usize| Bytes::from(vec![7; lengths[at] >> (lengths[at] % 16)]);
+        let number = |at: usize| numbers[at] >> (shifts[at] % 64);
+        let keys = Keys::Range { start: bytes(0), end: Some(bytes(1)) };
+        let txn = Txn {
+            compares: vec![
+                Compare { key: bytes(2), result: CompareResult::Less, operand: CompareOperand::Value(bytes(3)) },
+                Compare {
+                    key: bytes(2),
+                    result: CompareResult::Less,
+                    operand: CompareOperand::Lease(number(0).cast_signed()),
+                },
+            ],
+            success: vec![
+                Op::DeleteRange(DeleteRange { keys: keys.clone(), prev_kv: true }),
+                Op::Put(Put {
+                    key: bytes(4),
+                    value: PutValue::Set(bytes(5)),
+                    lease: PutLease::Set(Some(LeaseId(number(1).cast_signed()))),
+                    prev_kv: false,
+                }),
+            ],
+            failure: vec![Op::Range(Range {
+                keys,
+                revision: Some(Revision(number(2))),
+                limit: Some(number(3)),
+                sort: (SortTarget::Value, Order::Ascending),
+                keys_only: false,
+                count_only: true,
+                filter: RangeFilter { min_mod: Some(Revision(number(0))), ..RangeFilter::default() },
+            })],
+        };
+        let command = Command::Txn(txn);
+        let counted = command_bytes(&command);
+        let proposals = vec![Proposal {
+            origin: MemberId(number(0)),
+            run: number(1),
+            sequence: number(2),
+            command,
+        }];
+        let envelope = Envelope {
+            feature_level: u32::MAX,
+            leader_time: UnixMillis(u64::MAX),
+            proposals,
+        };
+        let all = encode_envelope(&envelope).len();
+        let empty = encode_envelope(&Envelope { proposals: Vec::new(), ..envelope.clone() }).len();
+        let mut heads = Counter::default();
+        for number in [number(0), number(1), number(2)] {
+            wire::Sink::u64(&mut heads, number);
+        }
+        prop_assert_eq!(empty + heads.bytes + counted, all);
+        prop_assert!(empty <= ENVELOPE_HEAD_BYTES_MAX && heads.bytes <= PROPOSAL_HEAD_BYTES_MAX);
     }
 
     #[test]

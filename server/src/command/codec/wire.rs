@@ -71,6 +71,74 @@ impl Writer {
     }
 }
 
+/// Where a value's encoding goes: into a buffer, or only to be counted. One function writes both, so that a size is never
+/// another value's.
+pub trait Sink {
+    /// One byte.
+    fn u8(&mut self, value: u8);
+    /// A claim.
+    fn bool(&mut self, value: bool);
+    /// A number.
+    fn u64(&mut self, value: u64);
+    /// A signed number, as its bits.
+    fn i64(&mut self, value: i64);
+    /// Bytes after their length.
+    fn bytes(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Writer {
+    fn u8(&mut self, value: u8) {
+        Self::u8(self, value);
+    }
+
+    fn bool(&mut self, value: bool) {
+        Self::bool(self, value);
+    }
+
+    fn u64(&mut self, value: u64) {
+        Self::u64(self, value);
+    }
+
+    fn i64(&mut self, value: i64) {
+        Self::i64(self, value);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        Self::bytes(self, bytes);
+    }
+}
+
+/// Counts the bytes that a [`Writer`] would hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counter {
+    /// So many.
+    pub bytes: usize,
+}
+
+impl Sink for Counter {
+    fn u8(&mut self, _: u8) {
+        self.bytes += 1;
+    }
+
+    fn bool(&mut self, _: bool) {
+        self.bytes += 1;
+    }
+
+    fn u64(&mut self, value: u64) {
+        // Seven bits a byte, and zero takes one.
+        self.bytes += (64 - (value | 1).leading_zeros() as usize).div_ceil(7);
+    }
+
+    fn i64(&mut self, value: i64) {
+        self.u64(value.cast_unsigned());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.u64(bytes.len() as u64);
+        self.bytes += bytes.len();
+    }
+}
+
 /// Takes values from a buffer; bytes come out as slices of it.
 #[derive(Debug)]
 pub struct Reader {

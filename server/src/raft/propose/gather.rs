@@ -57,13 +57,27 @@ struct Queue {
 }
 
 /// What waits to be proposed.
-#[derive(Default)]
 pub(in crate::raft) struct Gather {
     queue: Mutex<Queue>,
     wake: Notify,
+    /// The largest envelope that the log takes.
+    entry_bytes_max: usize,
 }
 
 impl Gather {
+    pub(super) fn new(entry_bytes_max: usize) -> Self {
+        Self {
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            entry_bytes_max,
+        }
+    }
+
+    /// The most that the proposals of one entry may take together.
+    pub(super) fn batch_bytes_max(&self) -> usize {
+        self.entry_bytes_max - codec::ENVELOPE_HEAD_BYTES_MAX
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue
             .lock()
@@ -79,7 +93,9 @@ impl Gather {
     pub(in crate::raft) fn push_forwarded(&self, batch: Forwarded) {
         {
             let mut queue = self.lock();
-            if queue.forwarded_bytes + batch.bytes > FORWARDED_BYTES_MAX {
+            if batch.bytes > self.batch_bytes_max()
+                || queue.forwarded_bytes + batch.bytes > FORWARDED_BYTES_MAX
+            {
                 drop(queue);
                 batch.refuse(Unavailable::TooManyRequests);
                 return;
@@ -101,7 +117,7 @@ impl Gather {
                 Item::Own(_, size) => *size,
                 Item::Forwarded(batch) => batch.bytes,
             };
-            if bytes > 0 && bytes + size > ENTRY_BYTES_MAX {
+            if bytes > 0 && bytes + size > ENTRY_BYTES_MAX.min(self.batch_bytes_max()) {
                 break;
             }
             match queue.items.pop_front().expect("it is at the front") {
@@ -351,7 +367,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_refused_batches_held_is_proposed_again_whole_and_in_order() {
-        let (gather, pending) = (Gather::default(), Pending::new(MemberId(1), 1));
+        let (gather, pending) = (Gather::new(1 << 20), Pending::new(MemberId(1), 1));
         let leader = (1, MemberId(2));
         let send = || {
             let taken = gather.take(None, &pending);
@@ -377,7 +393,7 @@ mod tests {
 
     #[test]
     fn batches_of_members_are_bounded_in_bytes() {
-        let gather = Gather::default();
+        let gather = Gather::new(2 * FORWARDED_BYTES_MAX);
         let (refused, mut refusals) = mpsc::channel(9);
         let batch = |number, bytes| Forwarded {
             to: (1, MemberId(1)),

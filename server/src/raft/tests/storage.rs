@@ -111,7 +111,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
             threaded: self.threaded,
         };
         let wal = Wal::create_on(Arc::new(MemoryDisk::default()), &identity, options).unwrap();
-        let (_, _, pending) = Proposer::new(MemberId(1), 1);
+        let (_, _, pending) = Proposer::new(MemberId(1), 1, 1 << 20);
         let machine = StateMachine {
             blocking: Blocking::Threads,
             state: Arc::new(Mutex::new(State::in_memory())),
