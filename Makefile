@@ -20,7 +20,7 @@ ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 SIMULATION := --profile sim --package coord-simulation --features planted-bugs
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile lint bench snapshot sim test-sim
+.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile lint verify bench snapshot sim test-sim
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -91,6 +91,20 @@ hostile: ## Ten thousand connections, floods, readers that stall, strangers at t
 lint: ## Formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+# Versions that `verify` installs into cargo's own folder, if they are not there.
+DENY := cargo-deny@0.20.2
+MACHETE := cargo-machete@0.9.2
+
+# In the order of what fails fastest. Nothing here changes a file of the project.
+verify: ## Formatting, unused dependencies, licences and who may depend on what, links in docs, lints, rustdoc
+	cargo fmt --all --check
+	cargo install --locked --quiet $(MACHETE) $(DENY)
+	cargo machete
+	cargo deny --log-level error check bans licenses sources
+	cargo test --workspace --quiet --test documents
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
 
 # one seed with what its members say, or many for so many hours
 SEED ?= 1
