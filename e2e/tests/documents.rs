@@ -94,7 +94,10 @@ fn every_link_inside_the_repository_leads_somewhere() {
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
-    assert!(seen > 20, "only {seen} links were found: is the folder right?");
+    assert!(
+        seen > 20,
+        "only {seen} links were found: is the folder right?"
+    );
 }
 
 #[test]

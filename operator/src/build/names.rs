@@ -1,3 +1,5 @@
+//! Names, ports and URLs of a cluster's objects, and the way back from a name to its ordinal. Pure.
+
 use crate::observe::Ordinal;
 
 /// The port of clients, and of the HTTP health endpoints.

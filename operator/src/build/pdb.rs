@@ -1,3 +1,5 @@
+//! The PodDisruptionBudget over the voters.
+
 use super::{labels, owner};
 use crate::validate::Desired;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};

@@ -1,3 +1,5 @@
+//! The pod of one member: container, flags, probes, scheduling, and the hash that tells an old template from a new one.
+
 use super::{labels, names};
 use crate::crd::{Bootstrap, quantity};
 use crate::observe::Ordinal;

@@ -1,3 +1,5 @@
+//! The ServiceAccount of the members, which mounts no token.
+
 use super::{labels, owner};
 use crate::validate::Desired;
 use k8s_openapi::api::core::v1::ServiceAccount;

@@ -1,3 +1,5 @@
+//! The two Services: every member for peers, serving voters for clients.
+
 use super::{labels, names, owner};
 use crate::validate::Desired;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};

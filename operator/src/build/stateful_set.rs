@@ -1,3 +1,5 @@
+//! The StatefulSet of one member: one replica, `OnDelete`, so that the planner alone restarts pods.
+
 use super::{labels, names, owner, pod_template};
 use crate::crd::Bootstrap;
 use crate::observe::Ordinal;

@@ -1,3 +1,5 @@
+//! What the built objects must have, whatever the spec says.
+
 use super::*;
 use crate::crd::{Bootstrap, CoordCluster, Storage};
 use crate::observe::Observed;

@@ -1,3 +1,5 @@
+//! The PersistentVolumeClaim of one member, and the marks on it that outlive the CoordCluster.
+
 use super::{labels, names, owner};
 use crate::crd::Bootstrap;
 use crate::observe::Ordinal;

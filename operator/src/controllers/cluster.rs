@@ -1,3 +1,5 @@
+//! The pass over one CoordCluster and its wiring to kube-rs: watch, queue, retry. Decides nothing about a cluster.
+
 use crate::build::labels;
 use crate::context::Context;
 use crate::crd::{CoordCluster, conditions};

@@ -1,3 +1,6 @@
+//! The spec of a CoordCluster: types, defaults and the rules that the API server checks. Its comments are the text of
+//! `kubectl explain`.
+
 #![expect(
     unreachable_pub,
     reason = "derive(KubeSchema) generates public structs inside private functions"

@@ -1,3 +1,5 @@
+//! The types of the conditions, as `kubectl wait` names them.
+
 /// The cluster serves and matches its spec (kstatus: current).
 pub const READY: &str = "Ready";
 /// A leader answers reads that a quorum confirmed.

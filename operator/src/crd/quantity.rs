@@ -1,3 +1,5 @@
+//! Kubernetes quantities (`10Gi`) as bytes.
+
 /// The whole units a Kubernetes quantity stands for, rounded up: `1Gi` is 1073741824, `1500m` is 2.
 ///
 /// `None` for what is no quantity, is negative, or does not fit. Source: the quantity grammar of the Kubernetes API.

@@ -1,3 +1,5 @@
+//! The status of a CoordCluster: what people and the next pass read.
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

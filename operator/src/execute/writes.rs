@@ -1,3 +1,6 @@
+//! The guard before every write: it counts them and refuses those that come after the leader's lease or too long after
+//! the look that they rest on.
+
 use rustix::process::{Signal, getpid, kill_process};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,3 +1,6 @@
+//! What a pass cannot see because it takes time: since when a member is silent or behind. Kept by this process only, so
+//! a restart of the operator starts its clocks anew.
+
 use super::home::Tie;
 use super::{HomeState, Observed, Ordinal};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,5 @@
+//! Everything that a pass has seen, as one plain value. The planner reads this and nothing else; it names no kube.
+
 use crate::crd::Bootstrap;
 use serde::Serialize;
 use std::collections::BTreeMap;

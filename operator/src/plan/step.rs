@@ -1,3 +1,5 @@
+//! What the planner can answer: the plan, its one step, and the children that must exist.
+
 use crate::observe::Ordinal;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+//! The conditions, one function each; their sentences come from the plan.
+
 use super::{Account, Outcome};
 use crate::crd::conditions as names;
 use crate::plan::Step;

@@ -1,3 +1,5 @@
+//! Kubernetes events: one for a step that was taken, one for a turn for the worse.
+
 use super::conditions::NODE_LOST;
 use crate::build::names;
 use crate::crd::CoordClusterStatus;

@@ -1,3 +1,5 @@
+//! The status that a pass publishes, member rows included, and whether it is worth a write.
+
 use super::{Account, Outcome, conditions};
 use crate::build::{labels, names};
 use crate::crd::{Bootstrap, CoordClusterStatus, MemberRow, Operation};

@@ -58,8 +58,8 @@ impl Shared {
 }
 
 impl Merging {
-    /// Starts the thread. What no reader that is open needs ends below `floor`, a sequence number; `store` is where a panic
-    /// over a damaged table is noted.
+    /// Starts the thread. Versions below the sequence number `floor` are needed by no open reader and may be merged away.
+    /// A panic over a damaged table is noted in `store`.
     pub(super) fn start(
         store: PathBuf,
         keyspaces: [Keyspace; 4],

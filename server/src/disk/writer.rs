@@ -17,17 +17,16 @@ const POISONED: &str = "a thread that panics with the rows in hand ends the proc
 const FORM: Duration = Duration::from_millis(100);
 /// Rest between two steps of a sweep, so that it takes a share of a core and not all of it.
 const SWEEP_REST: Duration = Duration::from_millis(4);
-/// After so many bytes all memtables are written out: bounds the batch numbers kept and the replay at open. Tests must
-/// get there.
+/// All memtables are written out after this many bytes, which bounds the batch numbers kept and the replay at open.
+/// Small in tests, so that they reach it.
 const CHECKPOINT_BYTES: usize = if cfg!(test) { 8 << 10 } else { 32 << 20 };
 
-/// After so many bytes the journal is synced, though nothing waits for it: fjall syncs it before it writes a memtable out, all
-/// that came since the last time at once, and a write to the log would wait behind all that.
+/// The journal is synced after this many bytes, though nothing waits for it. fjall syncs the journal before it writes a
+/// memtable out; unsynced megabytes would then delay a write to the log.
 const SYNC_BYTES: usize = 1 << 20;
 
-/// fjall lets go of tables that were merged when it next turns over any memtable: where nothing comes any more, somebody
-/// must see to that, or they take their room twice. So long after the last rows, and again after twice as long, and so on:
-/// merging takes a while.
+/// The first of [`TIDY_ROUNDS`] rotations of an idle store's memtables, counted from its last rows; each later one waits
+/// twice as long. fjall deletes merged tables only when it rotates a memtable, so an idle store would keep them for ever.
 const TIDY_AFTER: Duration = Duration::from_secs(2);
 const TIDY_ROUNDS: u32 = 4;
 /// Less than this is not worth it.

@@ -149,10 +149,9 @@ pub(super) struct Driver<C> {
 }
 
 impl<C: Consensus> Driver<C> {
-    /// A renewal is answered at most so long after its offer was made, or not at all.
+    /// The longest time between a renewal's offer and its answer; later it is not answered.
     ///
-    /// Half an election timeout: what a new leader may give a lease beyond its due because of it leaves as much for the
-    /// way that the news of it took.
+    /// Half the election timeout. The other half is the allowance for message delay (decision 0005, rule 6).
     pub(super) fn allowance(&self) -> Duration {
         self.election / 2
     }
@@ -298,7 +297,7 @@ impl<C: Consensus> Driver<C> {
         &self,
         work: impl Future<Output = Result<T, Unavailable>>,
     ) -> Result<T, Unavailable> {
-        /// Beyond two elections: for whom the next leader is not elected at once.
+        /// Added to two election timeouts, for clusters whose first election finds no winner.
         const PATIENCE: Duration = Duration::from_millis(500);
         let mut leadership = self.leadership.clone();
         tokio::select! {

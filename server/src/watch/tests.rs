@@ -1,3 +1,5 @@
+//! The hub and its watchers without a wire.
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Histories that the linearizability checker must accept or reject.
+
 use super::*;
 
 /// A call from `began` to `ended` milliseconds.

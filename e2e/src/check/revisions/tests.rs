@@ -1,3 +1,5 @@
+//! Histories that the checker of revisions must accept or reject.
+
 use coord_proto::etcd::mvccpb::KeyValue;
 use coord_proto::etcd::mvccpb::event::EventType;
 

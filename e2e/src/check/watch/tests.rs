@@ -1,3 +1,5 @@
+//! Histories that the checker of watches must accept or reject.
+
 use coord_proto::etcd::mvccpb::event::EventType;
 
 use super::*;

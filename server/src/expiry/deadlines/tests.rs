@@ -1,3 +1,5 @@
+//! The countdown as a plain value: due times, halvings, ends.
+
 use super::*;
 
 const A: LeaseId = LeaseId(1);

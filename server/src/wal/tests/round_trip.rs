@@ -1,3 +1,5 @@
+//! What is written is read back after a reopen.
+
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
