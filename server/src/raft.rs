@@ -62,7 +62,7 @@ use peer::{Heard, LeaderLink, Network, Peers, Receiving, Service, Stamp};
 use propose::Proposer;
 use read_index::ReadRounds;
 use state_machine::StateMachine;
-use types::{PeerUrls, Stored, TypeConfig};
+use types::{Place, Stored, TypeConfig};
 
 /// openraft's handle.
 type Core = openraft::Raft<TypeConfig, StateMachine>;
@@ -255,6 +255,8 @@ impl Raft {
             metrics: core.metrics(),
             core,
             proposer,
+            tokio::spawn(membership.clone().keep_places(peers.clone())),
+            tokio::spawn(membership::promotion::run(membership.clone())),
             rounds,
             leases,
             carried,
@@ -275,8 +277,10 @@ impl Raft {
         &self,
         members: Vec<(MemberId, Vec<String>)>,
     ) -> Result<(), Unavailable> {
-        let members = members.into_iter().map(|(id, urls)| (id.0, PeerUrls(urls)));
-        let members: std::collections::BTreeMap<u64, PeerUrls> = members.collect();
+        let members = members
+            .into_iter()
+            .map(|(id, urls)| (id.0, Place::at(urls)));
+        let members: std::collections::BTreeMap<u64, Place> = members.collect();
         match self.core.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => {
@@ -376,9 +380,11 @@ impl Raft {
         self.leadership.clone()
     }
 
-    /// The membership in effect: id, peer URLs, whether a learner.
-    pub fn members(&self) -> Vec<(MemberId, Vec<String>, bool)> {
-        self.membership.effective()
+    /// The newest membership that this member has applied: id, peer URLs, whether a learner.
+    ///
+    /// Errors: damage of the state.
+    pub fn members(&self) -> Result<Vec<(MemberId, Vec<String>, bool)>, Fault> {
+        self.membership.applied()
     }
 
     /// Changes the membership, through the leader; resolves when the change is committed.
@@ -472,14 +478,16 @@ impl Raft {
     }
 }
 
-/// Before the first membership is known a member is neither voter nor learner: it waits for a leader.
+/// Before the first membership is known a member is neither voter nor learner: it waits for a leader. One that awaits its
+/// vote serves like a voter: whatever it is asked goes to the leader.
 fn is_learner(id: u64, membership: &Stored) -> bool {
     let membership = membership.membership();
     let is_voter = || {
         let mut configs = membership.get_joint_config().iter();
         configs.any(|voters| voters.contains(&id))
     };
-    membership.get_node(&id).is_some() && !is_voter()
+    let place = membership.get_node(&id);
+    place.is_some_and(|place| !place.awaits_vote) && !is_voter()
 }
 
 /// Whether the log goes on where the state ends. A state that was set aside as damaged begins empty, and is rebuilt from

@@ -12,15 +12,14 @@ impl Coordinator {
         if linearizable {
             self.read_barrier().await?;
         }
-        Ok(self.members_now())
+        self.members_now()
     }
 
-    /// All members in id order, as this member knows them.
-    pub fn members_now(&self) -> Vec<Member> {
+    /// All members in id order, as this member has applied them.
+    fn members_now(&self) -> Result<Vec<Member>, Error> {
+        let listed = self.raft.members().map_err(|fault| self.stop_on(&fault))?;
         let records = self.locked().members();
-        let mut members: Vec<Member> = self
-            .raft
-            .members()
+        let mut members: Vec<Member> = listed
             .into_iter()
             .map(|(id, peer_urls, is_learner)| {
                 let record = records.iter().find(|record| record.id == id);
@@ -36,7 +35,7 @@ impl Coordinator {
             })
             .collect();
         members.sort_by_key(|member| member.id);
-        members
+        Ok(members)
     }
 
     /// Adds a member under a new id. Returns it and the members after the change.

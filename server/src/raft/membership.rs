@@ -1,5 +1,10 @@
 //! Who belongs to the cluster, and changes to it: one at a time, decided by the leader, never below quorum.
+//!
+//! A member that is added as a voter is a learner to Raft until it has started and caught up; then the leader gives it
+//! its vote by itself ([`promotion`]). So a member that never starts, or cannot be reached, costs no quorum: etcd's second
+//! member of two stops all writes until it runs. Clients see a voter from the start.
 
+pub(super) mod promotion;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,13 +19,16 @@ use tokio::sync::watch;
 
 use super::Core;
 use super::leadership::Leadership;
-use super::types::{self, Members, PeerUrls, TypeConfig};
-use crate::command::{LogPosition, MemberId, Refusal, Unavailable};
+use super::peer::Peers;
+use super::types::{self, Members, Place, TypeConfig};
+use crate::command::{Fault, LogPosition, MemberId, Refusal, Unavailable};
 use crate::state::State;
 use view::{View, quorum};
 
 /// Learners at one time, as etcd's default: each costs the leader a copy of everything.
 const LEARNERS_MAX: usize = 1;
+/// How long a change may wait for an earlier one beyond two election timeouts: etcd's limit of a request.
+const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// A change to the membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +40,7 @@ pub enum MemberChange {
         /// Where peers reach it.
         peer_urls: Vec<String>,
     },
-    /// Adds a member with a vote.
+    /// Adds a member that gets a vote as soon as it has started and caught up.
     AddVoter {
         /// Its id, never used before.
         id: MemberId,
@@ -82,6 +90,21 @@ pub enum ChangeError {
     Unavailable(#[from] Unavailable),
 }
 
+/// A member as clients see it: id, peer URLs, whether a learner.
+pub(super) type Listed = (MemberId, Vec<String>, bool);
+
+fn list(members: &Members) -> Vec<Listed> {
+    let voters: BTreeSet<u64> = members.voter_ids().collect();
+    let member = |(id, place): (&u64, &Place)| {
+        let is_learner = !voters.contains(id) && !place.awaits_vote;
+        (MemberId(*id), place.peer_urls.clone(), is_learner)
+    };
+    members.nodes().map(member).collect()
+}
+
+/// What openraft is told to do, and whether voters that lose their vote stay as learners.
+type Order = (ChangeMembers<u64, Place>, bool);
+
 /// The membership as this member knows it. Clones share all.
 #[derive(Clone)]
 pub(super) struct Membership {
@@ -106,14 +129,18 @@ impl Membership {
         metrics.membership_config.membership().clone()
     }
 
-    /// The membership in effect: id, peer URLs, whether a learner.
-    pub(super) fn effective(&self) -> Vec<(MemberId, Vec<String>, bool)> {
-        let members = self.members();
-        let voters: BTreeSet<u64> = members.voter_ids().collect();
-        let member = |(id, PeerUrls(urls)): (&u64, &PeerUrls)| {
-            (MemberId(*id), urls.clone(), !voters.contains(id))
-        };
-        members.nodes().map(member).collect()
+    /// The membership in effect: id, peer URLs, whether clients see a learner.
+    pub(super) fn effective(&self) -> Vec<Listed> {
+        list(&self.members())
+    }
+
+    /// The newest membership that this member has applied; before there is one, the one in effect.
+    pub(super) fn applied(&self) -> Result<Vec<Listed>, Fault> {
+        let applied = super::lock(&self.state).membership();
+        match applied.map(types::stored).transpose()? {
+            Some(applied) => Ok(list(applied.membership())),
+            None => Ok(self.effective()),
+        }
     }
 
     /// The voters in effect: one set, or two while they change.
@@ -129,8 +156,23 @@ impl Membership {
     pub(super) fn urls(&self, member: MemberId) -> Vec<String> {
         self.members()
             .get_node(&member.0)
-            .map(|urls| urls.0.clone())
+            .map(|place| place.peer_urls.clone())
             .unwrap_or_default()
+    }
+
+    /// Keeps connections where the membership in effect says that members are, until the core ends.
+    pub(super) async fn keep_places(self, peers: Peers) {
+        let mut metrics = self.core.server_metrics();
+        loop {
+            {
+                let metrics = metrics.borrow_and_update();
+                let members = metrics.membership_config.membership();
+                peers.follow(|id| members.get_node(&id.0).map(|place| &*place.peer_urls));
+            }
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Where the membership that is committed stands.
@@ -172,17 +214,33 @@ impl Membership {
         has_run || known.is_some_and(|known| known.index < at.index)
     }
 
-    /// Changes the membership, on the leader; resolves when the change is committed. Goes on if the caller gives up.
+    /// Changes the membership, on the leader; resolves when the change is committed. Once begun it goes on if the caller
+    /// gives up.
     pub(super) async fn change_here(&self, change: MemberChange) -> Result<(), ChangeError> {
+        self.in_turn(move |this| this.check(change)).await
+    }
+
+    /// Waits for its turn, then does what `decide` orders from the membership of that moment.
+    async fn in_turn(
+        &self,
+        decide: impl FnOnce(&Self) -> Result<Order, ChangeError> + Send + 'static,
+    ) -> Result<(), ChangeError> {
+        // No longer than a client waits: an earlier change may hang without a quorum, and this one must not be made long
+        // after its caller was told that it was not.
+        let turn = self.one.clone().acquire_owned();
+        let turn = tokio::time::timeout(TURN_MAX + self.election * 2, turn).await;
+        let turn = turn
+            .map_err(|_| Unavailable::Timeout)?
+            .map_err(|_| Unavailable::Stopped)?;
         let this = self.clone();
         let changed = tokio::spawn(async move {
-            let _one = this.one.acquire().await.map_err(|_| Unavailable::Stopped)?;
+            let _turn = turn;
             if !this.leadership.borrow().is_self {
                 return Err(Unavailable::LeaderChanged.into());
             }
             this.finish_earlier().await?;
-            let (members, retain) = this.check(change)?;
-            this.submit(members, retain).await
+            let order = decide(&this)?;
+            this.submit(order).await
         });
         changed.await.map_err(|_| Unavailable::Stopped)?
     }
@@ -193,18 +251,14 @@ impl Membership {
         let configs = members.get_joint_config();
         match configs.as_slice() {
             [_, .., newest] => {
-                self.submit(ChangeMembers::ReplaceAllVoters(newest.clone()), false)
+                self.submit((ChangeMembers::ReplaceAllVoters(newest.clone()), false))
                     .await
             }
             _ => Ok(()),
         }
     }
 
-    async fn submit(
-        &self,
-        members: ChangeMembers<u64, PeerUrls>,
-        retain: bool,
-    ) -> Result<(), ChangeError> {
+    async fn submit(&self, (members, retain): Order) -> Result<(), ChangeError> {
         match self.core.change_membership(members, retain).await {
             Ok(_) => Ok(()),
             Err(RaftError::Fatal(_)) => Err(Unavailable::Stopped.into()),
@@ -224,67 +278,85 @@ impl Membership {
     }
 
     /// Whether the change may be made now, and what openraft must be told.
-    fn check(
-        &self,
-        change: MemberChange,
-    ) -> Result<(ChangeMembers<u64, PeerUrls>, bool), ChangeError> {
+    ///
+    /// etcd's rules: what counts members counts those that await their vote too, what looks at the quorum does not.
+    fn check(&self, change: MemberChange) -> Result<Order, ChangeError> {
         let view = View::new(self);
+        let voting = view.voting();
         Ok(match change {
             MemberChange::AddLearner { id, peer_urls } => {
                 view.check_new(id, &peer_urls)?;
                 if view.learners.len() >= LEARNERS_MAX {
                     return Err(Refusal::TooManyLearners.into());
                 }
-                let node = BTreeMap::from([(id.0, PeerUrls(peer_urls))]);
+                let node = BTreeMap::from([(id.0, Place::at(peer_urls))]);
                 (ChangeMembers::AddNodes(node), true)
             }
             MemberChange::AddVoter { id, peer_urls } => {
                 view.check_new(id, &peer_urls)?;
                 // As etcd: a second member may be added to a single one before it runs.
-                let alone = view.voters.len() == 1;
-                if !alone && view.started() < quorum(view.voters.len() + 1) {
+                let alone = voting.len() == 1;
+                if !alone && view.started(&voting) < quorum(voting.len() + 1) {
                     return Err(Refusal::NotEnoughStartedMembers.into());
                 }
-                if view.connected() < view.voters.len() {
+                if view.connected(&voting) < voting.len() {
                     return Err(Unavailable::Unhealthy.into());
                 }
-                let node = BTreeMap::from([(id.0, PeerUrls(peer_urls))]);
-                (ChangeMembers::AddVoters(node), true)
+                let place = Place {
+                    peer_urls,
+                    awaits_vote: true,
+                };
+                (
+                    ChangeMembers::AddNodes(BTreeMap::from([(id.0, place)])),
+                    true,
+                )
             }
             MemberChange::Promote { id } => {
                 view.check_known(id)?;
-                if view.voters.contains(&id.0) {
+                if voting.contains(&id.0) {
                     return Err(Refusal::NotLearner(id).into());
                 }
                 if !view.has_caught_up(id) {
                     return Err(Refusal::LearnerNotReady(id).into());
                 }
-                if view.started() + 1 < quorum(view.voters.len() + 1) {
+                if view.started(&voting) + 1 < quorum(voting.len() + 1) {
                     return Err(Refusal::NotEnoughStartedMembers.into());
                 }
                 (ChangeMembers::AddVoterIds(BTreeSet::from([id.0])), true)
             }
             MemberChange::Remove { id } => {
                 view.check_known(id)?;
-                if !view.voters.contains(&id.0) {
-                    return Ok((ChangeMembers::RemoveNodes(BTreeSet::from([id.0])), false));
+                let gone = BTreeSet::from([id.0]);
+                if !voting.contains(&id.0) {
+                    return Ok((ChangeMembers::RemoveNodes(gone), false));
                 }
-                let left = view.voters.len() - 1;
+                let left = voting.len() - 1;
                 let lost = usize::from(view.is_started(id.0));
-                if left == 0 || view.started() - lost < quorum(left) {
+                if left == 0 || view.started(&voting) - lost < quorum(left) {
                     return Err(Refusal::NotEnoughStartedMembers.into());
                 }
+                if !view.voters.contains(&id.0) {
+                    return Ok((ChangeMembers::RemoveNodes(gone), false));
+                }
                 // One that is down is no loss; one that is up must leave a quorum of the rest behind.
-                if view.is_connected(id.0) && view.connected() - 1 < quorum(left) {
+                let left = view.voters.len() - 1;
+                let is_up = view.is_connected(id.0);
+                if left == 0 || is_up && view.connected(&view.voters) - 1 < quorum(left) {
                     return Err(Unavailable::Unhealthy.into());
                 }
-                (ChangeMembers::RemoveVoters(BTreeSet::from([id.0])), false)
+                (ChangeMembers::RemoveVoters(gone), false)
             }
             MemberChange::SetPeerUrls { id, peer_urls } => {
                 view.check_known(id)?;
                 view.check_urls(&peer_urls, Some(id))?;
-                let node = BTreeMap::from([(id.0, PeerUrls(peer_urls))]);
-                (ChangeMembers::SetNodes(node), true)
+                let place = Place {
+                    peer_urls,
+                    awaits_vote: view.awaiting.contains(&id.0),
+                };
+                (
+                    ChangeMembers::SetNodes(BTreeMap::from([(id.0, place)])),
+                    true,
+                )
             }
         })
     }

@@ -64,7 +64,6 @@ pub(super) async fn watch_removal(
     loop {
         tokio::time::sleep(election).await;
         let members = membership.effective();
-        peers.keep(|member| members.iter().any(|(id, ..)| *id == member));
         let leads = membership.leadership.borrow().is_self;
         if leads || heard.ago() < election * 2 {
             continue;

@@ -14,23 +14,38 @@ use openraft::{EntryPayload, LogId, Membership};
 use crate::command::{Fault, LogPosition, MemberId};
 use crate::wal;
 
-/// Where a member's peers reach it; the only thing Raft's membership says of a member beside its id.
+/// What Raft's membership says of a member beside its id and whether it has a vote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PeerUrls(pub(super) Vec<String>);
+pub(super) struct Place {
+    /// Where its peers reach it.
+    pub(super) peer_urls: Vec<String>,
+    /// Whether it was added as a voter and has no vote yet: it gets one when it has started and caught up.
+    pub(super) awaits_vote: bool,
+}
+
+impl Place {
+    /// Of a member that is what it was added as.
+    pub(super) fn at(peer_urls: Vec<String>) -> Self {
+        Self {
+            peer_urls,
+            awaits_vote: false,
+        }
+    }
+}
 
 openraft::declare_raft_types!(
     pub(super) TypeConfig:
         D = wal::Proposals,
         R = (),
         NodeId = u64,
-        Node = PeerUrls,
+        Node = Place,
         AsyncRuntime = openraft_rt_tokio::TokioRuntime,
 );
 
 pub(super) type Log = LogIdOf<TypeConfig>;
 pub(super) type Vote = VoteOf<TypeConfig>;
 pub(super) type Entry = EntryOf<TypeConfig>;
-pub(super) type Members = Membership<u64, PeerUrls>;
+pub(super) type Members = Membership<u64, Place>;
 pub(super) type Stored = StoredMembershipOf<TypeConfig>;
 pub(super) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
@@ -117,11 +132,11 @@ pub(super) fn stored((at, bytes): (Option<LogPosition>, Bytes)) -> Result<Stored
     Ok(Stored::new(at.map(log_id), members))
 }
 
-const MEMBERS_FORMAT: u8 = 1;
+const MEMBERS_FORMAT: u8 = 2;
 
 /// The canonical bytes of a membership: `format u8`, then the configurations (one, or two during a change), each a
-/// count and ids, then the members: count, id, count of URLs, each a length and text. Numbers are little-endian, counts
-/// and lengths `u32`; ids ascend.
+/// count and ids, then the members: count, id, whether it awaits its vote (`u8`, 0 or 1), count of URLs, each a length and
+/// text. Numbers are little-endian, counts and lengths `u32`; ids ascend.
 pub(super) fn encode_members(members: &Members) -> Bytes {
     fn count(out: &mut Vec<u8>, count: usize) {
         let count = u32::try_from(count).expect("memberships are small");
@@ -137,10 +152,15 @@ pub(super) fn encode_members(members: &Members) -> Bytes {
         }
     }
     count(&mut out, members.nodes().count());
-    for (id, PeerUrls(urls)) in members.nodes() {
+    for (id, place) in members.nodes() {
+        let Place {
+            peer_urls,
+            awaits_vote,
+        } = place;
         out.extend_from_slice(&id.to_le_bytes());
-        count(&mut out, urls.len());
-        for url in urls {
+        out.push(u8::from(*awaits_vote));
+        count(&mut out, peer_urls.len());
+        for url in peer_urls {
             count(&mut out, url.len());
             out.extend_from_slice(url.as_bytes());
         }
@@ -181,13 +201,22 @@ pub(super) fn decode_members(all: &[u8]) -> Result<Members, &'static str> {
     let mut nodes = BTreeMap::new();
     for _ in 0..count(&mut bytes)? {
         let member = id(&mut bytes)?;
-        let mut urls = Vec::new();
+        let awaits_vote = match take(&mut bytes, 1)? {
+            [0] => false,
+            [1] => true,
+            _ => return Err("a member's mark is unknown"),
+        };
+        let mut peer_urls = Vec::new();
         for _ in 0..count(&mut bytes)? {
             let length = count(&mut bytes)?;
             let text = std::str::from_utf8(take(&mut bytes, length)?);
-            urls.push(text.map_err(|_| "a peer URL is not text")?.to_owned());
+            peer_urls.push(text.map_err(|_| "a peer URL is not text")?.to_owned());
         }
-        nodes.insert(member, PeerUrls(urls));
+        let place = Place {
+            peer_urls,
+            awaits_vote,
+        };
+        nodes.insert(member, place);
     }
     if !bytes.is_empty() {
         return Err("the membership is too long");
@@ -225,11 +254,15 @@ mod tests {
     }
 
     fn members() -> Members {
-        let urls = |text: &str| PeerUrls(vec![text.to_owned()]);
+        let urls = |text: &str| Place::at(vec![text.to_owned()]);
+        let awaiting = Place {
+            awaits_vote: true,
+            ..urls("")
+        };
         let nodes = BTreeMap::from([
             (1, urls("http://a:1")),
             (2, urls("http://b:2")),
-            (9, urls("")),
+            (9, awaiting),
         ]);
         Membership::new(vec![BTreeSet::from([1]), BTreeSet::from([1, 2])], nodes).unwrap()
     }
@@ -254,10 +287,10 @@ mod tests {
             .collect();
         assert_eq!(
             hex,
-            "0102000000010000000100000000000000020000000100000000000000020000000000000003000000\
-             0100000000000000010000000a000000687474703a2f2f613a31\
-             0200000000000000010000000a000000687474703a2f2f623a32\
-             09000000000000000100000000000000"
+            "0202000000010000000100000000000000020000000100000000000000020000000000000003000000\
+             010000000000000000010000000a000000687474703a2f2f613a31\
+             020000000000000000010000000a000000687474703a2f2f623a32\
+             0900000000000000010100000000000000"
         );
     }
 

@@ -21,7 +21,11 @@ pub(super) fn quorum(voters: usize) -> usize {
 pub(super) struct View {
     pub(super) own: u64,
     members: Members,
+    /// Those with a vote.
     pub(super) voters: BTreeSet<u64>,
+    /// Those that were added as voters and have no vote yet.
+    pub(super) awaiting: BTreeSet<u64>,
+    /// Those that clients see as learners.
     pub(super) learners: BTreeSet<u64>,
     /// Those that have ever run.
     ran: BTreeSet<u64>,
@@ -45,6 +49,8 @@ impl View {
             .map(|(id, _)| *id);
         let replication = metrics.replication.unwrap_or_default();
         let matched = replication.into_iter();
+        let awaits = |id: &u64| members.get_node(id).is_some_and(|place| place.awaits_vote);
+        let (awaiting, learners) = members.learner_ids().partition(awaits);
         let state = membership
             .state
             .lock()
@@ -52,7 +58,8 @@ impl View {
         Self {
             own: metrics.id,
             voters: members.voter_ids().collect(),
-            learners: members.learner_ids().collect(),
+            awaiting,
+            learners,
             members,
             ran: state.members().iter().map(|record| record.id.0).collect(),
             heard: heard.collect(),
@@ -83,7 +90,7 @@ impl View {
             .members
             .nodes()
             .filter(|(id, _)| Some(MemberId(**id)) != own);
-        match others.any(|(_, theirs)| theirs.0.iter().any(|url| urls.contains(url))) {
+        match others.any(|(_, theirs)| theirs.peer_urls.iter().any(|url| urls.contains(url))) {
             true => Err(Refusal::PeerUrlExists),
             false => Ok(()),
         }
@@ -93,24 +100,25 @@ impl View {
         id == self.own || self.ran.contains(&id)
     }
 
-    /// Voters that have ever run.
-    pub(super) fn started(&self) -> usize {
-        self.voters
-            .iter()
-            .filter(|id| self.is_started(**id))
-            .count()
+    /// Those that clients see as voters.
+    pub(super) fn voting(&self) -> BTreeSet<u64> {
+        self.voters.union(&self.awaiting).copied().collect()
+    }
+
+    /// How many of these have ever run.
+    pub(super) fn started(&self, members: &BTreeSet<u64>) -> usize {
+        let started = members.iter().filter(|id| self.is_started(**id));
+        started.count()
     }
 
     pub(super) fn is_connected(&self, id: u64) -> bool {
         id == self.own || self.heard.contains(&id)
     }
 
-    /// Voters that answer.
-    pub(super) fn connected(&self) -> usize {
-        self.voters
-            .iter()
-            .filter(|id| self.is_connected(**id))
-            .count()
+    /// How many of these answer.
+    pub(super) fn connected(&self, members: &BTreeSet<u64>) -> usize {
+        let connected = members.iter().filter(|id| self.is_connected(**id));
+        connected.count()
     }
 
     /// The last index that the leader knows a member to have.
@@ -121,5 +129,16 @@ impl View {
     pub(super) fn has_caught_up(&self, id: MemberId) -> bool {
         let matched = self.matched(id.0);
         self.is_connected(id.0) && matched.is_some_and(|matched| matched + LAG_MAX >= self.last)
+    }
+
+    /// A member that awaits its vote and may have it: it has run, so its record refuses whoever comes under its name with
+    /// another data directory; it has caught up; and those that answer are a quorum with it.
+    pub(super) fn fit_for_vote(&self) -> Option<MemberId> {
+        if self.connected(&self.voters) + 1 < quorum(self.voters.len() + 1) {
+            return None;
+        }
+        let mut awaiting = self.awaiting.iter().copied();
+        let fit = awaiting.find(|id| self.ran.contains(id) && self.has_caught_up(MemberId(*id)));
+        fit.map(MemberId)
     }
 }

@@ -52,18 +52,18 @@ pub(super) fn client(network: &Network, url: &str) -> Result<PeerClient<Channel>
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
 }
 
-/// One connection to one member, by one of its URLs at a time.
+/// One connection to one member, by one of its URLs at a time. It follows the member to other URLs.
 pub(super) struct Line {
     stamp: Stamp,
     pub(super) to: MemberId,
     network: Network,
     members: Arc<Mutex<State>>,
-    urls: Vec<String>,
     state: Mutex<LineState>,
 }
 
 #[derive(Default)]
 struct LineState {
+    urls: Vec<String>,
     client: Option<PeerClient<Channel>>,
     /// Which URL is tried.
     turn: usize,
@@ -96,7 +96,7 @@ impl Line {
         if let Some(client) = &state.client {
             return Ok(client.clone());
         }
-        let url = self.urls.get(state.turn % self.urls.len().max(1));
+        let url = state.urls.get(state.turn % state.urls.len().max(1));
         let url =
             url.ok_or_else(|| Status::unavailable(format!("member {} has no peer URL", self.to)))?;
         let made = client(&self.network, url)?;
@@ -116,6 +116,18 @@ impl Line {
         }
         state.client = None;
         state.turn = state.turn.wrapping_add(1);
+    }
+
+    /// From the next call on the member is reached here. Calls under way go on where they are.
+    fn move_to(&self, urls: &[String]) {
+        let mut state = self.lock();
+        if state.urls != urls {
+            tracing::info!(peer = %self.to, urls = urls.join(","), "the member's peer URLs");
+            *state = LineState {
+                urls: urls.to_vec(),
+                ..LineState::default()
+            };
+        }
     }
 }
 
@@ -140,35 +152,55 @@ impl Peers {
         }
     }
 
-    /// The connection to a member; a new one if its URLs have changed.
+    /// The connection to a member that is reached at `urls`.
     pub(super) fn line(&self, to: MemberId, urls: &[String], purpose: Purpose) -> Arc<Line> {
-        let mut lines = self
-            .lines
-            .lock()
-            .expect("nothing panics while it holds the lock");
-        if let Some(line) = lines.get(&(to, purpose))
-            && line.urls == urls
-        {
-            return line.clone();
-        }
-        let line = Arc::new(Line {
-            stamp: self.stamp,
-            to,
-            network: self.network.clone(),
-            members: self.members.clone(),
-            urls: urls.to_vec(),
-            state: Mutex::default(),
-        });
-        lines.insert((to, purpose), line.clone());
+        let line = self.line_made_at(to, urls, purpose);
+        line.move_to(urls);
         line
     }
 
-    /// Forgets connections to members that are gone.
-    pub(in crate::raft) fn keep(&self, is_member: impl Fn(MemberId) -> bool) {
-        let mut lines = self
-            .lines
+    /// The connection to a member; one that is new is made for `urls`, one that is known stays where it is.
+    pub(super) fn line_made_at(
+        &self,
+        to: MemberId,
+        urls: &[String],
+        purpose: Purpose,
+    ) -> Arc<Line> {
+        let made = || {
+            let state = LineState {
+                urls: urls.to_vec(),
+                ..LineState::default()
+            };
+            Arc::new(Line {
+                stamp: self.stamp,
+                to,
+                network: self.network.clone(),
+                members: self.members.clone(),
+                state: Mutex::new(state),
+            })
+        };
+        self.lock()
+            .entry((to, purpose))
+            .or_insert_with(made)
+            .clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines
             .lock()
-            .expect("nothing panics while it holds the lock");
-        lines.retain(|(member, _), _| is_member(*member));
+            .expect("nothing panics while it holds the lock")
+    }
+
+    /// Moves every connection to where the membership says that its member is now, and forgets those to members that are
+    /// gone. One that somebody holds stays: openraft makes it before the membership that names its member can be seen.
+    pub(in crate::raft) fn follow<'a>(&self, urls: impl Fn(MemberId) -> Option<&'a [String]>) {
+        let mut lines = self.lock();
+        lines.retain(|(member, _), line| {
+            let urls = urls(*member);
+            if let Some(urls) = urls {
+                line.move_to(urls);
+            }
+            urls.is_some() || Arc::strong_count(line) > 1
+        });
     }
 }

@@ -16,6 +16,7 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use super::append::{self, Heartbeats};
@@ -25,7 +26,7 @@ use crate::command::MemberId;
 use crate::raft::leases::Carried;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::trim::Sending;
-use crate::raft::types::{PeerUrls, TypeConfig, Vote};
+use crate::raft::types::{Place, TypeConfig, Vote};
 use crate::state::State;
 
 type RpcError = RPCError<TypeConfig>;
@@ -48,10 +49,15 @@ pub(in crate::raft) struct Network {
 }
 
 impl Network {
-    fn client(&self, target: u64, node: &PeerUrls, purpose: Purpose) -> Client {
+    /// openraft keeps it as long as it leads; its connections follow the membership.
+    fn client(&self, target: u64, node: &Place, purpose: Purpose) -> Client {
+        let line = |purpose| {
+            let (to, urls) = (MemberId(target), &node.peer_urls);
+            self.peers.line_made_at(to, urls, purpose)
+        };
         Client {
-            line: self.peers.line(MemberId(target), &node.0, purpose),
-            control: self.peers.line(MemberId(target), &node.0, Purpose::Control),
+            line: line(purpose),
+            control: line(Purpose::Control),
             heartbeats: (purpose == Purpose::Control).then(Heartbeats::default),
             state: self.state.clone(),
             patience: self.patience,
@@ -65,15 +71,15 @@ impl Network {
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Client;
 
-    async fn new_client(&mut self, target: u64, node: &PeerUrls) -> Client {
+    async fn new_client(&mut self, target: u64, node: &Place) -> Client {
         self.client(target, node, Purpose::Log)
     }
 
-    async fn new_heartbeat_client(&mut self, target: u64, node: &PeerUrls) -> Client {
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Place) -> Client {
         self.client(target, node, Purpose::Control)
     }
 
-    async fn new_snapshot_client(&mut self, target: u64, node: &PeerUrls) -> Client {
+    async fn new_snapshot_client(&mut self, target: u64, node: &Place) -> Client {
         self.client(target, node, Purpose::Snapshot)
     }
 }

@@ -65,6 +65,17 @@ impl Member {
     /// One of a version that knows the law up to `level_max`.
     pub(super) async fn new_with(id: u64, limits: Limits, level_max: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::new_on(id, listener, limits, level_max).await
+    }
+
+    /// A member with an empty log, where somebody was told that it would be.
+    pub(super) async fn new_at(id: u64, url: &str) -> Self {
+        let address = url.strip_prefix("http://").unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
+        Self::new_on(id, listener, KEEP_ALL, FEATURE_LEVEL).await
+    }
+
+    async fn new_on(id: u64, listener: TcpListener, limits: Limits, level_max: u32) -> Self {
         let disk = MemoryDisk::default();
         let id = MemberId(id);
         let incarnation = Incarnation(id.0 + 1000);
@@ -144,6 +155,12 @@ impl Member {
     pub(super) async fn restart(self) -> Self {
         let level_max = self.level_max;
         self.restart_with(level_max).await
+    }
+
+    /// Starts it again somewhere else.
+    pub(super) async fn restart_at(self, url: &str) -> Self {
+        let url = url.to_owned();
+        Self { url, ..self }.restart().await
     }
 
     /// Starts it again with another version of the program.
@@ -247,6 +264,12 @@ impl Member {
             .result
             .unwrap();
     }
+}
+
+/// A peer URL where nobody listens yet.
+pub(super) async fn free_url() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
 }
 
 pub(super) fn put(key: &str, value: &str) -> Command {
