@@ -212,9 +212,9 @@ impl Coordinator {
         self.raft.term()
     }
 
-    /// Changes of leadership, for whoever must tell clients that there is no leader.
+    /// Changes of leadership, for whoever must tell clients that there is no leader in contact.
     pub fn leadership(&self) -> tokio::sync::watch::Receiver<crate::raft::Leadership> {
-        self.raft.leadership()
+        self.raft.contact()
     }
 
     /// What this member knows of itself.

@@ -75,7 +75,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 pub struct Status {
     /// Raft term.
     pub term: u64,
-    /// The leader, if one is known.
+    /// The leader, if one is in contact.
     pub leader: Option<MemberId>,
     /// Whether it is this member.
     pub is_leader: bool,
@@ -102,6 +102,7 @@ pub struct Raft {
     service: Service,
     applied: AppliedMark,
     leadership: watch::Receiver<Leadership>,
+    contact: watch::Receiver<Leadership>,
     /// openraft's word about this member; kept, because even asking for it costs something.
     metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
     stop: watch::Sender<Option<String>>,
@@ -162,7 +163,9 @@ impl Raft {
         let peers = Peers::new(stamp, config.network.clone(), state.clone());
         let carried = Carried::default();
         let sending = Sending::default();
+        let (contact_now, contact) = watch::channel(Leadership::default());
         let network = Network {
+            contact: contact.clone(),
             sending: sending.clone(),
             peers: peers.clone(),
             state: state.clone(),
@@ -215,10 +218,18 @@ impl Raft {
             leases: leases.clone(),
             membership: membership.clone(),
             heard: heard.clone(),
+            contact: contact.clone(),
         };
         let tasks = vec![
             tokio::spawn(clock::run(core.clone(), config.id.0)),
             tokio::spawn(leadership::follow(core.server_metrics(), leadership_now)),
+            tokio::spawn(leadership::watch_contact(
+                core.clone(),
+                leadership.clone(),
+                heard.clone(),
+                config.election,
+                contact_now,
+            )),
             tokio::spawn(propose::run(
                 gather,
                 pending,
@@ -244,6 +255,8 @@ impl Raft {
                 config.election,
                 stop.clone(),
             )),
+            tokio::spawn(membership.clone().keep_places(peers.clone())),
+            tokio::spawn(membership::promotion::run(membership.clone())),
             tokio::spawn(level::raise(
                 membership.clone(),
                 proposer.clone(),
@@ -255,8 +268,6 @@ impl Raft {
             metrics: core.metrics(),
             core,
             proposer,
-            tokio::spawn(membership.clone().keep_places(peers.clone())),
-            tokio::spawn(membership::promotion::run(membership.clone())),
             rounds,
             leases,
             carried,
@@ -265,6 +276,7 @@ impl Raft {
             service,
             applied,
             leadership,
+            contact,
             stop,
             _tasks: Arc::new(Tasks(tasks)),
             election: config.election,
@@ -350,7 +362,7 @@ impl Raft {
 
     /// How this member stands.
     pub fn status(&self) -> Status {
-        let leadership = *self.leadership.borrow();
+        let leadership = *self.contact.borrow();
         let metrics = self.core.metrics();
         let metrics = metrics.borrow_watched();
         Status {
@@ -375,7 +387,13 @@ impl Raft {
         is_learner(metrics.id, &metrics.membership_config)
     }
 
-    /// Who leads, and every change of it.
+    /// Who leads, and every change of it, for those that clients ask: nobody does while this member hears nothing of its
+    /// leader, or a leader of its quorum, for an election timeout.
+    pub fn contact(&self) -> watch::Receiver<Leadership> {
+        self.contact.clone()
+    }
+
+    /// Who leads by Raft's last word, and every change of it.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }
@@ -389,8 +407,8 @@ impl Raft {
 
     /// Changes the membership, through the leader; resolves when the change is committed.
     pub async fn change(&self, change: MemberChange) -> Result<(), ChangeError> {
-        let mut leadership = self.leadership.clone();
-        let now = leadership.wait_for(|now| now.leader.is_some()).await;
+        let mut contact = self.contact.clone();
+        let now = contact.wait_for(|now| now.leader.is_some()).await;
         let now = *now.map_err(|_| Unavailable::Stopped)?;
         match now.leader {
             Some(leader) if !now.is_self => {

@@ -1,9 +1,12 @@
 //! Whole clusters in one process, over real sockets and logs in memory.
 
+mod additions;
 mod cluster;
+mod contact;
 mod faults;
 mod levels;
 mod members;
+mod places;
 mod sizes;
 mod storage;
 

@@ -191,15 +191,27 @@ impl Heartbeats {
     /// One request, one answer. May be dropped half-way: the late answer is skipped by its number.
     ///
     /// Carries what there is to tell the peer about leases.
-    pub(super) async fn ask(&mut self, line: &Line, request: Append, carried: &Carried) -> Answer {
-        let result = self.exchange(line, request, carried).await;
+    pub(super) async fn ask(
+        &mut self,
+        line: &Line,
+        request: Append,
+        carried: &Carried,
+        has_quorum: bool,
+    ) -> Answer {
+        let result = self.exchange(line, request, carried, has_quorum).await;
         if result.is_err() {
             self.open = None;
         }
         result
     }
 
-    async fn exchange(&mut self, line: &Line, request: Append, carried: &Carried) -> Answer {
+    async fn exchange(
+        &mut self,
+        line: &Line,
+        request: Append,
+        carried: &Carried,
+        has_quorum: bool,
+    ) -> Answer {
         let open = match &mut self.open {
             Some(open) => open,
             None => {
@@ -212,6 +224,7 @@ impl Heartbeats {
         };
         self.number += 1;
         let mut message = convert::append(request, self.number);
+        message.without_quorum = !has_quorum;
         let leadership = leases::leadership(&message)?;
         let teller = carried.get();
         let news = teller.as_ref().map(|it| it.news(leadership, line.to));

@@ -113,6 +113,7 @@ pub(super) fn append(request: Append, number: u64) -> wire::AppendRequest {
         entries: entries.into_iter().map(entry).collect(),
         committed: leader_commit.as_ref().map(position),
         news: None,
+        without_quorum: false,
     }
 }
 
@@ -404,6 +405,7 @@ mod tests {
             ],
             committed: at(2),
             news: None,
+            without_quorum: false,
         }
     }
 

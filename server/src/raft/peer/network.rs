@@ -23,6 +23,7 @@ use super::append::{self, Heartbeats};
 use super::line::{Line, Peers, Purpose};
 use super::{convert, snapshot};
 use crate::command::MemberId;
+use crate::raft::leadership::Leadership;
 use crate::raft::leases::Carried;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::trim::Sending;
@@ -46,6 +47,8 @@ pub(in crate::raft) struct Network {
     pub(in crate::raft) patience: Duration,
     /// What heartbeats carry.
     pub(in crate::raft) carried: Carried,
+    /// Whether a quorum answers this member while it leads: heartbeats say it.
+    pub(in crate::raft) contact: watch::Receiver<Leadership>,
 }
 
 impl Network {
@@ -62,6 +65,7 @@ impl Network {
             state: self.state.clone(),
             patience: self.patience,
             carried: self.carried.clone(),
+            contact: self.contact.clone(),
             sending: self.sending.clone(),
             pause: RETRY_MIN,
         }
@@ -93,6 +97,7 @@ pub(in crate::raft) struct Client {
     state: Arc<Mutex<State>>,
     patience: Duration,
     carried: Carried,
+    contact: watch::Receiver<Leadership>,
     sending: Sending,
     /// How long the next failure to open a stream waits before it is told.
     pause: Duration,
@@ -158,6 +163,7 @@ impl NetStreamAppend<TypeConfig> for Client {
             heartbeats,
             patience,
             carried,
+            contact,
             pause,
             ..
         } = self;
@@ -166,7 +172,9 @@ impl NetStreamAppend<TypeConfig> for Client {
                 let Some(request) = input.next().await else {
                     return Ok(futures::stream::empty().boxed());
                 };
-                let answer = in_time(line, &option, heartbeats.ask(line, request, carried)).await;
+                let has_quorum = contact.borrow().leader.is_some();
+                let asked = heartbeats.ask(line, request, carried, has_quorum);
+                let answer = in_time(line, &option, asked).await;
                 return Ok(futures::stream::iter([answer]).boxed());
             }
             let line: &Line = line;

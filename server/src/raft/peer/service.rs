@@ -7,7 +7,8 @@ use coord_proto::peer as wire;
 use coord_proto::peer::peer_server::{Peer, PeerServer};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use openraft::raft::{StreamAppendError, StreamAppendResult};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -17,10 +18,12 @@ use super::{MESSAGE_BYTES_MAX, convert, fetch, leases};
 use crate::clock::Moment;
 use crate::command::{LeaseId, LeaseQuery, MemberId, Unavailable, codec};
 use crate::raft::Core;
+use crate::raft::leadership::Leadership;
 use crate::raft::leases::Leases;
 use crate::raft::membership::Membership;
 use crate::raft::propose::{Forwarded, Gather};
 use crate::raft::read_index::ReadRounds;
+use crate::raft::types::TypeConfig;
 use crate::state::State;
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
@@ -32,7 +35,7 @@ const ANSWERS_MAX: usize = 2 * ASKS_MAX;
 /// What a batch of proposals costs beside its bytes, or any number of empty ones would fit.
 const BATCH_BYTES: usize = 256;
 
-/// When a leader was last heard.
+/// When the leader that this member follows was last heard, with a quorum behind it as far as it knew.
 #[derive(Clone)]
 pub(in crate::raft) struct Heard(Arc<Mutex<Moment>>);
 
@@ -48,14 +51,17 @@ impl Heard {
             .expect("nothing panics while it holds the lock") = Moment::now();
     }
 
+    /// When.
+    pub(in crate::raft) fn last(&self) -> Moment {
+        *self
+            .0
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+
     /// How long ago.
     pub(in crate::raft) fn ago(&self) -> Duration {
-        Moment::now().since(
-            *self
-                .0
-                .lock()
-                .expect("nothing panics while it holds the lock"),
-        )
+        Moment::now().since(self.last())
     }
 }
 
@@ -72,11 +78,21 @@ pub(in crate::raft) struct Service {
     pub(in crate::raft) leases: Leases,
     pub(in crate::raft) membership: Membership,
     pub(in crate::raft) heard: Heard,
+    /// Who leads, while there are signs of it.
+    pub(in crate::raft) contact: watch::Receiver<Leadership>,
 }
 
 /// Counts a message that makes no sense.
 fn counted<T>(read: Result<T, Status>) -> Result<T, Status> {
     read.inspect_err(|status| handshake::refused(status.message()))
+}
+
+/// Whether the one who asked is the leader that this member follows, whatever its log lacks.
+fn is_followed(answer: &StreamAppendResult<TypeConfig>) -> bool {
+    match answer {
+        Ok(_) | Err(StreamAppendError::Conflict(_)) => true,
+        Err(StreamAppendError::HigherVote(_)) => false,
+    }
 }
 
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
@@ -187,7 +203,6 @@ impl Peer for Service {
         let heard = self.heard.clone();
         // A message that cannot be read ends the call; the leader starts anew from what is acknowledged.
         let requests = request.into_inner().scan((), move |(), message| {
-            heard.touch();
             let read = message.and_then(|message| counted(convert::read_append(message)));
             let read = read.inspect_err(|status| tracing::debug!(%status, "an append call ended"));
             std::future::ready(read.ok())
@@ -196,6 +211,9 @@ impl Peer for Service {
         let answers = self.core.stream_append(requests).map(move |result| {
             number += 1;
             let result = result.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+            if is_followed(&result) {
+                heard.touch();
+            }
             Ok(convert::appended(result, number))
         });
         Ok(Response::new(answers.boxed()))
@@ -209,11 +227,10 @@ impl Peer for Service {
         let (core, heard) = (self.core.clone(), self.heard.clone());
         let countdown = self.leases.clone();
         let answers = request.into_inner().then(move |message| {
-            heard.touch();
-            let (core, countdown) = (core.clone(), countdown.clone());
+            let (core, countdown, heard) = (core.clone(), countdown.clone(), heard.clone());
             async move {
                 let mut message = message?;
-                let number = message.number;
+                let (number, has_quorum) = (message.number, !message.without_quorum);
                 let leadership = counted(leases::leadership(&message))?;
                 let news = message.news.take();
                 let request = counted(convert::read_append(message))?;
@@ -224,6 +241,9 @@ impl Peer for Service {
                 let answer = core.append_entries(request).await;
                 let answer = answer.map_err(|error| Status::unavailable(error.to_string()))?;
                 let answer = answer.into_stream_result(previous, last.or(previous));
+                if has_quorum && is_followed(&answer) {
+                    heard.touch();
+                }
                 let is_taken = answer.is_ok();
                 let mut response = convert::appended(answer, number);
                 // Only now: this member must follow the leader whose news it takes.
@@ -383,8 +403,9 @@ impl Peer for Service {
             .iter()
             .find(|(_, urls, _)| urls.iter().any(|url| peer_urls.contains(url)));
         // Whether the asker has run before decides whether it may run now, so this member must not be behind. Without a
-        // leader it says what it knows: the founders of a cluster ask before there is one.
-        let current = own.is_some() && self.membership.leadership.borrow().leader.is_some();
+        // leader in contact it says what it knows: the founders of a cluster ask before there is one, and a cluster that
+        // has lost its quorum may need just this member.
+        let current = own.is_some() && self.contact.borrow().leader.is_some();
         if current {
             let reached = self.rounds.barrier().await;
             reached.map_err(|why| Status::unavailable(why.to_string()))?;

@@ -21,7 +21,7 @@ use crate::command::{
     LeaseReceipt, LeaseTable, LogPosition, MemberId, Refusal, Unavailable,
 };
 use crate::raft::membership::MemberChange;
-use crate::raft::types::{self, Entry, Log, PeerUrls, TypeConfig, Vote};
+use crate::raft::types::{self, Entry, Log, Place, TypeConfig, Vote};
 use crate::wal;
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
@@ -59,7 +59,7 @@ fn entry(index: u64, payload: wal::Payload) -> Entry {
 }
 
 fn members() -> types::Members {
-    let nodes = BTreeMap::from([(1, PeerUrls(vec!["http://a".to_owned()]))]);
+    let nodes = BTreeMap::from([(1, Place::at(vec!["http://a".to_owned()]))]);
     Membership::new(vec![BTreeSet::from([1])], nodes).unwrap()
 }
 
@@ -121,14 +121,15 @@ fn append_request() {
     };
     let mut message = convert::append(request, 2);
     message.news = Some(leases::news(news()));
+    message.without_quorum = true;
     let message = pin(
         message,
         "0802120d080411a20000000000000018011a0d080311a1000000000000001806220f0a0d0803\
          11a1000000000000001807221b0a0d080311a100000000000000180810011a08656e76656c6f\
-         706522400a0d080311a100000000000000180910021a2d010100000001000000010000000000\
-         00000100000001000000000000000100000008000000687474703a2f2f612a0d080311a10000\
-         00000000001806322c08b817100918012002280132100500000000000000faffffffffffffff\
-         3a0dc0a907ffffffffffffffffff01",
+         706522410a0d080311a100000000000000180910021a2e020100000001000000010000000000\
+         0000010000000100000000000000000100000008000000687474703a2f2f612a0d080311a100\
+         0000000000001806322c08b817100918012002280132100500000000000000faffffffffffff\
+         ff3a0dc0a907ffffffffffffffffff013801",
     );
     let leadership = leases::leadership(&message).unwrap();
     let read = leases::read_news(leadership, message.news.clone().unwrap());
@@ -239,9 +240,9 @@ fn snapshot_request_and_response() {
     let request = |part| wire::SnapshotRequest { part: Some(part) };
     pin(
         request(Part::Head(head)),
-        "0a5c0a0d080411a2000000000000001801120d080311a10000000000000018091a0d080311a1\
-         000000000000001802222d010100000001000000010000000000000001000000010000000000\
-         00000100000008000000687474703a2f2f61",
+        "0a5d0a0d080411a2000000000000001801120d080311a10000000000000018091a0d080311a1\
+         000000000000001802222e020100000001000000010000000000000001000000010000000000\
+         0000000100000008000000687474703a2f2f61",
     );
     pin(
         request(Part::Chunk(Bytes::from_static(b"chunk"))),
