@@ -31,11 +31,13 @@ pub enum Bug {
     PurgeBelowUnsynced,
     /// Whoever reads an entry back gets its proposals in another order than its author.
     ReorderedEnvelope,
+    /// A batch that was forwarded counts as never sent until the leader's answer to the call begins.
+    ForwardedTwice,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AckBeforeFsync,
         Self::StaleRead,
         Self::VoteNotPersisted,
@@ -46,6 +48,7 @@ impl Bug {
         Self::DuplicateApply,
         Self::PurgeBelowUnsynced,
         Self::ReorderedEnvelope,
+        Self::ForwardedTwice,
     ];
 
     /// What `COORD_PLANTED_BUG` calls it.
@@ -61,6 +64,7 @@ impl Bug {
             Self::DuplicateApply => "duplicate-apply",
             Self::PurgeBelowUnsynced => "purge-below-unsynced",
             Self::ReorderedEnvelope => "reordered-envelope",
+            Self::ForwardedTwice => "forwarded-twice",
         }
     }
 }

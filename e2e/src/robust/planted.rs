@@ -25,6 +25,9 @@ pub const ALL: [Planted; 10] = [
     planted("reordered-envelope", Scenario::Compaction),
 ];
 
+/// Those that only the simulation must find: they need a connection that breaks within one round trip of its opening.
+pub const SIMULATED: [&str; 1] = ["forwarded-twice"];
+
 const fn planted(bug: &'static str, scenario: Scenario) -> Planted {
     Planted { bug, scenario }
 }
@@ -37,8 +40,9 @@ mod tests {
 
     #[test]
     fn every_bug_of_the_server_has_a_run() {
-        let mut ours = ALL.map(|planted| planted.bug);
-        let mut theirs = Bug::ALL.map(Bug::name);
+        let mut ours = ALL.map(|planted| planted.bug).to_vec();
+        ours.extend(SIMULATED);
+        let mut theirs = Bug::ALL.map(Bug::name).to_vec();
         ours.sort_unstable();
         theirs.sort_unstable();
         assert_eq!(ours, theirs);

@@ -1,10 +1,21 @@
 //! The one ordered stream from a member to the leader: proposals, read rounds, questions about leases.
+//!
+//! Nothing leaves before the leader has taken the call. HTTP/2 carries a request's body before the answer to it begins, so
+//! without this a batch could be in the leader's log although the caller never heard of the call again, and be proposed a
+//! second time:
+//!
+//! ```text
+//! F ── batch ──▶ L            L appends it, a quorum has it, the client is answered
+//! F ◀─ lost ──── L            the way back is cut before the answer begins
+//! F: "never taken" ── batch ──▶ L    a second entry, over whatever was written in between
+//! ```
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use coord_proto::peer as wire;
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Status;
@@ -12,13 +23,14 @@ use tonic::Status;
 use super::convert;
 use super::line::{Line, Peers, Purpose};
 use crate::command::{LeaderKey, LeaseId, LeaseQuery, MemberId, Unavailable};
+use crate::planted::{self, Bug};
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
 
 /// Why something that was forwarded will not be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::raft) enum Lost {
-    /// It never reached the leader, or the leader refused it: nothing of it was done.
+    /// No byte of it left, or the leader refused it: nothing of it was done.
     Undone(Unavailable),
     /// Nobody knows what became of it.
     Unknown,
@@ -38,7 +50,7 @@ type Reply = oneshot::Sender<Result<Answer, Lost>>;
 #[derive(Default)]
 struct Waiting {
     replies: HashMap<u64, Reply>,
-    /// Whether the leader has taken the call; until then nothing was done.
+    /// Whether the leader has taken the call. Set before anything leaves.
     connected: bool,
     closed: bool,
 }
@@ -206,9 +218,13 @@ async fn run(
     outgoing: mpsc::UnboundedReceiver<wire::ForwardRequest>,
     waiting: &Mutex<Waiting>,
 ) -> Result<(), Status> {
-    let call = line.request(UnboundedReceiverStream::new(outgoing));
+    let (taken, is_taken) = oneshot::channel();
+    let call = line.request(held_back(outgoing, is_taken));
     let mut answers = line.client()?.forward(call).await?.into_inner();
+    // In this order: what has left is never again called undone.
     lock(waiting).connected = true;
+    // The call may have ended already; then nothing leaves.
+    let _ = taken.send(());
     while let Some(response) = answers.message().await? {
         let reply = lock(waiting).replies.remove(&response.number);
         let (Some(reply), Some(answer)) = (reply, response.answer) else {
@@ -226,3 +242,22 @@ async fn run(
     }
     Ok(())
 }
+
+/// The messages, none before the word that the call is taken, and none at all if that never comes.
+fn held_back(
+    outgoing: mpsc::UnboundedReceiver<wire::ForwardRequest>,
+    is_taken: oneshot::Receiver<()>,
+) -> impl Stream<Item = wire::ForwardRequest> + Send + 'static {
+    let messages = UnboundedReceiverStream::new(outgoing);
+    if planted::has(Bug::ForwardedTwice) {
+        return messages.left_stream();
+    }
+    let opened = is_taken.map(move |taken| match taken {
+        Ok(()) => messages.left_stream(),
+        Err(_) => futures::stream::empty().right_stream(),
+    });
+    opened.flatten_stream().right_stream()
+}
+
+#[cfg(test)]
+mod tests;
