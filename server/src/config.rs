@@ -64,6 +64,9 @@ pub struct Initial {
     pub state: InitialState,
     /// Tells clusters apart.
     pub token: String,
+    /// Why it can neither form a cluster nor join one. No matter where there is data: manifests are edited after the first
+    /// start, and members move.
+    pub unfit: Option<Invalid>,
 }
 
 /// Form or join.
@@ -208,34 +211,41 @@ fn initial(settings: &Settings, name: &str, peer: &Side) -> Result<Initial, Inva
             return Err(invalid("initial-cluster-state", why));
         }
     };
-    let Some((_, own)) = cluster.iter().find(|(member, _)| member == name) else {
-        return Err(invalid(
-            FLAG,
-            format!("does not name this member, '{name}'; add {name}=URL"),
-        ));
-    };
-    if sorted(own) != sorted(&peer.advertise) {
-        let why = format!(
-            "says that '{name}' has {}, but --initial-advertise-peer-urls says {}",
-            Url::list(own),
-            Url::list(&peer.advertise)
-        );
-        return Err(invalid(FLAG, why));
-    }
-    if state == InitialState::Existing && cluster.len() < 2 {
-        return Err(invalid(
-            FLAG,
-            "names nobody to ask; with --initial-cluster-state=existing add a running member",
-        ));
-    }
     let token = settings
         .get("initial-cluster-token")
         .unwrap_or("etcd-cluster")
         .to_owned();
+    let unfit = unfit(&cluster, state, name, peer).map(|why| invalid(FLAG, why));
     Ok(Initial {
         cluster,
         state,
         token,
+        unfit,
+    })
+}
+
+/// Why a member without data cannot start with this, if it cannot.
+fn unfit(
+    cluster: &[(String, Vec<Url>)],
+    state: InitialState,
+    name: &str,
+    peer: &Side,
+) -> Option<String> {
+    let Some((_, own)) = cluster.iter().find(|(member, _)| member == name) else {
+        return Some(format!(
+            "does not name this member, '{name}'; add {name}=URL"
+        ));
+    };
+    if sorted(own) != sorted(&peer.advertise) {
+        return Some(format!(
+            "says that '{name}' has {}, but --initial-advertise-peer-urls says {}",
+            Url::list(own),
+            Url::list(&peer.advertise)
+        ));
+    }
+    let alone = state == InitialState::Existing && cluster.len() < 2;
+    alone.then(|| {
+        "names nobody to ask; with --initial-cluster-state=existing add a running member".to_owned()
     })
 }
 
@@ -332,16 +342,7 @@ mod tests {
             ("election-timeout", vec![("election-timeout", "400")]),
             ("election-timeout", vec![("election-timeout", "60000")]),
             ("heartbeat-interval", vec![("heartbeat-interval", "x")]),
-            ("initial-cluster", vec![("initial-cluster", "b=http://h:1")]),
-            (
-                "initial-cluster",
-                vec![("initial-cluster", "default=http://h:1")],
-            ),
             ("initial-cluster", vec![("initial-cluster", "nonsense")]),
-            (
-                "initial-cluster",
-                vec![("initial-cluster-state", "existing")],
-            ),
             (
                 "initial-cluster-state",
                 vec![("initial-cluster-state", "old")],
@@ -365,6 +366,20 @@ mod tests {
         ] {
             assert_eq!(config(&pairs).unwrap_err().flag, flag, "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn an_initial_cluster_that_nobody_can_start_with_matters_only_without_data() {
+        for (pair, why) in [
+            (("initial-cluster", "b=http://h:1"), "does not name"),
+            (("initial-cluster", "default=http://h:1"), "says that"),
+            (("initial-cluster-state", "existing"), "nobody to ask"),
+        ] {
+            let unfit = config(&[pair]).unwrap().initial.unfit.unwrap();
+            assert_eq!(unfit.flag, "initial-cluster");
+            assert!(unfit.why.contains(why), "{unfit}");
+        }
+        assert_eq!(config(&[]).unwrap().initial.unfit, None);
     }
 
     #[test]

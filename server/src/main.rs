@@ -1,6 +1,7 @@
 //! `coord-server`: reads the command line and runs one member until it is told to stop.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use coord_server::cli::{self, Invocation};
 use coord_server::config::Config;
@@ -13,6 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How long work that blocks may hold up the end of the process.
+const LOOK_UPS_MAX: Duration = Duration::from_millis(200);
 /// What Go programs exit with on a wrong flag.
 const EXIT_USAGE: u8 = 2;
 
@@ -42,8 +45,12 @@ pub(crate) fn main() -> ExitCode {
         .enable_all()
         .build()
         .expect("the runtime needs epoll");
-    match runtime.block_on(serve(config)) {
+    let ended = runtime.block_on(serve(config));
+    // Names that are being looked up wait for servers that may not answer; nobody needs the address any more.
+    runtime.shutdown_timeout(LOOK_UPS_MAX);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Usage(invalid)) => usage(&invalid.to_string()),
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::command::Fault;
-use crate::config::Config;
+use crate::config::{Config, Invalid};
 use crate::coordinator::Coordinator;
 use crate::raft::Raft;
 
@@ -38,6 +38,9 @@ pub enum Stop {
     /// The data directory, or what it holds, does not fit what was asked for.
     #[error("{0}")]
     Refused(String),
+    /// A member without data cannot start with these settings.
+    #[error(transparent)]
+    Usage(#[from] Invalid),
     /// An address could not be bound.
     #[error("cannot listen on {url}: {source}")]
     Listen {

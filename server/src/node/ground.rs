@@ -42,8 +42,14 @@ pub enum LogPlace {
 impl Ground {
     /// The operating system's: takes the data directory, and waits a little for it.
     ///
-    /// Errors: as of a directory that is another's, or cannot be made.
+    /// Errors: as of a directory that is another's, or cannot be made; `Usage` if it is empty and nothing can be begun in it.
     pub(super) async fn of(config: &Config) -> Result<Self, Stop> {
+        if let Some(unfit) = &config.initial.unfit
+            && !directory::has_data(&config.data_dir)?
+        {
+            // Before anything is written.
+            return Err(unfit.clone().into());
+        }
         let lock = directory::open(&config.data_dir).await?;
         Ok(Self {
             log: LogPlace::Directory(config.data_dir.clone()),
