@@ -28,6 +28,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "metrics",
             "cli",
+            // What a peer URL is.
+            "config",
             "admin",
             "network",
             "budget",

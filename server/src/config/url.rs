@@ -1,6 +1,7 @@
 //! The URLs of listeners and members: scheme, host and port, nothing more.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 /// A `http://host:port` URL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,20 +31,17 @@ impl Url {
         let Some((host, port)) = rest.rsplit_once(':') else {
             return Err(format!("'{text}' has no port, use http://host:port"));
         };
-        let port = port
-            .parse()
-            .map_err(|_| format!("'{text}': '{port}' is not a port"))?;
-        let bracketed = host.starts_with('[') && host.ends_with(']');
-        if host.is_empty()
-            || host.contains(['/', '@', '?', '#'])
-            || (host.contains(':') && !bracketed)
-        {
-            return Err(format!("'{text}': '{host}' is not a host"));
-        }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|_| digits);
+        let port = port.ok_or_else(|| format!("'{text}' does not end in a port"))?;
+        let host = normal_host(host).ok_or_else(|| format!("'{text}': '{host}' is not a host"))?;
+        Ok(Self { host, port })
+    }
+
+    /// Reads where a member is to be reached, as etcd's calls take it: a port that can be dialled, and nothing behind it.
+    pub fn parse_of_member(text: &str) -> Option<Self> {
+        let url = Self::parse(text).ok()?;
+        (url.port != 0 && !text.trim_end().ends_with('/')).then_some(url)
     }
 
     /// What to resolve or bind: `host:port`.
@@ -58,6 +56,17 @@ impl Url {
             .collect::<Vec<_>>()
             .join(",")
     }
+}
+
+/// One text for one host: names know no case, and an IPv6 address has many forms.
+fn normal_host(host: &str) -> Option<String> {
+    let inner = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    if let Some(inner) = inner {
+        let address: Ipv6Addr = inner.parse().ok()?;
+        return Some(format!("[{address}]"));
+    }
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    (!host.is_empty() && host.bytes().all(fits)).then(|| host.to_ascii_lowercase())
 }
 
 impl fmt::Display for Url {
@@ -83,13 +92,36 @@ mod tests {
     }
 
     #[test]
+    fn one_place_has_one_text() {
+        for (text, normal) in [
+            ("http://Node-1.Example:2380/", "http://node-1.example:2380"),
+            (" http://[0:0:0:0:0:0:0:1]:2380", "http://[::1]:2380"),
+        ] {
+            assert_eq!(Url::parse(text).unwrap().to_string(), normal);
+        }
+    }
+
+    #[test]
+    fn a_member_is_only_reached_where_it_can_be_dialled() {
+        assert!(Url::parse_of_member(" http://h:1 ").is_some());
+        for text in ["http://h:1/", "http://h:0", "https://h:1", "unix://h:1", ""] {
+            assert_eq!(Url::parse_of_member(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_url_is_refused_with_the_reason() {
         for (text, part) in [
             ("h:1", "no scheme"),
             ("https://h:1", "TLS"),
             ("ftp://h:1", "unknown scheme"),
             ("http://h", "no port"),
-            ("http://h:99999", "not a port"),
+            ("http://h:99999", "a port"),
+            ("http://h:+1", "a port"),
+            ("http://h:", "a port"),
+            ("http://a b:1", "not a host"),
+            ("http://[::1:1", "not a host"),
+            ("http://::1:1", "not a host"),
             ("http://:1", "not a host"),
             ("http://a/b:1", "not a host"),
         ] {

@@ -1,11 +1,12 @@
 //! What is refused at the door, before anything is proposed: limits, and what a transaction may not hold.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 
 use super::error::Invalid;
 use crate::command::{Keys, Op, Refusal};
+use crate::config::Url;
 
 /// etcd's `--max-request-bytes`.
 pub(super) const REQUEST_BYTES_MAX: usize = 1536 * 1024;
@@ -96,26 +97,13 @@ pub(super) fn no_key_changes_twice(ops: &[Op]) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Peer URLs: at least one, each `http` or `https` with host and port, and nothing behind it.
-pub(super) fn peer_urls(urls: &[String]) -> Result<(), Invalid> {
-    if urls.is_empty() || !urls.iter().all(|url| is_peer_url(url)) {
-        return Err(Invalid::MemberUrls);
+/// Peer URLs in their normal form: at least one, each where a member can be dialled. etcd also takes ports that there are
+/// none of; what no member can reach would only cost the cluster a vote.
+pub(super) fn peer_urls(urls: &[String]) -> Result<Vec<String>, Invalid> {
+    let normal = |url: &String| Url::parse_of_member(url).map(|url| url.to_string());
+    let normal: Option<BTreeSet<String>> = urls.iter().map(normal).collect();
+    match normal {
+        Some(urls) if !urls.is_empty() => Ok(urls.into_iter().collect()),
+        Some(_) | None => Err(Invalid::MemberUrls),
     }
-    Ok(())
-}
-
-fn is_peer_url(url: &str) -> bool {
-    let Some(rest) = url
-        .strip_prefix("http://")
-        .or_else(|| url.strip_prefix("https://"))
-    else {
-        return false;
-    };
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    let Some((host, port)) = authority.rsplit_once(':') else {
-        return false;
-    };
-    !host.is_empty()
-        && !authority.contains(['/', '?', '#', '@', ' '])
-        && port.parse::<u16>().is_ok()
 }

@@ -24,8 +24,8 @@ impl pb::cluster_server::Cluster for ClusterService {
             peer_ur_ls,
             is_learner,
         } = request.into_inner();
-        check::peer_urls(&peer_ur_ls)?;
-        let added = self.0.coordinator.member_add(peer_ur_ls, is_learner).await;
+        let peer_urls = check::peer_urls(&peer_ur_ls)?;
+        let added = self.0.coordinator.member_add(peer_urls, is_learner).await;
         let (added, members) = added.map_err(|error| status(&error))?;
         let header = self.header();
         Ok(Response::new(pb::MemberAddResponse {
@@ -58,11 +58,11 @@ impl pb::cluster_server::Cluster for ClusterService {
     ) -> Answer<pb::MemberUpdateResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         let pb::MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
-        check::peer_urls(&peer_ur_ls)?;
+        let peer_urls = check::peer_urls(&peer_ur_ls)?;
         let members = self
             .0
             .coordinator
-            .member_update(MemberId(id), peer_ur_ls)
+            .member_update(MemberId(id), peer_urls)
             .await;
         let members = all(members.map_err(|error| status(&error))?);
         Ok(Response::new(pb::MemberUpdateResponse {

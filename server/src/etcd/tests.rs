@@ -442,12 +442,17 @@ fn peer_urls_have_a_scheme_a_host_and_a_port_and_nothing_else() {
     };
     for good in [
         "http://a:1",
-        "https://10.0.0.1:2380",
+        "http://10.0.0.1:2380",
         "http://[::1]:2380",
-        "http://a.b.svc:2380/",
+        "http://a.b.svc:2380",
     ] {
-        assert_eq!(check(&[good]), Ok(()), "{good}");
+        assert_eq!(check(&[good]), Ok(vec![good.to_owned()]), "{good}");
     }
+    let normal = check(&["http://b:1", " http://A:1", "http://a:1"]);
+    assert_eq!(
+        normal,
+        Ok(vec!["http://a:1".to_owned(), "http://b:1".to_owned()])
+    );
     for bad in [
         "",
         "a:1",
@@ -456,6 +461,10 @@ fn peer_urls_have_a_scheme_a_host_and_a_port_and_nothing_else() {
         "http://:1",
         "http://a:x",
         "http://a:1/b",
+        "http://a:1/",
+        "https://a:1",
+        "unix://a:1",
+        "http://a:0",
         "http://a:70000",
     ] {
         assert_eq!(
