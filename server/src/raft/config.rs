@@ -9,9 +9,6 @@ use crate::network::Network;
 use crate::raft::Limits;
 use crate::state::StatePlace;
 
-/// A snapshot may take so long to send and install before it is begun anew.
-const SNAPSHOT_MAX: Duration = Duration::from_secs(15 * 60);
-
 /// What a member's Raft is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -57,7 +54,6 @@ pub(super) fn core_config(config: &Config) -> Result<Arc<openraft::Config>, Faul
         quorum_loss_probe_interval: Some(2 * election_max),
         // The log store bounds a message by bytes.
         max_payload_entries: 2048,
-        install_snapshot_timeout: millis(SNAPSHOT_MAX),
         // `trim` says when, and what goes: openraft would cut all that a snapshot holds, and it cannot count bytes.
         snapshot_policy: openraft::SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,

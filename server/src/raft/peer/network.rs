@@ -224,16 +224,9 @@ impl NetSnapshot<TypeConfig> for Client {
         vote: Vote,
         snapshot: Snapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let sent = snapshot::send(
-            &self.line,
-            &self.state,
-            &self.sending,
-            vote,
-            snapshot,
-            option.hard_ttl(),
-        );
+        let sent = snapshot::send(&self.line, &self.state, &self.sending, vote, snapshot);
         tokio::select! {
             closed = cancel => Err(closed.into()),
             result = sent => result.map_err(|status| error(&self.line, &status).into()),

@@ -26,6 +26,51 @@ use wire::snapshot_request::Part;
 /// Rest after reading a chunk, in the time that it took: who writes meanwhile has three quarters of the thread.
 const REST: u32 = 3;
 
+/// A transfer of which nothing moved for so long has failed. However much there is to send: 15 GB take a quarter of an hour
+/// and more at the pace that leaves the leader to its clients.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+/// How long the peer may take to bring what it has received to disk, and into its place.
+const INSTALL_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Follows a stream of chunks: when the last one was taken, and whether that was the last of all.
+#[derive(Clone)]
+struct Progress(Arc<Mutex<(Instant, bool)>>);
+
+impl Progress {
+    fn now() -> Self {
+        Self(Arc::new(Mutex::new((Instant::now(), false))))
+    }
+
+    fn note(&self, is_all: bool) {
+        *self
+            .0
+            .lock()
+            .expect("nothing panics while it holds the lock") = (Instant::now(), is_all);
+    }
+
+    fn follow<T>(self, chunks: impl Stream<Item = T>) -> impl Stream<Item = T> {
+        let (each, all) = (self.clone(), self);
+        let end = futures::stream::once(async move { all.note(true) });
+        let end = end.filter_map(|()| std::future::ready(None));
+        chunks.inspect(move |_| each.note(false)).chain(end)
+    }
+
+    /// Resolves when nothing has moved for too long.
+    async fn stands_still(&self) {
+        loop {
+            let (moved, is_all) = *self
+                .0
+                .lock()
+                .expect("nothing panics while it holds the lock");
+            let given_up = moved + if is_all { INSTALL_MAX } else { STANDSTILL_MAX };
+            if Instant::now() >= given_up {
+                return;
+            }
+            tokio::time::sleep_until(given_up).await;
+        }
+    }
+}
+
 /// Why a moment could not be read to its end. Its stream just ends; without its footer nobody takes it for whole.
 #[derive(Clone, Default)]
 pub(super) struct Failed(Arc<Mutex<Option<String>>>);
@@ -82,13 +127,14 @@ pub(super) fn chunks(
 }
 
 /// Sends a snapshot; returns when the peer has installed it or refused the vote.
+///
+/// Errors: the peer's; `DeadlineExceeded` if nothing moved for [`STANDSTILL_MAX`].
 pub(super) async fn send(
     line: &Line,
     state: &Arc<Mutex<State>>,
     sending: &Sending,
     vote: Vote,
     snapshot: Snapshot,
-    time_max: Duration,
 ) -> Result<SnapshotResponse<TypeConfig>, Status> {
     let SnapshotData::Reading(reader) = snapshot.snapshot else {
         return Err(Status::internal("only a moment of the state can be sent"));
@@ -116,13 +162,20 @@ pub(super) async fn send(
         tracing::info!(%peer, position = ?last_log_id, "sending a snapshot");
         message(Part::Head(head))
     });
-    let chunks = chunks(reader, state.clone(), failed.clone());
+    let progress = Progress::now();
+    let chunks = progress
+        .clone()
+        .follow(chunks(reader, state.clone(), failed.clone()));
     let request = line.request(head.chain(chunks.map(move |chunk| message(Part::Chunk(chunk)))));
     let mut client = line.client()?;
-    let response = tokio::time::timeout(time_max, client.snapshot(request)).await;
+    let response = tokio::select! {
+        response = client.snapshot(request) => response,
+        () = progress.stands_still() => {
+            Err(Status::deadline_exceeded("nothing of the snapshot moved for too long"))
+        }
+    };
     failed.log(line.to);
-    let response =
-        response.map_err(|_| Status::deadline_exceeded("the snapshot took too long"))??;
+    let response = response?;
     let on_its_way = on_its_way
         .lock()
         .expect("nothing panics while it holds the lock")
@@ -214,7 +267,11 @@ pub(super) async fn receive(
 ) -> Result<InstallReady, Status> {
     let write = Writing(blocking);
     let mut writer = write.now(move || SnapshotWriter::at(&place)).await?;
-    while let Some(chunk) = incoming.next().await {
+    loop {
+        let next = tokio::time::timeout(STANDSTILL_MAX, incoming.next()).await;
+        let next =
+            next.map_err(|_| Status::deadline_exceeded("nothing of the state came for too long"))?;
+        let Some(chunk) = next else { break };
         let chunk = chunk?;
         writer = write
             .now(move || writer.write_chunk(chunk).map(|()| writer))
@@ -233,5 +290,60 @@ impl Writing {
         let done = self.0.run(work).await;
         let done = done.map_err(|error| Status::internal(error.to_string()))?;
         done.map_err(|fault| Status::data_loss(fault.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK_BYTES: u64 = 192 << 10;
+    const CHUNKS_A_GIGABYTE: u32 = (1 << 30) / (192 << 10);
+
+    /// Chunks of so many bytes in all, at so many seconds a gigabyte, and how sending them ends.
+    async fn sent(bytes: u64, seconds_a_gigabyte: u64) -> Option<Duration> {
+        let began = Instant::now();
+        let pause = Duration::from_secs(seconds_a_gigabyte) / CHUNKS_A_GIGABYTE;
+        let chunks = futures::stream::iter(0..bytes / CHUNK_BYTES).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+        });
+        let progress = Progress::now();
+        let chunks = progress.clone().follow(chunks);
+        tokio::select! {
+            _ = chunks.count() => Some(began.elapsed()),
+            () = progress.stands_still() => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_state_takes_as_long_as_it_takes() {
+        // The pace of decision 0009, and one of a disk that is ten times slower.
+        for pace in [68, 680] {
+            let took = sent(15 << 30, pace).await.expect("it arrives");
+            assert!(took > Duration::from_secs(900), "{took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_that_stands_still_is_given_up() {
+        let began = Instant::now();
+        let progress = Progress::now();
+        let some = futures::stream::iter(0..3).chain(futures::stream::pending());
+        let chunks = progress.clone().follow(some);
+        tokio::select! {
+            _ = chunks.count() => panic!("it has no end"),
+            () = progress.stands_still() => {}
+        }
+        assert_eq!(began.elapsed(), STANDSTILL_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn installing_has_time_of_its_own() {
+        let began = Instant::now();
+        let progress = Progress::now();
+        let chunks = progress.clone().follow(futures::stream::iter(0..3));
+        chunks.count().await;
+        progress.stands_still().await;
+        assert_eq!(began.elapsed(), INSTALL_MAX);
     }
 }
