@@ -10,7 +10,7 @@ use crate::command::{ClusterId, MemberId};
 use crate::config::{Config, Url};
 use crate::network::{Listener, Network};
 use crate::planted::{self, Bug};
-use crate::raft::peer::{AskError, JoinAnswer, ask_membership};
+use crate::raft::peer::{AskError, Asker, JoinAnswer, ask_membership};
 use crate::state::FEATURE_LEVEL;
 
 /// Pause between questions; someone has to add this member by hand or by operator, so seconds do not matter.
@@ -50,10 +50,11 @@ pub(super) async fn wait_to_be_added(
     let mut asked = 0u32;
     loop {
         let token = &config.initial.token;
-        let settles = |answer: &JoinAnswer| {
-            answer.own.is_some() && (answer.is_current || answer.used_up().is_none())
-        };
-        let why = match ask_membership(network, &places, token, &own, settles).await {
+        // An answer without a leader's word counts only if nobody has one, and nobody remembers more: who is behind may not
+        // have heard that this member has run.
+        let settles = |answer: &JoinAnswer| answer.own.is_some() && answer.is_current;
+        let asked_all = ask_membership(network, &places, token, Asker::At(&own), settles);
+        let why = match asked_all.await {
             Ok(answer) if answer.level > FEATURE_LEVEL => {
                 return Err(Stop::Refused(format!(
                     "cannot join: the cluster is at feature level {}, this version knows {FEATURE_LEVEL}: start a newer \
@@ -108,7 +109,7 @@ pub(super) async fn refuse_second_bootstrap(
     let token = &config.initial.token;
     // The first that knows this member counts, current or not: what it has seen run was there.
     let settles = |answer: &JoinAnswer| answer.own.is_some();
-    let ask = ask_membership(network, &others, token, &own, settles);
+    let ask = ask_membership(network, &others, token, Asker::At(&own), settles);
     let Ok(Ok(answer)) = tokio::time::timeout(FOUNDER_ASK_MAX, ask).await else {
         return Ok(());
     };
@@ -133,7 +134,7 @@ pub(super) fn texts(urls: &[Url]) -> Vec<String> {
 /// A second handle on a bound address, for the short time before the doors take it over.
 pub(super) fn duplicate(listener: &Listener) -> Result<Listener, Stop> {
     listener.duplicate().map_err(|source| Stop::Listen {
-        url: "the client address".to_owned(),
+        url: "a bound address".to_owned(),
         source,
     })
 }

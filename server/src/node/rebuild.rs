@@ -2,6 +2,7 @@
 //!
 //! Its log and its vote are whole, so it keeps its id and every promise. Only a cluster of one cannot be helped so.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::blocking::Blocking;
 use crate::command::{Fault, LogPosition};
 use crate::config::Config;
 use crate::network::Listener;
-use crate::raft::peer::{AskError, fetch_state};
+use crate::raft::peer::{AskError, fetch_state, places_in_log};
 use crate::state::{InstallReady, State};
 use crate::wal::Wal;
 
@@ -23,7 +24,7 @@ const ASK_PAUSE: Duration = Duration::from_millis(500);
 /// One log line about the wait in so many rounds.
 const LOG_EVERY: u32 = 20;
 
-/// Waits until a member at one of the places of `--initial-cluster` has sent its state.
+/// Waits until a member at one of the places of `--initial-cluster` or of the log's membership has sent its state.
 ///
 /// `gap` is why this is needed, and up to which entry the state must reach. Meanwhile the client port says on `/readyz`
 /// what it waits for.
@@ -38,9 +39,13 @@ pub(super) async fn rebuild(
 ) -> Result<State, Stop> {
     let (fault, at_least) = gap;
     let own = texts(&config.peer.advertise);
+    // The flags may be of the day when this member was alone.
+    let log = wal.clone();
+    let in_log = stored::aside(ground.blocking, move || places_in_log(&log)).await?;
     let places = config.initial.cluster.iter();
-    let places = places.flat_map(|(_, urls)| texts(urls));
-    let places: Vec<String> = places.filter(|url| !own.contains(url)).collect();
+    let places = places.flat_map(|(_, urls)| texts(urls)).chain(in_log);
+    let places: BTreeSet<String> = places.filter(|url| !own.contains(url)).collect();
+    let places: Vec<String> = places.into_iter().collect();
     if places.is_empty() {
         return Err(fault.into());
     }

@@ -23,10 +23,10 @@ mod snapshot;
 mod tests;
 
 pub use dial::Through;
-pub use fetch::fetch_state;
+pub use fetch::{fetch_state, places_in_log};
 pub(super) use forward::{LeaderLink, Lost};
 pub(super) use handshake::Stamp;
-pub use join::{AskError, JoinAnswer, ask_membership};
+pub use join::{AskError, Asker, JoinAnswer, ask_membership};
 pub(super) use line::Peers;
 pub(super) use listen::serve;
 pub(super) use network::Network;

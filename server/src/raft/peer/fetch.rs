@@ -8,14 +8,15 @@ use futures::{StreamExt, TryStreamExt};
 use tonic::Status;
 
 use super::handshake::Stamp;
-use super::join::{AskError, ask_membership};
+use super::join::{AskError, Asker, JoinAnswer, ask_membership};
 use super::snapshot::{self, Failed};
 use super::{MESSAGE_BYTES_MAX, line};
 use crate::blocking::Blocking;
-use crate::command::MemberId;
+use crate::command::{Fault, MemberId};
 use crate::network::Network;
+use crate::raft::types;
 use crate::state::{FEATURE_LEVEL, InstallReady, State, StatePlace};
-use crate::wal::Identity;
+use crate::wal::{Ends, Identity, Payload, Wal};
 
 /// This member's state as it is, if it reaches `at_least`.
 pub(super) fn answer(
@@ -44,6 +45,35 @@ pub(super) fn answer(
     Ok(chunks.chain(end).boxed())
 }
 
+/// Where the other members are, by the newest membership that the log still has.
+///
+/// Errors: a log that cannot be read.
+pub fn places_in_log(wal: &Wal) -> Result<Vec<String>, Fault> {
+    const TURN_BYTES: usize = 1 << 20;
+    let Ends { purged, last } = wal.ends();
+    let mut next = purged.map_or(0, |purged| purged.index + 1);
+    let end = last.map_or(0, |last| last.index + 1);
+    let mut newest = None;
+    while next < end {
+        let entries = wal.read(next, end, TURN_BYTES)?;
+        let Some(last) = entries.last() else { break };
+        next = last.position.index + 1;
+        let members = entries.into_iter().filter_map(|entry| match entry.payload {
+            Payload::Membership(members) => Some(members),
+            Payload::Blank | Payload::Proposals(_) => None,
+        });
+        newest = members.last().or(newest);
+    }
+    let Some(members) = newest.and_then(|bytes| types::decode_members(&bytes).ok()) else {
+        return Ok(Vec::new());
+    };
+    let own = wal.identity().member.0;
+    let others = members.nodes().filter(|(id, _)| **id != own);
+    Ok(others
+        .flat_map(|(_, place)| place.peer_urls.clone())
+        .collect())
+}
+
 /// Asks the members that are known at `places`, one after the other, for their state, until one has sent it.
 /// `place` is where the state lives.
 ///
@@ -56,18 +86,29 @@ pub async fn fetch_state(
     place: &StatePlace,
     blocking: Blocking,
 ) -> Result<InstallReady, AskError> {
-    let known = ask_membership(network, places, &own.token, &[], |_| true).await?;
+    let asker = Asker::Member(own.member);
+    let settles = |answer: &JoinAnswer| answer.own.is_some() || answer.is_current;
+    let known = ask_membership(network, places, &own.token, asker, settles).await?;
     if known.cluster != own.cluster {
         return Err(AskError::Refused(format!(
             "the members there are of cluster {}, this one is of cluster {}",
             known.cluster, own.cluster
         )));
     }
-    if known.members.iter().all(|(id, ..)| *id != own.member) {
-        return Err(AskError::Refused(format!(
-            "this member ({}) was removed from its cluster",
-            own.member
-        )));
+    match (known.own, known.is_current) {
+        (Some(_), _) => {}
+        (None, true) => {
+            return Err(AskError::Refused(format!(
+                "this member ({}) was removed from its cluster",
+                own.member
+            )));
+        }
+        // It may not have heard yet that this member was added.
+        (None, false) => {
+            return Err(AskError::Unreachable(
+                "who answers does not know this member, and has no leader now".to_owned(),
+            ));
+        }
     }
     let stamp = Stamp {
         cluster: own.cluster,

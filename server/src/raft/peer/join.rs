@@ -21,11 +21,11 @@ pub struct JoinAnswer {
     pub members: Vec<(MemberId, Vec<String>, bool)>,
     /// Those that have ever run.
     pub started: Vec<MemberId>,
-    /// The member that was added with one of the asker's peer URLs.
+    /// The asker: the member that was added with one of its peer URLs, or has its id.
     pub own: Option<MemberId>,
     /// The cluster's feature level.
     pub level: u32,
-    /// Whether a leader confirmed `own`: a member that is cut off may still list one that was removed since.
+    /// Whether a leader confirmed all this: a member that is cut off may still list one that was removed since.
     pub is_current: bool,
 }
 
@@ -34,6 +34,20 @@ impl JoinAnswer {
     pub fn used_up(&self) -> Option<MemberId> {
         self.own.filter(|own| self.started.contains(own))
     }
+
+    /// How much the answerer knows of the asker: nothing, that it was added, that it has run.
+    fn knows(&self) -> u8 {
+        u8::from(self.own.is_some()) + u8::from(self.used_up().is_some())
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Asker<'a> {
+    /// A program without data, to be reached at these URLs.
+    At(&'a [String]),
+    /// A member that has its id.
+    Member(MemberId),
 }
 
 /// Why nobody answered.
@@ -47,21 +61,26 @@ pub enum AskError {
     Unreachable(String),
 }
 
-/// Asks the members at these URLs, one after the other, until an answer `settles` it; if none does, the first answer. A
-/// member that is cut off from its leader may not have heard yet that the asker was added.
+/// Asks the members at these URLs, one after the other, until an answer `settles` it; if none does, the first of those that
+/// know most of the asker. A member that is cut off from its leader may not have heard yet that the asker was added, or ran.
 pub async fn ask_membership(
     network: &Network,
     urls: &[String],
     token: &str,
-    own_peer_urls: &[String],
+    asker: Asker<'_>,
     settles: impl Fn(&JoinAnswer) -> bool,
 ) -> Result<JoinAnswer, AskError> {
     let mut why = AskError::Unreachable("no peer URL to ask".to_owned());
-    let mut first = None;
+    let mut best: Option<JoinAnswer> = None;
     for url in urls {
+        let (member, peer_urls) = match asker {
+            Asker::At(peer_urls) => (0, peer_urls.to_vec()),
+            Asker::Member(member) => (member.0, Vec::new()),
+        };
         let request = wire::JoinRequest {
             token: token.to_owned(),
-            peer_urls: own_peer_urls.to_vec(),
+            peer_urls,
+            member,
         };
         let asked = async { line::client(network, url)?.join(request).await };
         match tokio::time::timeout(ANSWER_MAX, asked).await {
@@ -70,7 +89,10 @@ pub async fn ask_membership(
                 if settles(&answer) {
                     return Ok(answer);
                 }
-                first.get_or_insert(answer);
+                let best = best.get_or_insert_with(|| answer.clone());
+                if answer.knows() > best.knows() {
+                    *best = answer;
+                }
             }
             Ok(Err(status)) if status.code() == Code::PermissionDenied => {
                 why = AskError::Refused(format!("{url}: {}", status.message()));
@@ -84,7 +106,7 @@ pub async fn ask_membership(
             Ok(Err(_)) | Err(_) => {}
         }
     }
-    first.ok_or(why)
+    best.ok_or(why)
 }
 
 fn answer(response: wire::JoinResponse) -> JoinAnswer {

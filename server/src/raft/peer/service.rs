@@ -20,7 +20,7 @@ use crate::command::{LeaseId, LeaseQuery, MemberId, Unavailable, codec};
 use crate::raft::Core;
 use crate::raft::leadership::Leadership;
 use crate::raft::leases::Leases;
-use crate::raft::membership::Membership;
+use crate::raft::membership::{Listed, Membership};
 use crate::raft::propose::{Forwarded, Gather};
 use crate::raft::read_index::ReadRounds;
 use crate::raft::types::TypeConfig;
@@ -387,29 +387,36 @@ impl Peer for Service {
         &self,
         request: Request<wire::JoinRequest>,
     ) -> Result<Response<wire::JoinResponse>, Status> {
-        let wire::JoinRequest { token, peer_urls } = request.into_inner();
+        let wire::JoinRequest {
+            token,
+            peer_urls,
+            member,
+        } = request.into_inner();
         if token != self.token {
             return counted(Err(Status::permission_denied(
                 "this is a cluster with another --initial-cluster-token",
             )));
         }
+        let is_own = |(id, urls, _): &&Listed| {
+            id.0 == member || urls.iter().any(|url| peer_urls.contains(url))
+        };
         let members = self.membership.effective();
         if members.is_empty() {
             return Err(Status::unavailable(
                 "this member is not part of a cluster yet",
             ));
         }
-        let own = members
-            .iter()
-            .find(|(_, urls, _)| urls.iter().any(|url| peer_urls.contains(url)));
+        let is_known = member != 0 || members.iter().any(|listed| is_own(&listed));
         // Whether the asker has run before decides whether it may run now, so this member must not be behind. Without a
         // leader in contact it says what it knows: the founders of a cluster ask before there is one, and a cluster that
         // has lost its quorum may need just this member.
-        let current = own.is_some() && self.contact.borrow().leader.is_some();
+        let current = is_known && self.contact.borrow().leader.is_some();
         if current {
             let reached = self.rounds.barrier().await;
             reached.map_err(|why| Status::unavailable(why.to_string()))?;
         }
+        let members = self.membership.effective();
+        let own = members.iter().find(is_own);
         let (started, level) = {
             let state = self
                 .state

@@ -414,8 +414,15 @@ fn join_request_and_response() {
     let request = wire::JoinRequest {
         token: "token".to_owned(),
         peer_urls: vec!["http://d".to_owned()],
+        member: 0,
     };
     pin(request, "0a05746f6b656e1208687474703a2f2f64");
+    let request = wire::JoinRequest {
+        token: "token".to_owned(),
+        peer_urls: Vec::new(),
+        member: 0xa1,
+    };
+    pin(request, "0a05746f6b656e19a100000000000000");
     let response = wire::JoinResponse {
         cluster: 0xc0de,
         members: vec![wire::JoinMember {

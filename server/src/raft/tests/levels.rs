@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, KEEP_ALL, Member, TOKEN};
 use crate::network::Network;
 use crate::raft::MemberChange;
-use crate::raft::peer::ask_membership;
+use crate::raft::peer::{Asker, ask_membership};
 
 /// Waits until a member has applied this level.
 async fn reaches(member: &Member, level: u32) {
@@ -49,7 +49,7 @@ async fn a_learner_holds_the_level_too() {
     learner.publish().await;
     reaches(&learner, 2).await;
     let places = [member.url.clone()];
-    let answer = ask_membership(&Network::Sockets, &places, TOKEN, &[], |_| true)
+    let answer = ask_membership(&Network::Sockets, &places, TOKEN, Asker::At(&[]), |_| true)
         .await
         .unwrap();
     assert_eq!(answer.level, 2, "who joins is told before it starts");

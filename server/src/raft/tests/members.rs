@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::cluster::{CLUSTER, Cluster, Member, TOKEN};
 use crate::command::{MemberId, Refusal};
 use crate::network::Network;
-use crate::raft::peer::{AskError, JoinAnswer, ask_membership};
+use crate::raft::peer::{AskError, Asker, JoinAnswer, ask_membership};
 use crate::raft::{ChangeError, Limits, MemberChange};
 
 const KEEP_ALL: Limits = Limits {
@@ -164,7 +164,7 @@ async fn peer_urls_change_and_a_learner_stays_one() {
 
 async fn ask(places: &[String], token: &str, own: &[String]) -> Result<JoinAnswer, AskError> {
     let settles = |answer: &JoinAnswer| answer.own.is_some();
-    ask_membership(&Network::Sockets, places, token, own, settles).await
+    ask_membership(&Network::Sockets, places, token, Asker::At(own), settles).await
 }
 
 #[tokio::test]
