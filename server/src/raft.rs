@@ -432,8 +432,17 @@ impl Raft {
             return Ok(());
         }
         self.membership.may_lead(to)?;
-        let one = self.membership.one.clone().acquire_owned().await;
-        let _one = one.map_err(|_| Unavailable::Stopped)?;
+        let turn = self.membership.turn().await?;
+        let this = self.clone();
+        // To its end even if the caller gives up: from here on somebody must see whether there is a leader again.
+        let moved = tokio::spawn(async move {
+            let _turn = turn;
+            this.hand_over(before, to).await
+        });
+        moved.await.map_err(|_| Unavailable::Stopped)?
+    }
+
+    async fn hand_over(&self, before: Leadership, to: MemberId) -> Result<(), ChangeError> {
         let started = self.core.trigger().transfer_leader(to.0).await;
         started.map_err(|_| Unavailable::Stopped)?;
         let mut leadership = self.leadership.clone();

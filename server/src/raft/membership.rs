@@ -175,21 +175,20 @@ impl Membership {
         }
     }
 
-    /// Where the membership that is committed stands.
-    pub(super) fn committed_at(&self) -> Option<LogPosition> {
+    /// Where the committed membership stands, if it has this member.
+    pub(super) fn committed_with(&self, member: MemberId) -> Option<LogPosition> {
         let metrics = self.core.server_metrics();
         let metrics = metrics.borrow_watched();
-        metrics
-            .committed_membership_config
-            .log_id()
-            .as_ref()
-            .map(types::position)
+        let committed = &metrics.committed_membership_config;
+        committed.membership().get_node(&member.0)?;
+        committed.log_id().as_ref().map(types::position)
     }
 
     /// Whether `member` was removed, for certain.
     ///
-    /// It once ran as a member (its record is in the state), or it knows a membership older than the committed one; and
-    /// neither the committed membership nor one in effect has it. A member that is only being added has no record yet.
+    /// It once ran as a member (its record is in the state), or it was in a membership older than the committed one, as it
+    /// says (`known`); and neither the committed membership nor one in effect has it. A member that is only being added has no
+    /// record yet, and while it reads the log from before its time it knows no membership that has it.
     pub(super) fn has_removed(&self, member: MemberId, known: Option<LogPosition>) -> bool {
         let (effective, committed) = {
             let metrics = self.core.server_metrics();
@@ -220,18 +219,23 @@ impl Membership {
         self.in_turn(move |this| this.check(change)).await
     }
 
+    /// Waits until no other change is under way, and keeps others waiting until it is dropped.
+    ///
+    /// No longer than a client waits: an earlier change may hang without a quorum, and this one must not be made long after
+    /// its caller was told that it was not.
+    pub(super) async fn turn(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Unavailable> {
+        let turn = self.one.clone().acquire_owned();
+        let turn = tokio::time::timeout(TURN_MAX + self.election * 2, turn).await;
+        turn.map_err(|_| Unavailable::Timeout)?
+            .map_err(|_| Unavailable::Stopped)
+    }
+
     /// Waits for its turn, then does what `decide` orders from the membership of that moment.
     async fn in_turn(
         &self,
         decide: impl FnOnce(&Self) -> Result<Order, ChangeError> + Send + 'static,
     ) -> Result<(), ChangeError> {
-        // No longer than a client waits: an earlier change may hang without a quorum, and this one must not be made long
-        // after its caller was told that it was not.
-        let turn = self.one.clone().acquire_owned();
-        let turn = tokio::time::timeout(TURN_MAX + self.election * 2, turn).await;
-        let turn = turn
-            .map_err(|_| Unavailable::Timeout)?
-            .map_err(|_| Unavailable::Stopped)?;
+        let turn = self.turn().await?;
         let this = self.clone();
         let changed = tokio::spawn(async move {
             let _turn = turn;

@@ -61,14 +61,16 @@ pub(super) async fn watch_removal(
     election: Duration,
     stop: Stop,
 ) {
+    // The newest membership with this member in it: one without may be of before its time.
+    let mut known = None;
     loop {
         tokio::time::sleep(election).await;
+        known = membership.committed_with(own).or(known);
         let members = membership.effective();
         let leads = membership.leadership.borrow().is_self;
         if leads || heard.ago() < election * 2 {
             continue;
         }
-        let known = membership.committed_at();
         for (member, urls, _) in members {
             if member != own && peer::ask::is_removed(&peers, member, &urls, known).await {
                 let why = format!(
