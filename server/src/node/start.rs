@@ -23,6 +23,8 @@ use crate::{etcd, expiry};
 
 /// Lease questions that may wait for the expiry driver; each is a whole round of renewals.
 const LEASE_QUERIES_MAX: usize = 64;
+/// Pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pause between attempts to publish this member's name and URLs.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 
@@ -34,7 +36,10 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
     let client_listeners = bind(network, &config.client.listen).await?;
     let peer_listeners = bind(network, &config.peer.listen).await?;
     // Others may look for a running member where this one listens: while it only waits, they must not find it.
-    drop(peer_listeners);
+    let mut turned_away = JoinSet::new();
+    for listener in &peer_listeners {
+        turned_away.spawn(turn_away(join::duplicate(listener)?));
+    }
     // Log and state are read side by side: with a million keys each takes a second or so.
     let opening = ground.log.has_log()?.then(|| {
         let place = ground.state.clone();
@@ -68,7 +73,7 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
         None if is_new => founders_again(&config, network, identity).await?,
         founders => founders,
     };
-    let peer_listeners = bind(network, &config.peer.listen).await?;
+    turned_away.shutdown().await;
     let hub = Hub::new(state.revision());
     let state = Arc::new(Mutex::new(state));
     let (lease_changes, lease_changes_in) = mpsc::unbounded_channel();
@@ -161,6 +166,19 @@ async fn bind(network: &Network, urls: &[Url]) -> Result<Vec<Listener>, Stop> {
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// Ends every connection as soon as it is there, as if nobody listened.
+async fn turn_away(listener: Listener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(stream),
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept connections of peers");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 fn addresses(listeners: &[Listener]) -> Result<Vec<std::net::SocketAddr>, Stop> {

@@ -16,6 +16,7 @@ use tonic::{Status, Streaming};
 
 use super::line::Line;
 use super::{convert, leases};
+use crate::clock::Moment;
 use crate::raft::leases::Carried;
 use crate::raft::types::TypeConfig;
 
@@ -180,6 +181,8 @@ async fn next_answer(
 pub(super) struct Heartbeats {
     open: Option<Open>,
     number: u64,
+    /// Since when nothing was answered.
+    silent_since: Option<Moment>,
 }
 
 struct Open {
@@ -190,18 +193,27 @@ struct Open {
 impl Heartbeats {
     /// One request, one answer. May be dropped half-way: the late answer is skipped by its number.
     ///
-    /// Carries what there is to tell the peer about leases.
+    /// Carries what there is to tell the peer about leases. A call that brought no answer for `patience` is given up: what
+    /// carries it may be dead without a word.
     pub(super) async fn ask(
         &mut self,
         line: &Line,
         request: Append,
         carried: &Carried,
         has_quorum: bool,
+        patience: Duration,
     ) -> Answer {
+        let silent_since = *self.silent_since.get_or_insert_with(Moment::now);
+        if Moment::now().since(silent_since) >= patience {
+            self.open = None;
+            self.silent_since = None;
+            line.failed(&Status::deadline_exceeded("the peer answers no heartbeat"));
+        }
         let result = self.exchange(line, request, carried, has_quorum).await;
         if result.is_err() {
             self.open = None;
         }
+        self.silent_since = None;
         result
     }
 

@@ -173,7 +173,7 @@ impl NetStreamAppend<TypeConfig> for Client {
                     return Ok(futures::stream::empty().boxed());
                 };
                 let has_quorum = contact.borrow().leader.is_some();
-                let asked = heartbeats.ask(line, request, carried, has_quorum);
+                let asked = heartbeats.ask(line, request, carried, has_quorum, *patience);
                 let answer = in_time(line, &option, asked).await;
                 return Ok(futures::stream::iter([answer]).boxed());
             }
