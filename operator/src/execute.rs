@@ -1,4 +1,4 @@
-//! All writes: children by server-side apply, then at most one step. Nothing here waits or decides.
+//! Sends single writes, as [`crate::writes`] lists them. Nothing here waits or decides.
 //!
 //! A write is only sent while the look it was decided on is recent and the lease is ours ([`Hands::may_write`]): an
 //! operator that was paused between deciding and acting does nothing when it wakes. What may still be under way then is
@@ -6,19 +6,19 @@
 //! pod that serves asks the disruption budget. Every write is counted at one place ([`Writes`]), so that a fault test
 //! can end the operator after any of them.
 
-mod children;
+mod apply;
 mod membership;
 mod objects;
 mod writes;
 
-pub use children::apply_children;
 pub use writes::Writes;
 
 use crate::leader::Tenure;
 use crate::member_client::{MemberError, Route};
-use crate::observe::Observed;
+use crate::observe::{Applied, Failure, Observed};
 use crate::plan::Step;
 use crate::validate::Desired;
+use crate::writes::Write;
 use kube::Client;
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ impl Hands<'_> {
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError {
     /// The API server refused, or could not be reached.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", sentence(source))]
     Kube {
         /// What was being written.
         what: String,
@@ -94,42 +94,90 @@ pub enum ExecuteError {
 }
 
 impl ExecuteError {
-    /// True if the world merely moved on since it was observed, or is not ready yet.
-    pub fn is_stale(&self) -> bool {
+    /// What the next pass makes of it.
+    pub fn failure(&self) -> Failure {
         match self {
             Self::Kube {
                 source: kube::Error::Api(status),
                 ..
-            } => status.is_conflict() || status.is_not_found() || status.code == TOO_MANY_REQUESTS,
-            Self::Member(error) => error.is_not_yet() || error.is_not_found(),
-            Self::NoLeader | Self::TooLate => true,
-            Self::Kube { .. } | Self::NameTaken { .. } | Self::Timeout { .. } => false,
+            } => {
+                let is_stale = status.is_conflict()
+                    || status.is_not_found()
+                    || status.code == TOO_MANY_REQUESTS;
+                // A server that fails or does not answer recovers by itself, and nobody knows whether such a write was
+                // done.
+                match (is_stale, status.code) {
+                    (true, _) => Failure::Stale,
+                    (false, 400..500) => Failure::Refused,
+                    (false, _) => Failure::Unknown,
+                }
+            }
+            Self::Member(error) if error.is_not_yet() || error.is_not_found() => Failure::Stale,
+            Self::NoLeader | Self::TooLate => Failure::Stale,
+            Self::NameTaken { .. } => Failure::Refused,
+            Self::Kube { .. } | Self::Member(_) | Self::Timeout { .. } => Failure::Unknown,
         }
     }
+}
 
-    /// True if somebody must help: asked again, the answer would be the same. A server that fails or does not answer
-    /// recovers by itself, and nobody knows whether such a write was done.
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::Kube {
-                source: kube::Error::Api(status),
-                ..
-            } => (400..500).contains(&status.code) && !self.is_stale(),
-            Self::NameTaken { .. } => true,
-            Self::Kube { .. }
-            | Self::Member(_)
-            | Self::NoLeader
-            | Self::TooLate
-            | Self::Timeout { .. } => false,
-        }
+/// The API server's own words, without the Rust around them.
+pub fn sentence(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) => format!("{} ({})", status.reason, status.code),
+        error => error.to_string(),
     }
 }
 
 /// Also what an eviction is answered that the budget does not allow now.
 const TOO_MANY_REQUESTS: u16 = 429;
 
+/// What came of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A child is as wanted; what that looks like.
+    Applied(Applied),
+    /// It is done.
+    Done,
+}
+
+/// Sends one write. [`Write::Intent`] is the controller's own, because it holds the status.
+pub async fn send(hands: &Hands<'_>, write: &Write) -> Result<Sent, ExecuteError> {
+    match write {
+        Write::Intent => {}
+        Write::Apply(child) => return apply::child(hands, child).await,
+        Write::CreateVolume { ordinal, volume } => {
+            apply::create_volume(hands, *ordinal, volume).await?;
+        }
+        Write::DeleteBudget { name, uid } => apply::delete_budget(hands, name, uid).await?,
+        Write::LabelPod {
+            ordinal,
+            uid,
+            labels,
+        } => apply::label_pod(hands, *ordinal, uid, labels).await?,
+        Write::TieVolume {
+            ordinal,
+            uid,
+            version,
+            labels,
+            owners,
+        } => apply::tie_volume(hands, *ordinal, uid, version, labels, owners).await?,
+        Write::Step {
+            step,
+            version,
+            evicts,
+        } => execute(hands, step, version.clone(), *evicts).await?,
+    }
+    Ok(Sent::Done)
+}
+
 /// Carries out `step`. Steps that only change the status are done when the status has been written.
-pub async fn execute(hands: &Hands<'_>, step: &Step) -> Result<(), ExecuteError> {
+async fn execute(
+    hands: &Hands<'_>,
+    step: &Step,
+    version: Option<String>,
+    evicts: bool,
+) -> Result<(), ExecuteError> {
     match step {
         Step::Done
         | Step::Wait
@@ -143,9 +191,18 @@ pub async fn execute(hands: &Hands<'_>, step: &Step) -> Result<(), ExecuteError>
             member_id,
         } => objects::mark_volume(hands, *ordinal, uid, *cluster_id, *member_id).await,
         Step::GrowVolume { ordinal, uid } => objects::grow_volume(hands, *ordinal, uid).await,
-        Step::DeleteSet { ordinal, uid } => objects::delete_set(hands, *ordinal, uid).await,
-        Step::DeleteVolume { ordinal, uid } => objects::delete_volume(hands, *ordinal, uid).await,
-        Step::RestartPod { ordinal, uid } => objects::restart_pod(hands, *ordinal, uid).await,
+        Step::DeleteSet { ordinal, uid } => {
+            objects::delete_set(hands, *ordinal, uid, version).await
+        }
+        Step::DeleteVolume { ordinal, uid } => {
+            objects::delete_volume(hands, *ordinal, uid, version).await
+        }
+        Step::RestartPod { ordinal, uid } if evicts => {
+            objects::evict_pod(hands, *ordinal, uid).await
+        }
+        Step::RestartPod { ordinal, uid } => {
+            objects::delete_pod(hands, *ordinal, uid, version).await
+        }
         Step::AddLearner { ordinal } => membership::add_learner(hands, *ordinal).await,
         Step::Promote { id, ordinal: _ } => membership::promote(hands, *id).await,
         Step::MoveLeader { from: _, to } => membership::move_leader(hands, *to).await,

@@ -1,14 +1,15 @@
 //! The Coord operator: it keeps Coord clusters on Kubernetes as their CoordCluster objects say.
 //!
-//! A pass reads as five verbs, in this order, and values go one way:
+//! A pass reads as six verbs, in this order, and values go one way:
 //!
 //! ```text
-//! controllers/cluster   one pass per CoordCluster: observe, validate, plan, report, execute
+//! controllers/cluster   one pass per CoordCluster: observe, validate, plan, write, report, execute
 //!   observe/            all reads  -> Observed, one plain value
 //!   validate            (CR, Observed) -> Desired, or named problems
 //!   plan/               (Desired, Observed, now) -> Plan { children, step, because }   pure, no I/O
+//!   writes              (Plan, Observed, Desired, now) -> the calls of the pass, in order   pure
 //!   report/             conditions, member rows, events
-//!   execute/            all writes: children by server-side apply, then at most one step
+//!   execute/            sends each of them: children by server-side apply, then at most one step
 //! build/                spec -> Kubernetes objects; names, labels, the template hash
 //! crd/                  the CoordCluster type; crds/ is generated from it
 //! member_client         etcd cluster and maintenance calls to members, a deadline on each
@@ -37,3 +38,4 @@ pub mod report;
 pub mod run;
 pub mod telemetry;
 pub mod validate;
+pub mod writes;

@@ -2,16 +2,18 @@
 //!
 //! In: a CoordCluster. Out: [`Observed`]. This room decides nothing and writes nothing. Read `observed` first.
 
+mod events;
 mod home;
 mod kube;
 mod members;
 mod memory;
 mod observed;
 
-pub use memory::Memory;
+pub use memory::{Failure, Memory};
 pub use observed::{
-    Answer, Home, HomeState, LAG_ENTRIES_MAX, MemberSeen, Membership, Observed, Ordinal, PodSeen,
-    Record, SetSeen, StartMode, StorageClassSeen, VolumeSeen, quorum,
+    Answer, Applied, ChildSeen, Home, HomeState, LAG_ENTRIES_MAX, MemberSeen, Membership, Observed,
+    Ordinal, PodSeen, Record, Refusal, SetSeen, StartMode, StorageClassSeen, VolumeSeen, child_key,
+    quorum,
 };
 
 use crate::crd::CoordCluster;
@@ -28,9 +30,10 @@ pub async fn observe(
     cluster: &CoordCluster,
     now: i64,
 ) -> Result<Observed, ::kube::Error> {
-    let mut observed = kube::read(client, cluster).await?;
+    let mut observed = kube::read(client, cluster, now).await?;
     home::find(client, memory, &mut observed).await?;
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    events::quote(client, &namespace, &name, memory, &mut observed, now).await?;
     let seen = members::ask(route, &name, &namespace, &observed.pods).await;
     observed.answers = seen.answers;
     observed.membership = seen.membership;

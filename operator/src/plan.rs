@@ -83,8 +83,10 @@ pub fn plan(desired: &Desired, observed: &Observed, now: i64) -> Plan {
         };
     }
     // Without a record of who bootstraps no pod may exist.
-    let children = (observed.record.cluster_id.is_some() || observed.record.bootstrap.is_some())
-        .then(|| children::children(&case));
+    let children = |step: &Step| {
+        (observed.record.cluster_id.is_some() || observed.record.bootstrap.is_some())
+            .then(|| children::children(&case, step))
+    };
 
     let mut later = None;
     for question in QUESTIONS {
@@ -101,7 +103,7 @@ pub fn plan(desired: &Desired, observed: &Observed, now: i64) -> Plan {
         // Once the cluster is recorded nobody may bootstrap, so what was right before that is not applied after it.
         let is_known_now = matches!(step, Step::RecordCluster { .. });
         return Plan {
-            children: children.filter(|_| !is_known_now),
+            children: children(&step).filter(|_| !is_known_now),
             step,
             because,
             requeue,
@@ -109,7 +111,7 @@ pub fn plan(desired: &Desired, observed: &Observed, now: i64) -> Plan {
     }
     match later {
         Some(because) => Plan {
-            children,
+            children: children(&Step::Wait),
             step: Step::Wait,
             because,
             requeue: SOON,
@@ -117,7 +119,7 @@ pub fn plan(desired: &Desired, observed: &Observed, now: i64) -> Plan {
         None => {
             let because = format!("{} of {} voters serve", desired.replicas, desired.replicas);
             Plan {
-                children,
+                children: children(&Step::Done),
                 step: Step::Done,
                 because,
                 requeue: LATER,
@@ -170,11 +172,10 @@ impl<'a> Case<'a> {
         self.desired.replicas as usize
     }
 
-    /// What the disruption budget keeps of so many voters, or of as many as are wanted.
+    /// What the disruption budget keeps of so many voters.
     ///
     /// One voter has no quorum to keep, and a budget would only make its node undrainable.
     fn min_available(&self, voters: usize) -> Option<usize> {
-        let voters = voters.max(self.replicas());
         (voters > 1).then(|| quorum(voters))
     }
 

@@ -10,7 +10,7 @@ mod status;
 pub use events::{event, warning};
 pub use status::{is_worth_writing, status};
 
-use crate::observe::Observed;
+use crate::observe::{Observed, Refusal};
 use crate::plan::Plan;
 use crate::validate::{Desired, Problem};
 
@@ -22,8 +22,8 @@ pub enum Outcome<'a> {
         desired: &'a Desired,
         /// What is done about it.
         plan: &'a Plan,
-        /// Why it could not be done, if somebody should know.
-        failure: Option<&'a str>,
+        /// What could not be written, as far as somebody should know.
+        refusals: &'a [Refusal],
     },
     /// It could not; nothing is touched.
     Invalid(&'a [Problem]),

@@ -59,6 +59,7 @@ fn set() -> impl Strategy<Value = SetSeen> {
             template_hash: hash,
             image: String::new(),
             deleting: deleting.is_some(),
+            trouble: None,
         },
     )
 }
@@ -338,7 +339,7 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
         .membership
         .as_ref()
         .filter(|m| recorded == Some(m.cluster_id));
-    check_children(desired, observed, list, plan)?;
+    check_children(observed, list, plan)?;
     let healthy_but = |id: u64| {
         let voters = list.into_iter().flat_map(Membership::voters);
         voters
@@ -459,7 +460,6 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
 }
 
 fn check_children(
-    desired: &Desired,
     observed: &Observed,
     list: Option<&Membership>,
     plan: &Plan,
@@ -503,7 +503,13 @@ fn check_children(
         );
     }
     let keeps = children.min_available.map_or(0, |min| min as usize);
-    prop_assert!(voters <= 1 || keeps >= quorum(voters).max(quorum(desired.replicas as usize)));
+    let promoted = usize::from(matches!(plan.step, Step::Promote { .. }));
+    let learners = list
+        .members
+        .iter()
+        .filter(|m| m.is_learner && observed.is_healthy(m));
+    let joins = learners.count().max(promoted);
+    prop_assert!(voters + joins <= 1 || keeps == quorum(voters + joins));
     Ok(())
 }
 

@@ -162,6 +162,62 @@ fn whatever_becomes_of_one_write_the_end_is_the_same() {
     }
 }
 
+/// A policy that freezes one kind stops what would have to change in it, and nothing else.
+#[test]
+fn a_kind_that_the_api_server_refuses_stops_only_what_needs_it() {
+    let at_rest = |w: &&Workload| !w.name.starts_with("create") && w.name != "adopt";
+    for workload in WORKLOADS.iter().filter(at_rest) {
+        let clean = finish(start(workload)).masked();
+        for kind in [
+            "Service ",
+            "ServiceAccount ",
+            "Owners of disk",
+            "PodDisruptionBudget ",
+        ] {
+            // How many voters there are is what a budget says.
+            if kind.starts_with("Pod") && workload.name.contains("scale") {
+                continue;
+            }
+            let mut world = start(workload);
+            world.refuses = Some(kind);
+            let what = format!("{}, {kind}frozen", workload.name);
+            assert_eq!(finish(world).masked(), clean, "{what}");
+        }
+    }
+}
+
+/// What is refused for a while is done afterwards, and in between is not tried all the time.
+#[test]
+fn refused_writes_wait_longer_each_time_and_are_done_in_the_end() {
+    for workload in &WORKLOADS {
+        let clean = finish(start(workload)).masked();
+        for kind in [
+            "Service ",
+            "StatefulSet ",
+            "PodDisruptionBudget ",
+            "Disk ",
+            "Status",
+        ] {
+            let mut world = start(workload);
+            world.refuses = Some(kind);
+            let mut refused = 0;
+            for _ in 0..120 {
+                world.settle();
+                refused += world.refused_in_a_pass();
+            }
+            // Two minutes, and no more than a handful of names of a kind; the status has its own pace.
+            let is_few = refused <= 60 || kind == "Status";
+            assert!(is_few, "{}, {kind}: {refused} tries", workload.name);
+            world.refuses = None;
+            for _ in 0..60 {
+                world.settle();
+                world.pass();
+            }
+            assert_eq!(finish(world).masked(), clean, "{}, {kind}", workload.name);
+        }
+    }
+}
+
 fn start(workload: &Workload) -> World {
     let mut world = (workload.before)();
     world.written = 0;
@@ -172,5 +228,11 @@ fn start(workload: &Workload) -> World {
 fn finish(mut world: World) -> World {
     let last = world.run().pop().expect("a run has a last plan");
     assert_eq!(last.step, Step::Done, "{}", last.because);
+    let due = world.due();
+    // What is frozen by a policy stays due.
+    assert!(
+        due.is_empty() || world.refuses.is_some(),
+        "at rest: {due:?}"
+    );
     world
 }

@@ -110,6 +110,8 @@ fn container(
             limits: Some(r.limits),
             ..ResourceRequirements::default()
         }),
+        // What a server that failed said last is then in the pod's status, where the operator finds it.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         // Ten minutes to read back a large disk; a member that waits to be added is alive, too.
         startup_probe: Some(probe("/livez", 1, 600)),
         liveness_probe: Some(Probe {

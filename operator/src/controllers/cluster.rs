@@ -3,11 +3,12 @@
 use crate::build::labels;
 use crate::context::Context;
 use crate::crd::{CoordCluster, conditions};
-use crate::execute::{ExecuteError, Hands, apply_children, execute};
-use crate::observe::{Memory, Observed, observe};
+use crate::execute::{ExecuteError, Hands, Sent, send, sentence};
+use crate::observe::{Failure, Memory, Observed, Refusal, observe};
 use crate::plan::{Plan, plan};
 use crate::report::{self, Account, Outcome};
-use crate::validate::validate;
+use crate::validate::{Desired, validate};
+use crate::writes::{Write, writes};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
@@ -19,6 +20,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,9 +31,6 @@ const CONCURRENCY: u16 = 8;
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A status that is not written by then may still be; the next pass fails on its resource version, and looks again.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(8);
-/// After waiting this long for the same thing, looking rarely is enough; watches report most of what may end it.
-const PATIENCE_SECONDS: i64 = 60;
-const PATIENT: Duration = Duration::from_secs(5);
 /// After a write that came too late: the next pass sees why.
 const AGAIN: Duration = Duration::from_millis(200);
 /// After an error that may need somebody.
@@ -43,32 +42,24 @@ const AFTER_PROBLEM: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
     /// The cluster could not be observed.
-    #[error("cannot read the cluster: {0}")]
+    #[error("cannot read the cluster: {}", sentence(.0))]
     Observe(#[source] kube::Error),
     /// It took too long.
     #[error("{0}: no answer in time")]
     Timeout(&'static str),
     /// The status could not be written.
-    #[error("cannot write the status: {0}")]
+    #[error("cannot write the status: {}", sentence(.0))]
     Report(#[source] kube::Error),
-    /// A step or a child could not be written.
+    /// The process was held up before it could write.
     #[error(transparent)]
-    Execute(#[from] ExecuteError),
+    Held(#[from] ExecuteError),
 }
 
 impl PassError {
     fn is_stale(&self) -> bool {
         match self {
-            Self::Execute(error) => error.is_stale(),
+            Self::Held(_) => true,
             Self::Report(kube::Error::Api(status)) => status.is_conflict() || status.is_not_found(),
-            Self::Observe(_) | Self::Timeout(_) | Self::Report(_) => false,
-        }
-    }
-
-    /// True if somebody must help.
-    fn is_refusal(&self) -> bool {
-        match self {
-            Self::Execute(error) => error.is_refusal(),
             Self::Observe(_) | Self::Timeout(_) | Self::Report(_) => false,
         }
     }
@@ -192,20 +183,26 @@ async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action
         }
         (observed, plan) = (again, confirmed);
     }
-    // What changes members, loses something or must not be done twice is written down first, under the resource version
-    // that was read before all else: of two operators one fails here. Everything else is found again by whoever comes
-    // next, and needs no write of its own before it.
-    let intent = plan.step.needs_intent();
-    let mut latest = cluster.clone();
-    if intent {
-        let outcome = Outcome::Planned {
-            desired: &desired,
-            plan: &plan,
-            failure: None,
-        };
-        let written = report(context, &clusters, &cluster, &observed, outcome, true).await?;
-        latest = written.unwrap_or(latest);
-    }
+    let now = Timestamp::now().as_second();
+    let outgoing = writes(&plan, &observed, &desired, now);
+    let due: BTreeSet<String> = outgoing
+        .writes
+        .iter()
+        .map(Write::key)
+        .chain(outgoing.held.iter().cloned())
+        .collect();
+    memory.retain_refusals(|key| due.contains(key));
+    let taken = outgoing.taken.iter().map(|message| Refusal {
+        message: message.clone(),
+        count: 1,
+        until: now,
+        needs_help: true,
+    });
+    let taken: Vec<Refusal> = taken.collect();
+    let told = |memory: &Memory| -> Vec<Refusal> {
+        let refused = memory.refusals().filter(|r| r.is_told());
+        taken.iter().chain(refused).cloned().collect()
+    };
     let hands = Hands {
         client: &context.client,
         route: &context.route,
@@ -215,25 +212,79 @@ async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action
         looked,
         tenure: &context.tenure,
     };
-    let acted = act(context, &cluster, &hands, &plan).await;
-    let failure = acted.as_ref().err().filter(|error| error.is_refusal());
-    if !intent || failure.is_some() {
-        let failure = failure.map(ToString::to_string);
+    let mut latest = cluster.clone();
+    let mut last_told = None;
+    let (mut acted, mut moved_on, mut stopped) = (false, false, false);
+    for write in &outgoing.writes {
+        if matches!(write, Write::Intent) {
+            // What changes members, loses something or must not be done twice is written down first, under the resource
+            // version that was read before all else: of two operators one fails here. Everything else is found again by
+            // whoever comes next, and needs no write of its own before it.
+            let refusals = told(&memory);
+            let outcome = Outcome::Planned {
+                desired: &desired,
+                plan: &plan,
+                refusals: &refusals,
+            };
+            let written = report(context, &clusters, &cluster, &observed, outcome, true).await?;
+            latest = written.unwrap_or(latest);
+            last_told = Some(refusals);
+            continue;
+        }
+        let is_step = matches!(write, Write::Step { .. });
+        if is_step && (moved_on || stopped) {
+            break;
+        }
+        let key = write.key();
+        match send(&hands, write).await {
+            Ok(sent) => {
+                memory.succeeded(&key);
+                if let Sent::Applied(applied) = sent {
+                    memory.remember_applied(&key, applied);
+                }
+                acted |= is_step;
+            }
+            Err(error @ ExecuteError::TooLate) => return Err(error.into()),
+            Err(error) => {
+                let failure = error.failure();
+                tracing::debug!(cluster = name, key, %error, ?failure, "not written");
+                let count = memory.failed(&key, error.to_string(), failure, now);
+                // Once may be an old look; an object that turns us away again and again only stops what needs it.
+                moved_on |= failure == Failure::Stale && count == 1;
+                stopped |= write.stops(&plan.step);
+            }
+        }
+    }
+    if acted {
+        done(context, &cluster, &desired, &plan).await;
+    }
+    let refusals = told(&memory);
+    if last_told.is_none_or(|before| before != refusals) {
         let outcome = Outcome::Planned {
             desired: &desired,
             plan: &plan,
-            failure: failure.as_deref(),
+            refusals: &refusals,
         };
         report(context, &clusters, &latest, &observed, outcome, false).await?;
     }
-    acted?;
-    let idle = memory.idle_seconds(plan.step.acts(), Timestamp::now().as_second());
-    let requeue = if idle > PATIENCE_SECONDS {
-        plan.requeue.max(PATIENT)
-    } else {
-        plan.requeue
-    };
-    Ok(Action::requeue(requeue))
+    let is_waiting = !acted && !moved_on;
+    let idle = memory.idle_seconds(!is_waiting, Timestamp::now().as_second());
+    Ok(Action::requeue(match (moved_on, acted) {
+        (true, _) => AGAIN,
+        (false, true) => plan.requeue,
+        // A step that is held back asks for more than it can do.
+        (false, false) => plan.requeue.max(patience(idle)),
+    }))
+}
+
+/// Waiting for the same thing for long is no reason to look often; watches report most of what may end it.
+fn patience(idle_seconds: i64) -> Duration {
+    match idle_seconds {
+        ..10 => Duration::from_millis(500),
+        10..30 => Duration::from_secs(1),
+        30..60 => Duration::from_secs(2),
+        _ => Duration::from_secs(5),
+    }
 }
 
 async fn look(
@@ -303,20 +354,8 @@ async fn report(
     Ok(Some(written))
 }
 
-async fn act(
-    context: &Context,
-    cluster: &CoordCluster,
-    hands: &Hands<'_>,
-    plan: &Plan,
-) -> Result<(), PassError> {
-    if let Some(children) = &plan.children {
-        apply_children(hands, children).await?;
-    }
-    if !plan.step.acts() {
-        return Ok(());
-    }
-    execute(hands, &plan.step).await?;
-    let desired = hands.desired;
+/// Tells of a step that was done.
+async fn done(context: &Context, cluster: &CoordCluster, desired: &Desired, plan: &Plan) {
     tracing::info!(
         cluster = desired.name,
         namespace = desired.namespace,
@@ -332,7 +371,6 @@ async fn act(
     if let Some(event) = report::event(desired, plan) {
         publish(context, cluster, &event).await;
     }
-    Ok(())
 }
 
 /// An event that cannot be written is not worth failing for.

@@ -55,54 +55,41 @@ pub(super) async fn delete_set(
     hands: &Hands<'_>,
     ordinal: Ordinal,
     uid: &str,
+    version: Option<String>,
 ) -> Result<(), ExecuteError> {
-    let version = hands
-        .observed
-        .sets
-        .get(&ordinal)
-        .map(|set| set.resource_version.clone());
-    delete::<StatefulSet>(
-        hands,
-        &names::member(&hands.desired.name, ordinal),
-        uid,
-        version,
-    )
-    .await
+    let name = names::member(&hands.desired.name, ordinal);
+    delete::<StatefulSet>(hands, &name, uid, version).await
 }
 
 pub(super) async fn delete_volume(
     hands: &Hands<'_>,
     ordinal: Ordinal,
     uid: &str,
+    version: Option<String>,
 ) -> Result<(), ExecuteError> {
-    let version = hands
-        .observed
-        .volumes
-        .get(&ordinal)
-        .map(|volume| volume.resource_version.clone());
-    delete::<PersistentVolumeClaim>(
-        hands,
-        &names::volume(&hands.desired.name, ordinal),
-        uid,
-        version,
-    )
-    .await
+    let name = names::volume(&hands.desired.name, ordinal);
+    delete::<PersistentVolumeClaim>(hands, &name, uid, version).await
 }
 
-/// Restarts the pod of a member. One that serves is evicted: between our look and our call somebody may have drained
-/// a node, and the API server counts both against one budget. One that does not serve is deleted: it takes no part, and
-/// its restart must not wait for a budget that is used up because of it.
-pub(super) async fn restart_pod(
+/// Restarts the pod of a member that does not serve: it takes no part, and its restart must not wait for a budget that
+/// is used up because of it.
+pub(super) async fn delete_pod(
+    hands: &Hands<'_>,
+    ordinal: Ordinal,
+    uid: &str,
+    version: Option<String>,
+) -> Result<(), ExecuteError> {
+    let name = names::pod(&hands.desired.name, ordinal);
+    delete::<Pod>(hands, &name, uid, version).await
+}
+
+/// Restarts the pod of a member that serves, if the budget allows it.
+pub(super) async fn evict_pod(
     hands: &Hands<'_>,
     ordinal: Ordinal,
     uid: &str,
 ) -> Result<(), ExecuteError> {
     let name = names::pod(&hands.desired.name, ordinal);
-    let pod = hands.observed.pods.get(&ordinal);
-    if !pod.is_some_and(|pod| pod.ready) {
-        let version = pod.map(|pod| pod.resource_version.clone());
-        return delete::<Pod>(hands, &name, uid, version).await;
-    }
     let api: Api<Pod> = Api::namespaced(hands.client.clone(), &hands.desired.namespace);
     // Not Api::evict: kube 5.0 sends its options under a name that the API server does not know, and drops.
     let eviction = json!({
@@ -114,7 +101,7 @@ pub(super) async fn restart_pod(
     hands.may_write()?;
     let params = PostParams::default();
     let call = api.create_subresource::<_, Status>("eviction", &name, &params, &eviction);
-    within(format!("evicting pod {name}"), call).await?;
+    within(format!("evicting Pod {name}"), call).await?;
     hands.writes.wrote("Evict");
     Ok(())
 }
@@ -127,7 +114,7 @@ pub(super) async fn patch_volume(
     let name = names::volume(&hands.desired.name, ordinal);
     let volumes: Api<PersistentVolumeClaim> =
         Api::namespaced(hands.client.clone(), &hands.desired.namespace);
-    let what = format!("patching claim {name}");
+    let what = format!("patching PersistentVolumeClaim {name}");
     hands.may_write()?;
     within(
         what,

@@ -1,37 +1,93 @@
 //! Reads of the API server: consistent lists, never a watch cache. A decision to delete must not rest on old news.
 
-use super::{Observed, PodSeen, Record, SetSeen, StartMode, StorageClassSeen, VolumeSeen};
+use super::{
+    ChildSeen, Observed, Ordinal, PodSeen, Record, SetSeen, StartMode, StorageClassSeen,
+    VolumeSeen, child_key,
+};
 use crate::build::{labels, names};
 use crate::crd::{Bootstrap, CoordCluster, quantity};
+use crate::writes::child_seen;
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{
+    ContainerStateTerminated, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ListParams;
-use kube::{Api, Client, Error, ResourceExt};
-use std::collections::BTreeMap;
+use kube::{Api, Client, Error, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
-/// Reads all objects of `cluster`.
-pub(super) async fn read(client: &Client, cluster: &CoordCluster) -> Result<Observed, Error> {
+/// Seconds beyond its grace period after which a pod that does not end is called stuck.
+const STUCK_SECONDS: i64 = 30;
+
+/// Reads all objects of `cluster`. `now` is in Unix seconds.
+pub(super) async fn read(
+    client: &Client,
+    cluster: &CoordCluster,
+    now: i64,
+) -> Result<Observed, Error> {
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     let list = ListParams::default().labels(&labels::selector_text(&name));
     let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let volumes: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
-    let (sets, pods, volumes, storage_class) = futures::join!(
+    let (listed_sets, listed_pods, listed_volumes, storage_class, singles) = futures::join!(
         sets.list(&list),
         pods.list(&list),
         volumes.list(&list),
-        storage_class(client, cluster)
+        storage_class(client, cluster),
+        singles(client, cluster)
     );
     let uid = cluster.uid().unwrap_or_default();
     let mut observed = Observed {
         record: record(cluster),
         storage_class: storage_class?,
+        children: singles?,
         ..Observed::default()
     };
-    for set in sets? {
+    let (mut listed_sets, mut listed_pods, mut listed_volumes) = (
+        listed_sets?.items,
+        listed_pods?.items,
+        listed_volumes?.items,
+    );
+    // What lost its labels is found by its name, where the others of its number are, or should be.
+    let numbers = numbers(cluster, &listed_sets, &listed_pods, &listed_volumes);
+    let (more_sets, more_pods, more_volumes) = futures::join!(
+        by_name(&sets, &listed_sets, &numbers, |n| names::member(&name, n)),
+        by_name(&pods, &listed_pods, &numbers, |n| names::pod(&name, n)),
+        by_name(&volumes, &listed_volumes, &numbers, |n| names::volume(
+            &name, n
+        )),
+    );
+    listed_sets.extend(more_sets?.into_iter().filter(|set| is_owned(set, &uid)));
+    listed_pods.extend(more_pods?.into_iter().filter(|pod| {
+        let set = pod
+            .owner_references()
+            .iter()
+            .find(|o| o.controller == Some(true));
+        let is_of_ours = |set: &OwnerReference| {
+            listed_sets
+                .iter()
+                .any(|s| s.uid().as_ref() == Some(&set.uid))
+        };
+        set.map_or(
+            pod.annotations().contains_key(labels::TEMPLATE_HASH),
+            is_of_ours,
+        )
+    }));
+    listed_volumes.extend(
+        more_volumes?
+            .into_iter()
+            .filter(|volume| is_our_volume(volume, &uid, &observed.record)),
+    );
+    for set in listed_sets {
         let Some(n) = names::ordinal_of_member(&name, &set.name_any()) else {
             continue;
         };
@@ -47,21 +103,140 @@ pub(super) async fn read(client: &Client, cluster: &CoordCluster) -> Result<Obse
                 other.name
             ));
         }
+        let key = child_key("StatefulSet", &set.name_any());
+        observed.children.insert(key, child_seen(&set, &name, &uid));
         observed.sets.insert(n, set_seen(&set));
     }
-    for pod in pods? {
+    for pod in listed_pods {
         let Some(n) = names::ordinal_of_pod(&name, &pod.name_any()) else {
             continue;
         };
-        observed.pods.insert(n, pod_seen(&pod));
+        let mut seen = pod_seen(&pod);
+        seen.stripped = is_stripped(&pod, &name, n);
+        seen.stuck = seen
+            .deleting_since
+            .is_some_and(|since| now - since > STUCK_SECONDS);
+        observed.pods.insert(n, seen);
     }
-    for volume in volumes? {
+    for volume in listed_volumes {
         let Some(n) = names::ordinal_of_volume(&name, &volume.name_any()) else {
             continue;
         };
-        observed.volumes.insert(n, volume_seen(&volume, &uid));
+        let mut seen = volume_seen(&volume, &uid);
+        seen.stripped = is_stripped(&volume, &name, n);
+        observed.volumes.insert(n, seen);
     }
     Ok(observed)
+}
+
+/// The children of which a cluster has one each, by name: what lost its labels is found, and so is what is not ours.
+async fn singles(
+    client: &Client,
+    cluster: &CoordCluster,
+) -> Result<BTreeMap<String, ChildSeen>, Error> {
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let uid = cluster.uid().unwrap_or_default();
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
+    let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), &namespace);
+    let (peers, clients) = (names::peer_service(&name), names::client_service(&name));
+    let (account, peers, clients, budget) = futures::try_join!(
+        accounts.get_opt(&name),
+        services.get_opt(&peers),
+        services.get_opt(&clients),
+        budgets.get_opt(&name),
+    )?;
+    let mut seen = BTreeMap::new();
+    let mut put = |kind: &str, name: String, child: ChildSeen| {
+        seen.insert(child_key(kind, &name), child);
+    };
+    if let Some(account) = account {
+        let child = child_seen(&account, &name, &uid);
+        put("ServiceAccount", account.name_any(), child);
+    }
+    for service in [peers, clients].into_iter().flatten() {
+        let child = child_seen(&service, &name, &uid);
+        put("Service", service.name_any(), child);
+    }
+    if let Some(budget) = budget {
+        let keeps = budget.spec.as_ref().and_then(|s| s.min_available.clone());
+        let child = ChildSeen {
+            min_available: match keeps {
+                Some(IntOrString::Int(keeps)) => u32::try_from(keeps).ok(),
+                Some(IntOrString::String(_)) | None => None,
+            },
+            ..child_seen(&budget, &name, &uid)
+        };
+        put("PodDisruptionBudget", budget.name_any(), child);
+    }
+    Ok(seen)
+}
+
+/// The numbers of members that are, were or will be.
+fn numbers(
+    cluster: &CoordCluster,
+    sets: &[StatefulSet],
+    pods: &[Pod],
+    volumes: &[PersistentVolumeClaim],
+) -> BTreeSet<Ordinal> {
+    let name = cluster.name_any();
+    let rows = cluster.status.iter().flat_map(|status| &status.members);
+    (0..Ordinal::try_from(cluster.spec.replicas).unwrap_or(0))
+        .chain(rows.filter_map(|row| names::ordinal_of_member(&name, &row.name)))
+        .chain(
+            sets.iter()
+                .filter_map(|set| names::ordinal_of_member(&name, &set.name_any())),
+        )
+        .chain(
+            pods.iter()
+                .filter_map(|pod| names::ordinal_of_pod(&name, &pod.name_any())),
+        )
+        .chain(
+            volumes
+                .iter()
+                .filter_map(|v| names::ordinal_of_volume(&name, &v.name_any())),
+        )
+        .collect()
+}
+
+/// Gets those of `numbers` that are not in `listed`.
+async fn by_name<K>(
+    api: &Api<K>,
+    listed: &[K],
+    numbers: &BTreeSet<Ordinal>,
+    name: impl Fn(Ordinal) -> String,
+) -> Result<Vec<K>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let there: BTreeSet<String> = listed.iter().map(ResourceExt::name_any).collect();
+    let missing = numbers
+        .iter()
+        .map(|n| name(*n))
+        .filter(|name| !there.contains(name));
+    let found = try_join_all(missing.map(|name| async move { api.get_opt(&name).await })).await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
+    object.owner_references().iter().any(|o| o.uid == uid)
+}
+
+/// A claim has no owner unless its disk goes with the CoordCluster. Its marks are as good: nobody else writes them.
+fn is_our_volume(volume: &PersistentVolumeClaim, uid: &str, record: &Record) -> bool {
+    let annotations = volume.annotations();
+    let cluster_id = annotation(annotations, labels::CLUSTER_ID).and_then(id);
+    let token = annotation(annotations, labels::TOKEN);
+    is_owned(volume, uid)
+        || cluster_id.is_some() && cluster_id == record.cluster_id
+        || token.is_some() && token == record.bootstrap.as_ref().map(|b| b.token.as_str())
+}
+
+fn is_stripped<K: Resource>(object: &K, cluster: &str, n: Ordinal) -> bool {
+    let there = object.labels();
+    labels::of_member(cluster, n)
+        .iter()
+        .any(|(key, value)| there.get(key) != Some(value))
 }
 
 fn record(cluster: &CoordCluster) -> Record {
@@ -101,6 +276,7 @@ fn set_seen(set: &StatefulSet) -> SetSeen {
             .and_then(|c| c.first()?.image.clone())
             .unwrap_or_default(),
         deleting: set.metadata.deletion_timestamp.is_some(),
+        trouble: None,
     }
 }
 
@@ -121,10 +297,12 @@ fn pod_seen(pod: &Pod) -> PodSeen {
             .deletion_timestamp
             .as_ref()
             .map(|t| t.0.as_second()),
+        stuck: false,
         template_hash: annotation(pod.annotations(), labels::TEMPLATE_HASH)
             .unwrap_or_default()
             .to_owned(),
         labelled_voter: pod.labels().get(labels::ROLE).map(String::as_str) == Some(labels::VOTER),
+        stripped: false,
         trouble: trouble(pod),
     }
 }
@@ -140,25 +318,25 @@ fn is_ready(pod: &Pod) -> bool {
 /// Why a pod does not run: the kubelet's word, else the scheduler's.
 fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
-    let state = status
-        .container_statuses
-        .as_ref()
-        .and_then(|c| c.first()?.state.as_ref());
+    let container = status.container_statuses.as_ref().and_then(|c| c.first());
+    let state = container.and_then(|c| c.state.as_ref());
+    let last = container
+        .and_then(|c| c.last_state.as_ref()?.terminated.as_ref())
+        .map(ended);
     if let Some(waiting) = state.and_then(|s| s.waiting.as_ref()) {
         let reason = waiting.reason.clone().unwrap_or_default();
         // Every container waits in these two states for a moment; they are no trouble.
         if !matches!(reason.as_str(), "ContainerCreating" | "PodInitializing") {
-            return Some(match &waiting.message {
-                Some(message) => format!("{reason}: {message}"),
-                None => reason,
+            return Some(match (last, &waiting.message) {
+                // The kubelet's own text counts seconds, and each number would be a write of the status.
+                (Some(last), _) => format!("{reason}: {last}"),
+                (None, Some(message)) => format!("{reason}: {message}"),
+                (None, None) => reason,
             });
         }
     }
-    if let Some(ended) = state.and_then(|s| s.terminated.as_ref()) {
-        return Some(format!(
-            "its server ended with exit code {}",
-            ended.exit_code
-        ));
+    if let Some(terminated) = state.and_then(|s| s.terminated.as_ref()) {
+        return Some(ended(terminated));
     }
     let scheduled = status
         .conditions
@@ -170,6 +348,39 @@ fn trouble(pod: &Pod) -> Option<String> {
         "{}: {message}",
         scheduled.reason.clone().unwrap_or_default()
     ))
+}
+
+/// How a server ended, and what it said last.
+fn ended(terminated: &ContainerStateTerminated) -> String {
+    if terminated.reason.as_deref() == Some("OOMKilled") {
+        return "its server was killed because it used more memory than spec.resources.limits allow (OOMKilled)"
+            .to_owned();
+    }
+    let code = format!("its server ended with exit code {}", terminated.exit_code);
+    match terminated.message.as_deref().and_then(last_words) {
+        Some(words) => format!("{code}: {words}"),
+        None => code,
+    }
+}
+
+/// The last line of a server's log, or the message in it: with the kubelet's FallbackToLogsOnError that is how a
+/// container that failed tells why.
+fn last_words(log: &str) -> Option<String> {
+    let line = log
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())?;
+    let message = serde_json::from_str::<serde_json::Value>(line)
+        .ok()
+        .and_then(|json| Some(json.get("message")?.as_str()?.to_owned()));
+    Some(
+        message
+            .unwrap_or_else(|| line.to_owned())
+            .chars()
+            .take(500)
+            .collect(),
+    )
 }
 
 fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> VolumeSeen {
@@ -199,6 +410,8 @@ fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> VolumeSeen {
         lost: volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Lost"),
         deleting: volume.metadata.deletion_timestamp.is_some(),
         owned: volume.owner_references().iter().any(|o| o.uid == owner),
+        trouble: None,
+        stripped: false,
     }
 }
 

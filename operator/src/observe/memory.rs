@@ -2,7 +2,7 @@
 //! a restart of the operator starts its clocks anew.
 
 use super::home::Tie;
-use super::{HomeState, Observed, Ordinal};
+use super::{Applied, HomeState, Observed, Ordinal, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Enough for every disk a cluster has at one time, many times over.
@@ -17,6 +17,25 @@ pub struct Memory {
     /// By PersistentVolume, whose affinity never changes.
     ties: BTreeMap<String, Option<Tie>>,
     idle_since: Option<i64>,
+    not_running_since: BTreeMap<Ordinal, i64>,
+    applied: BTreeMap<String, Applied>,
+    refusals: BTreeMap<String, Refusal>,
+}
+
+/// Answers of "not yet" in a row that are asked again at once; the next ones are waited for, and told.
+const PATIENT_REFUSALS: u32 = 3;
+/// Seconds between two tries of a write that goes on being refused, at most.
+const BACK_OFF_SECONDS_MAX: i64 = 60;
+
+/// How a write failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The world moved on, or is not ready yet.
+    Stale,
+    /// Somebody must help: the same will be said for ever.
+    Refused,
+    /// The server failed or did not answer; whether it was done is not known.
+    Unknown,
 }
 
 impl Memory {
@@ -27,6 +46,62 @@ impl Memory {
             return 0;
         }
         now - *self.idle_since.get_or_insert(now)
+    }
+
+    /// Takes in which members don't run now; returns those of which that has been so for `seconds`.
+    pub(super) fn idle_for(
+        &mut self,
+        idle: &BTreeSet<Ordinal>,
+        seconds: i64,
+        now: i64,
+    ) -> BTreeSet<Ordinal> {
+        self.not_running_since.retain(|n, _| idle.contains(n));
+        for n in idle {
+            self.not_running_since.entry(*n).or_insert(now);
+        }
+        let since = self.not_running_since.iter();
+        since
+            .filter(|(_, since)| now - **since >= seconds)
+            .map(|(n, _)| *n)
+            .collect()
+    }
+
+    /// A child was applied.
+    pub fn remember_applied(&mut self, key: &str, applied: Applied) {
+        self.applied.insert(key.to_owned(), applied);
+    }
+
+    /// The write of that key was done.
+    pub fn succeeded(&mut self, key: &str) {
+        self.refusals.remove(key);
+    }
+
+    /// The write of that key was not done. Returns for how many times in a row.
+    pub fn failed(&mut self, key: &str, message: String, failure: Failure, now: i64) -> u32 {
+        let count = self.refusals.get(key).map_or(0, |before| before.count) + 1;
+        let wait = match failure {
+            Failure::Stale if count < PATIENT_REFUSALS => 0,
+            Failure::Stale => 1 << (count - PATIENT_REFUSALS).min(6),
+            Failure::Refused | Failure::Unknown => 3 << (count - 1).min(6),
+        };
+        let refusal = Refusal {
+            message,
+            count,
+            until: now + BACK_OFF_SECONDS_MAX.min(wait),
+            needs_help: failure == Failure::Refused,
+        };
+        self.refusals.insert(key.to_owned(), refusal);
+        count
+    }
+
+    /// What has not been done yet, though it was tried.
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.refusals.values()
+    }
+
+    /// Forgets refusals of what is not wanted any more.
+    pub fn retain_refusals(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.refusals.retain(|key, _| wanted(key));
     }
 
     /// What a PersistentVolume is tied to, if that has been asked before.
@@ -74,5 +149,9 @@ impl Memory {
         observed.home_gone_since = self.home_gone_since.clone();
         observed.caught_up = self.caught_up.clone();
         observed.sick_since = self.sick_since.clone();
+        self.applied
+            .retain(|key, _| observed.children.contains_key(key));
+        observed.applied = self.applied.clone();
+        observed.refusals = self.refusals.clone();
     }
 }

@@ -38,6 +38,54 @@ pub struct Observed {
     pub home_gone_since: BTreeMap<Ordinal, i64>,
     /// The storage class that the spec names, or the default one.
     pub storage_class: StorageClassSeen,
+    /// Children by [`child_key`]: accounts, Services, StatefulSets, the disruption budget.
+    pub children: BTreeMap<String, ChildSeen>,
+    /// What this process applied last, by [`child_key`].
+    pub applied: BTreeMap<String, Applied>,
+    /// What was refused to this process and has not been done since, by [`crate::writes::Write::key`].
+    pub refusals: BTreeMap<String, Refusal>,
+}
+
+/// The key of a child: `StatefulSet demo-1`.
+pub fn child_key(kind: &str, name: &str) -> String {
+    format!("{kind} {name}")
+}
+
+/// A child that the operator applies as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ChildSeen {
+    /// Its UID.
+    pub uid: String,
+    /// Its resource version.
+    pub resource_version: String,
+    /// A hash of all but its status and what the API server counts.
+    pub content: String,
+    /// False if another's object has the name: neither our label nor an owner reference to this CoordCluster.
+    pub is_ours: bool,
+    /// What a disruption budget keeps.
+    pub min_available: Option<u32>,
+}
+
+/// What became of an apply. While both hashes stand, applying again would change nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// A hash of the object that was sent.
+    pub wanted: String,
+    /// [`ChildSeen::content`] of the object that came of it.
+    pub content: String,
+}
+
+/// A write that did not succeed, and when it is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// Which write, and the answer, in a sentence.
+    pub message: String,
+    /// Times in a row.
+    pub count: u32,
+    /// Unix seconds before which it is not sent again.
+    pub until: i64,
+    /// True if the answer would be the same for ever: somebody must help.
+    pub needs_help: bool,
 }
 
 /// What earlier passes wrote down in the status.
@@ -75,6 +123,8 @@ pub struct SetSeen {
     pub image: String,
     /// True from the delete call until it is gone.
     pub deleting: bool,
+    /// Why it has no pod, in the words of the API server that refuses it.
+    pub trouble: Option<String>,
 }
 
 /// A pod of one member.
@@ -94,10 +144,14 @@ pub struct PodSeen {
     pub ready: bool,
     /// Unix seconds of the delete call.
     pub deleting_since: Option<i64>,
+    /// True if it is being deleted for far longer than its grace period: its node does not report.
+    pub stuck: bool,
     /// The hash of what its template was built from.
     pub template_hash: String,
     /// True if it carries the label that the disruption budget counts.
     pub labelled_voter: bool,
+    /// True if it lacks a label of ours: found by its name.
+    pub stripped: bool,
     /// Why it does not run, in the scheduler's or the kubelet's words.
     pub trouble: Option<String>,
 }
@@ -128,6 +182,10 @@ pub struct VolumeSeen {
     pub deleting: bool,
     /// True if it goes when the CoordCluster goes.
     pub owned: bool,
+    /// Why there is no disk behind it, in the provisioner's words.
+    pub trouble: Option<String>,
+    /// True if it lacks a label of ours: found by its name.
+    pub stripped: bool,
 }
 
 /// The one node that a disk can be used on.
@@ -248,6 +306,17 @@ impl Observed {
 }
 
 impl Observed {
+    /// Why member `n` does not run, in Kubernetes' words: its pod's, else its StatefulSet's, else its disk's.
+    pub fn trouble(&self, n: Ordinal) -> Option<&str> {
+        let pod = self.pods.get(&n).map(|pod| pod.trouble.as_deref());
+        let of_set = || self.sets.get(&n)?.trouble.as_deref();
+        let of_volume = || self.volumes.get(&n)?.trouble.as_deref();
+        match pod {
+            Some(trouble) => trouble.or_else(of_volume),
+            None => of_set().or_else(of_volume),
+        }
+    }
+
     /// A voter to which the client Service does not send clients yet.
     pub fn voter_without_ready_pod(&self) -> Option<&str> {
         let voters = self.membership.iter().flat_map(Membership::voters);
@@ -278,6 +347,16 @@ impl Membership {
         self.members.iter().any(|m| m.id == id)
     }
 }
+
+impl Refusal {
+    /// True if it is worth a sentence: it will not pass by itself, or has not for a while.
+    pub fn is_told(&self) -> bool {
+        self.needs_help || self.count >= TOLD_AFTER
+    }
+}
+
+/// Refusals in a row of what may pass by itself, before somebody is told.
+const TOLD_AFTER: u32 = 3;
 
 /// The smallest majority of `voters`.
 pub fn quorum(voters: usize) -> usize {

@@ -83,11 +83,7 @@ pub(super) fn is_started(case: &Case) -> Verdict {
         case.observed.answers.get(&seed),
         case.observed.volumes.get(&seed),
     ) else {
-        let trouble = case
-            .observed
-            .pods
-            .get(&seed)
-            .and_then(|pod| pod.trouble.clone());
+        let trouble = case.observed.trouble(seed);
         let trouble = trouble.map(|t| format!(" ({t})")).unwrap_or_default();
         return Verdict::Hold(format!(
             "waiting for {} to start the cluster{trouble}",
@@ -130,18 +126,13 @@ pub(super) fn is_quorate(case: &Case) -> Verdict {
     let rows: Vec<String> = observed
         .volumes
         .keys()
-        .map(|n| {
-            match (
-                observed.answers.get(n),
-                observed.pods.get(n).and_then(|pod| pod.trouble.as_ref()),
-            ) {
-                (Some(answer), _) if answer.leader == 0 => {
-                    format!("{} sees no leader", case.name(*n))
-                }
-                (Some(_), _) => format!("{} answers", case.name(*n)),
-                (None, Some(trouble)) => format!("{} is down ({trouble})", case.name(*n)),
-                (None, None) => format!("{} does not answer", case.name(*n)),
+        .map(|n| match (observed.answers.get(n), observed.trouble(*n)) {
+            (Some(answer), _) if answer.leader == 0 => {
+                format!("{} sees no leader", case.name(*n))
             }
+            (Some(_), _) => format!("{} answers", case.name(*n)),
+            (None, Some(trouble)) => format!("{} is down ({trouble})", case.name(*n)),
+            (None, None) => format!("{} does not answer", case.name(*n)),
         })
         .collect();
     Verdict::Hold(format!(

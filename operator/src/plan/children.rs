@@ -1,11 +1,11 @@
 //! Which objects should exist. They are all applied at once; only membership goes one by one.
 
-use super::{Case, Children, MemberChild, leftover};
-use crate::observe::Ordinal;
+use super::{Case, Children, MemberChild, Step, leftover};
+use crate::observe::{Ordinal, child_key};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The objects of the cluster as it stands.
-pub(super) fn children(case: &Case) -> Children {
+/// The objects of the cluster as it stands before `step`.
+pub(super) fn children(case: &Case, step: &Step) -> Children {
     let observed = case.observed;
     let mut members = BTreeMap::new();
     let mut add = |n: Ordinal, is_seed: bool, may_create_volume: bool| {
@@ -58,11 +58,31 @@ pub(super) fn children(case: &Case) -> Children {
                 .for_each(|n| add(n, false, true));
         }
     }
-    let min_available = case
-        .min_available(members.values().filter(|m| m.is_voter).count())
-        .map(|min| u32::try_from(min).expect("a handful of voters"));
+    let min_available = budget(case, step).map(|n| u32::try_from(n).expect("a handful of voters"));
     Children {
         members,
         min_available,
+    }
+}
+
+/// What the disruption budget keeps: the quorum of the voters that there are, and of a learner that is about to become
+/// one. Voters that are only wanted don't count: while growth waits, nodes can be drained and pods restarted.
+fn budget(case: &Case, step: &Step) -> Option<usize> {
+    let observed = case.observed;
+    observed.record.cluster_id?;
+    if let Some(membership) = case.membership() {
+        // Before its vote, and not only in the pass that gives it: an operator that dies in between would take it back.
+        let learners = membership.members.iter().filter(|m| m.is_learner);
+        let ready = learners.filter(|m| case.is_healthy(m)).count();
+        let joins = ready.max(usize::from(matches!(step, Step::Promote { .. })));
+        return case.min_available(membership.voters().count() + joins);
+    }
+    // Without a list it keeps no less than it did.
+    let labelled = observed.pods.values().filter(|p| p.labelled_voter).count();
+    let key = child_key("PodDisruptionBudget", &case.desired.name);
+    let before = observed.children.get(&key).filter(|seen| seen.is_ours);
+    match before.and_then(|seen| seen.min_available) {
+        Some(before) => case.min_available(labelled).max(Some(before as usize)),
+        None => case.min_available(labelled.max(case.replicas())),
     }
 }

@@ -57,11 +57,7 @@ pub(super) fn is_one_pending(case: &Case) -> Verdict {
         );
     }
     let Some(lag) = case.observed.lag_of(learner) else {
-        let trouble = case
-            .observed
-            .pods
-            .get(&n)
-            .and_then(|pod| pod.trouble.clone());
+        let trouble = case.observed.trouble(n);
         let trouble = trouble.map(|t| format!(" ({t})")).unwrap_or_default();
         return Verdict::Hold(format!("waiting for {name} to join{trouble}"));
     };
@@ -76,8 +72,12 @@ pub(super) fn is_one_pending(case: &Case) -> Verdict {
         .is_none_or(|checks| *checks < CAUGHT_UP_CHECKS)
     {
         // A few entries come and go while it is looked at, and each sentence that differs is a write of the status.
-        let far = (lag > LAG_ENTRIES_MAX).then(|| format!(", {lag} entries behind"));
-        return Verdict::Hold(format!("{name} catches up{}", far.unwrap_or_default()));
+        let far = if lag > LAG_ENTRIES_MAX {
+            ", far behind still"
+        } else {
+            ""
+        };
+        return Verdict::Hold(format!("{name} catches up{far}"));
     }
     Verdict::Act(
         Step::Promote {

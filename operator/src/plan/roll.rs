@@ -62,9 +62,9 @@ pub(super) fn is_a_pod_outdated(case: &Case) -> Verdict {
     if case.is_healthy(next)
         && let Some(sick) = membership.voters().find(|m| !case.is_healthy(m))
     {
-        let pod = sick.ordinal.and_then(|n| case.observed.pods.get(&n));
-        let trouble = pod
-            .and_then(|pod| pod.trouble.clone())
+        let trouble = sick
+            .ordinal
+            .and_then(|n| case.observed.trouble(n))
             .map(|t| format!(" ({t})"))
             .unwrap_or_default();
         return Verdict::Later(format!(

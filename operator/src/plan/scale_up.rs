@@ -1,14 +1,22 @@
 //! More voters: one waiting pod at a time is added as a learner.
 
 use super::{Case, Step, Verdict, leftover};
-use crate::observe::{Membership, StartMode, quorum};
+use crate::observe::{Membership, Ordinal, StartMode, quorum};
 
 /// The next member to add.
 pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
     let observed = case.observed;
-    let Some(&n) = leftover::joiners(case, membership).first() else {
+    let joiners = leftover::joiners(case, membership);
+    let Some(&first) = joiners.first() else {
         return Verdict::Pass;
     };
+    // The one that runs, if another cannot: a quota or a node may have room for one of two.
+    let runs = |n: &Ordinal| {
+        let pod = observed.pods.get(n);
+        observed.volumes.contains_key(n)
+            && pod.is_some_and(|pod| pod.running && pod.deleting_since.is_none())
+    };
+    let n = joiners.iter().copied().find(runs).unwrap_or(first);
     let name = case.name(n);
     // Until the seed's template has lost its licence to bootstrap, nobody joins: if its disk vanished just then, an
     // empty seed would start a second cluster beside the one that was joined.
@@ -33,8 +41,8 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
     };
     let pod = observed.pods.get(&n);
     if !pod.is_some_and(|pod| pod.running && pod.deleting_since.is_none()) {
-        let trouble = pod
-            .and_then(|pod| pod.trouble.clone())
+        let trouble = observed
+            .trouble(n)
             .map(|t| format!(" ({t})"))
             .unwrap_or_default();
         return Verdict::Hold(format!("waiting for the pod of {name} to run{trouble}"));

@@ -2,6 +2,7 @@
 
 use super::{Account, Outcome};
 use crate::crd::conditions as names;
+use crate::observe::Refusal;
 use crate::plan::Step;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -61,7 +62,7 @@ fn ready(account: &Account) -> Claim {
         Outcome::Planned {
             desired,
             plan,
-            failure: _,
+            refusals: _,
         } => (desired, plan),
     };
     let Some(membership) = &account.observed.membership else {
@@ -79,6 +80,8 @@ fn ready(account: &Account) -> Claim {
         .any(|pod| pod.template_hash != desired.template_hash);
     if plan.step == Step::Stall {
         claim(false, "Stalled", because(account))
+    } else if !refusals(account).is_empty() {
+        claim(false, "WriteFailed", because(account))
     } else if voters != desired.replicas as usize || membership.members.len() != voters || outdated
     {
         claim(false, "Progressing", because(account))
@@ -189,10 +192,11 @@ fn degraded(account: &Account) -> Claim {
 fn stalled(account: &Account) -> Claim {
     let (holds, reason, message) = match &account.outcome {
         Outcome::Invalid(problems) => (true, "InvalidSpec", sentences(problems)),
-        Outcome::Planned {
-            failure: Some(failure),
-            ..
-        } => (true, "WriteFailed", (*failure).to_owned()),
+        Outcome::Planned { .. } if refusals(account).iter().any(|r| r.needs_help) => {
+            let told = refusals(account).iter().filter(|r| r.needs_help);
+            let told: Vec<&str> = told.map(|r| r.message.as_str()).collect();
+            (true, "WriteFailed", shortened(told.join("; ")))
+        }
         Outcome::Planned { plan, .. } if plan.step == Step::Stall => {
             (true, "NeedsHelp", because(account))
         }
@@ -224,12 +228,31 @@ fn paused(account: &Account) -> Claim {
 fn because(account: &Account) -> String {
     match &account.outcome {
         Outcome::Invalid(problems) => sentences(problems),
-        Outcome::Planned {
-            failure: Some(failure),
-            ..
-        } => (*failure).to_owned(),
-        Outcome::Planned { plan, .. } => plan.because.clone(),
+        Outcome::Planned { plan, refusals, .. } => {
+            let mut sentences = vec![plan.because.as_str()];
+            sentences.extend(refusals.iter().map(|r| r.message.as_str()));
+            shortened(sentences.join("; "))
+        }
     }
+}
+
+fn refusals<'a>(account: &Account<'a>) -> &'a [Refusal] {
+    match &account.outcome {
+        Outcome::Invalid(_) => &[],
+        Outcome::Planned { refusals, .. } => refusals,
+    }
+}
+
+/// A condition's message may have 32 KiB; a person reads the beginning.
+fn shortened(text: String) -> String {
+    const CHARACTERS_MAX: usize = 1500;
+    if text.chars().count() <= CHARACTERS_MAX {
+        return text;
+    }
+    text.chars()
+        .take(CHARACTERS_MAX)
+        .chain("...".chars())
+        .collect()
 }
 
 fn sentences(problems: &[crate::validate::Problem]) -> String {

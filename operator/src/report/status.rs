@@ -51,7 +51,7 @@ pub fn status(
     if let Outcome::Planned {
         desired,
         plan,
-        failure: _,
+        refusals: _,
     } = &account.outcome
     {
         if status.server_image.is_none()
@@ -129,7 +129,7 @@ pub(super) fn members(account: &Account) -> Vec<MemberRow> {
             "unknown"
         };
         let name = names::member(account.name, n);
-        let trouble = observed.pods.get(&n).and_then(|pod| pod.trouble.clone());
+        let trouble = observed.trouble(n).map(ToOwned::to_owned);
         rows.insert((n, name.clone()), row(name, role, observed, n, trouble));
     }
     for member in membership.iter().flat_map(|m| &m.members) {
@@ -178,22 +178,37 @@ fn sick_because(observed: &Observed, member: &MemberSeen) -> String {
         return "was not added by the operator".to_owned();
     };
     let Some(pod) = observed.pods.get(&n) else {
-        return "has no pod".to_owned();
+        return match observed.trouble(n) {
+            Some(trouble) => format!("has no pod: {trouble}"),
+            None => "has no pod".to_owned(),
+        };
     };
-    if pod.deleting_since.is_some() {
-        return "is being restarted".to_owned();
-    }
     if let Some(lost) = lost_home(observed, n) {
         return lost;
     }
-    if let Some(trouble) = &pod.trouble {
+    if pod.stuck {
+        let node = pod.node.as_deref().unwrap_or("?");
+        return format!(
+            "cannot move: its pod on node {node} does not end, because that node does not report; if it will never come \
+             back: kubectl delete node {node}, or taint it node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+        );
+    }
+    if pod.deleting_since.is_some() {
+        return "is being restarted".to_owned();
+    }
+    if let Some(trouble) = observed.trouble(n) {
         return format!("does not run: {trouble}");
     }
     match (observed.answer_of(member), observed.lag_of(member)) {
         (None, _) => "does not answer".to_owned(),
         (Some(answer), _) if answer.leader == 0 => "sees no leader".to_owned(),
-        (Some(_), Some(lag)) => format!("is {lag} entries behind"),
-        (Some(_), None) => "follows another leader".to_owned(),
+        (Some(answer), _)
+            if Some(answer.leader) != observed.membership.as_ref().map(|m| m.leader) =>
+        {
+            "follows another leader".to_owned()
+        }
+        // No number: each that differs would be a write of the status. The row has it.
+        (Some(_), _) => "is far behind the leader".to_owned(),
     }
 }
 

@@ -15,13 +15,13 @@ mod steps;
 mod writes;
 
 use coord_operator::crd::{Bootstrap, LostNode};
-use coord_operator::observe::{Memory, Ordinal, Record, StartMode, quorum};
+use coord_operator::observe::{ChildSeen, Memory, Observed, Ordinal, Record, StartMode, quorum};
 use coord_operator::plan::{Plan, plan};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[allow(unused_imports, reason = "each test program uses its part")]
 pub(crate) use pass::Fault;
-pub(crate) use writes::Write;
+pub(crate) use writes::Call;
 
 /// A StatefulSet.
 #[derive(Clone, Debug)]
@@ -30,6 +30,7 @@ pub(crate) struct Set {
     version: u64,
     mode: StartMode,
     hash: String,
+    content: String,
 }
 
 /// A pod. It runs unless its number is `dead` or its image is `bad`.
@@ -88,6 +89,10 @@ pub(crate) struct World {
     pub(crate) dead: BTreeSet<Ordinal>,
     pub(crate) bootstraps: u32,
     pub(crate) min_available: Option<u32>,
+    /// Accounts, Services and the budget, by key.
+    pub(crate) children: BTreeMap<String, ChildSeen>,
+    /// The API server refuses writes whose keys begin so: a policy, a quota, a webhook.
+    pub(crate) refuses: Option<&'static str>,
     pub(crate) now: i64,
     /// True once a majority of disks was lost by somebody else's act: then nothing can be promised.
     pub(crate) data_lost: bool,
@@ -96,7 +101,7 @@ pub(crate) struct World {
     /// The operator dies once it has made so many.
     pub(crate) dies_after: Option<u64>,
     /// Calls of operators that are no more, still on their way.
-    late: Vec<Write>,
+    late: Vec<Call>,
     memory: Memory,
     next: u64,
 }
@@ -121,6 +126,8 @@ impl World {
             dead: BTreeSet::new(),
             bootstraps: 0,
             min_available: None,
+            children: BTreeMap::new(),
+            refuses: None,
             now: 1_000,
             data_lost: false,
             written: 0,
@@ -259,6 +266,11 @@ impl World {
 
     /// Looks and decides, and checks that deciding twice gives the same.
     pub(crate) fn decide(&mut self) -> Plan {
+        self.look().0
+    }
+
+    /// As [`World::decide`], with what was seen.
+    pub(crate) fn look(&mut self) -> (Plan, Observed) {
         let observed = self.observe();
         let desired = self.desired(&observed);
         let decided = plan(&desired, &observed, self.now);
@@ -267,7 +279,7 @@ impl World {
             plan(&desired, &observed, self.now),
             "planned twice, differently"
         );
-        decided
+        (decided, observed)
     }
 
     /// The operator restarts: all it keeps in memory is gone.
@@ -313,6 +325,8 @@ impl World {
     pub(crate) fn recreate(&mut self, replicas: i32) {
         self.sets.clear();
         self.pods.clear();
+        self.children.clear();
+        self.min_available = None;
         self.record = Record::default();
         self.version += 1;
         self.leader = None;

@@ -1,8 +1,8 @@
 use super::World;
 use coord_operator::crd::{CoordCluster, CoordClusterSpec, Repair, Storage};
 use coord_operator::observe::{
-    Answer, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, SetSeen, StorageClassSeen,
-    VolumeSeen,
+    Answer, ChildSeen, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, SetSeen,
+    StorageClassSeen, VolumeSeen, child_key,
 };
 use coord_operator::validate::{Desired, ServerImage, validate};
 use std::collections::BTreeSet;
@@ -15,9 +15,19 @@ impl World {
         let mut observed = Observed {
             record: self.record.clone(),
             storage_class: StorageClassSeen::Found { expands: true },
+            children: self.children.clone(),
             ..Observed::default()
         };
         for (n, set) in &self.sets {
+            let seen = ChildSeen {
+                uid: set.uid.clone(),
+                resource_version: set.version.to_string(),
+                content: set.content.clone(),
+                is_ours: true,
+                min_available: None,
+            };
+            let key = child_key("StatefulSet", &format!("demo-{n}"));
+            observed.children.insert(key, seen);
             observed.sets.insert(
                 *n,
                 SetSeen {
@@ -27,16 +37,20 @@ impl World {
                     template_hash: set.hash.clone(),
                     image: self.image.clone(),
                     deleting: false,
+                    trouble: None,
                 },
             );
         }
         for (n, pod) in &self.pods {
             let running = self.runs(*n);
+            let serves =
+                self.leader.is_some() && self.voters().any(|m| m.ordinal == *n && self.is_up(m));
             observed.pods.insert(
                 *n,
                 PodSeen {
                     uid: pod.uid.clone(),
                     running,
+                    ready: serves,
                     template_hash: pod.hash.clone(),
                     labelled_voter: pod.voter_label,
                     trouble: (!running).then(|| "Broken".to_owned()),

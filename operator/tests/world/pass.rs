@@ -1,7 +1,9 @@
 //! What the operator does in a pass, write by write, and how it fails in the middle of one.
 
 use super::World;
+use coord_operator::observe::Failure;
 use coord_operator::plan::Plan;
+use coord_operator::writes::Write;
 
 /// What happens to one write of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,29 +26,61 @@ impl World {
 
     /// As [`World::pass`], with a fault at the write of that number, counted from 0; none if there are fewer.
     pub(crate) fn pass_with(&mut self, fault: Option<(usize, Fault)>) -> Plan {
-        let decided = self.decide();
-        for (number, write) in self.writes(&decided).into_iter().enumerate() {
+        let (decided, observed) = self.look();
+        let now = self.now;
+        let calls = self.calls(&decided, &observed);
+        let mut is_stopped = false;
+        for (number, call) in calls.into_iter().enumerate() {
+            if is_stopped && matches!(call.write, Write::Step { .. }) {
+                return decided;
+            }
             let fault = fault
                 .filter(|(at, _)| *at == number)
                 .map(|(_, fault)| fault);
             match fault {
-                Some(Fault::Refused) => return decided,
+                Some(Fault::Refused) => {
+                    let key = call.write.key();
+                    let count = self
+                        .memory
+                        .failed(&key, "no".to_owned(), Failure::Stale, now);
+                    is_stopped |= count == 1 || call.write.stops(&decided.step);
+                    if matches!(call.write, Write::Intent) {
+                        return decided;
+                    }
+                    continue;
+                }
                 Some(Fault::Late) => {
-                    self.late.push(write);
+                    self.late.push(call);
                     self.forget();
                     return decided;
                 }
                 Some(Fault::Crash | Fault::LostAnswer) | None => {}
             }
-            let Ok(changed) = self.land(&write, false) else {
-                // The world moved on; the next pass looks again.
-                return decided;
+            let key = call.write.key();
+            let landed = match self.land(&call, false) {
+                Ok(landed) => landed,
+                Err(failure) => {
+                    let count = self.memory.failed(&key, "no".to_owned(), failure, now);
+                    let moved_on = failure == Failure::Stale && count == 1;
+                    is_stopped |= moved_on || call.write.stops(&decided.step);
+                    if matches!(call.write, Write::Intent) {
+                        return decided;
+                    }
+                    continue;
+                }
             };
-            self.written += u64::from(changed);
+            self.written += u64::from(landed.changed);
             if fault == Some(Fault::LostAnswer) {
-                return decided;
+                self.memory
+                    .failed(&key, "no answer".to_owned(), Failure::Unknown, now);
+                is_stopped |= call.write.stops(&decided.step);
+                continue;
             }
-            let dies = changed && self.dies_after == Some(self.written);
+            self.memory.succeeded(&key);
+            if let Some(applied) = landed.applied {
+                self.memory.remember_applied(&key, applied);
+            }
+            let dies = landed.changed && self.dies_after == Some(self.written);
             if dies || fault == Some(Fault::Crash) {
                 self.forget();
                 return decided;
@@ -57,21 +91,37 @@ impl World {
 
     /// The numbers of the next pass's writes that are more than a look at what is right already. Makes that pass.
     pub(crate) fn writes_that_change_something(&mut self) -> Vec<usize> {
-        let decided = self.decide();
-        let writes = self.writes(&decided);
-        let numbered = writes.iter().enumerate();
+        let (decided, observed) = self.look();
+        let calls = self.calls(&decided, &observed);
+        let numbered = calls.iter().enumerate();
         numbered
-            .filter(|(_, write)| self.land(write, false).is_ok_and(|changed| changed))
+            .filter(|(_, call)| self.land(call, false).is_ok_and(|landed| landed.changed))
             .map(|(number, _)| number)
             .collect()
+    }
+
+    /// What the next pass would send.
+    pub(crate) fn due(&mut self) -> Vec<String> {
+        let (decided, observed) = self.look();
+        let calls = self.calls(&decided, &observed);
+        calls.iter().map(|call| call.write.key()).collect()
+    }
+
+    /// Makes a pass; returns how many of its calls the API server refused.
+    pub(crate) fn refused_in_a_pass(&mut self) -> usize {
+        let due = self.due();
+        let refused = |key: &&String| self.refuses.is_some_and(|kind| key.starts_with(kind));
+        let refused = due.iter().filter(refused).count();
+        self.pass();
+        refused
     }
 
     /// A call that a dead operator had sent arrives. What it was decided on may be long gone.
     pub(crate) fn land_late(&mut self) {
         if !self.late.is_empty() {
-            let write = self.late.remove(0);
+            let call = self.late.remove(0);
             // A refusal has nobody to go to.
-            let _ = self.land(&write, true);
+            let _ = self.land(&call, true);
         }
     }
 

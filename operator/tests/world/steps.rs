@@ -2,6 +2,7 @@
 
 use super::{Member, World};
 use coord_operator::crd::Bootstrap;
+use coord_operator::observe::quorum;
 use coord_operator::plan::Step;
 
 impl World {
@@ -74,6 +75,13 @@ impl World {
                 });
             }
             Step::Promote { id, .. } => {
+                let voters = self.voters().count() + 1;
+                assert!(
+                    late || self
+                        .min_available
+                        .is_some_and(|min| min as usize >= quorum(voters)),
+                    "one more voter than the budget knows of"
+                );
                 let member = self
                     .members
                     .iter_mut()

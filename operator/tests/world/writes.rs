@@ -1,9 +1,12 @@
 //! Single writes: what a pass sends, in order, and the preconditions it is held against when it lands.
 
 use super::{Pod, Set, Volume, World};
-use coord_operator::crd::Bootstrap;
-use coord_operator::observe::{Ordinal, StartMode};
-use coord_operator::plan::{MemberChild, Plan, Step};
+use coord_operator::build::content_hash;
+use coord_operator::crd::{Bootstrap, quantity};
+use coord_operator::observe::{Applied, ChildSeen, Failure, Observed, Ordinal, StartMode};
+use coord_operator::plan::{Plan, Step};
+use coord_operator::writes::{Child, Object, Write, writes};
+use k8s_openapi::api::apps::v1::StatefulSet;
 
 /// What the CoordCluster was when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,37 +17,32 @@ pub(crate) struct Read {
     paused: bool,
 }
 
-/// One call, with what it was decided on.
+/// One of the controller's calls, with what it was decided on.
 #[derive(Clone, Debug)]
-pub(crate) enum Write {
-    /// The intent, and with a step that is only a record, the record.
-    Status { read: Read, step: Step },
-    /// A new disk.
-    CreateVolume {
-        ordinal: Ordinal,
-        made_for: Option<Bootstrap>,
-    },
-    /// Server-side apply of a StatefulSet. `seen` is its UID and, for a seed, its resource version.
-    ApplySet {
-        ordinal: Ordinal,
-        child: MemberChild,
-        image: String,
-        seen: Option<(String, u64)>,
-    },
-    /// The disruption budget.
-    Budget(Option<u32>),
-    /// The label of a running pod.
-    LabelPod {
-        ordinal: Ordinal,
-        uid: String,
-        is_voter: bool,
-    },
-    /// The step itself, with the resource version of the object it deletes.
-    Step { step: Step, version: Option<u64> },
+pub(crate) struct Call {
+    pub(crate) write: Write,
+    read: Read,
+    step: Step,
+    made_for: Option<Bootstrap>,
 }
 
-/// A 409, a 404, a 429, or a member's "no".
-pub(super) struct Stale;
+/// A call that was done.
+#[derive(Debug)]
+pub(super) struct Landed {
+    /// True if anything is different now.
+    pub(super) changed: bool,
+    /// What an applied child looks like.
+    pub(super) applied: Option<Applied>,
+}
+
+impl Landed {
+    fn changed(changed: bool) -> Self {
+        Self {
+            changed,
+            applied: None,
+        }
+    }
+}
 
 impl World {
     fn read(&self) -> Read {
@@ -56,61 +54,56 @@ impl World {
         }
     }
 
-    /// What a pass that planned `plan` sends, in the controller's order.
-    pub(super) fn writes(&self, plan: &Plan) -> Vec<Write> {
-        let mut writes = Vec::new();
-        if plan.step.needs_intent() {
-            let (read, step) = (self.read(), plan.step.clone());
-            writes.push(Write::Status { read, step });
-        }
-        if let Some(children) = &plan.children {
-            let missing = children.members.iter();
-            let missing = missing
-                .filter(|(n, child)| child.may_create_volume && !self.volumes.contains_key(n));
-            writes.extend(missing.map(|(n, _)| Write::CreateVolume {
-                ordinal: *n,
-                made_for: self.record.bootstrap.clone(),
-            }));
-            writes.extend(children.members.iter().map(|(n, child)| Write::ApplySet {
-                ordinal: *n,
-                child: child.clone(),
-                image: self.image.clone(),
-                seen: self.sets.get(n).map(|set| (set.uid.clone(), set.version)),
-            }));
-            writes.push(Write::Budget(children.min_available));
-            writes.extend(children.members.iter().filter_map(|(n, child)| {
-                let pod = self.pods.get(n)?;
-                (pod.voter_label != child.is_voter).then(|| Write::LabelPod {
-                    ordinal: *n,
-                    uid: pod.uid.clone(),
-                    is_voter: child.is_voter,
-                })
-            }));
-        }
-        if plan.step.acts() {
-            let version = match &plan.step {
-                Step::DeleteSet { ordinal, .. } => self.sets.get(ordinal).map(|set| set.version),
-                Step::DeleteVolume { ordinal, .. } => {
-                    self.volumes.get(ordinal).map(|volume| volume.version)
-                }
-                _ => None,
-            };
-            let step = plan.step.clone();
-            writes.push(Write::Step { step, version });
-        }
-        writes
+    /// What a pass that planned `plan` sends: the production code's list.
+    pub(super) fn calls(&self, plan: &Plan, observed: &Observed) -> Vec<Call> {
+        let outgoing = writes(plan, observed, &self.desired(observed), self.now);
+        let calls = outgoing.writes.into_iter().map(|write| Call {
+            write,
+            read: self.read(),
+            step: plan.step.clone(),
+            made_for: self.record.bootstrap.clone(),
+        });
+        calls.collect()
     }
 
-    /// What becomes of a write that arrives now: whether it changed something, or that it was turned away.
+    /// What becomes of a write that arrives now: what it changed, or that it was turned away.
     ///
     /// `late`: nobody waits for it any more. It is held against what the API server and the leader check, and must keep
     /// the same promises.
-    pub(super) fn land(&mut self, write: &Write, late: bool) -> Result<bool, Stale> {
-        match write {
-            Write::Status { read, step } => self.land_status(read, step),
-            Write::CreateVolume { ordinal, made_for } => {
+    pub(super) fn land(&mut self, call: &Call, late: bool) -> Result<Landed, Failure> {
+        if self
+            .refuses
+            .is_some_and(|kind| call.write.key().starts_with(kind))
+        {
+            return Err(Failure::Refused);
+        }
+        match &call.write {
+            Write::Intent => self
+                .land_status(&call.read, &call.step)
+                .map(Landed::changed),
+            Write::Apply(child) => {
+                let changed = match &child.object {
+                    Object::StatefulSet(set) => self.land_set(child, set, late)?,
+                    Object::Budget(budget) => {
+                        let keeps = budget.spec.as_ref().and_then(|s| s.min_available.clone());
+                        let keeps = keeps.expect("a budget keeps a number");
+                        let keeps = serde_json::to_value(keeps).expect("plain");
+                        self.min_available = keeps.as_u64().map(|n| n as u32);
+                        self.land_child(child, self.min_available)
+                    }
+                    Object::ServiceAccount(_) | Object::Service(_) => self.land_child(child, None),
+                };
+                Ok(Landed {
+                    changed,
+                    applied: Some(Applied {
+                        wanted: child.wanted.clone(),
+                        content: content(&child.object),
+                    }),
+                })
+            }
+            Write::CreateVolume { ordinal, volume: _ } => {
                 if self.volumes.contains_key(ordinal) {
-                    return Err(Stale);
+                    return Err(Failure::Stale);
                 }
                 let missed = self.record.cluster_id.is_some()
                     && self.members.iter().any(|m| m.ordinal == *ordinal);
@@ -123,49 +116,74 @@ impl World {
                     version: 0,
                     cluster_mark: None,
                     member_mark: None,
-                    bootstrap: made_for.clone(),
-                    bytes: coord_operator::crd::quantity::parse(self.size).expect("a size"),
+                    bootstrap: call.made_for.clone(),
+                    bytes: quantity::parse(self.size).expect("a size"),
                     data: None,
                     stranded: false,
                 };
                 self.volumes.insert(*ordinal, volume);
-                Ok(true)
+                Ok(Landed::changed(true))
             }
-            Write::ApplySet {
-                ordinal,
-                child,
-                image,
-                seen,
-            } => self.land_set(*ordinal, child, image, seen.as_ref(), late),
-            Write::Budget(min_available) => {
-                let changed = self.min_available != *min_available;
-                self.min_available = *min_available;
-                Ok(changed)
+            Write::DeleteBudget { name, uid } => {
+                let key = coord_operator::observe::child_key("PodDisruptionBudget", name);
+                if self.children.get(&key).is_none_or(|seen| &seen.uid != uid) {
+                    return Err(Failure::Stale);
+                }
+                self.children.remove(&key);
+                self.min_available = None;
+                Ok(Landed::changed(true))
             }
             Write::LabelPod {
                 ordinal,
                 uid,
-                is_voter,
+                labels,
             } => {
                 let Some(pod) = self.pods.get_mut(ordinal).filter(|pod| &pod.uid == uid) else {
-                    return Err(Stale);
+                    return Err(Failure::Stale);
                 };
-                pod.voter_label = *is_voter;
-                Ok(true)
+                pod.voter_label = labels.get("coord.dev/role").is_some_and(|r| r == "voter");
+                Ok(Landed::changed(true))
             }
-            Write::Step { step, version } => {
-                if !self.is_current(step, *version) {
-                    return Err(Stale);
+            Write::TieVolume { .. } => Ok(Landed::changed(true)),
+            Write::Step {
+                step,
+                version,
+                evicts,
+            } => {
+                let version = version.as_ref().and_then(|v| v.parse().ok());
+                if !self.is_current(step, version, *evicts) {
+                    return Err(Failure::Stale);
                 }
                 self.apply_step(step, late);
-                Ok(!step_is_a_record(step))
+                Ok(Landed::changed(!step_is_a_record(step)))
             }
         }
     }
 
-    fn land_status(&mut self, read: &Read, step: &Step) -> Result<bool, Stale> {
+    fn land_child(&mut self, child: &Child, min_available: Option<u32>) -> bool {
+        let content = content(&child.object);
+        let before = self.children.get(&child.key);
+        if before.is_some_and(|seen| seen.content == content) {
+            return false;
+        }
+        let uid = match before {
+            Some(before) => before.uid.clone(),
+            None => format!("child-{}", self.written),
+        };
+        let seen = ChildSeen {
+            uid,
+            content,
+            is_ours: true,
+            min_available,
+            ..ChildSeen::default()
+        };
+        self.children.insert(child.key.clone(), seen);
+        true
+    }
+
+    fn land_status(&mut self, read: &Read, step: &Step) -> Result<bool, Failure> {
         if *read != self.read() {
-            return Err(Stale);
+            return Err(Failure::Stale);
         }
         let intent = Some(format!("{step:?}"));
         let before = self.record.clone();
@@ -178,39 +196,41 @@ impl World {
 
     fn land_set(
         &mut self,
-        n: Ordinal,
-        child: &MemberChild,
-        image: &str,
-        seen: Option<&(String, u64)>,
+        child: &Child,
+        object: &StatefulSet,
         late: bool,
-    ) -> Result<bool, Stale> {
+    ) -> Result<bool, Failure> {
+        let n = coord_operator::writes::ordinal_of(child, "demo").expect("a member's");
+        let annotations = object.metadata.annotations.clone().unwrap_or_default();
+        let mode = match annotations["coord.dev/start-mode"].as_str() {
+            "seed" => StartMode::Seed,
+            _ => StartMode::Join,
+        };
         assert!(
-            late || !(child.is_seed && self.record.cluster_id.is_some()),
+            late || mode == StartMode::Join || self.record.cluster_id.is_none(),
             "a known cluster has a seed"
         );
         let there = self.sets.get(&n);
-        if let Some((uid, version)) = seen {
-            let is_same = there
-                .is_some_and(|set| &set.uid == uid && (!child.is_seed || set.version == *version));
+        if let Some(uid) = &object.metadata.uid {
+            let version = object.metadata.resource_version.as_ref();
+            let is_same = there.is_some_and(|set| {
+                &set.uid == uid && version.is_none_or(|version| *version == set.version.to_string())
+            });
             if !is_same {
-                return Err(Stale);
+                return Err(Failure::Stale);
             }
         } else if late && there.is_some() {
             // Server-side apply cannot ask for "only if there is none". A call is given up after 8 s and another
             // operator takes 15 s to take over, so that what comes later than its object is one that was given up.
-            return Err(Stale);
+            return Err(Failure::Stale);
         }
-        let mode = if child.is_seed {
-            StartMode::Seed
-        } else {
-            StartMode::Join
-        };
+        let content = content(&child.object);
         let (uid, version) = match there {
-            Some(set) if set.mode == mode && set.hash == image => return Ok(false),
+            Some(set) if set.content == content => return Ok(false),
             Some(set) => (set.uid.clone(), set.version + 1),
             None => (format!("set-{}", self.fresh()), 0),
         };
-        let hash = image.to_owned();
+        let hash = annotations["coord.dev/template-hash"].clone();
         self.sets.insert(
             n,
             Set {
@@ -218,13 +238,14 @@ impl World {
                 version,
                 mode,
                 hash,
+                content,
             },
         );
         Ok(true)
     }
 
     /// What the API server and the leader check before they do as they are told.
-    fn is_current(&self, step: &Step, version: Option<u64>) -> bool {
+    fn is_current(&self, step: &Step, version: Option<u64>, evicts: bool) -> bool {
         let member = |id: u64| self.members.iter().find(|m| m.id == id);
         match step {
             Step::Done | Step::Wait | Step::Stall => true,
@@ -242,7 +263,7 @@ impl World {
             }
             Step::RestartPod { ordinal, uid } => {
                 self.pods.get(ordinal).is_some_and(|pod| &pod.uid == uid)
-                    && self.budget_allows(*ordinal)
+                    && (!evicts || self.budget_allows(*ordinal))
             }
             Step::AddLearner { ordinal } => {
                 let is_free = |m: &super::Member| !m.is_learner && m.ordinal != *ordinal;
@@ -280,6 +301,16 @@ impl World {
             Some(min) if counts => serving > min as usize,
             _ => true,
         }
+    }
+}
+
+/// What a child looks like once it is applied: in the model nobody adds to it.
+fn content(object: &Object) -> String {
+    match object {
+        Object::ServiceAccount(object) => content_hash(object),
+        Object::Service(object) => content_hash(object),
+        Object::StatefulSet(object) => content_hash(object),
+        Object::Budget(object) => content_hash(object),
     }
 }
 
