@@ -54,7 +54,7 @@ pub fn template_hash(spec: &CoordClusterSpec, image: &str) -> String {
     format!("{:016x}", fnv1a(&bytes))
 }
 
-/// A hash of an object as it is sent, or was answered: of all but its status and what the API server counts.
+/// A hash of an object as it was answered: of all but its status and what the API server counts.
 ///
 /// Two hashes are compared that this process made, so that it may change with any version.
 pub fn content_hash(object: &impl Serialize) -> String {
@@ -68,6 +68,12 @@ pub fn content_hash(object: &impl Serialize) -> String {
         }
     }
     format!("{:016x}", fnv1a(value.to_string().as_bytes()))
+}
+
+/// A hash of an object that is about to be sent.
+pub fn wanted_hash(object: &impl Serialize) -> String {
+    let bytes = serde_json::to_vec(object).expect("plain data always serialises");
+    format!("{:016x}", fnv1a(&bytes))
 }
 
 /// FNV-1a, 64 bits: stable for ever, unlike the standard library's hasher. It tells templates apart, nothing else.

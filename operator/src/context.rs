@@ -60,11 +60,14 @@ impl Context {
         memories.entry(uid.to_owned()).or_default().clone()
     }
 
-    /// Forgets a cluster that is gone.
-    pub fn forget(&self, uid: &str) {
-        self.memories
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
+    /// Forgets a cluster that is gone, and takes it out of the metrics: an alert on it would never end.
+    pub fn is_gone(&self, namespace: &str, name: &str, uid: Option<&str>) {
+        let labels = [namespace, name];
+        // An error means that it was not there.
+        let _ = self.metrics.cluster_ready.remove_label_values(&labels);
+        if let Some(uid) = uid {
+            let memories = self.memories.lock();
+            memories.unwrap_or_else(PoisonError::into_inner).remove(uid);
+        }
     }
 }

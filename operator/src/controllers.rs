@@ -2,3 +2,4 @@
 
 /// Passes over CoordClusters.
 pub mod cluster;
+mod unreadable;

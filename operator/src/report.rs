@@ -7,7 +7,7 @@ mod conditions;
 mod events;
 mod status;
 
-pub use events::{event, warning};
+pub use events::{event, warnings};
 pub use status::{is_worth_writing, status};
 
 use crate::observe::{Observed, Refusal};

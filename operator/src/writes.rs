@@ -5,7 +5,7 @@
 //! nothing is sent that would change nothing; what was refused waits its turn and stops only what needs it
 //! ([`Write::stops`]); and the step comes last, after the objects that protect it.
 
-use crate::build::{self, content_hash, labels, names};
+use crate::build::{self, content_hash, labels, names, wanted_hash};
 use crate::observe::{ChildSeen, Observed, Ordinal, child_key};
 use crate::plan::{Children, Plan, Step};
 use crate::validate::Desired;
@@ -289,10 +289,10 @@ fn of_children(children: &Children, observed: &Observed, desired: &Desired) -> V
     };
     let child = |object: Object, is_guarded: bool| {
         let (name, wanted) = match &object {
-            Object::ServiceAccount(object) => (object.name_any(), content_hash(object)),
-            Object::Service(object) => (object.name_any(), content_hash(object)),
-            Object::StatefulSet(object) => (object.name_any(), content_hash(object)),
-            Object::Budget(object) => (object.name_any(), content_hash(object)),
+            Object::ServiceAccount(object) => (object.name_any(), wanted_hash(object)),
+            Object::Service(object) => (object.name_any(), wanted_hash(object)),
+            Object::StatefulSet(object) => (object.name_any(), wanted_hash(object)),
+            Object::Budget(object) => (object.name_any(), wanted_hash(object)),
         };
         apply(object, name, wanted, is_guarded)
     };

@@ -1,5 +1,6 @@
 //! The pass over one CoordCluster and its wiring to kube-rs: watch, queue, retry. Decides nothing about a cluster.
 
+use super::unreadable;
 use crate::build::labels;
 use crate::context::Context;
 use crate::crd::{CoordCluster, conditions};
@@ -15,7 +16,8 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -31,6 +33,8 @@ const CONCURRENCY: u16 = 8;
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A status that is not written by then may still be; the next pass fails on its resource version, and looks again.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(8);
+/// A cluster without a leader is called so after this long: an election takes less.
+const LEADERLESS_TOLD_SECONDS: i64 = 5;
 /// After a write that came too late: the next pass sees why.
 const AGAIN: Duration = Duration::from_millis(200);
 /// After an error that may need somebody.
@@ -79,8 +83,16 @@ pub async fn run(context: Arc<Context>, namespace: Option<&str>, ready: crate::h
             None => Api::all(client.clone()),
         }
     }
-    ready.store(true, Ordering::Relaxed);
-    Controller::new(api::<CoordCluster>(&client, namespace), config)
+    let controller = Controller::new(api::<Readable>(&client, namespace), config);
+    let store = controller.store();
+    tokio::spawn(async move {
+        // Without the CRD, or the right to list, there is nothing to be ready for.
+        if store.wait_until_ready().await.is_ok() {
+            ready.store(true, Ordering::Relaxed);
+        }
+    });
+    let told = context.clone();
+    controller
         .owns(api::<StatefulSet>(&client, namespace), ours.clone())
         .owns(api::<Service>(&client, namespace), ours.clone())
         .owns(api::<PodDisruptionBudget>(&client, namespace), ours.clone())
@@ -95,16 +107,33 @@ pub async fn run(context: Arc<Context>, namespace: Option<&str>, ready: crate::h
         .with_config(Config::default().concurrency(CONCURRENCY))
         .shutdown_on_signal()
         .run(pass, after_error, context)
-        .for_each(|_| std::future::ready(()))
+        .for_each(|passed| {
+            match passed {
+                Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
+                Err(controller::Error::ObjectNotFound(gone)) => {
+                    let namespace = gone.namespace.as_deref().unwrap_or_default();
+                    told.is_gone(namespace, &gone.name, gone.extra.uid.as_deref());
+                }
+                Err(error) => {
+                    // Without the object that it could not read, which may be a whole list.
+                    let error: String = error.to_string().chars().take(300).collect();
+                    tracing::warn!(error, "cannot watch");
+                }
+            }
+            std::future::ready(())
+        })
         .await;
 }
 
-fn cluster_of<K: Resource>(object: &K) -> Option<ObjectRef<CoordCluster>> {
+/// A CoordCluster as far as this build can read it: one that it cannot must not keep it from the others.
+type Readable = DeserializeGuard<CoordCluster>;
+
+fn cluster_of<K: Resource>(object: &K) -> Option<ObjectRef<Readable>> {
     let cluster = object.labels().get(labels::CLUSTER)?;
     Some(ObjectRef::new(cluster).within(&object.namespace()?))
 }
 
-async fn pass(cached: Arc<CoordCluster>, context: Arc<Context>) -> Result<Action, PassError> {
+async fn pass(cached: Arc<Readable>, context: Arc<Context>) -> Result<Action, PassError> {
     let started = Instant::now();
     let result = look_and_act(&cached, &context).await;
     let outcome = if result.is_ok() { "ok" } else { "error" };
@@ -128,14 +157,14 @@ async fn pass(cached: Arc<CoordCluster>, context: Arc<Context>) -> Result<Action
                 action: "Reconcile".to_owned(),
                 secondary: None,
             };
-            publish(&context, &cached, &event).await;
+            publish(&context, &*cached, &event).await;
             Err(error)
         }
         result => result,
     }
 }
 
-fn after_error(_: Arc<CoordCluster>, _: &PassError, _: Arc<Context>) -> Action {
+fn after_error(_: Arc<Readable>, _: &PassError, _: Arc<Context>) -> Action {
     Action::requeue(AFTER_ERROR)
 }
 
@@ -143,21 +172,30 @@ fn after_error(_: Arc<CoordCluster>, _: &PassError, _: Arc<Context>) -> Action {
 ///
 /// The status is written under the resource version that was read first, and before anything is lost: it records the
 /// intent, and of two operators that decided on the same state only one goes on.
-async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action, PassError> {
+async fn look_and_act(cached: &Readable, context: &Context) -> Result<Action, PassError> {
     let (name, namespace) = (cached.name_any(), cached.namespace().unwrap_or_default());
     let clusters: Api<CoordCluster> = Api::namespaced(context.client.clone(), &namespace);
-    let cluster = match tokio::time::timeout(OBSERVE_TIMEOUT, clusters.get_opt(&name)).await {
+    let readable: Api<Readable> = Api::namespaced(context.client.clone(), &namespace);
+    let cluster = match tokio::time::timeout(OBSERVE_TIMEOUT, readable.get_opt(&name)).await {
         Ok(cluster) => cluster.map_err(PassError::Observe)?,
         Err(_) => return Err(PassError::Timeout("cannot read the cluster")),
     };
-    let Some(cluster) = cluster.filter(|c| c.metadata.deletion_timestamp.is_none()) else {
+    let Some(cluster) = cluster.filter(|c| c.meta().deletion_timestamp.is_none()) else {
         // Its children name it as their owner, and so do its disks if they go with it: nothing is left to do here.
-        context.forget(&cached.uid().unwrap_or_default());
-        let _ = context
-            .metrics
-            .cluster_ready
-            .remove_label_values(&[&namespace, &name]);
+        context.is_gone(&namespace, &name, cached.uid().as_deref());
         return Ok(Action::await_change());
+    };
+    let cluster = match cluster.0 {
+        Ok(cluster) => cluster,
+        Err(why) => {
+            let told = unreadable::tell(context, &name, &namespace, &why);
+            return match tokio::time::timeout(REPORT_TIMEOUT, told).await {
+                Ok(told) => told
+                    .map(|()| Action::await_change())
+                    .map_err(PassError::Report),
+                Err(_) => Err(PassError::Timeout("the status was not written")),
+            };
+        }
     };
     let memory = context.memory(&cluster.uid().unwrap_or_default());
     let mut memory = memory.lock().await;
@@ -173,6 +211,14 @@ async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action
         }
     };
     let mut plan = plan(&desired, &observed, Timestamp::now().as_second());
+    // One look without a leader is an election, or a member that was slow. It is told if it lasts.
+    let is_a_moment = memory
+        .leaderless_seconds(observed.membership.is_some(), Timestamp::now().as_second())
+        < LEADERLESS_TOLD_SECONDS
+        && observed.record.cluster_id.is_some()
+        && cluster.status.as_ref().is_some_and(|s| s.leader.is_some())
+        && cluster.status.as_ref().and_then(|s| s.observed_generation)
+            == cluster.metadata.generation;
     if plan.step.is_destructive() {
         // Decided twice, on two separate reads, or not done.
         looked = Instant::now();
@@ -259,7 +305,7 @@ async fn look_and_act(cached: &CoordCluster, context: &Context) -> Result<Action
         done(context, &cluster, &desired, &plan).await;
     }
     let refusals = told(&memory);
-    if last_told.is_none_or(|before| before != refusals) {
+    if last_told.is_none_or(|before| before != refusals) && !is_a_moment {
         let outcome = Outcome::Planned {
             desired: &desired,
             plan: &plan,
@@ -334,7 +380,7 @@ async fn report(
     if !is_intent && !is_news {
         return Ok(None);
     }
-    let warning = report::warning(&before, &after);
+    let warnings = report::warnings(&before, &after);
     // An intent that is written down already is sent as it stands: the API server compares the resource version and
     // stores nothing, so that nobody is woken by it.
     let mut written = cluster.clone();
@@ -348,8 +394,8 @@ async fn report(
     if written.resource_version() != cluster.resource_version() {
         context.writes.wrote("Status");
     }
-    if let Some(warning) = warning {
-        publish(context, cluster, &warning).await;
+    for warning in &warnings {
+        publish(context, cluster, warning).await;
     }
     Ok(Some(written))
 }
@@ -374,7 +420,10 @@ async fn done(context: &Context, cluster: &CoordCluster, desired: &Desired, plan
 }
 
 /// An event that cannot be written is not worth failing for.
-async fn publish(context: &Context, cluster: &CoordCluster, event: &Event) {
+async fn publish<K>(context: &Context, cluster: &K, event: &Event)
+where
+    K: Resource<DynamicType = ()>,
+{
     let reference = cluster.object_ref(&());
     let call = context.recorder.publish(event, &reference);
     match tokio::time::timeout(Duration::from_secs(2), call).await {

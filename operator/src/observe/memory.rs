@@ -17,6 +17,7 @@ pub struct Memory {
     /// By PersistentVolume, whose affinity never changes.
     ties: BTreeMap<String, Option<Tie>>,
     idle_since: Option<i64>,
+    leaderless_since: Option<i64>,
     not_running_since: BTreeMap<Ordinal, i64>,
     applied: BTreeMap<String, Applied>,
     refusals: BTreeMap<String, Refusal>,
@@ -46,6 +47,15 @@ impl Memory {
             return 0;
         }
         now - *self.idle_since.get_or_insert(now)
+    }
+
+    /// Seconds for which there has been no confirmed member list.
+    pub fn leaderless_seconds(&mut self, has_list: bool, now: i64) -> i64 {
+        if has_list {
+            self.leaderless_since = None;
+            return i64::MAX;
+        }
+        now - *self.leaderless_since.get_or_insert(now)
     }
 
     /// Takes in which members don't run now; returns those of which that has been so for `seconds`.

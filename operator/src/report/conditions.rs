@@ -8,7 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 /// The reason of Degraded while a member's disk is tied to a node that is not there.
-pub(super) const NODE_LOST: &str = "NodeLost";
+const NODE_LOST: &str = "NodeLost";
+/// The reason of Degraded while a voter is not healthy.
+pub(super) const MEMBERS_UNHEALTHY: &str = "MembersUnhealthy";
+/// The reason of Degraded while no leader is confirmed.
+pub(super) const NO_QUORUM: &str = "NoQuorum";
 
 /// A condition without its times.
 struct Claim {
@@ -165,7 +169,7 @@ fn degraded(account: &Account) -> Claim {
     };
     match &account.observed.membership {
         None if account.observed.record.cluster_id.is_some() => {
-            claim(true, "NoQuorum", because(account))
+            claim(true, NO_QUORUM, because(account))
         }
         None => claim(
             false,
@@ -181,7 +185,7 @@ fn degraded(account: &Account) -> Claim {
             let reason = if lost > 0 {
                 NODE_LOST
             } else {
-                "MembersUnhealthy"
+                MEMBERS_UNHEALTHY
             };
             claim(true, reason, sick(account))
         }
