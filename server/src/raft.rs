@@ -7,6 +7,7 @@
 //!
 //! Read `propose` for the way in, `state_machine` for the way out.
 
+mod agreement;
 mod applied;
 mod clock;
 mod config;
@@ -18,6 +19,7 @@ mod membership;
 pub mod peer;
 mod propose;
 mod read_index;
+mod remembered;
 mod removal;
 mod snapshot;
 mod state_machine;
@@ -36,9 +38,10 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::sync::{mpsc, watch};
 
+use crate::blocking::Blocking;
 use crate::command::{
-    Command, Fault, LeaderKey, LeaseChange, LeaseQuery, LeaseRecall, LogPosition, MemberId,
-    Outcome, Refusal, Unavailable,
+    ClusterId, Command, Fault, Incarnation, LeaderKey, LeaseChange, LeaseQuery, LeaseRecall,
+    LogPosition, MemberId, Outcome, Refusal, Unavailable,
 };
 use crate::metrics::{PendingProposal, metrics};
 use crate::network::Listener;
@@ -53,6 +56,7 @@ pub use membership::{ChangeError, MemberChange};
 pub use trim::Limits;
 use trim::Sending;
 
+use agreement::Agreement;
 use applied::AppliedMark;
 use config::core_config;
 use leases::{Carried, Leases};
@@ -61,6 +65,7 @@ use membership::Membership;
 use peer::{Heard, LeaderLink, Network, Peers, Receiving, Service, Stamp};
 use propose::Proposer;
 use read_index::ReadRounds;
+use remembered::{Promised, Remembered};
 use state_machine::StateMachine;
 use types::{Place, Stored, TypeConfig};
 
@@ -162,6 +167,13 @@ impl Raft {
         };
         let peers = Peers::new(stamp, config.network.clone(), state.clone());
         let carried = Carried::default();
+        let remembered = Remembered::default();
+        remembered.restore(&wal.peers());
+        let agreement = Agreement::new(config.election);
+        {
+            let state = lock(&state);
+            agreement.begins(state.applied(), state.running_hash());
+        }
         let sending = Sending::default();
         let (contact_now, contact) = watch::channel(Leadership::default());
         let network = Network {
@@ -171,6 +183,9 @@ impl Raft {
             state: state.clone(),
             patience: config.election,
             carried: carried.clone(),
+            agreement: agreement.clone(),
+            remembered: remembered.clone(),
+            wal: wal.clone(),
         };
         let blocking = config.blocking;
         let (proposer, gather, pending) =
@@ -183,8 +198,10 @@ impl Raft {
             pending: pending.clone(),
             applied: applied.clone(),
             durable: durable.clone(),
+            agreement: agreement.clone(),
         };
-        let store = LogStore::new(wal.clone(), durable, blocking);
+        let promised = Promised::at_start(&wal, lock(&state).applied());
+        let store = LogStore::new(wal.clone(), durable, promised.clone(), blocking);
         let core = Core::new(config.id.0, core_config, network, store, machine).await;
         let core =
             core.map_err(|fatal| Fault::Store(format!("the log cannot be continued: {fatal}")))?;
@@ -219,8 +236,21 @@ impl Raft {
             membership: membership.clone(),
             heard: heard.clone(),
             contact: contact.clone(),
+            agreement: agreement.clone(),
+            remembered: remembered.clone(),
+            wal: wal.clone(),
         };
         let tasks = vec![
+            tokio::spawn(remembered.keep(wal.clone(), membership.clone())),
+            tokio::spawn(remembered::watch(
+                config.id,
+                membership.clone(),
+                peers.clone(),
+                (promised, wal.clone()),
+                config.election,
+                stop.clone(),
+            )),
+            tokio::spawn(agreement.watch(membership.clone(), stop.clone())),
             tokio::spawn(clock::run(core.clone(), config.id.0)),
             tokio::spawn(leadership::follow(core.server_metrics(), leadership_now)),
             tokio::spawn(leadership::watch_contact(
@@ -515,6 +545,49 @@ fn is_learner(id: u64, membership: &Stored) -> bool {
     };
     let place = membership.get_node(&id);
     place.is_some_and(|place| !place.awaits_vote) && !is_voter()
+}
+
+/// Whether the other members remember more of this one than its disk holds. To be asked before it votes or serves, and
+/// while peers that ask it something are turned away: members that start together do not wait for each other.
+///
+/// Errors: why it must not run.
+pub async fn refuse_older_copy(
+    (cluster, member, incarnation): (ClusterId, MemberId, Incarnation),
+    network: &crate::network::Network,
+    blocking: Blocking,
+    wal: &Wal,
+    state: &Arc<Mutex<State>>,
+) -> Result<(), String> {
+    let (applied, membership, level_max) = {
+        let state = lock(state);
+        (
+            state.applied(),
+            state.membership(),
+            state.feature_level_max(),
+        )
+    };
+    let bytes = match membership {
+        Some((_, bytes)) => Some(bytes),
+        // A state that was lost is made anew from the log.
+        None => {
+            let wal = wal.clone();
+            let found = blocking.run(move || log_store::newest_membership(&wal));
+            let found = found.await.map_err(|error| error.to_string())?;
+            found.map_err(|fault| fault.to_string())?
+        }
+    };
+    let Some(bytes) = bytes else {
+        return Ok(());
+    };
+    let members = types::decode_members(&bytes).map_err(str::to_owned)?;
+    let stamp = Stamp {
+        cluster,
+        member,
+        incarnation,
+        level_max,
+    };
+    let peers = Peers::new(stamp, network.clone(), state.clone());
+    remembered::at_start(member, &peers, wal, applied, &members).await
 }
 
 /// Whether the log goes on where the state ends. A state that was set aside as damaged begins empty, and is rebuilt from

@@ -14,6 +14,7 @@ mod lease;
 mod ledger;
 mod level;
 mod member;
+mod running_hash;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::disk::{Disk, MemoryRows, Persisted, Progress};
 use crate::mvcc::{self, Mvcc};
 use crate::planted::{self, Bug};
 use ledger::{Ledger, Trash};
+pub use running_hash::RunningHash;
 pub use snapshot::{InstallReady, SnapshotReader, SnapshotWriter};
 
 /// The newest law this version can apply: 1, and 2 for [`LEVEL_LEASE_COPIES`].
@@ -145,6 +147,17 @@ impl State {
     /// The last entry applied.
     pub fn applied(&self) -> Option<LogPosition> {
         self.ledger.applied
+    }
+
+    /// Over all that was applied: alike on every member that has applied the same.
+    pub fn running_hash(&self) -> RunningHash {
+        self.ledger.hash
+    }
+
+    /// What a flipped bit does: from now on this is not the state that others have.
+    #[cfg(test)]
+    pub(crate) fn disturb(&mut self) {
+        self.ledger.hash.0 ^= 1;
     }
 
     /// The newest membership applied: where it stands in the log, and the Raft room's own bytes.

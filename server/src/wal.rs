@@ -33,7 +33,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use tokio::sync::{oneshot, watch};
 
 pub use disk::{Aligned, Directory, Disk, SegmentFile};
-pub use entry::{Entry, Payload, Proposals, Vote};
+pub use entry::{Entry, Payload, PeerMemory, Proposals, Vote};
 pub use identity::Identity;
 pub use memory::{Files, MemoryDisk, Write, blank_segment};
 pub use place::Place;
@@ -226,6 +226,11 @@ impl Wal {
         }
     }
 
+    /// The index after the last entry that is durable.
+    pub fn durable_end(&self) -> u64 {
+        self.shared.log().durable_end()
+    }
+
     /// The vote, with one that is queued.
     pub fn vote(&self) -> Option<Vote> {
         self.shared.log().vote
@@ -323,6 +328,28 @@ impl Wal {
             let mut queue = self.shared.queue();
             queue.check()?;
             queue.committed = Some(committed);
+            queue.must_wake(false)
+        };
+        if wake {
+            self.shared.wake.notify_one();
+            self.shared.note(Waits::Idly);
+        }
+        Ok(())
+    }
+
+    /// What is remembered of other members, with what is queued.
+    pub fn peers(&self) -> Arc<[PeerMemory]> {
+        self.shared.log().peers.clone()
+    }
+
+    /// Replaces what is remembered of other members: the first 64 count. Written with whatever is written next.
+    pub fn save_peers(&self, peers: &[PeerMemory]) -> io::Result<()> {
+        let peers: Arc<[PeerMemory]> = peers.iter().take(record::PEERS_MAX).copied().collect();
+        self.shared.log().peers = peers.clone();
+        let wake = {
+            let mut queue = self.shared.queue();
+            queue.check()?;
+            queue.peers = Some(peers);
             queue.must_wake(false)
         };
         if wake {

@@ -73,9 +73,18 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
         None if is_new => founders_again(&config, network, identity).await?,
         founders => founders,
     };
-    turned_away.shutdown().await;
     let hub = Hub::new(state.revision());
     let state = Arc::new(Mutex::new(state));
+    let Identity {
+        cluster,
+        member,
+        incarnation,
+    } = identity;
+    let ids = (cluster, member, incarnation);
+    raft::refuse_older_copy(ids, network, ground.blocking, &wal, &state)
+        .await
+        .map_err(Stop::Refused)?;
+    turned_away.shutdown().await;
     let (lease_changes, lease_changes_in) = mpsc::unbounded_channel();
     let (lease_queries, lease_queries_in) = mpsc::channel(LEASE_QUERIES_MAX);
     let peer_urls: Vec<String> = config.peer.advertise.iter().map(Url::to_string).collect();

@@ -5,13 +5,15 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures::Stream;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
+use super::remembered::Promised;
 use super::types::{self, Entry, Log, TypeConfig, Vote};
 use crate::blocking::Blocking;
-use crate::command::LogPosition;
+use crate::command::{Fault, LogPosition};
 use crate::planted::{self, Bug};
 use crate::wal::{self, Wal};
 
@@ -60,14 +62,42 @@ impl DurableMark {
 pub(super) struct LogStore {
     wal: Wal,
     durable: DurableMark,
+    /// Told of votes before they are replaced.
+    promised: Promised,
     blocking: Blocking,
 }
 
+/// The membership of the newest entry that changes it, whether committed or not.
+///
+/// Errors: `Io`; `Corrupt`.
+pub(super) fn newest_membership(wal: &Wal) -> Result<Option<Bytes>, Fault> {
+    let mut newest = None;
+    let mut next = 0;
+    loop {
+        let entries = wal.read(next, u64::MAX, APPLY_BYTES_MAX)?;
+        let Some(last) = entries.last() else {
+            return Ok(newest);
+        };
+        next = last.position.index + 1;
+        for entry in entries {
+            if let wal::Payload::Membership(bytes) = entry.payload {
+                newest = Some(bytes);
+            }
+        }
+    }
+}
+
 impl LogStore {
-    pub(super) fn new(wal: Wal, durable: DurableMark, blocking: Blocking) -> Self {
+    pub(super) fn new(
+        wal: Wal,
+        durable: DurableMark,
+        promised: Promised,
+        blocking: Blocking,
+    ) -> Self {
         Self {
             wal,
             durable,
+            promised,
             blocking,
         }
     }
@@ -174,6 +204,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         if planted::has(Bug::VoteNotPersisted) {
             return Ok(());
         }
+        self.promised.replaces_vote(&self.wal);
         self.wal.save_vote(types::wal_vote(vote)).await
     }
 
@@ -205,7 +236,19 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
     }
 
+    /// Errors: the leader wants entries taken back that are committed here: one of the two has forgotten something.
     async fn truncate_after(&mut self, last: Option<Log>) -> io::Result<()> {
+        if let Some(committed) = self.wal.committed()
+            && last
+                .as_ref()
+                .is_none_or(|last| last.index < committed.index)
+        {
+            return Err(io::Error::other(format!(
+                "the leader's log is not this member's: entries after {} are to be taken back, and entry {} is committed here",
+                last.map_or(0, |last| last.index),
+                committed.index
+            )));
+        }
         self.wal.truncate(last.as_ref().map(types::position))
     }
 

@@ -12,7 +12,7 @@ use crate::command::MemberId;
 
 type Stop = watch::Sender<Option<String>>;
 
-fn say(stop: &Stop, why: String) {
+pub(super) fn say(stop: &Stop, why: String) {
     stop.send_if_modified(|reason| {
         let first = reason.is_none();
         if first {

@@ -11,6 +11,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::mpsc;
 
+use super::agreement::Agreement;
 use super::applied::AppliedMark;
 use super::log_store::DurableMark;
 use super::propose::Pending;
@@ -34,6 +35,7 @@ pub(super) struct StateMachine {
     pub(super) pending: Pending,
     pub(super) applied: AppliedMark,
     pub(super) durable: DurableMark,
+    pub(super) agreement: Agreement,
 }
 
 type Item = EntryResponder<TypeConfig>;
@@ -73,7 +75,7 @@ impl StateMachine {
                             index: at.index,
                             why: why.to_string(),
                         })?;
-                        let applied = state.apply(at, &envelope)?;
+                        let applied = state.apply_encoded(at, proposals.bytes(), &envelope)?;
                         changed = true;
                         all.revision = applied.revision;
                         all.outcomes.extend(applied.outcomes);
@@ -81,6 +83,7 @@ impl StateMachine {
                         all.leases.extend(applied.leases);
                     }
                 }
+                self.agreement.applied(at, state.running_hash());
             }
         }
         let Applied {
@@ -192,6 +195,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let revision = installed.map_err(io::Error::other)?;
         self.durable
             .raise(meta.last_log_id.as_ref().map(types::position));
+        {
+            let state = self
+                .state
+                .lock()
+                .expect("nothing panics while it holds the lock");
+            self.agreement.begins(state.applied(), state.running_hash());
+        }
         self.hub.reset(revision);
         if let Some(last) = &meta.last_log_id {
             let replaced = LeaseChange::Replaced { upto: last.index };

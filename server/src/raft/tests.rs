@@ -7,6 +7,7 @@ mod faults;
 mod levels;
 mod members;
 mod places;
+mod sameness;
 mod sizes;
 mod storage;
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::ledger::{self, Ledger, Trash};
+use super::running_hash::RunningHash;
 use super::view::View;
 use super::{State, level, snapshot};
 use crate::command::{
     Applied, Command, Envelope, Event, Fault, Lease, LeaseChange, LeaseId, LogPosition, MemberId,
-    MemberRecord, Outcome, Proposal, Proposer, Refusal, Response, Revision, Stamp,
+    MemberRecord, Outcome, Proposal, Proposer, Refusal, Response, Revision, Stamp, codec,
 };
 use crate::disk::Rows;
 use crate::mvcc::Mvcc;
@@ -35,6 +36,8 @@ pub(super) struct Law<'a> {
     pub(super) level_max: u32,
     /// Changes made in the revision in the making.
     pub(super) sub: u32,
+    /// Over all that was applied, with what of this entry is done.
+    pub(super) hash: RunningHash,
 }
 
 impl State {
@@ -43,6 +46,16 @@ impl State {
     /// After a fault the state must not be used: nothing more of it reaches the disk.
     /// Faults: [`Fault::UnknownEntry`] if it was written for a newer law; others if the store is broken.
     pub fn apply(&mut self, at: LogPosition, envelope: &Envelope) -> Result<Applied, Fault> {
+        self.apply_encoded(at, &codec::encode_envelope(envelope), envelope)
+    }
+
+    /// As [`apply`](Self::apply), for those who have the envelope's bytes at hand.
+    pub fn apply_encoded(
+        &mut self,
+        at: LogPosition,
+        bytes: &[u8],
+        envelope: &Envelope,
+    ) -> Result<Applied, Fault> {
         let Envelope {
             feature_level,
             leader_time,
@@ -55,7 +68,7 @@ impl State {
             });
         }
         let mut outcomes = Vec::with_capacity(proposals.len());
-        let mut applied = self.entry(at, |law| {
+        let mut applied = self.entry(at, bytes, |law| {
             law.ledger.leader_time = law.ledger.leader_time.max(*leader_time);
             for proposal in proposals {
                 let Proposal {
@@ -81,7 +94,7 @@ impl State {
 
     /// Applies an entry that changes who the members are; the bytes are the Raft room's own.
     pub fn apply_membership(&mut self, at: LogPosition, membership: Bytes) -> Result<(), Fault> {
-        self.entry(at, |law| {
+        self.entry(at, &membership, |law| {
             ledger::store_membership(&mut law.rows, Some(at), &membership);
             Ok(())
         })?;
@@ -91,12 +104,13 @@ impl State {
 
     /// Applies an entry without content.
     pub fn apply_blank(&mut self, at: LogPosition) -> Result<(), Fault> {
-        self.entry(at, |_| Ok(())).map(|_| ())
+        self.entry(at, &[], |_| Ok(())).map(|_| ())
     }
 
     fn entry(
         &mut self,
         at: LogPosition,
+        content: &[u8],
         apply: impl FnOnce(&mut Law<'_>) -> Result<(), Fault>,
     ) -> Result<Applied, Fault> {
         let expected = self.ledger.applied.map(|applied| applied.index + 1);
@@ -106,6 +120,8 @@ impl State {
                 at.index, self.ledger.applied
             )));
         }
+        let mut hash = self.ledger.hash;
+        hash.begin(at, content);
         let mut law = Law {
             at,
             rows: self.disk.rows(),
@@ -121,6 +137,7 @@ impl State {
             level: &mut self.level,
             level_max: self.level_max,
             sub: 0,
+            hash,
         };
         law.rows.check()?;
         if let Err(fault) = apply(&mut law) {
@@ -133,6 +150,8 @@ impl State {
         {
             law.rows.sweep_below(law.pins.floor(floor).0)?;
         }
+        law.hash.end(law.ledger, *law.level);
+        law.ledger.hash = law.hash;
         if planted::has(Bug::DuplicateApply) {
             law.ledger.store(&mut law.rows);
             law.ledger.applied = Some(at);
@@ -174,6 +193,12 @@ impl Law<'_> {
         };
         self.seal();
         ruling
+    }
+
+    /// Notes a change that was made.
+    pub(super) fn changed(&mut self, event: Event) {
+        self.hash.change(&event);
+        self.events.push(event);
     }
 
     /// Ends the revision in the making, if anything changed in it.

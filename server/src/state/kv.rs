@@ -90,7 +90,7 @@ impl Law<'_> {
         }
         self.attach(&kv.key, prev_lease, lease);
         let prev = prev.map(|prev| prev.pair(kv.key.clone()));
-        self.events.push(Event {
+        self.changed(Event {
             kind: EventKind::Put,
             kv,
             prev: prev.clone(),
@@ -129,7 +129,7 @@ impl Law<'_> {
         self.trash
             .add(at.main, tombstone + cost(key.len(), prev.value_bytes()));
         self.attach(&key, prev.lease, None);
-        self.events.push(Event {
+        self.changed(Event {
             kind: EventKind::Delete,
             kv: mvcc::removed(key.clone(), at.main),
             prev: Some(prev.pair(key)),

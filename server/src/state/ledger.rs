@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::running_hash::RunningHash;
 use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
 use crate::command::{Fault, LogPosition, MemberId, Revision, UnixMillis};
@@ -36,6 +37,8 @@ pub(super) struct Ledger {
     pub(super) floor: Option<Revision>,
     pub(super) leader_time: UnixMillis,
     pub(super) logical_bytes: u64,
+    /// Over all that was applied.
+    pub(super) hash: RunningHash,
 }
 
 impl Ledger {
@@ -48,6 +51,7 @@ impl Ledger {
                 floor: None,
                 leader_time: UnixMillis(0),
                 logical_bytes: 0,
+                hash: RunningHash::default(),
             }),
         }
     }
@@ -67,14 +71,16 @@ impl Ledger {
             floor,
             leader_time,
             logical_bytes,
+            hash,
         } = self;
-        let mut out = Writer::with_capacity(64);
+        let mut out = Writer::with_capacity(72);
         write_position(&mut out, *applied);
         out.u64(revision.0);
         out.bool(floor.is_some());
         out.u64(floor.unwrap_or_default().0);
         out.u64(leader_time.0);
         out.u64(*logical_bytes);
+        out.u64(hash.0);
         out.finish()
     }
 
@@ -90,6 +96,7 @@ impl Ledger {
             floor: has_floor.then_some(floor),
             leader_time: UnixMillis(input.u64()?),
             logical_bytes: input.u64()?,
+            hash: RunningHash(input.u64()?),
         };
         input.end()?;
         Ok(ledger)

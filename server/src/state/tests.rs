@@ -164,6 +164,7 @@ fn a_snapshot_is_one_moment_while_writes_go_on() {
         let mut from = State::open(dirs[0].path()).unwrap();
         let (mut log, mut model) = (Log::new(), Model::new());
         run(&mut from, &mut log, &mut model, &mut random, 200);
+        let hash = from.running_hash();
         let (mut log_then, mut model_then) = (Log { index: log.index }, model.clone());
 
         let mut into = State::open(dirs[1].path()).unwrap();
@@ -181,6 +182,7 @@ fn a_snapshot_is_one_moment_while_writes_go_on() {
         writer.finish().unwrap().install(&shared).unwrap();
         let mut into = shared.into_inner().unwrap();
         assert_eq!(into.applied(), reader.position());
+        assert_eq!(into.running_hash(), hash);
         for _ in 0..20 {
             check(&into, &model_then, &mut random);
         }
@@ -189,6 +191,61 @@ fn a_snapshot_is_one_moment_while_writes_go_on() {
         let into = State::open(dirs[1].path()).unwrap();
         check(&into, &model_then, &mut random);
     }
+}
+
+#[test]
+fn the_running_hash_is_that_of_what_was_applied_and_of_nothing_else() {
+    let hash_of = |entries: &[(u64, Command)]| {
+        let mut state = State::in_memory();
+        for (index, (term, command)) in entries.iter().enumerate() {
+            let at = LogPosition {
+                term: *term,
+                ..position(index as u64 + 1)
+            };
+            let envelope = Envelope {
+                feature_level: FEATURE_LEVEL,
+                leader_time: UnixMillis(1),
+                proposals: vec![Proposal {
+                    origin: MemberId(1),
+                    run: 1,
+                    sequence: 1,
+                    command: command.clone(),
+                }],
+            };
+            state.apply(at, &envelope).unwrap();
+        }
+        state.running_hash()
+    };
+    let (a, b) = (put("a", "1"), put("b", "2"));
+    let both = hash_of(&[(1, a.clone()), (1, b.clone())]);
+    assert_eq!(both, hash_of(&[(1, a.clone()), (1, b.clone())]));
+    assert_ne!(both, hash_of(&[(1, b.clone()), (1, a.clone())]), "order");
+    assert_ne!(both, hash_of(&[(1, a.clone()), (2, b.clone())]), "term");
+    assert_ne!(
+        both,
+        hash_of(&[(1, a.clone()), (1, put("b", "3"))]),
+        "value"
+    );
+    assert_ne!(both, hash_of(&[(1, a), (1, b.clone()), (1, b)]), "twice");
+}
+
+#[test]
+fn the_running_hash_knows_what_a_command_came_to() {
+    // The same entry over another state, as a flipped bit would leave it.
+    let keep = Command::Put(Put {
+        key: Bytes::from_static(b"a"),
+        value: PutValue::Keep,
+        lease: PutLease::Set(None),
+        prev_kv: false,
+    });
+    let hashes = ["1", "2"].map(|value| {
+        let (mut state, mut log) = (State::in_memory(), Log::new());
+        log.apply(&mut state, put("a", value));
+        state.ledger.hash = RunningHash(7);
+        log.apply(&mut state, keep.clone());
+        state.running_hash()
+    });
+    assert_ne!(hashes[0], hashes[1]);
 }
 
 #[test]

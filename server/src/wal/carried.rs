@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use super::disk::{Aligned, SegmentFile};
 use super::entry::Vote;
-use super::record::{Header, Record};
+use super::record::{Header, Peers, Record};
 use super::sector::{self, BLOCK, Place};
 use crate::command::{ClusterId, LogPosition, MemberId};
 
 /// What the stream has said so far: the part of it that every segment header repeats.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Carried {
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogPosition>,
     pub(super) purged: Option<LogPosition>,
     pub(super) last: Option<LogPosition>,
+    pub(super) peers: Peers,
 }
 
 impl Carried {
@@ -39,6 +40,7 @@ impl Carried {
                 }
             }
             Record::Sealed => {}
+            Record::Peers(peers) => self.peers = peers.clone(),
         }
     }
 }
@@ -50,14 +52,15 @@ pub(super) fn write_header(
     generation: u64,
     blocks: u32,
     previous_chain: u32,
-    carried: Carried,
+    carried: &Carried,
 ) -> io::Result<u32> {
     let Carried {
         vote,
         committed,
         purged,
         last,
-    } = carried;
+        peers,
+    } = carried.clone();
     let header = Header {
         cluster,
         member,
@@ -68,6 +71,7 @@ pub(super) fn write_header(
         committed,
         purged,
         last,
+        peers,
     };
     let mut content = Vec::new();
     sector::start_frame(&mut content);

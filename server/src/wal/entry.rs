@@ -23,6 +23,19 @@ impl Entry {
     }
 }
 
+/// What this member remembers of another: what that one may not have forgotten when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerMemory {
+    /// The other.
+    pub member: MemberId,
+    /// The highest vote it is known to have had: the term ..
+    pub term: u64,
+    /// .. and for whom.
+    pub leader: MemberId,
+    /// The end of the log that it acknowledged to that leader: the index after the last entry. 0 if none is known.
+    pub acknowledged: u64,
+}
+
 /// What an entry says. The log stores the bytes and never looks inside.
 #[derive(Clone, Debug)]
 pub enum Payload {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::disk::SegmentFile;
 use super::entry::{Entry, Vote};
+use super::record::Peers;
 use super::sector::BLOCK;
 use crate::command::LogPosition;
 
@@ -27,6 +28,8 @@ pub(super) struct Log {
     pub(super) last: Option<LogPosition>,
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogPosition>,
+    /// What is remembered of other members.
+    pub(super) peers: Peers,
     /// The newest entries without a gap; the last one is `last`.
     recent: VecDeque<Entry>,
     recent_bytes: usize,
@@ -52,6 +55,7 @@ impl Log {
             last: None,
             vote: None,
             committed: None,
+            peers: Peers::default(),
             recent: VecDeque::new(),
             recent_bytes: 0,
             recent_bytes_max,
@@ -73,6 +77,11 @@ impl Log {
     /// Whether `entry` may come next. An empty log takes any index.
     pub(super) fn accepts(&self, entry: &Entry) -> bool {
         self.last.is_none() || entry.position.index == next_index(self.last)
+    }
+
+    /// The index after the last entry that can be read from disk.
+    pub(super) fn durable_end(&self) -> u64 {
+        self.on_disk_until
     }
 
     pub(super) fn append(&mut self, entry: Entry) {

@@ -13,7 +13,7 @@ use super::disk::Disk;
 use super::entry::Entry;
 use super::identity::Identity;
 use super::log::Log;
-use super::record::{Cursor, Record};
+use super::record::{Cursor, Peers, Record};
 use super::sector::{self, BLOCK};
 use super::stepper::{Stepper, Waits};
 use super::writer::{self, Op, Waiting, Writer};
@@ -42,6 +42,8 @@ pub(super) struct Queue {
     pub(super) ops: VecDeque<Op>,
     /// The newest commit position, if it is not written yet. Nobody waits for it.
     pub(super) committed: Option<LogPosition>,
+    /// The newest of what is remembered of other members, likewise.
+    pub(super) peers: Option<Peers>,
     /// Whether somebody waits for something in `ops`.
     pub(super) urgent: bool,
     pub(super) closing: bool,
@@ -257,7 +259,7 @@ impl Shared {
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.ops.is_empty() && self.committed.is_none()
+        self.ops.is_empty() && self.committed.is_none() && self.peers.is_none()
     }
 
     /// Whether the thread must be woken for what is queued now; `urgent` if somebody waits for it.
@@ -269,18 +271,17 @@ impl Queue {
         }
     }
 
-    /// All that is queued, with the commit position behind it.
+    /// All that is queued, with what nobody waits for behind it.
     fn take(&mut self) -> VecDeque<Op> {
         self.urgent = false;
         let mut ops = std::mem::take(&mut self.ops);
-        if let Some(committed) = self.committed.take() {
-            let record = Record::Committed(committed);
-            ops.push_back(Op {
-                record,
-                waiting: Waiting::Nobody,
-                rewrites: 0,
-            });
-        }
+        let committed = self.committed.take().map(Record::Committed);
+        let peers = self.peers.take().map(Record::Peers);
+        ops.extend(committed.into_iter().chain(peers).map(|record| Op {
+            record,
+            waiting: Waiting::Nobody,
+            rewrites: 0,
+        }));
         ops
     }
 }

@@ -1,8 +1,10 @@
 //! The records of the log's one ordered stream, and their bytes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use super::entry::{Entry, Payload, Proposals, Vote};
+use super::entry::{Entry, Payload, PeerMemory, Proposals, Vote};
 use crate::command::{ClusterId, LogPosition, MemberId};
 
 /// One step of the log's history.
@@ -20,7 +22,17 @@ pub(super) enum Record {
     Purge(LogPosition),
     /// The segment is full; the stream goes on in the next one, which exists.
     Sealed,
+    /// Replaces what is remembered of other members.
+    Peers(Peers),
 }
+
+/// What is remembered of other members; at most [`PEERS_MAX`].
+pub(super) type Peers = Arc<[PeerMemory]>;
+
+/// More would not fit in a segment's header. A cluster has a dozen members at most.
+pub(super) const PEERS_MAX: usize = 64;
+/// Bytes of one of them.
+pub(super) const PEER_BYTES: usize = 4 * 8;
 
 const ENTRY: u8 = 1;
 const VOTE: u8 = 2;
@@ -28,6 +40,7 @@ const COMMITTED: u8 = 3;
 const TRUNCATE: u8 = 4;
 const PURGE: u8 = 5;
 const SEALED: u8 = 6;
+const PEERS: u8 = 7;
 
 const BLANK: u8 = 0;
 const PROPOSALS: u8 = 1;
@@ -58,6 +71,21 @@ fn put_vote(out: &mut Vec<u8>, vote: Vote) {
     out.extend_from_slice(&vote.term.to_le_bytes());
     out.extend_from_slice(&vote.leader.0.to_le_bytes());
     out.push(u8::from(vote.committed));
+}
+
+fn put_peers(out: &mut Vec<u8>, peers: &[PeerMemory]) {
+    out.push(u8::try_from(peers.len()).expect("at most PEERS_MAX"));
+    for peer in peers {
+        let PeerMemory {
+            member,
+            term,
+            leader,
+            acknowledged,
+        } = peer;
+        for number in [member.0, *term, leader.0, *acknowledged] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
 }
 
 impl Record {
@@ -94,6 +122,10 @@ impl Record {
                 put_position(out, *position);
             }
             Self::Sealed => out.push(SEALED),
+            Self::Peers(peers) => {
+                out.push(PEERS);
+                put_peers(out, peers);
+            }
         }
     }
 }
@@ -157,6 +189,23 @@ impl Cursor {
         })
     }
 
+    fn peers(&mut self) -> Option<Peers> {
+        let count = usize::from(self.u8()?);
+        if count > PEERS_MAX {
+            return None;
+        }
+        (0..count)
+            .map(|_| {
+                Some(PeerMemory {
+                    member: MemberId(self.u64()?),
+                    term: self.u64()?,
+                    leader: MemberId(self.u64()?),
+                    acknowledged: self.u64()?,
+                })
+            })
+            .collect()
+    }
+
     /// The next record, or `None` if the bytes are not one.
     pub(super) fn record(&mut self) -> Option<Record> {
         Some(match self.u8()? {
@@ -177,6 +226,7 @@ impl Cursor {
             TRUNCATE => Record::Truncate(self.optional_position()?),
             PURGE => Record::Purge(self.position()?),
             SEALED => Record::Sealed,
+            PEERS => Record::Peers(self.peers()?),
             _ => return None,
         })
     }
@@ -189,11 +239,11 @@ impl Cursor {
 
 const MAGIC: &[u8; 8] = b"COORDWAL";
 /// Version of the segment format.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// The first frame of a segment: whose it is, and what the stream said before it, so that older segments are not needed
 /// to understand it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) cluster: ClusterId,
     pub(super) member: MemberId,
@@ -208,6 +258,7 @@ pub(super) struct Header {
     pub(super) purged: Option<LogPosition>,
     /// The last entry before this segment.
     pub(super) last: Option<LogPosition>,
+    pub(super) peers: Peers,
 }
 
 impl Header {
@@ -226,6 +277,7 @@ impl Header {
         put_optional_position(out, self.committed);
         put_optional_position(out, self.purged);
         put_optional_position(out, self.last);
+        put_peers(out, &self.peers);
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Self, &'static str> {
@@ -250,6 +302,7 @@ impl Header {
                 committed: cursor.optional_position()?,
                 purged: cursor.optional_position()?,
                 last: cursor.optional_position()?,
+                peers: cursor.peers()?,
             })
         };
         let header = read().ok_or("its header is too short")?;
@@ -270,7 +323,7 @@ mod tests {
     proptest! {
         /// With checksums that fit, as whoever writes the file can make them.
         #[test]
-        fn a_record_that_decodes_has_no_other_bytes(kind in 0u8..8, mut bytes: Vec<u8>) {
+        fn a_record_that_decodes_has_no_other_bytes(kind in 0u8..9, mut bytes: Vec<u8>) {
             bytes.insert(0, kind);
             let mut cursor = Cursor(Bytes::from(bytes.clone()));
             if let Some(record) = cursor.record() {

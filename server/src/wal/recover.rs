@@ -93,6 +93,7 @@ pub(super) fn recover(
     } = reader;
     log.vote = carried.vote;
     log.committed = carried.committed;
+    log.peers = carried.peers.clone();
     let ids = (identity.cluster, identity.member);
     let writer = Writer::new(disk.clone(), ids, active, carried, spare, background);
     Ok(Recovered {
@@ -242,6 +243,7 @@ impl Reader<'_> {
                 committed: header.committed,
                 purged: header.purged,
                 last: header.last,
+                peers: header.peers.clone(),
             };
             self.log.purged = header.purged;
             self.log.last = header.last;
@@ -354,7 +356,7 @@ impl Reader<'_> {
                     self.log.frames_purged(*to, last);
                 }
                 Record::Sealed => sealed = true,
-                Record::Vote(_) | Record::Committed(_) => {}
+                Record::Vote(_) | Record::Committed(_) | Record::Peers(_) => {}
             }
             self.carried.follow(&record);
         }

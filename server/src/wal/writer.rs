@@ -123,7 +123,7 @@ impl Writer {
         const FIRST: u64 = 1;
         let file = disk.create_segment(&name(FIRST), bytes)?;
         let blocks = u32::try_from(bytes / BLOCK as u64).expect("segments are far smaller");
-        write_header(&file, ids, FIRST, blocks, 0, Carried::default())?;
+        write_header(&file, ids, FIRST, blocks, 0, &Carried::default())?;
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl Writer {
                     log.frames_purged(*to, self.carried.last.filter(|last| last.index > to.index));
                     purged = true;
                 }
-                Record::Vote(_) | Record::Committed(_) | Record::Sealed => {}
+                Record::Vote(_) | Record::Committed(_) | Record::Sealed | Record::Peers(_) => {}
             }
         }
         log.frame_written(frame, end);
@@ -341,7 +341,7 @@ impl Writer {
         let generation = self.active.generation + 1;
         let ids = (self.cluster, self.member);
         let blocks = self.active.blocks;
-        let chain = write_header(&file, ids, generation, blocks, sealed_chain, self.carried)?;
+        let chain = write_header(&file, ids, generation, blocks, sealed_chain, &self.carried)?;
         self.active
             .file
             .write_durably(u64::from(place.block) * BLOCK as u64, &seal)?;
@@ -374,6 +374,7 @@ fn bytes_of(record: &Record) -> usize {
     const SMALL: usize = 32;
     match record {
         Record::Entry(entry) => record::entry_bytes(entry),
+        Record::Peers(peers) => SMALL + peers.len() * record::PEER_BYTES,
         _ => SMALL,
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use coord_proto::peer as wire;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -17,8 +17,12 @@ use tonic::{Status, Streaming};
 use super::line::Line;
 use super::{convert, leases};
 use crate::clock::Moment;
+use crate::command::{LeaderKey, MemberId};
+use crate::raft::agreement::Agreement;
 use crate::raft::leases::Carried;
+use crate::raft::remembered::Remembered;
 use crate::raft::types::TypeConfig;
+use crate::wal::Wal;
 
 type Append = AppendEntriesRequest<TypeConfig>;
 type Answer = Result<StreamAppendResult<TypeConfig>, Status>;
@@ -36,6 +40,8 @@ struct Window {
     sender: Option<Waker>,
     /// A request had a gap, and nothing was sent from it on.
     has_gap: bool,
+    /// The leadership that sends.
+    leadership: Option<LeaderKey>,
 }
 
 /// Whether the entries of a request follow one another, and what it says comes before them.
@@ -95,6 +101,8 @@ impl<S: Stream<Item = Append> + Unpin> Stream for Sending<S> {
             .window
             .lock()
             .expect("nothing panics while it holds the lock");
+        let vote = message.vote.as_ref();
+        window.leadership = vote.map(|vote| (vote.term, MemberId(vote.leader)));
         window.sent.push_back(bytes);
         window.bytes += bytes;
         drop(window);
@@ -110,6 +118,7 @@ pub(super) async fn stream<'s, S>(
     line: &'s Line,
     input: S,
     patience: Duration,
+    remembered: Remembered,
 ) -> Result<BoxStream<'s, Answer>, Status>
 where
     S: Stream<Item = Append> + Send + Unpin + 'static,
@@ -122,14 +131,50 @@ where
     };
     let request = line.request(sending);
     let response = line.client()?.append(request).await?;
+    let to = line.to;
     let answers = (response.into_inner(), window);
-    let answers = futures::stream::unfold(Some(answers), move |state| async move {
-        let (mut incoming, window) = state?;
-        let answer = next_answer(&mut incoming, &window, patience).await?;
-        let goes_on = matches!(answer, Ok(Ok(_)));
-        Some((answer, goes_on.then_some((incoming, window))))
+    let answers = futures::stream::unfold(Some(answers), move |state| {
+        let remembered = remembered.clone();
+        async move {
+            let (mut incoming, window) = state?;
+            let answer = next_answer(&mut incoming, &window, patience).await?;
+            let answer = match leadership(&window) {
+                Some(leadership) => noted(&remembered, to, leadership, answer),
+                None => answer,
+            };
+            let goes_on = matches!(answer, Ok(Ok(_)));
+            Some((answer, goes_on.then_some((incoming, window))))
+        }
     });
     Ok(answers.boxed())
+}
+
+/// Notes what a member acknowledged, and withholds from openraft that it lacks something that it had acknowledged: openraft
+/// would take its word that a member forgets nothing, and break.
+fn noted(remembered: &Remembered, to: MemberId, leadership: LeaderKey, answer: Answer) -> Answer {
+    match &answer {
+        Ok(Ok(Some(matched))) => {
+            remembered.acknowledged(to, leadership, matched.index);
+            answer
+        }
+        Ok(Err(StreamAppendError::Conflict(at)))
+            if remembered.has_acknowledged(to, leadership, at.index) =>
+        {
+            Err(Status::data_loss(format!(
+                "it no longer has entry {}, which it has acknowledged: its disk was put back from an older copy; remove it \
+                 from the cluster, add it again and start it with an empty one",
+                at.index
+            )))
+        }
+        Ok(_) | Err(_) => answer,
+    }
+}
+
+fn leadership(window: &Mutex<Window>) -> Option<LeaderKey> {
+    window
+        .lock()
+        .expect("nothing panics while it holds the lock")
+        .leadership
 }
 
 async fn next_answer(
@@ -175,6 +220,15 @@ async fn next_answer(
     }
 }
 
+/// What heartbeats bring beside themselves, and what is learnt from their answers.
+#[derive(Clone, Copy)]
+pub(super) struct Beside<'a> {
+    pub(super) carried: &'a Carried,
+    pub(super) agreement: &'a Agreement,
+    pub(super) remembered: &'a Remembered,
+    pub(super) wal: &'a Wal,
+}
+
 /// A call for heartbeats that stays open: openraft sends each of them, and each read round, as a stream of its own, and
 /// a call for each would cost more than the heartbeat.
 #[derive(Default)]
@@ -193,13 +247,13 @@ struct Open {
 impl Heartbeats {
     /// One request, one answer. May be dropped half-way: the late answer is skipped by its number.
     ///
-    /// Carries what there is to tell the peer about leases. A call that brought no answer for `patience` is given up: what
-    /// carries it may be dead without a word.
+    /// Carries what there is to tell the peer about leases, and what was applied here. A call that brought no answer for
+    /// `patience` is given up: what carries it may be dead without a word.
     pub(super) async fn ask(
         &mut self,
         line: &Line,
         request: Append,
-        carried: &Carried,
+        beside: Beside<'_>,
         has_quorum: bool,
         patience: Duration,
     ) -> Answer {
@@ -209,7 +263,7 @@ impl Heartbeats {
             self.silent_since = None;
             line.failed(&Status::deadline_exceeded("the peer answers no heartbeat"));
         }
-        let result = self.exchange(line, request, carried, has_quorum).await;
+        let result = self.exchange(line, request, beside, has_quorum).await;
         if result.is_err() {
             self.open = None;
         }
@@ -221,9 +275,15 @@ impl Heartbeats {
         &mut self,
         line: &Line,
         request: Append,
-        carried: &Carried,
+        beside: Beside<'_>,
         has_quorum: bool,
     ) -> Answer {
+        let Beside {
+            carried,
+            agreement,
+            remembered,
+            wal,
+        } = beside;
         let open = match &mut self.open {
             Some(open) => open,
             None => {
@@ -241,6 +301,8 @@ impl Heartbeats {
         let teller = carried.get();
         let news = teller.as_ref().map(|it| it.news(leadership, line.to));
         message.news = news.flatten().map(leases::news);
+        message.applied = agreement.newest().map(convert::applied_hash);
+        message.durable = wal.durable_end();
         let closed = || Status::unavailable("the peer closed the call");
         open.requests.send(message).await.map_err(|_| closed())?;
         loop {
@@ -249,7 +311,11 @@ impl Heartbeats {
                 if let (Some(teller), Some(receipt)) = (teller, answer.receipt) {
                     teller.receipt(leadership, line.to, leases::read_receipt(receipt));
                 }
-                return convert::read_appended(answer);
+                if let Some(theirs) = &answer.applied {
+                    agreement.differs(leadership, line.to, convert::read_applied_hash(theirs));
+                }
+                let answer = convert::read_appended(answer);
+                return noted(remembered, line.to, leadership, answer);
             }
         }
     }

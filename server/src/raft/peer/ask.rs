@@ -8,8 +8,9 @@ use super::convert;
 use super::line::{Peers, Purpose};
 use crate::command::{LogPosition, MemberId, Unavailable};
 use crate::raft::membership::{ChangeError, MemberChange};
+use crate::raft::remembered;
 
-/// How long a peer may take to confirm a membership.
+/// How long a peer may take to confirm a membership, or to say what it remembers.
 const CONFIRM_MAX: Duration = Duration::from_secs(1);
 
 /// Asks the leader to change the membership.
@@ -32,6 +33,23 @@ pub(in crate::raft) async fn change(
             Err(Unavailable::LeaderChanged.into())
         }
     }
+}
+
+/// What a peer remembers of this member; `None` if it does not say.
+pub(in crate::raft) async fn remembered(
+    peers: &Peers,
+    peer: MemberId,
+    urls: &[String],
+) -> Option<remembered::Answer> {
+    let line = peers.line(peer, urls, Purpose::Control);
+    let call = line.request(wire::RememberRequest {});
+    let asked = async { line.client()?.remember(call).await };
+    let answered = tokio::time::timeout(CONFIRM_MAX, asked).await.ok()?;
+    let response = answered.inspect_err(|status| line.failed(status)).ok()?;
+    Some(convert::read_remembered(
+        peers.own(),
+        &response.into_inner(),
+    ))
 }
 
 /// Whether a peer knows that this member was removed.

@@ -10,8 +10,11 @@ use tonic::Status;
 
 use super::append::is_whole;
 use crate::command::{LogPosition, MemberId, Refusal, Unavailable};
+use crate::raft::agreement::AppliedHash;
 use crate::raft::membership::{ChangeError, MemberChange};
+use crate::raft::remembered::Answer;
 use crate::raft::types::{self, Entry, Log, TypeConfig, Vote};
+use crate::state::RunningHash;
 use crate::wal;
 
 type Append = AppendEntriesRequest<TypeConfig>;
@@ -114,6 +117,23 @@ pub(super) fn append(request: Append, number: u64) -> wire::AppendRequest {
         committed: leader_commit.as_ref().map(position),
         news: None,
         without_quorum: false,
+        applied: None,
+        durable: 0,
+    }
+}
+
+pub(super) fn applied_hash(applied: AppliedHash) -> wire::AppliedHash {
+    let AppliedHash {
+        index,
+        hash: RunningHash(hash),
+    } = applied;
+    wire::AppliedHash { index, hash }
+}
+
+pub(super) fn read_applied_hash(applied: &wire::AppliedHash) -> AppliedHash {
+    AppliedHash {
+        index: applied.index,
+        hash: RunningHash(applied.hash),
     }
 }
 
@@ -151,6 +171,7 @@ pub(super) fn appended(
         number,
         result: Some(word),
         receipt: None,
+        applied: None,
     }
 }
 
@@ -163,6 +184,31 @@ pub(super) fn read_appended(
         Word::Conflict(at) => Err(StreamAppendError::Conflict(log_id(&at))),
         Word::HigherVote(higher) => Err(StreamAppendError::HigherVote(read_vote(Some(higher))?)),
     })
+}
+
+pub(super) fn remembered(answer: Answer) -> wire::RememberResponse {
+    let Answer { memory, committed } = answer;
+    wire::RememberResponse {
+        vote: memory.map(|memory| wire::VoteState {
+            term: memory.term,
+            leader: memory.leader.0,
+            committed: false,
+        }),
+        acknowledged: memory.map_or(0, |memory| memory.acknowledged),
+        committed: committed.map(wire_position),
+    }
+}
+
+pub(super) fn read_remembered(of: MemberId, response: &wire::RememberResponse) -> Answer {
+    Answer {
+        memory: response.vote.as_ref().map(|vote| wal::PeerMemory {
+            member: of,
+            term: vote.term,
+            leader: MemberId(vote.leader),
+            acknowledged: response.acknowledged,
+        }),
+        committed: response.committed.as_ref().map(log_position),
+    }
 }
 
 pub(super) fn vote_request(request: &VoteRequest<TypeConfig>, pre_vote: bool) -> wire::VoteRequest {
@@ -406,6 +452,8 @@ mod tests {
             committed: at(2),
             news: None,
             without_quorum: false,
+            applied: None,
+            durable: 0,
         }
     }
 

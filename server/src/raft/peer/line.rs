@@ -152,6 +152,11 @@ impl Peers {
         }
     }
 
+    /// This member.
+    pub(super) fn own(&self) -> MemberId {
+        self.stamp.member
+    }
+
     /// The connection to a member that is reached at `urls`.
     pub(super) fn line(&self, to: MemberId, urls: &[String], purpose: Purpose) -> Arc<Line> {
         let line = self.line_made_at(to, urls, purpose);

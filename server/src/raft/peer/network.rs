@@ -19,16 +19,19 @@ use openraft::raft::{
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-use super::append::{self, Heartbeats};
+use super::append::{self, Beside, Heartbeats};
 use super::line::{Line, Peers, Purpose};
 use super::{convert, snapshot};
 use crate::command::MemberId;
+use crate::raft::agreement::Agreement;
 use crate::raft::leadership::Leadership;
 use crate::raft::leases::Carried;
+use crate::raft::remembered::Remembered;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::trim::Sending;
-use crate::raft::types::{Place, TypeConfig, Vote};
+use crate::raft::types::{self, Place, TypeConfig, Vote};
 use crate::state::State;
+use crate::wal::Wal;
 
 type RpcError = RPCError<TypeConfig>;
 /// Pauses between attempts to open a stream to a peer that is not there; they double.
@@ -49,6 +52,12 @@ pub(in crate::raft) struct Network {
     pub(in crate::raft) carried: Carried,
     /// Whether a quorum answers this member while it leads: heartbeats say it.
     pub(in crate::raft) contact: watch::Receiver<Leadership>,
+    /// What was applied here, for heartbeats to say.
+    pub(in crate::raft) agreement: Agreement,
+    /// Where votes and acknowledgements are noted.
+    pub(in crate::raft) remembered: Remembered,
+    /// This member's log.
+    pub(in crate::raft) wal: Wal,
 }
 
 impl Network {
@@ -66,6 +75,9 @@ impl Network {
             patience: self.patience,
             carried: self.carried.clone(),
             contact: self.contact.clone(),
+            agreement: self.agreement.clone(),
+            remembered: self.remembered.clone(),
+            wal: self.wal.clone(),
             sending: self.sending.clone(),
             pause: RETRY_MIN,
         }
@@ -98,6 +110,9 @@ pub(in crate::raft) struct Client {
     patience: Duration,
     carried: Carried,
     contact: watch::Receiver<Leadership>,
+    agreement: Agreement,
+    remembered: Remembered,
+    wal: Wal,
     sending: Sending,
     /// How long the next failure to open a stream waits before it is told.
     pause: Duration,
@@ -134,12 +149,17 @@ impl Client {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let message = convert::vote_request(request, pre_vote);
         let line = &self.control;
-        in_time(line, option, async {
+        let response = in_time(line, option, async {
             let call = line.request(message);
             let response = line.client()?.vote(call).await?;
             convert::read_vote_response(response.into_inner())
         })
-        .await
+        .await?;
+        if response.vote_granted && !pre_vote {
+            let vote = types::wal_vote(&request.vote);
+            self.remembered.voted(line.to, (vote.term, vote.leader));
+        }
+        Ok(response)
     }
 }
 
@@ -164,6 +184,9 @@ impl NetStreamAppend<TypeConfig> for Client {
             patience,
             carried,
             contact,
+            agreement,
+            remembered,
+            wal,
             pause,
             ..
         } = self;
@@ -173,12 +196,18 @@ impl NetStreamAppend<TypeConfig> for Client {
                     return Ok(futures::stream::empty().boxed());
                 };
                 let has_quorum = contact.borrow().leader.is_some();
-                let asked = heartbeats.ask(line, request, carried, has_quorum, *patience);
+                let beside = Beside {
+                    carried,
+                    agreement,
+                    remembered,
+                    wal,
+                };
+                let asked = heartbeats.ask(line, request, beside, has_quorum, *patience);
                 let answer = in_time(line, &option, asked).await;
                 return Ok(futures::stream::iter([answer]).boxed());
             }
             let line: &Line = line;
-            match append::stream(line, input, *patience).await {
+            match append::stream(line, input, *patience, remembered.clone()).await {
                 Ok(answers) => {
                     *pause = RETRY_MIN;
                     let answers =

@@ -7,7 +7,7 @@ use coord_proto::peer as wire;
 use coord_proto::peer::peer_server::{Peer, PeerServer};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use openraft::raft::{StreamAppendError, StreamAppendResult};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -18,13 +18,16 @@ use super::{MESSAGE_BYTES_MAX, convert, fetch, leases};
 use crate::clock::Moment;
 use crate::command::{LeaseId, LeaseQuery, MemberId, Unavailable, codec};
 use crate::raft::Core;
+use crate::raft::agreement::Agreement;
 use crate::raft::leadership::Leadership;
 use crate::raft::leases::Leases;
 use crate::raft::membership::{Listed, Membership};
 use crate::raft::propose::{Forwarded, Gather};
 use crate::raft::read_index::ReadRounds;
-use crate::raft::types::TypeConfig;
+use crate::raft::remembered::{self, Remembered};
+use crate::raft::types::{self, TypeConfig};
 use crate::state::State;
+use crate::wal::{self, Wal};
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
 
@@ -80,6 +83,9 @@ pub(in crate::raft) struct Service {
     pub(in crate::raft) heard: Heard,
     /// Who leads, while there are signs of it.
     pub(in crate::raft) contact: watch::Receiver<Leadership>,
+    pub(in crate::raft) agreement: Agreement,
+    pub(in crate::raft) remembered: Remembered,
+    pub(in crate::raft) wal: Wal,
 }
 
 /// Counts a message that makes no sense.
@@ -107,6 +113,33 @@ impl Service {
 
     fn caller<T>(&self, request: &Request<T>) -> Result<MemberId, Status> {
         self.stamp.check(request.metadata(), &self.state)
+    }
+
+    /// Refuses what a leader sends that lacks something that is committed here; ends this member then.
+    fn may_follow(&self, request: &AppendEntriesRequest<TypeConfig>) -> Result<(), Status> {
+        let Some(committed) = self.wal.committed() else {
+            return Ok(());
+        };
+        // A leader that was replaced may well lack it, and openraft refuses that one by its vote.
+        let leadership = |vote: wal::Vote| (vote.term, vote.leader);
+        let theirs = leadership(types::wal_vote(&request.vote));
+        if Some(theirs) < self.wal.vote().map(leadership) {
+            return Ok(());
+        }
+        let previous = request.prev_log_id.as_ref().map(types::position);
+        let is_beyond = previous.is_some_and(|previous| previous.index >= committed.index);
+        let entries = request.entries.iter().filter(|_| !is_beyond);
+        let entries = entries.map(|entry| types::position(&entry.log_id));
+        if previous
+            .into_iter()
+            .chain(entries)
+            .all(|theirs| self.agreement.may_follow(committed, theirs))
+        {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(
+            "this member has applied entries that are not of its leader's log, and ends",
+        ))
     }
 
     /// One message of a member's stream.
@@ -201,9 +234,12 @@ impl Peer for Service {
     ) -> Result<Response<Self::AppendStream>, Status> {
         self.caller(&request)?;
         let heard = self.heard.clone();
+        let this = self.clone();
         // A message that cannot be read ends the call; the leader starts anew from what is acknowledged.
         let requests = request.into_inner().scan((), move |(), message| {
-            let read = message.and_then(|message| counted(convert::read_append(message)));
+            let read = message
+                .and_then(|message| counted(convert::read_append(message)))
+                .and_then(|request| this.may_follow(&request).map(|()| request));
             let read = read.inspect_err(|status| tracing::debug!(%status, "an append call ended"));
             std::future::ready(read.ok())
         });
@@ -223,17 +259,23 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::HeartbeatStream>, Status> {
-        self.caller(&request)?;
+        let from = self.caller(&request)?;
         let (core, heard) = (self.core.clone(), self.heard.clone());
+        let remembered = self.remembered.clone();
         let countdown = self.leases.clone();
+        let this = Arc::new(self.clone());
         let answers = request.into_inner().then(move |message| {
             let (core, countdown, heard) = (core.clone(), countdown.clone(), heard.clone());
+            let (this, remembered) = (this.clone(), remembered.clone());
             async move {
                 let mut message = message?;
                 let (number, has_quorum) = (message.number, !message.without_quorum);
                 let leadership = counted(leases::leadership(&message))?;
                 let news = message.news.take();
+                let (applied, durable) = (message.applied.take(), message.durable);
+                let committed = message.committed.as_ref().map(convert::log_position);
                 let request = counted(convert::read_append(message))?;
+                this.may_follow(&request)?;
                 let (previous, last) = (
                     request.prev_log_id,
                     request.entries.last().map(|entry| entry.log_id),
@@ -246,6 +288,22 @@ impl Peer for Service {
                 }
                 let is_taken = answer.is_ok();
                 let mut response = convert::appended(answer, number);
+                // Two commits are facts, whoever tells them.
+                if let Some(committed) = committed {
+                    this.agreement.committed(committed);
+                }
+                if is_taken && leadership.1 == from {
+                    // A leader counts itself among those who have an entry as soon as it is on its own disk.
+                    match durable.checked_sub(1) {
+                        Some(last) => remembered.acknowledged(from, leadership, last),
+                        None => remembered.voted(from, leadership),
+                    }
+                }
+                if let Some(applied) = applied.filter(|_| is_taken) {
+                    let theirs = convert::read_applied_hash(&applied);
+                    let ours = this.agreement.told(leadership, theirs);
+                    response.applied = ours.map(convert::applied_hash);
+                }
                 // Only now: this member must follow the leader whose news it takes.
                 if let Some(news) = news.filter(|_| is_taken) {
                     let news = leases::read_news(leadership, news)?;
@@ -261,9 +319,15 @@ impl Peer for Service {
         &self,
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
-        self.caller(&request)?;
+        let from = self.caller(&request)?;
         let message = request.into_inner();
         let pre_vote = message.pre_vote;
+        // A candidate votes for itself before it asks others; who only asks whether it would be elected has not yet.
+        if let Some(vote) = message.vote.filter(|_| !pre_vote)
+            && vote.leader == from.0
+        {
+            self.remembered.voted(from, (vote.term, from));
+        }
         let request = counted(convert::read_vote_request(message))?;
         let response = match pre_vote {
             true => self.core.pre_vote(request).await,
@@ -373,6 +437,18 @@ impl Peer for Service {
             .map(convert::log_position);
         let removed = self.membership.has_removed(from, known);
         Ok(Response::new(wire::ConfirmResponse { removed }))
+    }
+
+    async fn remember(
+        &self,
+        request: Request<wire::RememberRequest>,
+    ) -> Result<Response<wire::RememberResponse>, Status> {
+        let from = self.caller(&request)?;
+        let answer = remembered::Answer {
+            memory: self.remembered.of(from),
+            committed: self.agreement.newest_position(),
+        };
+        Ok(Response::new(convert::remembered(answer)))
     }
 
     async fn fetch(

@@ -20,8 +20,11 @@ use crate::command::{
     ClusterId, Incarnation, LeaderMillis, LeaseId, LeaseNews, LeaseQuery, LeaseRecall,
     LeaseReceipt, LeaseTable, LogPosition, MemberId, Refusal, Unavailable,
 };
+use crate::raft::agreement::AppliedHash;
 use crate::raft::membership::MemberChange;
+use crate::raft::remembered;
 use crate::raft::types::{self, Entry, Log, Place, TypeConfig, Vote};
+use crate::state::RunningHash;
 use crate::wal;
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
@@ -122,6 +125,12 @@ fn append_request() {
     let mut message = convert::append(request, 2);
     message.news = Some(leases::news(news()));
     message.without_quorum = true;
+    let applied = AppliedHash {
+        index: 9,
+        hash: RunningHash(0xab),
+    };
+    message.applied = Some(convert::applied_hash(applied));
+    message.durable = 10;
     let message = pin(
         message,
         "0802120d080411a20000000000000018011a0d080311a1000000000000001806220f0a0d0803\
@@ -129,14 +138,40 @@ fn append_request() {
          706522410a0d080311a100000000000000180910021a2e020100000001000000010000000000\
          0000010000000100000000000000000100000008000000687474703a2f2f612a0d080311a100\
          0000000000001806322c08b817100918012002280132100500000000000000faffffffffffff\
-         ff3a0dc0a907ffffffffffffffffff013801",
+         ff3a0dc0a907ffffffffffffffffff013801420b080911ab00000000000000480a",
     );
+    let read = message.applied.as_ref().map(convert::read_applied_hash);
+    assert_eq!(read, Some(applied));
     let leadership = leases::leadership(&message).unwrap();
     let read = leases::read_news(leadership, message.news.clone().unwrap());
     assert_eq!(read.unwrap(), news());
     let read = convert::read_append(message).unwrap();
     assert_eq!((read.vote, read.prev_log_id), (vote(true), Some(at(6))));
     assert_eq!((read.entries.len(), read.leader_commit), (3, Some(at(6))));
+}
+
+#[test]
+fn remember_response() {
+    let answer = remembered::Answer {
+        memory: Some(wal::PeerMemory {
+            member: MemberId(0xa3),
+            term: 4,
+            leader: MemberId(0xa2),
+            acknowledged: 10,
+        }),
+        committed: Some(types::position(&at(6))),
+    };
+    let message = pin(
+        convert::remembered(answer),
+        "0a0b080411a200000000000000100a1a0d080311a1000000000000001806",
+    );
+    assert_eq!(convert::read_remembered(MemberId(0xa3), &message), answer);
+    let nothing = remembered::Answer {
+        memory: None,
+        committed: None,
+    };
+    let message = pin(convert::remembered(nothing), "");
+    assert_eq!(convert::read_remembered(MemberId(0xa3), &message), nothing);
 }
 
 #[test]

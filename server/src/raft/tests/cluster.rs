@@ -14,7 +14,7 @@ use crate::command::{
     PutLease, PutValue, Query, Range, RangeFilter, Response, Revision, SortTarget,
 };
 use crate::network::Network;
-use crate::raft::{Config, Limits, Raft};
+use crate::raft::{Config, Limits, Raft, refuse_older_copy};
 use crate::state::{FEATURE_LEVEL, State, StatePlace};
 use crate::wal::{Identity, MemoryDisk, Options, Wal};
 use crate::watch::Hub;
@@ -22,7 +22,7 @@ use crate::watch::Hub;
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc0de);
 pub(super) const TOKEN: &str = "test-token";
 
-const OPTIONS: Options = Options {
+pub(super) const OPTIONS: Options = Options {
     segment_bytes: 1 << 20,
     recent_bytes_max: 1 << 16,
     threaded: true,
@@ -181,24 +181,39 @@ impl Member {
         self.try_restart_on(wal, state).await.unwrap()
     }
 
-    async fn try_restart_on(self, wal: Wal, state: State) -> Result<Self, Fault> {
-        let Self {
-            id,
-            incarnation,
-            url,
-            disk,
-            limits,
-            ..
-        } = &self;
-        let (id, incarnation, disk, limits) = (*id, *incarnation, disk.clone(), *limits);
-        let address = url.strip_prefix("http://").unwrap().to_owned();
+    /// As [`Self::restart`], of a member that can ask nobody before it runs.
+    pub(super) async fn restart_unasked(self) -> Self {
+        let (wal, state) = (self.log(), State::in_memory_with(self.level_max));
+        let listener = self.listen_again().await;
+        let (id, incarnation, limits) = (self.id, self.incarnation, self.limits);
+        let disk = self.disk.clone();
         drop(self);
-        let listener = loop {
-            match TcpListener::bind(&address).await {
-                Ok(listener) => break listener,
+        let member = Self::run(id, incarnation, listener, disk, wal, state, limits);
+        member.await.unwrap()
+    }
+
+    async fn listen_again(&self) -> TcpListener {
+        let address = self.url.strip_prefix("http://").unwrap();
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
-        };
+        }
+    }
+
+    async fn try_restart_on(self, wal: Wal, state: State) -> Result<Self, Fault> {
+        let listener = self.listen_again().await;
+        let (id, incarnation, limits) = (self.id, self.incarnation, self.limits);
+        let disk = self.disk.clone();
+        drop(self);
+        // In the order of `node::start`.
+        let state = Arc::new(Mutex::new(state));
+        let ids = (CLUSTER, id, incarnation);
+        let asked = refuse_older_copy(ids, &Network::Sockets, Blocking::Threads, &wal, &state);
+        asked.await.map_err(Fault::Store)?;
+        let state = Arc::into_inner(state).expect("nobody else has it");
+        let state = state.into_inner().unwrap();
         Self::run(id, incarnation, listener, disk, wal, state, limits).await
     }
 

@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 
 use crate::blocking::Blocking;
 use crate::command::{ClusterId, Incarnation, LogPosition, MemberId, Revision};
+use crate::raft::agreement::Agreement;
 use crate::raft::applied::AppliedMark;
 use crate::raft::log_store::{DurableMark, LogStore};
 use crate::raft::propose::Proposer;
+use crate::raft::remembered::Promised;
 use crate::raft::snapshot::{Builder as SnapshotBuilder, Snapshot, SnapshotData};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
@@ -111,6 +113,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
             threaded: self.threaded,
         };
         let wal = Wal::create_on(Arc::new(MemoryDisk::default()), &identity, options).unwrap();
+        let promised = Promised::at_start(&wal, None);
         let (_, _, pending) = Proposer::new(MemberId(1), 1, 1 << 20);
         let machine = StateMachine {
             blocking: Blocking::Threads,
@@ -120,10 +123,11 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
             pending,
             applied: AppliedMark::default(),
             durable: DurableMark::default(),
+            agreement: Agreement::default(),
         };
         Ok((
             (),
-            LogStore::new(wal, DurableMark::unbounded(), Blocking::Threads),
+            LogStore::new(wal, DurableMark::unbounded(), promised, Blocking::Threads),
             Gapless(machine, self.source.clone()),
         ))
     }

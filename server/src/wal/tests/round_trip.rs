@@ -4,7 +4,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::wal::Stepper;
+use crate::wal::{PeerMemory, Stepper};
 
 #[test]
 fn what_is_written_is_read_back_after_a_restart() {
@@ -48,6 +48,32 @@ fn purging_beyond_the_end_leaves_an_empty_log_that_goes_on_there() {
     assert_eq!(before.entries.len(), 1);
     drop(wal);
     assert_eq!(contents(&open(&disk, 4).unwrap()), before);
+}
+
+#[test]
+fn what_is_remembered_of_others_outlives_segments_and_restarts() {
+    let disk = MemoryDisk::default();
+    let wal = create(&disk, 4);
+    let of = |member, acknowledged| PeerMemory {
+        member: MemberId(member),
+        term: 3,
+        leader: MemberId(7),
+        acknowledged,
+    };
+    wal.save_peers(&[of(1, 4)]).unwrap();
+    wal.save_peers(&[of(1, 9), of(2, 0)]).unwrap();
+    // With what comes next, over several segments whose beginnings are let go.
+    for index in 0..40 {
+        append(&wal, [entry(1, index, &[1; 2000])]);
+        wal.purge(at(1, index)).unwrap();
+    }
+    drop(wal);
+    let wal = open(&disk, 4).unwrap();
+    assert_eq!(*wal.peers(), [of(1, 9), of(2, 0)]);
+    wal.save_peers(&vec![of(5, 1); 1000]).unwrap();
+    append(&wal, [entry(1, 40, b"")]);
+    drop(wal);
+    assert_eq!(open(&disk, 4).unwrap().peers().len(), 64);
 }
 
 #[test]
