@@ -37,7 +37,7 @@ pub use generation::Fresh;
 use generation::Generation;
 pub use layers::{Rows, Space, Visit};
 use layers::{Shared, Waiting};
-pub use memory::MemoryRows;
+pub use memory::{MemoryRows, RowsCopy};
 use store::{OpenError, Store};
 pub use sweep::{Garbage, Sweep};
 

@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use coord_server::disk::MemoryRows;
-use coord_server::wal::{self, Aligned, SegmentFile, Stepper, Waits};
+use coord_server::command::Fault;
+use coord_server::disk::{MemoryRows, RowsCopy};
+use coord_server::wal::{self, Aligned, SegmentFile, Stepper, Waits, Wal};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use crate::member::LOG;
 use crate::{interpose, trace};
 
 /// What a disk writes whole or not at all.
@@ -39,6 +41,24 @@ struct Inner {
     latency: Duration,
     /// Until when it takes no write.
     stalled_until: u64,
+}
+
+/// A copy of a disk, as a snapshot of the volume takes it.
+#[derive(Clone)]
+pub struct Copy {
+    files: BTreeMap<String, Vec<u8>>,
+    rows: RowsCopy,
+}
+
+impl Copy {
+    /// The last entry of its log, if it holds one.
+    ///
+    /// Errors: a log that cannot be opened.
+    pub fn last_index(&self) -> Result<Option<u64>, Fault> {
+        let disk = wal::MemoryDisk::with(self.files.clone());
+        let wal = Wal::open_on(Arc::new(disk), LOG)?;
+        Ok(wal.ends().last.map(|last| last.index))
+    }
 }
 
 /// The disk. Clones are the same one.
@@ -88,6 +108,20 @@ impl Disk {
             disk: self.clone(),
             start: inner.start,
         })
+    }
+
+    /// A copy of it, as it is now.
+    pub fn copy(&self) -> Copy {
+        Copy {
+            files: self.lock().files.clone(),
+            rows: self.rows.copy(),
+        }
+    }
+
+    /// Puts a copy in its place, while it has no power.
+    pub fn put_back(&self, copy: &Copy) {
+        self.lock().files = copy.files.clone();
+        self.rows.put_back(&copy.rows);
     }
 
     /// Takes its power while `log` may be writing.

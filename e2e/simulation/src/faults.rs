@@ -16,6 +16,13 @@ use crate::network::{HostId, Weather};
 const AT_BEAT: f64 = 0.7;
 const AFTER_BEAT: Duration = Duration::from_millis(5);
 
+/// How many runs have disks that go back in time.
+const BACK_IN_TIME: f64 = 0.06;
+/// How old such a copy is at least.
+const COPY_AGE: Duration = Duration::from_secs(5);
+/// And how long it takes until such a member is well again.
+const REPAIR: Duration = Duration::from_secs(20);
+
 /// Something the world does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -35,6 +42,12 @@ pub enum Action {
     Cut(HostId, HostId),
     /// It does again.
     Join(HostId, HostId),
+    /// What the first sends to the second is taken on the way, and its connections break.
+    Swallow(HostId, HostId),
+    /// It is passed on again.
+    Pass(HostId, HostId),
+    /// All connections between two break, between any two bytes.
+    Break(HostId, HostId),
     /// All links become so.
     Weather(Slowness),
     /// Durable writes of a member take so long.
@@ -43,6 +56,10 @@ pub enum Action {
     DiskStall(HostId, Duration),
     /// The next write to a member's disk fails.
     DiskFails(HostId),
+    /// A copy of a member's disk is taken.
+    Copy(HostId),
+    /// A member that does not run gets that copy back.
+    PutBack(HostId),
     /// A member's wall clock is off by so many milliseconds.
     Skew(HostId, i64),
 }
@@ -96,9 +113,18 @@ enum Kind {
     StallDisk,
     FailDisk,
     Skew,
+    /// Connections between two break.
+    Break,
+    /// A proxy in front of a member starts again: all its connections break.
+    Proxy,
+    /// Requests arrive and answers do not, on connections that are opened meanwhile too.
+    LoseAnswers,
+    /// A member comes back with an older copy of its disk. Always alone: what only members remember that cannot be asked
+    /// may be lost, and nobody can tell.
+    BackInTime,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 18] = [
     Kind::Kill,
     Kind::KillLeader,
     Kind::PowerOff,
@@ -114,6 +140,9 @@ const KINDS: [Kind; 15] = [
     Kind::StallDisk,
     Kind::FailDisk,
     Kind::Skew,
+    Kind::Break,
+    Kind::Proxy,
+    Kind::LoseAnswers,
 ];
 
 /// The faults of one run.
@@ -140,6 +169,9 @@ impl Faults {
         if kinds.is_empty() {
             kinds.push(Kind::PowerOffAll);
         }
+        if random.random_bool(BACK_IN_TIME) {
+            kinds = vec![Kind::BackInTime];
+        }
         let pause = Duration::from_secs_f64(random.random_range(1.5..10.0));
         let lasts = Duration::from_secs_f64(random.random_range(0.5..6.0));
         Self {
@@ -163,7 +195,11 @@ impl Faults {
     /// How long it is to the next fault. Most come just after clients began to call, at a beat.
     pub fn pause(&mut self, until_beat: impl Fn(Duration) -> Duration) -> Duration {
         let mean = self.pause;
-        let pause = self.about(mean);
+        let mut pause = self.about(mean);
+        if self.kinds == [Kind::BackInTime] {
+            // One after the other.
+            pause += COPY_AGE + REPAIR;
+        }
         if self.random.random_bool(AT_BEAT) {
             let then = Duration::from_nanos(interpose::now()) + pause;
             pause + until_beat(then) + self.about(AFTER_BEAT)
@@ -175,6 +211,12 @@ impl Faults {
     fn about(&mut self, mean: Duration) -> Duration {
         let uniform: f64 = self.random.random_range(1e-3..1.0);
         mean.mul_f64(-uniform.ln())
+    }
+
+    fn other(&mut self, members: &[HostId], than: HostId) -> Option<HostId> {
+        let others = members.iter().copied().filter(|other| *other != than);
+        let others: Vec<HostId> = others.collect();
+        others.choose(&mut self.random).copied()
     }
 
     /// The next fault, with its end.
@@ -224,7 +266,7 @@ impl Faults {
                     .copied()
                     .filter(|other| *other != any)
                     .collect();
-                let Some(other) = others.choose(&mut self.random).copied() else {
+                let Some(other) = self.other(members, any) else {
                     return Vec::new();
                 };
                 if kind == Kind::Cut {
@@ -236,6 +278,33 @@ impl Faults {
                     let pairs: Vec<_> = others.iter().map(|other| (any, *other)).collect();
                     cut(&pairs, time)
                 }
+            }
+            Kind::Break => match self.other(members, any) {
+                Some(other) => vec![(begin, Action::Break(any, other))],
+                None => Vec::new(),
+            },
+            Kind::Proxy => {
+                let others = members.iter().filter(|other| **other != any);
+                others
+                    .map(|other| (begin, Action::Break(any, *other)))
+                    .collect()
+            }
+            Kind::LoseAnswers => {
+                // Most is said between the leader and the others.
+                let asks = self.other(members, lead);
+                let Some(asks) = asks else {
+                    return Vec::new();
+                };
+                let (from, to) = match self.random.random_bool(0.8) {
+                    true => (lead, asks),
+                    false => (asks, lead),
+                };
+                // So that there are new connections.
+                vec![
+                    (begin, Action::Break(from, to)),
+                    (begin, Action::Swallow(from, to)),
+                    (time, Action::Pass(from, to)),
+                ]
             }
             Kind::Weather => {
                 let slow = if self.random.random_bool(0.5) {
@@ -260,6 +329,23 @@ impl Faults {
                 (begin, Action::DiskFails(any)),
                 (time + Duration::from_secs(1), Action::Start(any)),
             ],
+            Kind::BackInTime => {
+                // Alone, nobody else could know.
+                if members.len() < 3 {
+                    return Vec::new();
+                }
+                let which = match self.random.random_bool(0.3) {
+                    true => lead,
+                    false => any,
+                };
+                let ends = COPY_AGE + time.min(COPY_AGE);
+                vec![
+                    (begin, Action::Copy(which)),
+                    (ends, Action::Kill(which)),
+                    (ends, Action::PutBack(which)),
+                    (ends + Duration::from_secs(1), Action::Start(which)),
+                ]
+            }
             Kind::Skew => {
                 let millis = self.random.random_range(-3_600_000..3_600_000);
                 vec![(begin, Action::Skew(any, millis))]

@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::network::{HostId, Network};
 
 /// Small segments, and little in memory, so that a short run sees the log change over, be cut and read from disk.
-const LOG: Options = Options {
+pub const LOG: Options = Options {
     segment_bytes: 128 << 10,
     recent_bytes_max: 16 << 10,
     threaded: false,

@@ -18,6 +18,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use coord_server::network::Simulated;
 use futures::future::BoxFuture;
+use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::interpose;
@@ -171,9 +172,43 @@ impl Network {
         self.lock().link(from, to).is_cut = true;
     }
 
+    /// From now on something between two hosts takes what the first sends to the second, on connections that are there and
+    /// on new ones, and passes nothing on; each connection that it did this to breaks some time later.
+    pub fn swallow(&self, from: HostId, to: HostId) {
+        self.lock().link(from, to).swallows = true;
+    }
+
+    /// No more.
+    pub fn pass(&self, from: HostId, to: HostId) {
+        self.lock().link(from, to).swallows = false;
+    }
+
+    /// All connections between two hosts break, each in one direction first and between any two bytes.
+    pub fn break_connections(&self, one: HostId, other: HostId) {
+        let mut inner = self.lock();
+        let ends = [(one, other), (other, one)];
+        let pipes: Vec<(PipeId, PipeId)> = inner
+            .pipes
+            .iter()
+            .filter(|(id, pipe)| ends.contains(&(pipe.from, pipe.to)) && **id < pipe.back)
+            .map(|(id, pipe)| (*id, pipe.back))
+            .collect();
+        for (near, far) in pipes {
+            let first = if inner.random.random_bool(0.5) {
+                near
+            } else {
+                far
+            };
+            inner.doom(first);
+        }
+    }
+
     /// Ends every cut and makes the weather calm.
     pub fn heal(&self) {
         let mut inner = self.lock();
+        for link in inner.links.values_mut() {
+            link.swallows = false;
+        }
         let cut: Vec<(HostId, HostId)> = inner
             .links
             .iter()

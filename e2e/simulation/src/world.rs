@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::calendar::Calendar;
 use crate::clients::{self, Load, Observed, Wish};
-use crate::disk::Disk;
+use crate::disk::{Copy, Disk};
 use crate::faults::{Action, Faults, Slowness};
 use crate::host::Host;
 use crate::judge::{self, Last};
@@ -31,6 +31,10 @@ const START: Duration = Duration::from_secs(3);
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
 /// A member that ended by itself is started again after so long, as a supervisor would.
 const RESTART: Duration = Duration::from_secs(2);
+/// Entries more than its copy that a member's disk must have had for the others to remember some of them in any case.
+const FORGOTTEN_MIN: u64 = 20;
+/// A member with an older copy of its disk is refused in so long.
+const REFUSED_IN: Duration = Duration::from_secs(8);
 /// Unoptimised futures are large.
 const STACK: usize = 64 << 20;
 const CLIENTS: HostId = HostId(100);
@@ -65,6 +69,14 @@ pub struct Outcome {
     pub faults: String,
 }
 
+/// A member whose disk went back in time.
+struct Older {
+    /// Its own disk.
+    truth: Copy,
+    /// When it must have been refused, if others remember more of it than the copy holds.
+    due: Option<u64>,
+}
+
 struct World {
     network: Network,
     hosts: BTreeMap<HostId, Host>,
@@ -74,6 +86,10 @@ struct World {
     random: StdRng,
     calendar: Calendar,
     starts: u64,
+    /// Copies of disks.
+    copies: BTreeMap<HostId, Copy>,
+    /// Members that run on an older copy, and what their disk held in truth.
+    older: BTreeMap<HostId, Older>,
     /// Members whose disk was made to fail, and that may say so.
     may_fail: Vec<HostId>,
     wrong: Vec<String>,
@@ -154,6 +170,8 @@ fn run_here(seed: u64, wrong: Wrong) -> Result<Outcome> {
         random: chance(),
         calendar: Calendar::default(),
         starts: 0,
+        copies: BTreeMap::new(),
+        older: BTreeMap::new(),
         may_fail: Vec::new(),
         wrong: Vec::new(),
     };
@@ -236,6 +254,7 @@ impl World {
             }
             interpose::advance(next);
             self.step();
+            self.look_for_older_disks();
             if let Some(wrong) = self.wrong.pop() {
                 bail!(wrong);
             }
@@ -263,6 +282,41 @@ impl World {
         }
     }
 
+    /// A member must not run on what it was once.
+    fn look_for_older_disks(&mut self) {
+        let now = interpose::now();
+        for (host, Older { due, .. }) in &mut self.older {
+            if due.is_some_and(|due| due <= now) && self.hosts.contains_key(host) {
+                *due = None;
+                self.wrong.push(format!(
+                    "m{} runs on an older copy of its disk, though others remember more of it",
+                    host.0 + 1
+                ));
+            }
+        }
+    }
+
+    fn put_back(&mut self, host: HostId) {
+        let (Some(copy), Some(member)) = (self.copies.remove(&host), self.members.get(&host))
+        else {
+            return;
+        };
+        let truth = member.disk.copy();
+        let (held, holds) = match (truth.last_index(), copy.last_index()) {
+            (Ok(held), Ok(holds)) => (held, holds),
+            (Err(fault), _) | (_, Err(fault)) => {
+                self.wrong.push(format!("a copy of a disk: {fault}"));
+                return;
+            }
+        };
+        // The last entries may not have been acknowledged.
+        let is_missed = held > holds.map(|holds| holds + FORGOTTEN_MIN);
+        tracing::info!(host = host.0 + 1, ?held, ?holds, "goes back in time");
+        let due = is_missed.then(|| interpose::now() + nanos(REFUSED_IN));
+        member.disk.put_back(&copy);
+        self.older.insert(host, Older { truth, due });
+    }
+
     fn grant(&mut self, wish: Wish) {
         tracing::info!(?wish, "membership");
         match wish {
@@ -275,6 +329,7 @@ impl World {
                 self.act(&Action::Start(host));
             }
             Wish::Leave(host) => {
+                self.older.remove(&host);
                 self.act(&Action::Kill(host));
                 self.members.remove(&host);
             }
@@ -295,7 +350,17 @@ impl World {
             if let Ended::ByItself(why) = ended {
                 tracing::info!(host = host.0 + 1, why, "a member ended");
                 // Whoever is asked to remove it may hear of it later than the member.
-                let is_excused = why.contains("did not take over leadership")
+                let older = match why.contains("is an older copy") {
+                    true => self.older.remove(&host),
+                    false => None,
+                };
+                if let Some(Older { truth, .. }) = &older
+                    && let Some(member) = self.members.get(&host)
+                {
+                    member.disk.put_back(truth);
+                }
+                let is_excused = older.is_some()
+                    || why.contains("did not take over leadership")
                     || (self.observed.is_changing()
                         && why.contains("was removed from its cluster"))
                     || (self.may_fail.contains(&host)
@@ -346,6 +411,9 @@ impl World {
             Action::Resume(host) => self.pause(host, false),
             Action::Cut(from, to) => self.network.cut(from, to),
             Action::Join(from, to) => self.network.join(from, to),
+            Action::Swallow(from, to) => self.network.swallow(from, to),
+            Action::Pass(from, to) => self.network.pass(from, to),
+            Action::Break(one, other) => self.network.break_connections(one, other),
             Action::Weather(slowness) => self.network.set_weather(slowness.weather()),
             Action::DiskLatency(host, latency) => self.disk(host, |disk| disk.set_latency(latency)),
             Action::DiskStall(host, time) => self.disk(host, |disk| disk.stall(time)),
@@ -353,6 +421,17 @@ impl World {
                 if self.hosts.contains_key(&host) {
                     self.may_fail.push(host);
                     self.members[&host].disk.fail();
+                }
+            }
+            Action::Copy(host) => {
+                if let Some(member) = self.members.get(&host) {
+                    let copy = member.disk.copy();
+                    self.copies.insert(host, copy);
+                }
+            }
+            Action::PutBack(host) => {
+                if !self.hosts.contains_key(&host) {
+                    self.put_back(host);
                 }
             }
             Action::Skew(host, millis) => {

@@ -22,6 +22,10 @@ struct Inner {
     fails: bool,
 }
 
+/// A copy of a machine's rows.
+#[derive(Clone)]
+pub struct RowsCopy(Kept);
+
 /// The rows of one machine. Clones share them.
 #[derive(Clone, Default)]
 pub struct MemoryRows(Arc<Mutex<Inner>>);
@@ -49,6 +53,18 @@ impl MemoryRows {
         let mut inner = self.lock();
         inner.batches.truncate(kept);
         inner.sync();
+    }
+
+    /// What a copy of the disk would hold, taken at this moment.
+    pub fn copy(&self) -> RowsCopy {
+        RowsCopy(self.lock().durable.clone())
+    }
+
+    /// Puts a copy in the place of all rows.
+    pub fn put_back(&self, copy: &RowsCopy) {
+        let mut inner = self.lock();
+        inner.durable = copy.0.clone();
+        inner.batches.clear();
     }
 
     /// Whether the next attempts to make rows durable fail.

@@ -36,6 +36,8 @@ impl Weather {
 #[derive(Default)]
 pub(super) struct Link {
     pub(super) is_cut: bool,
+    /// Something on the way takes what is sent and passes nothing on.
+    pub(super) swallows: bool,
 }
 
 /// An exponential distribution: mostly short, now and then long.
@@ -51,6 +53,11 @@ impl Inner {
 
     pub(super) fn is_cut(&self, from: HostId, to: HostId) -> bool {
         self.links.get(&(from, to)).is_some_and(|link| link.is_cut)
+    }
+
+    pub(super) fn swallows(&self, from: HostId, to: HostId) -> bool {
+        let link = self.links.get(&(from, to));
+        link.is_some_and(|link| link.swallows)
     }
 
     /// How long a packet takes now, with what TCP waits before it sends again what was lost.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use coord_server::network::Duplex;
+use rand::RngExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Event, HostId, Inner, Network, Packet, PipeId};
@@ -14,6 +15,11 @@ use crate::{interpose, trace};
 
 /// Bytes on their way, unacknowledged, until a writer must wait: a socket's buffers.
 const WINDOW: usize = 256 << 10;
+
+/// Bytes that a connection which is about to break may still pass.
+const PASSES_MAX: usize = 2048;
+/// And for how long it seems to be there.
+const BREAK_MAX: u64 = 3_000_000_000;
 
 /// One direction of a connection.
 pub(super) struct Pipe {
@@ -38,6 +44,8 @@ pub(super) struct Pipe {
     has_sent_end: bool,
     is_writer_gone: bool,
     is_reader_gone: bool,
+    /// So many more bytes come through; then none, until the connection breaks.
+    passes: Option<usize>,
 }
 
 impl Pipe {
@@ -58,6 +66,7 @@ impl Pipe {
             has_sent_end: false,
             is_writer_gone: false,
             is_reader_gone: false,
+            passes: None,
         }
     }
 }
@@ -104,12 +113,27 @@ impl Inner {
             return;
         }
         let is_answered = !self.is_cut(to, from);
+        if self.swallows(from, to) && matches!(packet, Packet::Data(_)) {
+            self.doom(id);
+        }
         let Some(pipe) = self.pipes.get_mut(&id) else {
             return;
         };
         match packet {
-            Packet::Data(bytes) => {
+            Packet::Data(mut bytes) => {
                 trace::bytes(&bytes);
+                if let Some(passes) = &mut pipe.passes {
+                    // Whoever swallows the rest has acknowledged it.
+                    let lost = bytes.len().saturating_sub(*passes);
+                    bytes.truncate(*passes);
+                    *passes -= bytes.len();
+                    pipe.in_flight -= lost;
+                    if bytes.is_empty() {
+                        let writer = pipe.writer.take();
+                        self.wake(from, writer);
+                        return;
+                    }
+                }
                 if pipe.is_reader_gone {
                     self.send(back, Packet::Reset);
                     return;
@@ -121,6 +145,7 @@ impl Inner {
                 }
                 pipe.arrived.push_back(bytes);
             }
+            Packet::Fin if pipe.passes.is_some() => return,
             Packet::Fin => pipe.is_ended = true,
             Packet::Reset => {
                 pipe.is_reset = true;
@@ -142,6 +167,20 @@ impl Inner {
             self.wake(to, writer);
         }
         self.tidy(id, back);
+    }
+
+    /// From a byte of the next packets on nothing more comes through, and some time later both ends are told that the
+    /// connection is gone: a proxy that ends, an address translation that is forgotten.
+    pub(super) fn doom(&mut self, id: PipeId) {
+        let passes = self.random.random_range(0..PASSES_MAX);
+        let after = self.random.random_range(0..BREAK_MAX);
+        if let Some(pipe) = self.pipes.get_mut(&id)
+            && pipe.passes.is_none()
+        {
+            // As often as not nothing at all: most messages are short.
+            pipe.passes = Some(passes.saturating_sub(PASSES_MAX / 2));
+            self.schedule(interpose::now() + after, Event::Arrive(id, Packet::Reset));
+        }
     }
 
     /// An end is gone: the other is told, with a reset if something was left unread.
