@@ -3,7 +3,9 @@
 //! Owns the time that the other side has for what it began to say, and how many frames it may send that bring nothing.
 //! hyper and h2 bound the memory of a connection; nothing in them bounds these two. Knows no call and no service.
 
+mod allowance;
 mod frames;
+mod sent;
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use self::frames::Frames;
+use self::sent::Sent;
 use crate::metrics::metrics;
 
 /// Time to say which protocol is spoken, and for each head of a call: clients send either in one packet.
@@ -21,6 +24,9 @@ const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Time without a byte taken, while some wait to be written. Pings find a dead client sooner; this finds one that only
 /// stopped reading.
 const STUCK_MAX: Duration = Duration::from_secs(60);
+/// Frames read before others have a turn: some thirty calls, less than a millisecond. It also bounds what h2 keeps of
+/// calls that nobody has taken up yet, and lets streams take what came before the next is read.
+const TURN_FRAMES: u32 = 64;
 
 /// A stream that fails when its other side dawdles or floods.
 ///
@@ -29,6 +35,7 @@ const STUCK_MAX: Duration = Duration::from_secs(60);
 pub struct Guarded<T> {
     stream: T,
     frames: Frames,
+    sent: Sent,
     /// What the other side owes, and when it is late.
     owed: Option<(u64, Pin<Box<Sleep>>)>,
     /// When it is late to take what is written.
@@ -43,6 +50,7 @@ impl<T> Guarded<T> {
         Self {
             stream,
             frames,
+            sent: Sent::default(),
             owed,
             stuck: None,
         }
@@ -50,10 +58,7 @@ impl<T> Guarded<T> {
 
     fn heard(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.frames.read(bytes).is_err() {
-            metrics()
-                .connections_cut
-                .with_label_values(&["flood"])
-                .inc();
+            cut("flood");
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "more frames than its calls need",
@@ -75,31 +80,50 @@ impl<T> Guarded<T> {
         sleep.as_mut().poll(cx).is_ready()
     }
 
-    /// Counts what was written, or how long nothing could be.
+    /// Counts what was written of `bufs`, or how long nothing could be.
     fn wrote(
         &mut self,
         cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(result) => {
                 self.stuck = None;
                 if let Ok(bytes) = result {
-                    self.frames.wrote(bytes);
+                    self.said(bufs, bytes);
                 }
                 Poll::Ready(result)
             }
             Poll::Pending => {
                 let sleep = self.stuck.get_or_insert_with(|| timer(STUCK_MAX));
                 ready!(sleep.as_mut().poll(cx));
-                metrics()
-                    .connections_cut
-                    .with_label_values(&["stuck"])
-                    .inc();
+                cut("stuck");
                 Poll::Ready(Err(late("it takes nothing")))
             }
         }
     }
+
+    fn said(&mut self, bufs: &[IoSlice<'_>], bytes: usize) {
+        if !self.frames.is_http2() {
+            return;
+        }
+        let mut left = bytes;
+        for buf in bufs {
+            let part = &buf[..left.min(buf.len())];
+            self.sent.wrote(part);
+            left -= part.len();
+        }
+        let answers = self.sent.answers();
+        self.frames.allowance.sent(bytes, answers);
+        if let Some(why) = self.sent.cut() {
+            cut(why);
+        }
+    }
+}
+
+fn cut(why: &str) {
+    metrics().connections_cut.with_label_values(&[why]).inc();
 }
 
 fn timer(after: Duration) -> Pin<Box<Sleep>> {
@@ -116,14 +140,23 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.frames.in_turn() >= TURN_FRAMES {
+            self.frames.next_turn();
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => Poll::Ready(self.heard(&buf.filled()[before..])),
             Poll::Pending if self.is_late(cx) => {
-                metrics().connections_cut.with_label_values(&["slow"]).inc();
+                cut("slow");
                 Poll::Ready(Err(late("what it began to say has no end")))
             }
-            other => other,
+            Poll::Pending => {
+                self.frames.next_turn();
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
     }
 }
@@ -135,7 +168,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(cx, written)
+        self.wrote(cx, &[IoSlice::new(buf)], written)
     }
 
     fn poll_write_vectored(
@@ -144,7 +177,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(cx, written)
+        self.wrote(cx, bufs, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -162,6 +195,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::frames::PREFACE;
@@ -245,6 +280,24 @@ mod tests {
             while theirs.write_all(&pings).await.is_ok() {}
         };
         assert_eq!(fails_with(guarded, says).await, io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn others_have_a_turn_between_the_frames_of_a_burst() {
+        let (mut guarded, mut theirs) = connected();
+        open(&mut theirs).await;
+        let resets = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8].repeat(1000);
+        theirs.write_all(&resets).await.unwrap();
+        let (mut buffer, mut turns, mut frames) = ([0; 130], 0, 0);
+        let mut reads = pin!(async {
+            while frames < 1000 {
+                frames += guarded.read(&mut buffer).await.unwrap() / 13;
+            }
+        });
+        while futures::poll!(&mut reads).is_pending() {
+            turns += 1;
+        }
+        assert_eq!(turns, 15, "of some more than 64 frames each, by ten");
     }
 
     #[tokio::test(start_paused = true)]

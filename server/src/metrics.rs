@@ -99,7 +99,7 @@ impl Metrics {
                 IntCounterVec::new(
                     Opts::new(
                         "coord_network_connections_cut_total",
-                        "Connections ended for being too slow, stuck, idle, stalled or a flood.",
+                        "Connections ended for being slow, stuck, silent, idle, stalled, a flood, or for errors of protocol.",
                     ),
                     &["reason"],
                 ),

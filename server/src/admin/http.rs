@@ -44,10 +44,13 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const STREAMS_MAX: u32 = 4096;
 /// Bytes of all headers of a call.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// Streams that a client has reset before they were accepted, and that were reset for its mistakes: beyond it the
-/// connection is closed, so that resets cannot be had faster than they cost.
-const PENDING_RESETS_MAX: usize = 50;
-const ERROR_RESETS_MAX: usize = 1024;
+/// Streams that a client has reset before they were taken up. Never reached: `Guarded` reads a few hundred frames at a
+/// time, and what they opened is taken up before it reads more. h2's own bound of 20 would end the connection of a client
+/// whose deadlines passed while this member stood still, with its watches and all its writes under way.
+const PENDING_RESETS_MAX: usize = 16_384;
+/// Streams that were reset for a client's mistakes, over the life of its connection. Data on its way to a call that ended
+/// early is one. About 10 MB, if it takes nothing of what it is told.
+const ERROR_RESETS_MAX: usize = 16_384;
 /// Received bytes that one stream, and one connection, may have outstanding: a request of the largest size in one go.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -191,8 +194,21 @@ async fn connection<S, B>(
         }
     };
     if let Err(error) = ended {
+        if let Some(why) = error.downcast_ref().and_then(cut_by_hyper) {
+            metrics().connections_cut.with_label_values(&[why]).inc();
+        }
         tracing::debug!(error, "connection");
     }
+}
+
+/// Why hyper itself ended a connection, beside what [`Guarded`] sees of it.
+fn cut_by_hyper(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_parse() {
+        return Some("protocol");
+    }
+    // A ping that stays unanswered has a source. One that HTTP/1.1 waited for in vain between two requests has none: an
+    // idle client of that kind is closed, not cut.
+    (error.is_timeout() && std::error::Error::source(error).is_some()).then_some("silent")
 }
 
 fn builder() -> Builder<TokioExecutor> {

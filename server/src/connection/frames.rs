@@ -1,28 +1,17 @@
-//! The frames of an HTTP/2 connection as they come in: whose head is open, and how many bring nothing. No clock but
-//! for the allowance.
+//! The frames of an HTTP/2 connection as they come in: whose head is open, and which of them bring nothing.
 
-use crate::clock::Moment;
+use super::allowance::{Allowance, Flood};
 
 /// What an HTTP/2 client sends first.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Frames beside calls and their data that a connection may send at once: settings, pings, window updates, resets.
-const BURST: u64 = 10_000;
-/// And so many a second: a client that cancels or pings at this rate is at work, or costs less than a call each.
-const PER_SECOND: u64 = 1_000;
-/// And one for so many bytes it was sent: whoever reads a lot updates its windows a lot, the clumsiest twice a message.
-const PER_BYTES: u64 = 64;
-
 /// Frames of HTTP/2 (RFC 9113, section 6) that are told apart here.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
-const HEADER_BYTES: usize = 9;
-
-/// More frames than are allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flood;
+pub(super) const HEADER_BYTES: usize = 9;
 
 /// Where in the stream of frames a connection is.
 #[derive(Debug)]
@@ -32,7 +21,12 @@ pub(super) struct Frames {
     head_open: bool,
     /// Heads seen, so that each is timed by itself.
     heads: u64,
-    allowance: Allowance,
+    /// Calls that came and were not reset: each may be reset once. A reset costs less than the call that it ends, and
+    /// a client whose deadlines pass while a member stalls resets a thousand at once.
+    resettable: u64,
+    /// Frames begun since the connection's task last gave others a turn.
+    in_turn: u32,
+    pub(super) allowance: Allowance,
 }
 
 #[derive(Debug)]
@@ -47,25 +41,15 @@ enum At {
     Payload { left: usize, of_head: bool },
 }
 
-#[derive(Debug)]
-struct Allowance {
-    left: u64,
-    /// Bytes written since it was filled.
-    written: u64,
-    filled: Moment,
-}
-
 impl Default for Frames {
     fn default() -> Self {
         Self {
             at: At::Preface(0),
             head_open: false,
             heads: 0,
-            allowance: Allowance {
-                left: BURST,
-                written: 0,
-                filled: Moment::now(),
-            },
+            resettable: 0,
+            in_turn: 0,
+            allowance: Allowance::default(),
         }
     }
 }
@@ -82,9 +66,19 @@ impl Frames {
         }
     }
 
-    /// Counts bytes that were sent to the other side.
-    pub(super) fn wrote(&mut self, bytes: usize) {
-        self.allowance.written += bytes as u64;
+    /// Whether this connection speaks HTTP/2, as far as is known.
+    pub(super) fn is_http2(&self) -> bool {
+        !matches!(self.at, At::Plain)
+    }
+
+    /// Frames begun since the last [`next_turn`](Self::next_turn).
+    pub(super) fn in_turn(&self) -> u32 {
+        self.in_turn
+    }
+
+    /// Others have had a turn.
+    pub(super) fn next_turn(&mut self) {
+        self.in_turn = 0;
     }
 
     /// Looks at bytes that came in.
@@ -132,9 +126,12 @@ impl Frames {
         let [high, middle, low, kind, flags, ..] = header;
         let length = u32::from_be_bytes([0, high, middle, low]) as usize;
         let of_head = matches!(kind, HEADERS | CONTINUATION);
+        self.in_turn = self.in_turn.saturating_add(1);
         match kind {
             // h2 bounds these itself: small ones against the window, calls by how many are open.
-            DATA | HEADERS => {}
+            DATA => {}
+            HEADERS => self.resettable += 1,
+            RST_STREAM if self.resettable > 0 => self.resettable -= 1,
             _ => self.allowance.take()?,
         }
         if kind == HEADERS || self.heads == 0 {
@@ -151,28 +148,8 @@ impl Frames {
     }
 }
 
-impl Allowance {
-    fn take(&mut self) -> Result<(), Flood> {
-        if self.left == 0 {
-            let now = Moment::now();
-            let millis = u64::try_from(now.since(self.filled).as_millis()).unwrap_or(u64::MAX);
-            let earned = millis.saturating_mul(PER_SECOND) / 1000 + self.written / PER_BYTES;
-            if earned == 0 {
-                return Err(Flood);
-            }
-            self.left = earned.min(BURST);
-            self.written = 0;
-            self.filled = now;
-        }
-        self.left -= 1;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -230,20 +207,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn frames_beside_calls_are_earned_by_time_and_by_bytes_taken() {
-        let mut allowance = Frames::default().allowance;
-        let takes =
-            |allowance: &mut Allowance| (0..).take_while(|_| allowance.take().is_ok()).count();
-        assert_eq!(takes(&mut allowance), BURST as usize);
-        tokio::time::advance(Duration::from_millis(500)).await;
-        assert_eq!(takes(&mut allowance), 500);
-        allowance.written += PER_BYTES * 3;
-        assert_eq!(takes(&mut allowance), 3);
-        tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!(takes(&mut allowance), BURST as usize, "it does not save up");
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn only_frames_beside_calls_and_data_count() {
         let mut frames = opened();
         let head = [0, 0, 0, 1, 4, 0, 0, 0, 1];
@@ -251,5 +214,14 @@ mod tests {
         let data = [0, 0, 1, 0, 0, 0, 0, 0, 1, 7];
         frames.read(&data.repeat(20_000)).unwrap();
         assert_eq!(frames.read(&PING.repeat(20_000)), Err(Flood));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn each_call_may_be_reset_once() {
+        let mut frames = opened();
+        let head = [0, 0, 0, 1, 4, 0, 0, 0, 1];
+        let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
+        let given_up = [head.as_slice(), &reset].concat();
+        frames.read(&given_up.repeat(100_000)).unwrap();
+        assert_eq!(frames.read(&reset.repeat(20_000)), Err(Flood));
     }
 }
