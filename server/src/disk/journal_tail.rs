@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -75,6 +76,18 @@ pub(super) fn cut(path: &Path) -> Result<(), OpenError> {
 fn fault(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Fault(Fault::Io { path, source })
+}
+
+/// What the journals of a database take of the disk.
+pub(super) fn allocated_bytes(path: &Path) -> io::Result<u64> {
+    // Of stat(2), whatever the file system's own blocks are.
+    const BLOCK_BYTES: u64 = 512;
+    let mut bytes = 0;
+    for journal in journals(path)? {
+        // One that is no longer needed may be gone by now.
+        bytes += fs::metadata(journal).map_or(0, |journal| journal.blocks() * BLOCK_BYTES);
+    }
+    Ok(bytes)
 }
 
 /// The journals of a database, oldest first.

@@ -273,8 +273,10 @@ impl Store {
             .map_err(|error| self.fault(error))
     }
 
+    /// What it takes of the disk. fjall counts a journal as long as it may become; the file is sparse until then.
     pub(super) fn bytes(&self) -> u64 {
-        self.db.disk_space().unwrap_or(0)
+        let tables: u64 = self.spaces.iter().map(Keyspace::disk_space).sum();
+        tables + journal_tail::allocated_bytes(&self.path).unwrap_or(0)
     }
 
     fn fault(&self, error: fjall::Error) -> Fault {
