@@ -1,11 +1,12 @@
-//! Bytes that calls hold in memory: their requests on the way in, their answers on the way out.
+//! Bytes that calls hold in memory: their requests on the way in, their answers on the way out, and what stands as long as
+//! a stream does.
 //!
 //! Every connection may always hold a little, so that one client's excess is not another's wait; what is beyond that
-//! comes out of a purse, one for requests and one for answers: readers that stall keep nobody from writing. A request
+//! comes out of a purse, one for each of the three: readers that stall keep nobody from writing, watchers nobody from either. A request
 //! that finds its purse empty is refused; an answer waits for its turn to overdraw: one at a time, so that a single one
 //! may be larger than all the purse, but not two. Counts only; knows no call and no wire.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,6 +27,8 @@ const CALLS_MAX: usize = 32 * 1024;
 enum Side {
     Requests,
     Answers,
+    /// Watchers, and changes that are being told to them.
+    Standing,
 }
 
 /// No room is left.
@@ -40,8 +43,10 @@ pub struct Budget(Arc<Total>);
 struct Total {
     requests: AtomicUsize,
     answers: AtomicUsize,
+    standing: AtomicUsize,
     calls: AtomicUsize,
-    overdraft: Arc<Semaphore>,
+    /// Of answers, and of what stands: each of a stream's may need the other one's turn to come to its end.
+    overdrafts: [Arc<Semaphore>; 2],
     /// Who waits for it.
     waiting: AtomicUsize,
 }
@@ -52,9 +57,10 @@ pub struct Share {
     total: Arc<Total>,
     requests: AtomicUsize,
     answers: AtomicUsize,
+    standing: AtomicUsize,
     calls: AtomicUsize,
-    /// Whether something of it overdraws.
-    overdraws: AtomicBool,
+    /// How much of it overdraws.
+    overdraws: AtomicUsize,
     /// Counts up whenever the client took something.
     taken: AtomicU64,
 }
@@ -77,8 +83,9 @@ impl Default for Budget {
         Self(Arc::new(Total {
             requests: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
+            standing: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
-            overdraft: Arc::new(Semaphore::new(1)),
+            overdrafts: [(); 2].map(|()| Arc::new(Semaphore::new(1))),
             waiting: AtomicUsize::new(0),
         }))
     }
@@ -91,23 +98,41 @@ impl Budget {
             total: self.0.clone(),
             requests: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
+            standing: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
-            overdraws: AtomicBool::new(false),
+            overdraws: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
         })
     }
 
     /// Bytes held over all connections.
     pub fn held_bytes(&self) -> usize {
-        self.0.requests.load(Relaxed) + self.0.answers.load(Relaxed)
+        let Total {
+            requests,
+            answers,
+            standing,
+            ..
+        } = &*self.0;
+        [requests, answers, standing]
+            .map(|side| side.load(Relaxed))
+            .iter()
+            .sum()
     }
 }
 
 impl Total {
+    fn overdraft(&self, side: Side) -> &Arc<Semaphore> {
+        match side {
+            Side::Requests | Side::Answers => &self.overdrafts[0],
+            Side::Standing => &self.overdrafts[1],
+        }
+    }
+
     fn side(&self, side: Side) -> &AtomicUsize {
         match side {
             Side::Requests => &self.requests,
             Side::Answers => &self.answers,
+            Side::Standing => &self.standing,
         }
     }
 }
@@ -121,6 +146,16 @@ impl Share {
         }
         self.calls.fetch_add(1, Relaxed);
         Ok(OpenCall(self.held(Side::Requests)))
+    }
+
+    /// What requests hold beside their call's: nothing yet, to be grown.
+    pub fn hold_request(self: &Arc<Self>) -> Held {
+        self.held(Side::Requests)
+    }
+
+    /// What stands as long as a stream does: nothing yet, to be grown.
+    pub fn hold_standing(self: &Arc<Self>) -> Held {
+        self.held(Side::Standing)
     }
 
     /// What an answer holds: nothing yet, to be grown.
@@ -161,7 +196,8 @@ impl Share {
     /// somebody waits for.
     pub fn is_in_the_way(&self) -> bool {
         let is_nearly_empty = self.total.answers.load(Relaxed) >= BYTES_MAX / 4 * 3;
-        let is_waited_for = self.overdraws.load(Relaxed) && self.total.waiting.load(Relaxed) > 0;
+        let is_waited_for =
+            self.overdraws.load(Relaxed) > 0 && self.total.waiting.load(Relaxed) > 0;
         (is_nearly_empty && self.answers.load(Relaxed) > ALWAYS_BYTES) || is_waited_for
     }
 
@@ -169,6 +205,7 @@ impl Share {
         match side {
             Side::Requests => &self.requests,
             Side::Answers => &self.answers,
+            Side::Standing => &self.standing,
         }
     }
 
@@ -212,11 +249,11 @@ impl Held {
         }
         let total = &self.share.total;
         let waits = Waits::begin(total);
-        let turn = total.overdraft.clone().acquire_owned().await;
+        let turn = total.overdraft(self.side).clone().acquire_owned().await;
         drop(waits);
         // Nobody closes it, and only its owner grows it, one step after the other.
         let _ = turn.map(|turn| self.turn.set(turn));
-        self.share.overdraws.store(true, Relaxed);
+        self.share.overdraws.fetch_add(1, Relaxed);
         self.set(self.bytes() + more);
     }
 
@@ -230,6 +267,11 @@ impl Held {
                 count.fetch_sub(before - bytes, Relaxed);
             }
         }
+    }
+
+    /// Whether its side of the connection has room for more.
+    pub fn has_room(&self) -> bool {
+        self.share.fits(self.side, 0)
     }
 
     /// How much it holds.
@@ -247,7 +289,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.set(0);
         if self.turn.get().is_some() {
-            self.share.overdraws.store(false, Relaxed);
+            self.share.overdraws.fetch_sub(1, Relaxed);
         }
     }
 }

@@ -15,6 +15,7 @@ mod header;
 mod kv;
 mod lease;
 mod maintenance;
+mod requests;
 mod routes;
 #[cfg(test)]
 mod tests;

@@ -40,12 +40,23 @@ impl Gate {
 
     /// Lets a call in, or says why not.
     pub(super) fn admit(&self, metadata: &MetadataMap, learner: OnLearner) -> Result<(), Status> {
+        self.admit_stream(metadata, learner)?;
+        // As etcd, which does not look at it where requests are a stream.
         if metadata
             .get("client-api-version")
             .is_some_and(|version| version.is_empty())
         {
             return Err(Invalid::ClientApiVersion.into());
         }
+        Ok(())
+    }
+
+    /// Lets a stream of requests in, or says why not.
+    pub(super) fn admit_stream(
+        &self,
+        metadata: &MetadataMap,
+        learner: OnLearner,
+    ) -> Result<(), Status> {
         if learner == OnLearner::Refuses && self.coordinator.is_learner() {
             return Err(error::unavailable(Unavailable::Learner));
         }

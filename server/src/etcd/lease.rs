@@ -1,21 +1,22 @@
 //! The Lease service.
 
-use std::pin::Pin;
+mod renewals;
+
+use std::sync::Arc;
 
 use coord_proto::etcd::etcdserverpb as pb;
-use futures::stream::{self, Stream, StreamExt};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::error::{self, refused};
 use super::gate::{Gate, OnLearner};
 use super::header;
+use crate::budget::{Budget, Share};
 use crate::command::{self, Command, LeaseId, Query, Refusal};
 use crate::coordinator::{Consistency, Error};
 
 /// etcd's largest time to live.
 const TTL_SECONDS_MAX: i64 = 9_000_000_000;
-/// Renewals of one stream that may be under way: clients send one per lease and wait for no answer.
-const RENEWALS_MAX: usize = 256;
 /// Ids drawn for one grant; drawing a taken one twice in 63 bits does not happen.
 const DRAWS_MAX: usize = 3;
 
@@ -89,35 +90,19 @@ impl pb::lease_server::Lease for LeaseService {
         Ok(Response::new(pb::LeaseRevokeResponse { header }))
     }
 
-    type LeaseKeepAliveStream =
-        Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
+    type LeaseKeepAliveStream = ReceiverStream<Result<pb::LeaseKeepAliveResponse, Status>>;
 
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Answer<Self::LeaseKeepAliveStream> {
-        self.0.admit(request.metadata(), OnLearner::Refuses)?;
-        let end = Box::pin(self.0.end_of_stream(request.metadata()));
-        let gate = self.0.clone();
-        // In order and overlapping: what arrives together shares a round to the leader.
-        let renewals = request
-            .into_inner()
-            .map(move |request| {
-                let gate = gate.clone();
-                async move { renewed(&gate, request.map_err(error::received)?.id).await }
-            })
-            .buffered(RENEWALS_MAX);
-        let answers = stream::unfold(Some((Box::pin(renewals), end)), |state| async move {
-            let (mut renewals, mut end) = state?;
-            tokio::select! {
-                answer = renewals.next() => answer.map(|answer| {
-                    let goes_on = answer.is_ok();
-                    (answer, goes_on.then_some((renewals, end)))
-                }),
-                status = &mut end => Some((Err(status), None)),
-            }
-        });
-        Ok(Response::new(Box::pin(answers)))
+        self.0
+            .admit_stream(request.metadata(), OnLearner::Refuses)?;
+        let end = self.0.end_of_stream(request.metadata());
+        let share = request.extensions().get::<Arc<Share>>().cloned();
+        let share = share.unwrap_or_else(|| Budget::default().share());
+        let stream = renewals::Stream::new(self.0.clone(), request.into_inner(), share);
+        Ok(Response::new(ReceiverStream::new(stream.serve(end))))
     }
 
     async fn lease_time_to_live(
@@ -205,14 +190,4 @@ impl LeaseService {
 /// Positive, as etcd's are: other languages print and parse them.
 fn drawn_id() -> LeaseId {
     LeaseId((rand::random::<i64>() & i64::MAX).max(1))
-}
-
-async fn renewed(gate: &Gate, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
-    let ttl = gate
-        .coordinator
-        .renew(LeaseId(id))
-        .await
-        .map_err(|error| error::status(&error))?;
-    let header = Some(header::at(&gate.coordinator, gate.coordinator.revision()));
-    Ok(pb::LeaseKeepAliveResponse { header, id, ttl })
 }

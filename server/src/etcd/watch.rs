@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::session::{Past, Session};
 use super::gate::{Gate, OnLearner};
+use super::requests;
 use crate::budget::{Budget, Held, Share};
 use crate::clock::Moment;
 use crate::command::{Refusal, Revision, Unavailable};
@@ -33,6 +34,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 const TURNS_MAX: usize = 2;
 /// About how many bytes of history one turn reads: some milliseconds of work.
 const HISTORY_BYTES: usize = 256 * 1024;
+/// A turn that makes more is counted before it is made.
+const UNCOUNTED_BYTES_MAX: usize = 512 * 1024;
+/// Answers to requests that wait for the client, counted like all it is sent. While those have no room, a few.
+const ANSWERS_MAX: usize = 64 * 1024;
+const ANSWERS_ALWAYS: usize = 1024;
 
 /// See [`pb::watch_server::Watch`].
 pub(super) struct WatchService(pub(super) Gate);
@@ -51,7 +57,8 @@ impl pb::watch_server::Watch for WatchService {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        self.0
+            .admit_stream(request.metadata(), OnLearner::Refuses)?;
         let end = self.0.end_of_stream(request.metadata());
         let (turns, responses) = mpsc::channel(TURNS_MAX);
         let gate = self.0.clone();
@@ -76,10 +83,10 @@ impl pb::watch_server::Watch for WatchService {
     }
 }
 
-/// Serves one stream until its client ends it.
+/// Serves one stream until its client goes. A client that only closed its own side is told of changes as before.
 async fn serve(
     gate: &Gate,
-    mut requests: Streaming<pb::WatchRequest>,
+    mut stream: Streaming<pb::WatchRequest>,
     share: &Arc<Share>,
     turns: &mpsc::Sender<Turn>,
 ) {
@@ -89,27 +96,56 @@ async fn serve(
     let mut session = Session::new(outlet, identity.cluster.0, identity.member.0);
     let mut next_notice = notice_after(Moment::now());
     let mut may_have_work = false;
+    let mut is_open = true;
+    // Taken as they come: left with the connection, each would hold a frame there, and h2 ends a connection of which some
+    // thousand frames are waiting.
+    let mut answers = Vec::new();
+    let waiting = share.hold();
+    let watchers = share.hold_standing();
+    let mut reading = share.hold_standing();
     loop {
-        let said = tokio::select! {
-            request = requests.message() => match request {
-                Ok(Some(request)) => {
-                    may_have_work = true;
-                    session.request(request, coordinator.term())
+        waiting.set(size_of_val(answers.as_slice()));
+        let may_ask =
+            answers.len() < ANSWERS_ALWAYS || (answers.len() < ANSWERS_MAX && waiting.has_room());
+        let bytes = if answers.is_empty() {
+            session.turn_bytes()
+        } else {
+            0
+        };
+        let reads = (answers.is_empty() && session.reads_history()).then_some(&reading);
+        tokio::select! {
+            came = requests::come(&mut stream), if is_open && may_ask => {
+                for request in came.requests {
+                    answers.extend(answer(&mut session, request, &watchers, coordinator.term()));
                 }
-                Ok(None) => return,
-                Err(status) => {
+                may_have_work = true;
+                is_open = came.is_open;
+                if let Some(status) = came.broken {
                     // If it is the client's end of the stream, nobody hears this.
-                    let _ = turns.try_send(Err(super::error::received(status)));
+                    let _ = turns.try_send(Err(status));
                     return;
                 }
             },
-            room = room(turns, share), if may_have_work => {
-                let Some(room) = room else { return };
+            room = room(turns, share, bytes, reads), if may_have_work => {
+                let Some((room, held)) = room else { return };
+                if !answers.is_empty() {
+                    room.send(Ok(counted(std::mem::take(&mut answers), held)));
+                    continue;
+                }
                 match session.turn(coordinator.term(), |from, upto| history(gate, from, upto)) {
-                    Ok(None) => may_have_work = false,
+                    Ok(None) => {
+                        may_have_work = false;
+                        reading = share.hold_standing();
+                    }
                     Ok(Some(said)) => {
+                        match session.told_bytes() {
+                            // With it goes the turn that it may have taken.
+                            0 => reading = share.hold_standing(),
+                            told => reading.set(told),
+                        }
+                        watchers.set(session.watched_bytes());
                         if !said.is_empty() {
-                            room.send(Ok(counted(said, share)));
+                            room.send(Ok(counted(said, held)));
                         }
                         // A long history is read in many turns; others run in between.
                         tokio::task::yield_now().await;
@@ -119,40 +155,63 @@ async fn serve(
                         return;
                     }
                 }
-                continue;
             }
-            () = session.woken(), if !may_have_work => {
-                may_have_work = true;
-                continue;
-            }
+            () = session.woken(), if !may_have_work => may_have_work = true,
             () = tokio::time::sleep_until(next_notice.instant()) => {
                 next_notice = notice_after(next_notice);
                 session.notice();
                 may_have_work = true;
-                continue;
             }
-        };
-        if !said.is_empty() && turns.send(Ok(counted(said, share))).await.is_err() {
-            return;
         }
     }
 }
 
-/// Waits until another turn may be made. `None` if the client has gone.
-async fn room<'a>(turns: &'a mpsc::Sender<Turn>, share: &Share) -> Option<mpsc::Permit<'a, Turn>> {
-    let room = turns.reserve().await.ok()?;
-    while !share.has_room() {
-        tokio::time::sleep(ROOM_PAUSE).await;
+/// Answers a request, unless it asks for a watcher that there is no room for.
+fn answer(
+    session: &mut Session,
+    request: pb::WatchRequest,
+    watchers: &Held,
+    term: u64,
+) -> Vec<pb::WatchResponse> {
+    if let Some(pb::watch_request::RequestUnion::CreateRequest(create)) = &request.request_union
+        && watchers.grow(session::bytes_of(create)).is_err()
+    {
+        return vec![session.has_no_room(term)];
     }
-    Some(room)
+    let said = session.request(request, term);
+    watchers.set(session.watched_bytes());
+    said
 }
 
-fn counted(said: Vec<pb::WatchResponse>, share: &Arc<Share>) -> (Vec<pb::WatchResponse>, Held) {
+/// Waits until another turn may be made, which makes about so many bytes, and reads history if `reads` is to count it.
+/// `None` if the client has gone.
+async fn room<'a>(
+    turns: &'a mpsc::Sender<Turn>,
+    share: &Arc<Share>,
+    bytes: usize,
+    reads: Option<&Held>,
+) -> Option<(mpsc::Permit<'a, Turn>, Held)> {
+    let room = turns.reserve().await.ok()?;
+    if let Some(reading) = reads {
+        reading.set(0);
+        reading.grow_in_turn(HISTORY_BYTES).await;
+    }
+    let held = share.hold();
+    if bytes > UNCOUNTED_BYTES_MAX {
+        held.grow_in_turn(bytes).await;
+    } else {
+        while !share.has_room() {
+            tokio::time::sleep(ROOM_PAUSE).await;
+        }
+    }
+    Some((room, held))
+}
+
+fn counted(said: Vec<pb::WatchResponse>, held: Held) -> (Vec<pb::WatchResponse>, Held) {
     let size = |kv: &KeyValue| kv.key.len() + kv.value.len();
     let events = said.iter().flat_map(|response| &response.events);
     let kvs = events.flat_map(|event| event.kv.iter().chain(&event.prev_kv));
-    let held = share.hold();
-    held.set(kvs.map(size).sum());
+    held.set(size_of_val(said.as_slice()) + kvs.map(size).sum::<usize>());
     (said, held)
 }
 

@@ -1,15 +1,17 @@
-//! How lagging watchers become live again.
+//! How watchers that are behind become live again.
 //!
-//! All lagging watchers of an outlet share one read of history: from where the furthest behind of them stands, in
-//! chunks. Between chunks new changes are published; a watcher is live as soon as a chunk ends at the newest one, which
-//! is decided under the lock that orders publishes, so nothing falls in between.
+//! All of an outlet share one read of history: from where the furthest behind of them stands, in chunks. Between chunks
+//! new changes are published; a watcher is live as soon as a chunk ends at the newest one, which is decided under the
+//! lock that orders publishes, so nothing falls in between.
 
 use std::sync::Arc;
 
-use super::outlet::{Deliveries, Delivery, Outlet, WatcherId};
+use super::hub::Inner;
+use super::outlet::{Outlet, WatcherId};
+use super::piece::Piece;
 use crate::command::{Event, Revision};
 
-/// History that an outlet's lagging watchers need next.
+/// History that an outlet's watchers need next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// From this revision.
@@ -19,15 +21,17 @@ pub struct Gap {
 }
 
 impl Outlet {
-    /// What to read next; `None` if no watcher lags, or if queued events must be taken first.
+    /// What to read next; `None` if no watcher is behind, or if queued events must be taken first.
     pub fn gap(&self) -> Option<Gap> {
         let inner = self.hub.lock();
         let mailbox = inner.mailboxes.get(&self.id)?;
-        // What is queued for a watcher that lags is older than what history would give it now.
-        if mailbox.lagging.len() == 0 || !mailbox.queue.is_empty() {
+        // What is queued for a watcher is older than what history would give it now.
+        if !mailbox.queue.is_empty() {
             return None;
         }
-        let from = mailbox.lagging_watchers().map(|(_, next)| next).min()?;
+        let of_one = mailbox.lagging.first().map(|(next, _)| *next);
+        let of_all = mailbox.behind.filter(|_| mailbox.has_live());
+        let from = of_one.into_iter().chain(of_all).min()?;
         Some(Gap {
             from,
             upto: inner.revision.next(),
@@ -35,51 +39,59 @@ impl Outlet {
     }
 
     /// Takes history from the start of `gap` to before `next`, whole revisions, for the watchers that want it.
-    pub fn fill(&mut self, gap: Gap, events: Vec<Event>, next: Revision) -> Vec<Delivery> {
+    pub fn fill(&mut self, gap: Gap, events: Vec<Event>, next: Revision) -> Piece {
         let mut inner = self.hub.lock();
-        let newest = inner.revision;
-        let Some(mailbox) = inner.mailboxes.get_mut(&self.id) else {
-            return Vec::new();
+        let Inner {
+            revision: newest,
+            live,
+            mailboxes,
+            ..
+        } = &mut *inner;
+        let newest = *newest;
+        let through = Revision(next.0.saturating_sub(1));
+        let Some(mailbox) = mailboxes.get_mut(&self.id) else {
+            return Piece::new(Vec::new(), Vec::new(), through);
         };
-        let mut deliveries = Deliveries::default();
-        let mut ids = Vec::new();
-        for event in events {
-            ids.clear();
-            mailbox.lagging.watchers_of(&event.kv.key, &mut ids);
-            ids.retain(|id| {
-                mailbox
-                    .watchers
-                    .get(id)
-                    .is_some_and(|watcher| watcher.next >= gap.from && watcher.wants(&event))
-            });
-            if ids.is_empty() {
-                continue;
-            }
-            let event = Arc::new(event);
-            for id in &ids {
-                deliveries.add(*id, event.clone());
-            }
-        }
-        let mut caught_up = Vec::new();
-        for (id, watcher) in &mut mailbox.watchers {
+        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
+        let behind = mailbox.behind;
+        let mut readers = mailbox.readers(&events);
+        readers.retain_mut(|reader| {
+            let Some(watcher) = mailbox.watchers.get(&reader.watcher) else {
+                return false;
+            };
+            let from = match (watcher.lags, behind) {
+                (true, _) => watcher.next,
+                (false, Some(behind)) => watcher.next.max(behind),
+                (false, None) => return false,
+            };
+            reader.from = from;
             // One that was added below the gap since needs a gap of its own.
-            if !watcher.is_live() && watcher.next >= gap.from {
-                watcher.next = watcher.next.max(next);
-                if watcher.next > newest {
-                    caught_up.push(*id);
-                }
+            from >= gap.from
+        });
+        if behind.is_some_and(|behind| behind >= gap.from) {
+            mailbox.behind = behind
+                .map(|behind| behind.max(next))
+                .filter(|at| *at <= newest);
+        }
+        let moved: Vec<_> = mailbox
+            .lagging
+            .range((gap.from, WatcherId(i64::MIN))..)
+            .copied()
+            .collect();
+        for (from, id) in moved {
+            mailbox.lagging.remove(&(from, id));
+            let Some(watcher) = mailbox.watchers.get_mut(&id) else {
+                continue;
+            };
+            watcher.next = from.max(next);
+            watcher.lags = watcher.next <= newest;
+            if watcher.lags {
+                mailbox.lagging.insert((watcher.next, id));
+            } else {
+                live.insert(&watcher.wanted.keys, self.id);
             }
         }
-        for id in caught_up {
-            if let Some(keys) = inner
-                .mailboxes
-                .get_mut(&self.id)
-                .and_then(|mailbox| mailbox.revive(id))
-            {
-                inner.enliven(self.id, id, &keys);
-            }
-        }
-        deliveries.finish(|_, last| last.max(Revision(next.0.saturating_sub(1))))
+        Piece::new(events, readers, through)
     }
 
     /// Ends every watcher that needs history below `oldest`, which is gone, and says which.
@@ -88,14 +100,19 @@ impl Outlet {
         let Some(mailbox) = inner.mailboxes.get_mut(&self.id) else {
             return Vec::new();
         };
-        let mut lost: Vec<WatcherId> = mailbox
-            .lagging_watchers()
-            .filter(|(_, next)| *next < oldest)
-            .map(|(id, _)| id)
-            .collect();
+        let behind = mailbox.behind;
+        let needs = |watcher: &super::outlet::Watcher| match (watcher.lags, behind) {
+            (true, _) => watcher.next,
+            (false, Some(behind)) => watcher.next.max(behind),
+            (false, None) => Revision(u64::MAX),
+        };
+        let all = mailbox.watchers.iter();
+        let lost = all.filter(|(_, watcher)| needs(watcher) < oldest);
+        let mut lost: Vec<WatcherId> = lost.map(|(id, _)| *id).collect();
         lost.sort_unstable();
+        mailbox.behind = behind.map(|behind| behind.max(oldest));
         for id in &lost {
-            mailbox.remove(*id);
+            inner.remove(self.id, *id);
         }
         lost
     }

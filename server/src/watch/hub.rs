@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 
 use super::index::Index;
 use super::outlet::{Mailbox, Outlet, WatcherId};
-use crate::command::{Event, Keys, Revision};
+use crate::command::{Event, Revision};
 
-/// Takes each change once, in order, and queues it for the live watchers of its key.
+/// Takes each change once, in order, and queues it for the outlets that have live watchers of its key.
 #[derive(Debug)]
 pub struct Hub(Mutex<Inner>);
 
@@ -23,33 +23,26 @@ pub struct HubCounts {
     pub watchers: usize,
     /// Watchers that read history.
     pub lagging: usize,
-    /// Events queued for live watchers.
+    /// Events queued, for each outlet that wants them.
     pub queued: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct OutletId(u64);
 
-/// A watcher of an outlet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Slot {
-    pub(super) outlet: OutletId,
-    pub(super) watcher: WatcherId,
-}
-
-/// Invariant: a watcher is either in `live` or in its mailbox's `lagging`, never in both.
 #[derive(Debug)]
 pub(super) struct Inner {
     /// Everything up to here has been published.
     pub(super) revision: Revision,
-    pub(super) live: Index<Slot>,
+    /// Who wants which keys now: an outlet as often as it has live watchers of them.
+    pub(super) live: Index<OutletId>,
     pub(super) mailboxes: HashMap<OutletId, Mailbox>,
     /// Outlets to wake at the next publish, whatever it holds.
     pub(super) awaiting: Vec<OutletId>,
     /// Bytes queued in all of them.
     queued_bytes: Arc<AtomicUsize>,
     opened: u64,
-    scratch: Vec<Slot>,
+    scratch: Vec<OutletId>,
 }
 
 impl Hub {
@@ -84,7 +77,7 @@ impl Hub {
             "revisions are published in order"
         );
         inner.revision = revision;
-        if inner.live.len() > 0 {
+        if !inner.mailboxes.is_empty() {
             for event in events {
                 inner.offer(event);
             }
@@ -106,20 +99,10 @@ impl Hub {
         );
         let unseen = inner.revision.next();
         inner.revision = revision;
-        inner.live = Index::default();
-        let Inner {
-            mailboxes, live, ..
-        } = &mut *inner;
-        for (outlet, mailbox) in mailboxes {
-            mailbox.lag_from(unseen, revision, |watcher, keys| {
-                live.insert(
-                    keys,
-                    Slot {
-                        outlet: *outlet,
-                        watcher,
-                    },
-                );
-            });
+        for mailbox in inner.mailboxes.values_mut() {
+            if unseen <= revision {
+                mailbox.fall_behind(unseen);
+            }
             mailbox.wake.notify_one();
         }
     }
@@ -146,14 +129,13 @@ impl Hub {
         let inner = self.lock();
         let mut counts = HubCounts {
             outlets: inner.mailboxes.len(),
-            watchers: inner.live.len(),
             ..HubCounts::default()
         };
         for mailbox in inner.mailboxes.values() {
-            counts.lagging += mailbox.lagging.len();
+            counts.watchers += mailbox.watchers.len();
+            counts.lagging += mailbox.behind_count();
             counts.queued += mailbox.queue.len();
         }
-        counts.watchers += counts.lagging;
         counts
     }
 
@@ -163,28 +145,34 @@ impl Hub {
 }
 
 impl Inner {
-    /// Queues an event for every live watcher that wants it; those without room start to lag.
+    /// Queues an event for every outlet that may want it; those without room fall behind.
     fn offer(&mut self, event: Event) {
-        let mut slots = std::mem::take(&mut self.scratch);
-        slots.clear();
-        self.live.watchers_of(&event.kv.key, &mut slots);
-        if !slots.is_empty() {
+        let mut outlets = std::mem::take(&mut self.scratch);
+        outlets.clear();
+        self.live.holders_of(&event.kv.key, &mut outlets);
+        if !outlets.is_empty() {
             let event = Arc::new(event);
-            for slot in &slots {
-                let Some(mailbox) = self.mailboxes.get_mut(&slot.outlet) else {
-                    continue;
-                };
-                if let Some(keys) = mailbox.offer(slot.watcher, &event) {
-                    self.live.remove(&keys, *slot);
+            for outlet in &outlets {
+                if let Some(mailbox) = self.mailboxes.get_mut(outlet) {
+                    mailbox.offer(&event);
                 }
             }
         }
-        self.scratch = slots;
+        self.scratch = outlets;
     }
 
-    /// Makes a watcher live.
-    pub(super) fn enliven(&mut self, outlet: OutletId, watcher: WatcherId, keys: &Keys) {
-        self.live.insert(keys, Slot { outlet, watcher });
+    /// Forgets a watcher. Returns whether there was one.
+    pub(super) fn remove(&mut self, outlet: OutletId, id: WatcherId) -> bool {
+        let watcher = self
+            .mailboxes
+            .get_mut(&outlet)
+            .and_then(|mailbox| mailbox.remove(id));
+        if let Some(watcher) = &watcher
+            && !watcher.lags
+        {
+            self.live.remove(&watcher.wanted.keys, outlet);
+        }
+        watcher.is_some()
     }
 
     /// Forgets an outlet and its watchers.
@@ -192,8 +180,8 @@ impl Inner {
         let Some(mailbox) = self.mailboxes.remove(&outlet) else {
             return;
         };
-        for (watcher, keys) in mailbox.live() {
-            self.live.remove(keys, Slot { outlet, watcher });
+        for keys in mailbox.live() {
+            self.live.remove(keys, outlet);
         }
     }
 }

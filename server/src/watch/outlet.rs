@@ -1,22 +1,24 @@
 //! One client stream's end of the hub: its watchers, and a bounded queue of what they have not been told yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
-use super::hub::{Hub, OutletId, Slot};
+use super::hub::{Hub, OutletId};
 use super::index::Index;
+use super::piece::{Piece, Reader};
 use crate::command::{Event, EventKind, Keys, Revision};
 
-/// Queued bytes per outlet above which its watchers fall back to history: some thousand small events.
-const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Queued bytes per outlet above which it falls back to history: some thousand small events. A revision that is larger is
+/// read from history in any case: it would be held for each of any number of outlets until the slowest has told it.
+pub(super) const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// Queued bytes over all outlets above which whoever has not taken what is queued falls back to history, at whatever
 /// size: reading it again costs time, and ten thousand streams that stand still cost no more memory than this.
 pub(super) const ALL_QUEUES_BYTES_MAX: usize = 128 << 20;
-/// What a queued reference to an event costs beside the event itself.
-const REFERENCE_BYTES: usize = 64;
+/// What a queued event costs beside its keys and values.
+const EVENT_BYTES: usize = 256;
 
 /// Names a watcher within its outlet; chosen by the outlet's owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +38,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn shows(&self, event: &Event) -> bool {
+    pub(super) fn shows(&self, event: &Event) -> bool {
         match event.kind {
             EventKind::Put => self.puts,
             EventKind::Delete => self.deletes,
@@ -44,21 +46,11 @@ impl Wanted {
     }
 }
 
-/// Some changes for one watcher: whole revisions, in order, never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// For whom.
-    pub watcher: WatcherId,
-    /// The changes, shared with the other watchers that get them.
-    pub events: Vec<Arc<Event>>,
-    /// After these events the watcher has seen everything up to here.
-    pub through: Revision,
-}
-
 /// Where a stream's owner takes its watchers' events from. Dropping it cancels them.
 ///
-/// Turn: while there is room towards the client, [`take`](Self::take); if that gave nothing, read the
-/// [`gap`](Self::gap) from history and [`fill`](Self::fill) it; if there is none, wait until [`woken`](Self::woken).
+/// Turn: while there is room towards the client, tell the last [`Piece`] to its end, then [`take`](Self::take) another; if
+/// that gave nothing, read the [`gap`](Self::gap) from history and [`fill`](Self::fill) it; if there is none, wait until
+/// [`woken`](Self::woken).
 #[derive(Debug)]
 pub struct Outlet {
     pub(super) hub: Arc<Hub>,
@@ -68,20 +60,26 @@ pub struct Outlet {
 
 #[derive(Debug)]
 pub(super) struct Watcher {
-    pub(super) wanted: Wanted,
+    pub(super) wanted: Arc<Wanted>,
     /// Everything below has been queued or delivered, or was not asked for.
     pub(super) next: Revision,
-    /// The newest revision queued.
-    queued: Revision,
-    is_live: bool,
+    /// Whether it reads history by itself, from `next` on.
+    pub(super) lags: bool,
 }
 
+/// Invariant: a watcher is in `lagging` or in the hub's index of live keys, never in both.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     pub(super) watchers: HashMap<WatcherId, Watcher>,
-    pub(super) lagging: Index<WatcherId>,
-    /// In publish order.
-    pub(super) queue: VecDeque<(WatcherId, Arc<Event>)>,
+    /// All of them, by key.
+    index: Index<WatcherId>,
+    /// Those that read history by themselves, by what they need next.
+    pub(super) lagging: BTreeSet<(Revision, WatcherId)>,
+    /// From this revision on the others read history, too: nothing is queued. One mark for all of them, so that falling
+    /// behind and catching up cost the same for one watcher and for fifty thousand.
+    pub(super) behind: Option<Revision>,
+    /// What the live watchers want, each event once, in publish order, whole revisions.
+    pub(super) queue: VecDeque<Arc<Event>>,
     queue_bytes: usize,
     /// The sum over all outlets.
     all_bytes: Arc<AtomicUsize>,
@@ -100,54 +98,33 @@ impl Outlet {
 
     /// Adds a watcher and returns the newest published revision: it will see every change after that, and, if it
     /// starts earlier, those from its start. Replaces nothing: the id must be free.
-    pub fn watch(&mut self, id: WatcherId, wanted: Wanted) -> Revision {
+    pub fn watch(&mut self, id: WatcherId, wanted: Arc<Wanted>) -> Revision {
         let mut inner = self.hub.lock();
         let revision = inner.revision;
         let next = wanted.start.unwrap_or(revision.next());
-        let is_live = next > revision;
-        if is_live {
-            inner.enliven(self.id, id, &wanted.keys);
+        let lags = next <= revision;
+        if !lags {
+            inner.live.insert(&wanted.keys, self.id);
         }
         if let Some(mailbox) = inner.mailboxes.get_mut(&self.id) {
             debug_assert!(
                 !mailbox.watchers.contains_key(&id),
                 "watcher ids are unique in their outlet"
             );
-            if !is_live {
-                mailbox.lagging.insert(&wanted.keys, id);
+            mailbox.index.insert(&wanted.keys, id);
+            if lags {
+                mailbox.lagging.insert((next, id));
             }
-            mailbox.watchers.insert(
-                id,
-                Watcher {
-                    wanted,
-                    next,
-                    queued: Revision(0),
-                    is_live,
-                },
-            );
+            mailbox.watchers.insert(id, Watcher { wanted, next, lags });
         }
         revision
     }
 
-    /// Cancels a watcher; nothing more is delivered to it. Returns whether there was one.
+    /// Cancels a watcher. Returns whether there was one.
+    ///
+    /// A [`Piece`] that was taken before may name it, or its successor of the same id: that is for the owner to know.
     pub fn cancel(&mut self, id: WatcherId) -> bool {
-        let mut inner = self.hub.lock();
-        let Some(mailbox) = inner.mailboxes.get_mut(&self.id) else {
-            return false;
-        };
-        let Some(watcher) = mailbox.remove(id) else {
-            return false;
-        };
-        if watcher.is_live {
-            inner.live.remove(
-                &watcher.wanted.keys,
-                Slot {
-                    outlet: self.id,
-                    watcher: id,
-                },
-            );
-        }
-        true
+        self.hub.lock().remove(self.id, id)
     }
 
     /// Waits until there may be something to take, to read from history, or to say about progress.
@@ -155,25 +132,22 @@ impl Outlet {
         self.wake.notified().await;
     }
 
-    /// Takes what is queued: about `bytes_max`, more where a revision would be torn.
-    pub fn take(&mut self, bytes_max: usize) -> Vec<Delivery> {
+    /// Takes what is queued: about `bytes_max`, more where a revision would be torn. `None` if nothing is.
+    pub fn take(&mut self, bytes_max: usize) -> Option<Piece> {
         let mut inner = self.hub.lock();
         let newest = inner.revision;
-        inner
-            .mailboxes
-            .get_mut(&self.id)
-            .map_or_else(Vec::new, |mailbox| mailbox.take(bytes_max, newest))
+        inner.mailboxes.get_mut(&self.id)?.take(bytes_max, newest)
     }
 
     /// Up to which revision *all* its watchers have been told everything, if that can be said now.
     ///
-    /// It cannot while events are queued, while a watcher lags, or before the revision a watcher starts at. Unless it
+    /// It cannot while events are queued, while a watcher is behind, or before the revision a watcher starts at. Unless it
     /// said so now, [`woken`](Self::woken) returns when it is worth asking again.
     pub fn progress(&mut self) -> Option<Revision> {
         let mut inner = self.hub.lock();
         let revision = inner.revision;
         let mailbox = inner.mailboxes.get(&self.id)?;
-        if !mailbox.queue.is_empty() || mailbox.lagging.len() > 0 {
+        if !mailbox.is_told() || !mailbox.lagging.is_empty() {
             return None;
         }
         if mailbox
@@ -194,8 +168,7 @@ impl Outlet {
         let inner = self.hub.lock();
         let mailbox = inner.mailboxes.get(&self.id)?;
         let watcher = mailbox.watchers.get(&id)?;
-        let is_told =
-            mailbox.queue.is_empty() && watcher.is_live && watcher.has_started(inner.revision);
+        let is_told = mailbox.is_told() && !watcher.lags && watcher.has_started(inner.revision);
         is_told.then_some(inner.revision)
     }
 }
@@ -210,21 +183,15 @@ impl Watcher {
     fn has_started(&self, revision: Revision) -> bool {
         self.wanted.start.is_none_or(|start| start <= revision)
     }
-
-    pub(super) fn is_live(&self) -> bool {
-        self.is_live
-    }
-
-    pub(super) fn wants(&self, event: &Event) -> bool {
-        event.kv.mod_revision >= self.next && self.wanted.shows(event)
-    }
 }
 
 impl Mailbox {
     pub(super) fn new(wake: Arc<Notify>, all_bytes: Arc<AtomicUsize>) -> Self {
         Self {
             watchers: HashMap::new(),
-            lagging: Index::default(),
+            index: Index::default(),
+            lagging: BTreeSet::new(),
+            behind: None,
             queue: VecDeque::new(),
             queue_bytes: 0,
             all_bytes,
@@ -232,201 +199,175 @@ impl Mailbox {
         }
     }
 
-    /// Queues an event for a live watcher. Returns the watcher's keys if it lags from now on: the queue is full.
-    pub(super) fn offer(&mut self, id: WatcherId, event: &Arc<Event>) -> Option<Keys> {
-        let watcher = self.watchers.get_mut(&id)?;
+    /// Whether any watcher does not read history by itself.
+    pub(super) fn has_live(&self) -> bool {
+        self.watchers.len() > self.lagging.len()
+    }
+
+    /// Watchers that read history.
+    pub(super) fn behind_count(&self) -> usize {
+        match self.behind {
+            Some(_) => self.watchers.len(),
+            None => self.lagging.len(),
+        }
+    }
+
+    /// Whether nothing is queued, and nothing between the queue and now was left out.
+    fn is_told(&self) -> bool {
+        self.queue.is_empty() && !(self.behind.is_some() && self.has_live())
+    }
+
+    /// Queues an event that a live watcher may want, once; or falls behind: the queue is full, or the revision too large.
+    pub(super) fn offer(&mut self, event: &Arc<Event>) {
+        if self.behind.is_some()
+            || self
+                .queue
+                .back()
+                .is_some_and(|last| Arc::ptr_eq(last, event))
+        {
+            return;
+        }
         let revision = event.kv.mod_revision;
-        if !watcher.is_live || !watcher.wants(event) {
-            return None;
+        let has_begun = self
+            .queue
+            .back()
+            .is_some_and(|last| last.kv.mod_revision == revision);
+        // A revision that has begun is queued whole or not at all: watchers never see half of one.
+        let is_full = match has_begun {
+            true => self.queue_bytes >= 2 * QUEUE_BYTES_MAX,
+            false => {
+                self.queue_bytes >= QUEUE_BYTES_MAX
+                    || (self.queue_bytes > 0
+                        && self.all_bytes.load(Relaxed) >= ALL_QUEUES_BYTES_MAX)
+            }
+        };
+        self.wake_if_idle();
+        if is_full {
+            self.fall_behind(revision);
+            return;
         }
-        // A revision that has begun is queued whole, whatever its size: watchers never see half of one.
-        let is_full = self.queue_bytes >= QUEUE_BYTES_MAX
-            || (self.queue_bytes > 0 && self.all_bytes.load(Relaxed) >= ALL_QUEUES_BYTES_MAX);
-        if is_full && watcher.queued != revision {
-            watcher.next = revision;
-            watcher.is_live = false;
-            self.lagging.insert(&watcher.wanted.keys, id);
-            self.wake.notify_one();
-            return Some(watcher.wanted.keys.clone());
+        self.add_bytes(cost(event));
+        self.queue.push_back(event.clone());
+    }
+
+    /// Leaves revisions from this one on to history.
+    pub(super) fn fall_behind(&mut self, from: Revision) {
+        if self.behind.is_some() || !self.has_live() {
+            return;
         }
-        watcher.queued = revision;
-        self.set_bytes(self.queue_bytes + self.cost(self.queue.back(), event));
+        while let Some(last) = self.queue.back()
+            && last.kv.mod_revision >= from
+        {
+            let bytes = cost(last);
+            self.queue.pop_back();
+            self.take_bytes(bytes);
+        }
+        self.behind = Some(from);
+        self.wake.notify_one();
+    }
+
+    fn wake_if_idle(&self) {
         if self.queue.is_empty() {
             self.wake.notify_one();
         }
-        self.queue.push_back((id, event.clone()));
-        None
     }
 
-    /// Makes every watcher that starts by `newest` lag from `unseen` on; `live` gets the others.
-    pub(super) fn lag_from(
-        &mut self,
-        unseen: Revision,
-        newest: Revision,
-        mut live: impl FnMut(WatcherId, &Keys),
-    ) {
-        for (id, watcher) in &mut self.watchers {
-            if !watcher.is_live {
-                continue;
-            }
-            watcher.next = watcher.next.max(unseen);
-            if watcher.next <= newest {
-                watcher.is_live = false;
-                self.lagging.insert(&watcher.wanted.keys, *id);
-            } else {
-                live(*id, &watcher.wanted.keys);
-            }
-        }
-    }
-
-    /// The live watchers.
-    pub(super) fn live(&self) -> impl Iterator<Item = (WatcherId, &Keys)> {
-        self.watchers
-            .iter()
-            .filter(|(_, watcher)| watcher.is_live)
-            .map(|(id, watcher)| (*id, &watcher.wanted.keys))
+    /// The keys of the live watchers.
+    pub(super) fn live(&self) -> impl Iterator<Item = &Keys> {
+        let all = self.watchers.values();
+        all.filter(|watcher| !watcher.lags)
+            .map(|watcher| &watcher.wanted.keys)
     }
 
     pub(super) fn remove(&mut self, id: WatcherId) -> Option<Watcher> {
         let watcher = self.watchers.remove(&id)?;
-        if !watcher.is_live {
-            self.lagging.remove(&watcher.wanted.keys, id);
+        self.index.remove(&watcher.wanted.keys, id);
+        if watcher.lags {
+            self.lagging.remove(&(watcher.next, id));
         }
-        // Its id may be given to another watcher at once: nothing queued may reach that one.
-        self.queue.retain(|(to, _)| *to != id);
-        self.recount();
+        if !self.has_live() {
+            // What is queued is for nobody, and nobody is behind any more.
+            self.queue.clear();
+            self.take_bytes(self.queue_bytes);
+            self.behind = None;
+        }
         Some(watcher)
     }
 
-    /// The lagging watchers, and what each needs next.
-    pub(super) fn lagging_watchers(&self) -> impl Iterator<Item = (WatcherId, Revision)> {
-        self.watchers
-            .iter()
-            .filter(|(_, watcher)| !watcher.is_live)
-            .map(|(id, watcher)| (*id, watcher.next))
+    /// Every watcher that wants any of these events, or perhaps more than those, by id.
+    pub(super) fn readers(&self, events: &[Arc<Event>]) -> Vec<Reader> {
+        let mut ids = Vec::new();
+        if events.len() >= self.watchers.len() {
+            ids.extend(self.watchers.keys());
+        } else {
+            for event in events {
+                self.index.holders_of(&event.kv.key, &mut ids);
+                if ids.len() > 2 * self.watchers.len() {
+                    ids.sort_unstable();
+                    ids.dedup();
+                }
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let readers = ids.into_iter().map(|watcher| Reader {
+            watcher,
+            from: Revision(0),
+        });
+        readers.collect()
     }
 
-    /// A lagging watcher has caught up.
-    pub(super) fn revive(&mut self, id: WatcherId) -> Option<Keys> {
-        let watcher = self.watchers.get_mut(&id)?;
-        watcher.is_live = true;
-        let keys = watcher.wanted.keys.clone();
-        self.lagging.remove(&keys, id);
-        Some(keys)
-    }
-
-    fn take(&mut self, bytes_max: usize, newest: Revision) -> Vec<Delivery> {
-        let mut deliveries = Deliveries::for_about(self.queue.len().min(self.watchers.len()));
-        let mut taken = 0;
-        let mut last = None;
-        while let Some((_, event)) = self.queue.front() {
-            let revision = event.kv.mod_revision;
-            if taken >= bytes_max && last != Some(revision) {
+    fn take(&mut self, bytes_max: usize, newest: Revision) -> Option<Piece> {
+        let mut events: Vec<Arc<Event>> = Vec::new();
+        let mut bytes = 0;
+        while let Some(event) = self.queue.front() {
+            let last = events.last().map(|last| last.kv.mod_revision);
+            if bytes >= bytes_max && last != Some(event.kv.mod_revision) {
                 break;
             }
-            let Some((id, event)) = self.queue.pop_front() else {
-                break;
+            bytes += cost(event);
+            events.extend(self.queue.pop_front());
+        }
+        let last = events.last()?.kv.mod_revision;
+        self.take_bytes(bytes);
+        let mut readers = self.readers(&events);
+        readers.retain_mut(|reader| {
+            let Some(watcher) = self.watchers.get(&reader.watcher) else {
+                return false;
             };
-            taken += REFERENCE_BYTES + event_bytes(&event);
-            last = Some(revision);
-            deliveries.add(id, event);
-        }
-        self.recount();
-        let is_drained = self.queue.is_empty();
-        deliveries.finish(|id, last| {
-            let is_live = self
-                .watchers
-                .get(&id)
-                .is_some_and(|watcher| watcher.is_live);
-            // Only an empty queue and a live watcher mean that there is nothing between its last event and now.
-            if is_drained && is_live { newest } else { last }
-        })
+            reader.from = watcher.next;
+            // Those that lag read these from history, in their order.
+            !watcher.lags && watcher.next <= last
+        });
+        // Only an empty queue means that there is nothing between an event and now.
+        let is_all = self.queue.is_empty() && self.behind.is_none();
+        let through = if is_all { newest } else { Revision(0) };
+        Some(Piece::new(events, readers, through))
     }
 
-    fn recount(&mut self) {
-        if self.queue.is_empty() {
-            self.set_bytes(0);
-            return;
-        }
-        let mut bytes = 0;
-        let mut before = None;
-        for entry in &self.queue {
-            bytes += self.cost(before, &entry.1);
-            before = Some(entry);
-        }
-        self.set_bytes(bytes);
+    // Changed only under the hub's lock.
+    fn add_bytes(&mut self, bytes: usize) {
+        self.queue_bytes += bytes;
+        self.all_bytes.fetch_add(bytes, Relaxed);
     }
 
-    fn set_bytes(&mut self, bytes: usize) {
-        // Changes only under the hub's lock.
-        let others = self.all_bytes.load(Relaxed) - self.queue_bytes;
-        self.all_bytes.store(others + bytes, Relaxed);
-        self.queue_bytes = bytes;
-    }
-
-    /// What queueing `event` after `before` holds in memory: watchers of one outlet share an event.
-    fn cost(&self, before: Option<&(WatcherId, Arc<Event>)>, event: &Arc<Event>) -> usize {
-        match before {
-            Some((_, before)) if Arc::ptr_eq(before, event) => REFERENCE_BYTES,
-            _ => REFERENCE_BYTES + event_bytes(event),
-        }
+    fn take_bytes(&mut self, bytes: usize) {
+        self.queue_bytes -= bytes;
+        self.all_bytes.fetch_sub(bytes, Relaxed);
     }
 }
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        self.set_bytes(0);
+        self.take_bytes(self.queue_bytes);
     }
 }
 
-fn event_bytes(event: &Event) -> usize {
+/// What an event holds in memory. Outlets share it; each counts it as if it were alone.
+pub(super) fn cost(event: &Event) -> usize {
     let prev = event
         .prev
         .as_ref()
         .map_or(0, |prev| prev.key.len() + prev.value.len());
-    event.kv.key.len() + event.kv.value.len() + prev
-}
-
-/// Groups events by watcher, in the order in which watchers first appear.
-#[derive(Default)]
-pub(super) struct Deliveries {
-    places: HashMap<WatcherId, usize>,
-    all: Vec<Delivery>,
-}
-
-impl Deliveries {
-    /// For events of about so many watchers.
-    pub(super) fn for_about(watchers: usize) -> Self {
-        Self {
-            places: HashMap::with_capacity(watchers),
-            all: Vec::with_capacity(watchers),
-        }
-    }
-
-    pub(super) fn add(&mut self, watcher: WatcherId, event: Arc<Event>) {
-        let place = *self.places.entry(watcher).or_insert_with(|| {
-            self.all.push(Delivery {
-                watcher,
-                events: Vec::new(),
-                through: Revision(0),
-            });
-            self.all.len() - 1
-        });
-        self.all[place].events.push(event);
-    }
-
-    /// `through` says, from a watcher and its last event's revision, up to where it has now seen everything.
-    pub(super) fn finish(
-        mut self,
-        mut through: impl FnMut(WatcherId, Revision) -> Revision,
-    ) -> Vec<Delivery> {
-        for delivery in &mut self.all {
-            let last = delivery
-                .events
-                .last()
-                .map_or(Revision(0), |event| event.kv.mod_revision);
-            delivery.through = through(delivery.watcher, last);
-        }
-        self.all
-    }
+    EVENT_BYTES + event.kv.key.len() + event.kv.value.len() + prev
 }

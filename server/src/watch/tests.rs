@@ -1,6 +1,7 @@
 //! The hub and its watchers without a wire.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -45,25 +46,28 @@ fn keys(start: u8, width: u8) -> Keys {
     }
 }
 
-fn all(start: Option<u64>) -> Wanted {
+fn all(start: Option<u64>) -> Arc<Wanted> {
     let keys = Keys::Range {
         start: Bytes::from_static(b"\0"),
         end: None,
     };
-    Wanted {
+    Arc::new(Wanted {
         keys,
         start: start.map(Revision),
         puts: true,
         deletes: true,
-    }
+    })
 }
 
-fn seen(deliveries: &[Delivery]) -> Vec<u64> {
-    deliveries
-        .iter()
-        .flat_map(|delivery| &delivery.events)
-        .map(|event| event.kv.mod_revision.0)
-        .collect()
+/// The revisions that a piece tells watchers of everything.
+fn seen(piece: Option<Piece>) -> Vec<u64> {
+    let mut seen = Vec::new();
+    let Some(mut piece) = piece else { return seen };
+    while let Some(reader) = piece.next_reader() {
+        let events = piece.events_for(&all(None), reader.from);
+        seen.extend(events.iter().map(|event| event.kv.mod_revision.0));
+    }
+    seen
 }
 
 #[derive(Clone, Debug)]
@@ -103,11 +107,11 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The whole history in a list, every watcher with what it was told.
 struct Model {
-    hub: std::sync::Arc<Hub>,
+    hub: Arc<Hub>,
     outlet: Outlet,
     history: Vec<Event>,
     revision: u64,
-    wanted: BTreeMap<WatcherId, (Wanted, u64)>,
+    wanted: BTreeMap<WatcherId, (Arc<Wanted>, u64)>,
     told: BTreeMap<WatcherId, Vec<Event>>,
     next_id: i64,
 }
@@ -163,12 +167,12 @@ impl Model {
             } => {
                 let now = i64::try_from(self.revision).unwrap();
                 let start = back.map(|back| u64::try_from((now - back).max(1)).unwrap());
-                let wanted = Wanted {
+                let wanted = Arc::new(Wanted {
                     keys: keys(key, width),
                     start: start.map(Revision),
                     puts,
                     deletes,
-                };
+                });
                 let id = WatcherId(self.next_id);
                 self.next_id += 1;
                 assert_eq!(
@@ -187,8 +191,9 @@ impl Model {
                 self.wanted.remove(&id);
             }
             Step::Take(bytes) => {
-                let deliveries = self.outlet.take(bytes);
-                self.note(deliveries);
+                if let Some(piece) = self.outlet.take(bytes) {
+                    self.note(piece);
+                }
             }
             Step::CatchUp(revisions) => {
                 let Some(gap) = self.outlet.gap() else { return };
@@ -198,31 +203,29 @@ impl Model {
                     .iter()
                     .filter(|event| (gap.from..next).contains(&event.kv.mod_revision));
                 let events = events.cloned().collect();
-                let deliveries = self.outlet.fill(gap, events, next);
-                self.note(deliveries);
+                let piece = self.outlet.fill(gap, events, next);
+                self.note(piece);
             }
         }
     }
 
-    fn note(&mut self, deliveries: Vec<Delivery>) {
-        for delivery in deliveries {
-            assert!(
-                self.wanted.contains_key(&delivery.watcher),
-                "told a cancelled watcher"
-            );
-            let told = self.told.get_mut(&delivery.watcher).unwrap();
-            let first = delivery.events[0].kv.mod_revision;
+    fn note(&mut self, mut piece: Piece) {
+        while let Some(Reader { watcher, from }) = piece.next_reader() {
+            let (wanted, _) = self.wanted.get(&watcher).expect("told a cancelled watcher");
+            let events = piece.events_for(wanted, from);
+            let (Some(first), Some(last)) = (events.first(), events.last()) else {
+                continue;
+            };
+            let (first, last) = (first.kv.mod_revision, last.kv.mod_revision);
+            let told = self.told.get_mut(&watcher).unwrap();
             assert!(
                 told.last()
                     .is_none_or(|last: &Event| last.kv.mod_revision < first),
                 "a revision was torn"
             );
-            told.extend(delivery.events.iter().map(|event| Event::clone(event)));
-            let due = self.due(delivery.watcher, delivery.through.0);
-            assert_eq!(
-                self.told[&delivery.watcher], due,
-                "through is what was told"
-            );
+            told.extend(events.iter().map(|event| Event::clone(event)));
+            let due = self.due(watcher, piece.through(last).0);
+            assert_eq!(self.told[&watcher], due, "through is what was told");
         }
     }
 
@@ -300,7 +303,7 @@ fn a_full_queue_makes_a_watcher_lag_at_a_whole_revision() {
             queued: 4
         }
     );
-    assert_eq!(seen(&outlet.take(usize::MAX)), [2, 2, 3, 3]);
+    assert_eq!(seen(outlet.take(usize::MAX)), [2, 2, 3, 3]);
     assert_eq!(
         outlet.gap(),
         Some(Gap {
@@ -325,7 +328,7 @@ fn outlets_that_are_not_emptied_lag_when_all_queues_together_are_full() {
             Revision(revision),
             vec![event(1, revision, EventKind::Put, true)],
         );
-        read.extend(seen(&reader.take(usize::MAX)));
+        read.extend(seen(reader.take(usize::MAX)));
     }
     assert_eq!(
         read,
@@ -361,7 +364,70 @@ fn watchers_of_one_outlet_share_an_event_in_its_bound() {
     }
     hub.publish(Revision(2), vec![event(1, 2, EventKind::Put, true)]);
     assert_eq!(hub.counts().lagging, 0);
-    assert_eq!(outlet.take(usize::MAX).len(), 1000);
+    assert_eq!(hub.counts().queued, 1);
+    assert_eq!(seen(outlet.take(usize::MAX)).len(), 1000);
+}
+
+/// Deletes 20,000 keys at once, of which 5,000 watchers of one stream each want one, and 200 all of them.
+#[test]
+fn a_revision_that_is_too_large_to_be_queued_is_read_from_history_by_all_who_want_it() {
+    let hub = Hub::new(Revision(1));
+    let (mut outlet, mut other) = (hub.open(), hub.open());
+    for id in 0..200 {
+        outlet.watch(WatcherId(id), all(None));
+    }
+    let key = |number: u64| Bytes::from(format!("key-{number:05}"));
+    let of_one = |number| {
+        Arc::new(Wanted {
+            keys: Keys::One(key(number)),
+            ..Wanted::clone(&all(None))
+        })
+    };
+    for number in 0..5000 {
+        outlet.watch(WatcherId(1000 + number), of_one(number.cast_unsigned() * 4));
+    }
+    other.watch(WatcherId(1), of_one(7));
+    let removed: Vec<Event> = (0..20_000)
+        .map(|number| {
+            let mut event = event(0, 2, EventKind::Delete, false);
+            event.kv.key = key(number);
+            event
+        })
+        .collect();
+    hub.publish(Revision(2), removed.clone());
+    hub.publish(Revision(3), vec![event(1, 3, EventKind::Put, false)]);
+    assert_eq!(hub.counts().queued, 1, "what the other wants");
+    assert_eq!(hub.counts().lagging, 5200);
+    assert!(outlet.take(usize::MAX).is_none());
+    let gap = outlet.gap().unwrap();
+    assert_eq!((gap.from, gap.upto), (Revision(2), Revision(4)));
+    let mut piece = outlet.fill(gap, removed, Revision(3));
+    let mut told = 0;
+    while let Some(Reader { watcher, from }) = piece.next_reader() {
+        let is_of_one = watcher.0 >= 1000;
+        let wanted = match is_of_one {
+            true => of_one((watcher.0.cast_unsigned() - 1000) * 4),
+            false => all(None),
+        };
+        let events = piece.events_for(&wanted, from);
+        assert_eq!(events.len(), if is_of_one { 1 } else { 20_000 });
+        assert!(events.is_sorted_by_key(|event| &event.kv.key));
+        told += 1;
+    }
+    assert_eq!(told, 5200);
+    assert_eq!(
+        seen(Some(outlet.fill(
+            outlet.gap().unwrap(),
+            vec![event(1, 3, EventKind::Put, false)],
+            Revision(4)
+        )))
+        .len(),
+        200
+    );
+    assert_eq!((outlet.gap(), outlet.progress()), (None, Some(Revision(3))));
+    hub.publish(Revision(4), vec![event(1, 4, EventKind::Put, false)]);
+    assert_eq!(hub.counts().lagging, 0, "it is live again");
+    assert!(outlet.take(usize::MAX).is_some());
 }
 
 #[test]
@@ -372,10 +438,10 @@ fn progress_waits_for_the_revision_a_watcher_starts_at() {
     assert_eq!(outlet.progress(), None);
     hub.publish(Revision(6), vec![event(1, 6, EventKind::Put, false)]);
     assert_eq!(outlet.progress(), None);
-    assert!(outlet.take(usize::MAX).is_empty());
+    assert!(seen(outlet.take(usize::MAX)).is_empty());
     hub.publish(Revision(7), vec![event(1, 7, EventKind::Put, false)]);
     assert_eq!(outlet.progress(), None, "the event goes first");
-    assert_eq!(seen(&outlet.take(usize::MAX)), [7]);
+    assert_eq!(seen(outlet.take(usize::MAX)), [7]);
     assert_eq!(outlet.progress(), Some(Revision(7)));
 }
 
@@ -414,5 +480,5 @@ async fn a_publish_wakes_the_outlet_it_concerns() {
     outlet.watch(WatcherId(1), all(None));
     hub.publish(Revision(2), vec![event(1, 2, EventKind::Put, false)]);
     outlet.woken().await;
-    assert_eq!(seen(&outlet.take(usize::MAX)), [2]);
+    assert_eq!(seen(outlet.take(usize::MAX)), [2]);
 }
