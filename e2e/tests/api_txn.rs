@@ -33,6 +33,7 @@ on_each_cluster!(
     a_failing_operation_changes_nothing,
     an_empty_operation_is_refused,
     a_range_at_an_old_revision_reads_as_it_was,
+    a_range_below_the_first_revision_fails_the_branch_that_has_it,
     previous_values_come_back_in_a_transaction,
     what_is_not_there_yet_is_refused_by_name,
 );
@@ -503,6 +504,38 @@ async fn a_range_at_an_old_revision_reads_as_it_was(cluster: &mut Cluster) -> Cl
         .txn(txn([], [op(put("b", "x")), op(old)], []))
         .await?;
     assert_eq!(ranged(&answer.responses[1]).kvs[0].value, "1");
+    Ok(())
+}
+
+async fn a_range_below_the_first_revision_fails_the_branch_that_has_it(
+    cluster: &mut Cluster,
+) -> Claim {
+    let client = cluster.client()?;
+    client.put(put("a", "1")).await?;
+    client.put(put("a", "2")).await?;
+    client.compact(2).await?;
+    let below = |revision| pb::RangeRequest {
+        revision,
+        ..range("a")
+    };
+    for revision in [-1, -2, i64::MIN] {
+        // Alone it means now.
+        let found = client.range(below(revision)).await?.kvs;
+        assert_eq!(found[0].value.as_ref(), b"2");
+        for branch in [
+            vec![op(below(revision))],
+            vec![op(put("b", "1")), op(below(revision))],
+        ] {
+            let refusal = refused(client.txn(txn([], branch.clone(), [])).await);
+            let text = "etcdserver: mvcc: required revision has been compacted";
+            assert_eq!(refusal, (Code::OutOfRange, text.to_owned()));
+            assert!(client.txn(txn([], [], branch)).await?.succeeded);
+        }
+    }
+    assert_eq!(
+        (client.get("b").await?, client.revision().await?),
+        (None, 3)
+    );
     Ok(())
 }
 

@@ -155,7 +155,14 @@ pub(super) fn is_serializable(request: &pb::TxnRequest) -> bool {
 
 fn op(op: &pb::RequestOp) -> Result<Op, Invalid> {
     match &op.request {
-        Some(pb::request_op::Request::RequestRange(request)) => range(request).map(Op::Range),
+        Some(pb::request_op::Request::RequestRange(request)) => {
+            let mut range = range(request)?;
+            // Alone it means now; here etcd compares it with what is compacted.
+            if request.revision < 0 {
+                range.revision = Some(Revision(0));
+            }
+            Ok(Op::Range(range))
+        }
         Some(pb::request_op::Request::RequestPut(request)) => put(request).map(Op::Put),
         Some(pb::request_op::Request::RequestDeleteRange(request)) => {
             delete_range(request).map(Op::DeleteRange)

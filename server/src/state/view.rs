@@ -112,6 +112,10 @@ pub(super) fn check_revision(
     floor: Option<Revision>,
 ) -> Result<(), Refusal> {
     match revision {
+        // No revision is numbered 0: what a transaction asks for below 1, which etcd calls compacted.
+        Some(Revision(0)) => Err(Refusal::Compacted {
+            oldest: floor.unwrap_or_default(),
+        }),
         Some(revision) if revision > newest => Err(Refusal::FutureRevision { current: newest }),
         Some(revision) => match floor {
             Some(oldest) if revision < oldest => Err(Refusal::Compacted { oldest }),
