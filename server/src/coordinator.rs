@@ -5,27 +5,24 @@
 
 mod leases;
 mod members;
+mod quota;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::command::{
-    ClusterId, Command, Incarnation, MemberId, Op, Outcome, PutValue, Query, Refusal, Revision,
-    Txn, Unavailable, codec,
+    ClusterId, Command, Incarnation, MemberId, Outcome, Query, Refusal, Revision, Unavailable,
+    codec,
 };
 use crate::raft::{ChangeError, Raft};
 use crate::state::{History, State};
 use crate::watch::Hub;
 
 pub use leases::Renewals;
+use quota::Quota;
 
 /// What etcd waits for a request beyond two election timeouts.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
-/// What etcd counts for a put beyond key and value, so that a store of tiny keys fills up too.
-const PUT_OVERHEAD_BYTES: u64 = 256;
-/// What etcd counts for a lease.
-const LEASE_BYTES: u64 = 64;
-
 /// Whose data this member serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -77,6 +74,8 @@ pub struct Status {
     pub logical_bytes: u64,
     /// The quota; `None` is no limit.
     pub quota_bytes: Option<u64>,
+    /// Whether it refused a write for want of room, and there is no more room yet.
+    pub is_full: bool,
     /// The cluster's feature level.
     pub feature_level: u32,
     /// The highest that this member can apply.
@@ -90,7 +89,7 @@ pub struct Coordinator {
     state: Arc<Mutex<State>>,
     hub: Arc<Hub>,
     renewals: Renewals,
-    quota_bytes: Option<u64>,
+    quota: Quota,
     election: Duration,
 }
 
@@ -128,7 +127,7 @@ impl Coordinator {
             state,
             hub,
             renewals,
-            quota_bytes,
+            quota: Quota::new(quota_bytes),
             election,
         })
     }
@@ -172,7 +171,9 @@ impl Coordinator {
         if codec::command_bytes(&command) > self.raft.command_bytes_max() {
             return Err(Refusal::RequestTooLarge.into());
         }
-        self.check_quota(&command)?;
+        self.quota
+            .check(&command, &self.locked())
+            .map_err(|fault| self.stop_on(&fault))??;
         Ok(self.in_time(self.raft.propose(command)).await?)
     }
 
@@ -195,6 +196,16 @@ impl Coordinator {
     /// Returns once this member has applied everything that was acknowledged before the call.
     pub async fn read_barrier(&self) -> Result<(), Error> {
         Ok(self.in_time(self.raft.read_barrier()).await?)
+    }
+
+    /// Whether the store is full, as far as this member has noticed.
+    pub fn is_full(&self) -> bool {
+        self.quota.is_full(self.locked().logical_bytes())
+    }
+
+    /// Forgets that a write was refused for want of room; the next one will be noticed.
+    pub fn forget_full(&self) {
+        self.quota.forget();
     }
 
     /// The newest revision this member has applied.
@@ -224,7 +235,8 @@ impl Coordinator {
             raft: self.raft.status(),
             disk_bytes: state.disk_bytes(),
             logical_bytes: state.logical_bytes(),
-            quota_bytes: self.quota_bytes,
+            quota_bytes: self.quota.bytes(),
+            is_full: self.quota.is_full(state.logical_bytes()),
             feature_level: state.feature_level(),
             feature_level_max: state.feature_level_max(),
         }
@@ -251,53 +263,4 @@ impl Coordinator {
             .await
             .unwrap_or_else(|_| Err(Unavailable::Timeout.into()))
     }
-
-    /// Refuses what would add data to a full store. Deletes, revokes and compaction always pass: they make room.
-    fn check_quota(&self, command: &Command) -> Result<(), Refusal> {
-        let Some(quota) = self.quota_bytes else {
-            return Ok(());
-        };
-        let cost = cost_bytes(command);
-        if cost > 0 && self.locked().logical_bytes() + cost > quota {
-            return Err(Refusal::NoSpace);
-        }
-        Ok(())
-    }
-}
-
-/// How much a command may add, as etcd counts it: a transaction costs what its dearer branch does.
-fn cost_bytes(command: &Command) -> u64 {
-    match command {
-        Command::Put(put) => put_bytes(put.key.len(), &put.value),
-        Command::Txn(Txn {
-            compares: _,
-            success,
-            failure,
-        }) => ops_bytes(success).max(ops_bytes(failure)),
-        Command::LeaseGrant { .. } => LEASE_BYTES,
-        Command::DeleteRange(_)
-        | Command::Compact { .. }
-        | Command::LeaseRevoke { .. }
-        | Command::LeaseExpire { .. }
-        | Command::LeaseCheckpoint { .. }
-        | Command::MemberPublish(_)
-        | Command::RaiseLevel { .. } => 0,
-    }
-}
-
-fn ops_bytes(ops: &[Op]) -> u64 {
-    ops.iter()
-        .map(|op| match op {
-            Op::Put(put) => put_bytes(put.key.len(), &put.value),
-            Op::Range(_) | Op::DeleteRange(_) => 0,
-        })
-        .sum()
-}
-
-fn put_bytes(key: usize, value: &PutValue) -> u64 {
-    let value = match value {
-        PutValue::Set(bytes) => bytes.len(),
-        PutValue::Keep => 0,
-    };
-    PUT_OVERHEAD_BYTES + (key + value) as u64
 }

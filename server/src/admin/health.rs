@@ -103,10 +103,13 @@ pub(super) async fn checked(
     }
 }
 
-/// etcd's older health check: one question, answered in JSON.
+/// etcd's older health check: one question, answered in JSON. `exclude=NOSPACE` passes over a full store.
 pub(super) async fn health(coordinator: &Coordinator, query: &str) -> Answer {
     let is_serializable = values(query, "serializable").any(|value| value == "true");
-    let reason = if is_serializable {
+    let is_full_fine = values(query, "exclude").any(|alarm| alarm == "NOSPACE");
+    let reason = if coordinator.is_full() && !is_full_fine {
+        Some("ALARM NOSPACE".to_owned())
+    } else if is_serializable {
         read(coordinator, Consistency::Serializable)
             .await
             .err()
@@ -114,10 +117,7 @@ pub(super) async fn health(coordinator: &Coordinator, query: &str) -> Answer {
     } else if coordinator.leadership().borrow().leader.is_none() {
         Some("RAFT NO LEADER".to_owned())
     } else {
-        read(coordinator, Consistency::Linearizable)
-            .await
-            .err()
-            .map(range_error)
+        fresh_read(coordinator).await.err().map(range_error)
     };
     count(reason.is_none());
     let (status, is_fine) = match reason {
@@ -127,6 +127,13 @@ pub(super) async fn health(coordinator: &Coordinator, query: &str) -> Answer {
     let body =
         serde_json::json!({ "health": is_fine.to_string(), "reason": reason.unwrap_or_default() });
     with_type(status, "application/json", body.to_string())
+}
+
+/// A linearizable read, which here a learner answers, too: its clients' reads go to voters, its health is its own.
+async fn fresh_read(coordinator: &Coordinator) -> Result<(), String> {
+    let barrier = coordinator.read_barrier().await;
+    barrier.map_err(|error| error.to_string())?;
+    read(coordinator, Consistency::Serializable).await
 }
 
 fn range_error(why: String) -> String {

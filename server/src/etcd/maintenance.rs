@@ -17,20 +17,30 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl pb::maintenance_server::Maintenance for MaintenanceService {
-    /// Reading the alarms answers that there are none: nothing here raises one yet. Setting one is not served.
+    /// There is one alarm, of a full store, raised by a write that was refused and gone when there is room. Disarming it
+    /// forgets that write; raising one is not served.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Answer<pb::AlarmResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
-        if request.get_ref().action() != pb::alarm_request::AlarmAction::Get {
-            return Err(not_yet("raising and disarming alarms"));
+        let request = request.get_ref();
+        let is_asked = matches!(
+            request.alarm(),
+            pb::AlarmType::None | pb::AlarmType::Nospace
+        );
+        let alarms = Vec::from_iter(self.full().filter(|_| is_asked));
+        match request.action() {
+            pb::alarm_request::AlarmAction::Get => {}
+            pb::alarm_request::AlarmAction::Deactivate => {
+                if !alarms.is_empty() {
+                    self.0.coordinator.forget_full();
+                }
+            }
+            pb::alarm_request::AlarmAction::Activate => return Err(not_yet("raising alarms")),
         }
         let header = Some(header::at(
             &self.0.coordinator,
             self.0.coordinator.revision(),
         ));
-        Ok(Response::new(pb::AlarmResponse {
-            header,
-            alarms: Vec::new(),
-        }))
+        Ok(Response::new(pb::AlarmResponse { header, alarms }))
     }
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
@@ -39,6 +49,10 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         let mut errors = Vec::new();
         if now.raft.leader.is_none() {
             errors.push(unavailable(Unavailable::NoLeader).message().to_owned());
+        }
+        if now.is_full {
+            let member = self.0.coordinator.identity().member.0;
+            errors.push(format!("memberID:{member} alarm:NOSPACE "));
         }
         Ok(Response::new(pb::StatusResponse {
             header: Some(header::at(
@@ -102,6 +116,17 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
 
     async fn downgrade(&self, _: Request<pb::DowngradeRequest>) -> Answer<pb::DowngradeResponse> {
         Err(not_yet("Maintenance.Downgrade"))
+    }
+}
+
+impl MaintenanceService {
+    /// The alarm of a full store, while it is.
+    fn full(&self) -> Option<pb::AlarmMember> {
+        let coordinator = &self.0.coordinator;
+        coordinator.is_full().then(|| pb::AlarmMember {
+            member_id: coordinator.identity().member.0,
+            alarm: pb::AlarmType::Nospace.into(),
+        })
     }
 }
 

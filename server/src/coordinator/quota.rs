@@ -1,0 +1,172 @@
+//! How much the store may hold: what a write adds, and what a full store still takes.
+//!
+//! Checked before a write is proposed, against this member's own state: several under way at once may go a little beyond.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::command::{
+    Command, Fault, Keys, Op, Order, Put, PutValue, Query, Range, RangeFilter, Refusal, Response,
+    SortTarget, Txn,
+};
+use crate::state::State;
+
+/// What etcd counts for a put beyond key and value, so that a store of tiny keys fills up too.
+const PUT_OVERHEAD_BYTES: u64 = 256;
+/// What etcd counts for a lease.
+const LEASE_BYTES: u64 = 64;
+/// A full store still takes values up to this size for keys that it has. kube-apiserver compacts only after it has noted
+/// so in a key, in a few bytes: refused that, no client of Kubernetes could ever make room again.
+const SMALL_VALUE_BYTES_MAX: usize = 64;
+const SMALL_KEY_BYTES_MAX: usize = 1024;
+/// Beyond the quota for those: a part of it, and enough for some thousand in any case.
+const RESERVE_PART: u64 = 64;
+const RESERVE_BYTES_MIN: u64 = 1024 * 1024;
+
+/// The limit, and whether it was met.
+#[derive(Debug)]
+pub(super) struct Quota {
+    /// `None` is no limit.
+    bytes: Option<u64>,
+    /// What the last write needed that was refused; 0 if none was.
+    refused: AtomicU64,
+}
+
+impl Quota {
+    pub(super) fn new(bytes: Option<u64>) -> Self {
+        Self {
+            bytes,
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// The limit.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.bytes
+    }
+
+    /// Whether a write was refused that would be refused now, too.
+    pub(super) fn is_full(&self, logical_bytes: u64) -> bool {
+        let refused = self.refused.load(Relaxed);
+        let is_full = refused > 0
+            && self
+                .bytes
+                .is_some_and(|quota| logical_bytes + refused > quota);
+        if !is_full {
+            self.forget();
+        }
+        is_full
+    }
+
+    /// Forgets what was refused.
+    pub(super) fn forget(&self) {
+        self.refused.store(0, Relaxed);
+    }
+
+    /// Refuses what would add data to a full store. Deletes, revokes and compaction always pass: they make room.
+    pub(super) fn check(
+        &self,
+        command: &Command,
+        state: &State,
+    ) -> Result<Result<(), Refusal>, Fault> {
+        let Some(quota) = self.bytes else {
+            return Ok(Ok(()));
+        };
+        let cost = cost_bytes(command);
+        let after = state.logical_bytes() + cost;
+        if cost == 0 || after <= quota {
+            return Ok(Ok(()));
+        }
+        let reserve = RESERVE_BYTES_MIN.max(quota / RESERVE_PART);
+        if after <= quota + reserve && only_replaces_little(command, state)? {
+            return Ok(Ok(()));
+        }
+        self.refused.store(cost, Relaxed);
+        Ok(Err(Refusal::NoSpace))
+    }
+}
+
+/// Whether all that it may store are small values of keys that are there.
+fn only_replaces_little(command: &Command, state: &State) -> Result<bool, Fault> {
+    let puts: Vec<&Put> = match command {
+        Command::Put(put) => vec![put],
+        Command::Txn(txn) => puts(txn).collect(),
+        Command::LeaseGrant { .. }
+        | Command::DeleteRange(_)
+        | Command::Compact { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::LeaseExpire { .. }
+        | Command::LeaseCheckpoint { .. }
+        | Command::MemberPublish(_)
+        | Command::RaiseLevel { .. } => return Ok(false),
+    };
+    for put in puts {
+        let is_small = match &put.value {
+            PutValue::Set(value) => value.len() <= SMALL_VALUE_BYTES_MAX,
+            // It may be of any size, and is stored again.
+            PutValue::Keep => false,
+        };
+        if !is_small || put.key.len() > SMALL_KEY_BYTES_MAX || !exists(put, state)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn exists(put: &Put, state: &State) -> Result<bool, Fault> {
+    let query = Query::Range(Range {
+        keys: Keys::One(put.key.clone()),
+        revision: None,
+        limit: None,
+        sort: (SortTarget::Key, Order::Ascending),
+        keys_only: true,
+        count_only: true,
+        filter: RangeFilter::default(),
+    });
+    let found = state.answer(&query)?.result;
+    Ok(matches!(found, Ok(Response::Range(found)) if found.count > 0))
+}
+
+/// How much a command may add, as etcd counts it: a transaction costs what its dearer branch does.
+fn cost_bytes(command: &Command) -> u64 {
+    match command {
+        Command::Put(put) => put_bytes(put),
+        Command::Txn(Txn {
+            compares: _,
+            success,
+            failure,
+        }) => ops_bytes(success).max(ops_bytes(failure)),
+        Command::LeaseGrant { .. } => LEASE_BYTES,
+        Command::DeleteRange(_)
+        | Command::Compact { .. }
+        | Command::LeaseRevoke { .. }
+        | Command::LeaseExpire { .. }
+        | Command::LeaseCheckpoint { .. }
+        | Command::MemberPublish(_)
+        | Command::RaiseLevel { .. } => 0,
+    }
+}
+
+fn puts(txn: &Txn) -> impl Iterator<Item = &Put> {
+    let ops = txn.success.iter().chain(&txn.failure);
+    ops.filter_map(|op| match op {
+        Op::Put(put) => Some(put),
+        Op::Range(_) | Op::DeleteRange(_) => None,
+    })
+}
+
+fn ops_bytes(ops: &[Op]) -> u64 {
+    ops.iter()
+        .map(|op| match op {
+            Op::Put(put) => put_bytes(put),
+            Op::Range(_) | Op::DeleteRange(_) => 0,
+        })
+        .sum()
+}
+
+fn put_bytes(put: &Put) -> u64 {
+    let value = match &put.value {
+        PutValue::Set(bytes) => bytes.len(),
+        PutValue::Keep => 0,
+    };
+    PUT_OVERHEAD_BYTES + (put.key.len() + value) as u64
+}
