@@ -21,6 +21,8 @@ on_each_cluster!(
     a_future_start_sends_nothing_earlier,
     a_start_below_compaction_is_cancelled_with_the_floor,
     a_start_at_the_compacted_revision_is_served,
+    a_watcher_that_compaction_ended_is_cancelled_once_more,
+    a_client_that_closed_its_side_is_told_of_changes_as_before,
     watchers_of_one_stream_have_ids_of_their_own,
     a_used_id_is_refused_and_the_stream_goes_on,
     a_cancelled_watcher_stops_and_others_go_on,
@@ -179,6 +181,50 @@ async fn a_start_at_the_compacted_revision_is_served(cluster: &mut Cluster) -> C
     let mut stream = client.watching(start(4)).await?;
     // The delete at the compacted revision itself is still there to be seen.
     assert_eq!(shown(&stream.events(2).await?), ["-a@4", "c=3@5"]);
+    Ok(())
+}
+
+async fn a_watcher_that_compaction_ended_is_cancelled_once_more(cluster: &mut Cluster) -> Claim {
+    let client = cluster.client()?;
+    for _ in 0..5 {
+        client.put(put("a", "x")).await?;
+    }
+    client.compact(5).await?;
+    let mut stream = client.watch();
+    let past = pb::WatchCreateRequest {
+        start_revision: 3,
+        watch_id: 7,
+        ..watch("a")
+    };
+    stream.create(past.clone()).await?;
+    assert_eq!(stream.next().await?.compact_revision, 5);
+    // Its id is its client's until the client gives it back.
+    let again = stream.create(past).await?;
+    assert!(again.created && again.canceled, "{again:?}");
+    stream.cancel(7);
+    let cancelled = stream.next().await?;
+    assert!(cancelled.canceled && !cancelled.created, "{cancelled:?}");
+    assert_eq!((cancelled.watch_id, cancelled.compact_revision), (7, 0));
+    stream.cancel(7);
+    let chosen = pb::WatchCreateRequest {
+        watch_id: 7,
+        ..watch("a")
+    };
+    assert_eq!(stream.create(chosen).await?.watch_id, 7);
+    Ok(())
+}
+
+async fn a_client_that_closed_its_side_is_told_of_changes_as_before(
+    cluster: &mut Cluster,
+) -> Claim {
+    let client = cluster.client()?;
+    let mut stream = client.watching(watch("a")).await?;
+    stream.close_requests();
+    assert!(stream.within(Duration::from_millis(300)).await?.is_none());
+    for number in 0..100 {
+        client.put(put("a", &number.to_string())).await?;
+    }
+    assert_eq!(stream.events(100).await?.len(), 100);
     Ok(())
 }
 

@@ -17,6 +17,44 @@ pub fn go_claims() -> Result<PathBuf> {
     })
 }
 
+/// The program of `e2e/clients/go/speed`, built likewise.
+pub fn go_speed() -> Result<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/go");
+    let program = beside_tests()?.join("go-speed");
+    go_build(&source, &program, "./speed")?;
+    Ok(program)
+}
+
+/// Python with gRPC's C core, in an environment of its own, and the program of `e2e/clients/python` to run with it.
+pub fn python_speed() -> Result<(PathBuf, PathBuf)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
+    let environment = beside_tests()?.join("python");
+    let python = environment.join("bin/python");
+    let requirements = source.join("requirements.txt");
+    let wanted = std::fs::read(&requirements)?;
+    // Written last, so that what was broken off is made again.
+    let stamp = environment.join("requirements.txt");
+    if std::fs::read(&stamp).ok().as_ref() != Some(&wanted) {
+        let mut make = Command::new("python3");
+        ran(make.args(["-m", "venv", "--clear"]).arg(&environment))?;
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "--quiet", "--requirement"]);
+        ran(install.arg(&requirements))?;
+        std::fs::write(&stamp, wanted)?;
+    }
+    Ok((python, source.join("speed.py")))
+}
+
+fn ran(command: &mut Command) -> Result<()> {
+    let output = command.output().context("cannot run Python 3")?;
+    ensure!(
+        output.status.success(),
+        "{command:?}:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
 /// etcdctl: `COORD_ETCDCTL`, or the one that belongs to the etcd of the local Kubernetes, built by Go.
 pub fn etcdctl() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();

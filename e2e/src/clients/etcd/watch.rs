@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One watch stream, which carries any number of watchers. Dropping it ends it.
 pub struct Watch {
-    requests: mpsc::UnboundedSender<pb::WatchRequest>,
+    /// Gone when the client has said all.
+    requests: Option<mpsc::UnboundedSender<pb::WatchRequest>>,
     responses: Responses,
     /// Read past while waiting for the answer to a create request.
     passed: VecDeque<pb::WatchResponse>,
@@ -42,7 +43,7 @@ impl Watch {
                 .await
         });
         Self {
-            requests,
+            requests: Some(requests),
             responses: Responses::Opening(opening),
             passed: VecDeque::new(),
         }
@@ -50,10 +51,17 @@ impl Watch {
 
     /// Sends a request.
     pub fn send(&self, request: RequestUnion) {
-        // Fails once the stream has ended, which the next response tells better.
-        let _ = self.requests.send(pb::WatchRequest {
-            request_union: Some(request),
-        });
+        if let Some(requests) = &self.requests {
+            // Fails once the stream has ended, which the next response tells better.
+            let _ = requests.send(pb::WatchRequest {
+                request_union: Some(request),
+            });
+        }
+    }
+
+    /// Closes the client's side: it asks for nothing more, and goes on listening.
+    pub fn close_requests(&mut self) {
+        self.requests = None;
     }
 
     /// Creates a watcher and returns the answer to it. Events of others that come before are kept for later.
