@@ -85,8 +85,8 @@ planted: ## Find each bug planted in a server of its own; PLANTED='--only stale-
 	$(PLANTED_SERVER)
 	$(TARGET)/debug/coord-e2e planted $(PLANTED)
 
-hostile: ## Ten thousand connections, floods, readers that stall, strangers at the peers' port; a few minutes
-	cargo test --workspace --no-fail-fast --test 'hostile_*' -- --test-threads=1
+hostile: ## Ten thousand connections, floods, readers that stall, other people's clients at top speed; ten minutes
+	COORD_SPEED_SECONDS=60 cargo test --workspace --no-fail-fast --test 'hostile_*' -- --test-threads=1
 
 lint: ## Formatting and lints
 	cargo fmt --all --check

@@ -88,6 +88,21 @@ async fn a_go_client_is_served_at_its_top_speed() -> Result<()> {
     at_top_speed(|| Ok(Command::new(programs::go_speed()?))).await
 }
 
+/// Only where there is time, as in `make hostile`: npm installs what it needs each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_client_is_served_at_its_top_speed() -> Result<()> {
+    if std::env::var_os("COORD_SPEED_SECONDS").is_none() {
+        println!("left to make hostile");
+        return Ok(());
+    }
+    at_top_speed(|| {
+        let mut command = Command::new("node");
+        command.arg(programs::node_speed()?);
+        Ok(command)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rust_client_is_served_at_its_top_speed() -> Result<()> {
     let (cluster, client) = one().await?;

@@ -45,8 +45,23 @@ pub fn python_speed() -> Result<(PathBuf, PathBuf)> {
     Ok((python, source.join("speed.py")))
 }
 
+/// The program of `e2e/clients/node`, beside what npm has installed for it.
+pub fn node_speed() -> Result<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/node");
+    let place = beside_tests()?.join("node");
+    std::fs::create_dir_all(&place)?;
+    for file in ["package.json", "package-lock.json", "speed.js"] {
+        std::fs::copy(source.join(file), place.join(file))?;
+    }
+    let mut install = Command::new("npm");
+    ran(install.args(["ci", "--silent"]).current_dir(&place))?;
+    Ok(place.join("speed.js"))
+}
+
 fn ran(command: &mut Command) -> Result<()> {
-    let output = command.output().context("cannot run Python 3")?;
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
     ensure!(
         output.status.success(),
         "{command:?}:\n{}",

@@ -55,7 +55,10 @@ fn open_files_max(limits: &str) -> Option<u64> {
     let line = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
 }
 
 #[cfg(test)]
@@ -68,6 +71,13 @@ mod tests {
         assert!(process.resident_bytes > 100_000, "{process:?}");
         assert!(process.open_files > 2, "{process:?}");
         assert!(process.open_files_max > 2, "{process:?}");
+    }
+
+    #[test]
+    fn no_limit_is_no_small_one() {
+        let line = |soft| format!("Max open files            {soft}       1048576    files\n");
+        assert_eq!(open_files_max(&line("4096")), Some(4096));
+        assert_eq!(open_files_max(&line("unlimited")), Some(u64::MAX));
     }
 
     #[test]
