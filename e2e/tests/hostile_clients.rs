@@ -88,16 +88,37 @@ async fn a_go_client_is_served_at_its_top_speed() -> Result<()> {
     at_top_speed(|| Ok(Command::new(programs::go_speed()?))).await
 }
 
-/// Only where there is time, as in `make hostile`: npm installs what it needs each time.
+/// Whether there is time for clients whose parts are fetched and put together each time: in `make hostile`.
+fn is_long() -> bool {
+    let is_long = std::env::var_os("COORD_SPEED_SECONDS").is_some();
+    if !is_long {
+        println!("left to make hostile");
+    }
+    is_long
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_client_is_served_at_its_top_speed() -> Result<()> {
-    if std::env::var_os("COORD_SPEED_SECONDS").is_none() {
-        println!("left to make hostile");
+    if !is_long() {
         return Ok(());
     }
     at_top_speed(|| {
         let mut command = Command::new("node");
         command.arg(programs::node_speed()?);
+        Ok(command)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_java_client_is_served_at_its_top_speed() -> Result<()> {
+    if !is_long() {
+        return Ok(());
+    }
+    at_top_speed(|| {
+        let (program, libraries) = programs::java_speed()?;
+        let mut command = Command::new("java");
+        command.arg("-cp").arg(libraries).arg(program);
         Ok(command)
     })
     .await

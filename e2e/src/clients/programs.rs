@@ -58,6 +58,18 @@ pub fn node_speed() -> Result<PathBuf> {
     Ok(place.join("speed.js"))
 }
 
+/// The program of `e2e/clients/java`, and the path of what Maven has copied for it.
+pub fn java_speed() -> Result<(PathBuf, String)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/java");
+    let libraries = beside_tests()?.join("java");
+    let mut copy = Command::new("mvn");
+    copy.args(["--quiet", "--batch-mode", "dependency:copy-dependencies"]);
+    copy.arg(format!("-DoutputDirectory={}", libraries.display()));
+    ran(copy.current_dir(&source))?;
+    let every = format!("{}/*", libraries.display());
+    Ok((source.join("Speed.java"), every))
+}
+
 fn ran(command: &mut Command) -> Result<()> {
     let output = command
         .output()

@@ -30,6 +30,27 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// Whether some key could be among both.
+    pub fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::One(key), keys) | (keys, Self::One(key)) => keys.contains(key),
+            (
+                Self::Range { start, end },
+                Self::Range {
+                    start: other_start,
+                    end: other_end,
+                },
+            ) => {
+                let is_before = |end: &Option<Bytes>, start: &Bytes| {
+                    end.as_ref().is_some_and(|end| end <= start)
+                };
+                !is_before(end, other_start) && !is_before(other_end, start)
+            }
+        }
+    }
+}
+
 /// A stored pair with its etcd metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {

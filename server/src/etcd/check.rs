@@ -18,7 +18,7 @@ pub(super) const STREAM_REQUEST_BYTES_MAX: usize = 128 * 1024;
 /// etcd's `--max-txn-ops`.
 const TXN_OPS_MAX: usize = 128;
 /// Longest key: the store takes 64 KiB with its own bytes, and law refuses longer ones too.
-pub(super) const KEY_BYTES_MAX: usize = 32 * 1024;
+const KEY_BYTES_MAX: usize = 32 * 1024;
 
 /// A request that changes something must fit into the log.
 pub(super) fn request_size(bytes: usize) -> Result<(), Invalid> {

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::index::Index;
 use super::outlet::{Mailbox, Outlet, WatcherId};
-use crate::command::{Event, Revision};
+use crate::command::{Event, Keys, Revision};
 
 /// Takes each change once, in order, and queues it for the outlets that have live watchers of its key.
 #[derive(Debug)]
@@ -82,11 +82,24 @@ impl Hub {
                 inner.offer(event);
             }
         }
-        for outlet in std::mem::take(&mut inner.awaiting) {
-            if let Some(mailbox) = inner.mailboxes.get(&outlet) {
-                mailbox.wake.notify_one();
+        inner.wake_awaiting();
+    }
+
+    /// Takes a revision whose events nobody holds, because they are too large: all changes of it are of keys in `keys`, and
+    /// readable as history by now. Streams with watchers of such keys read it there; all others go on.
+    pub fn publish_large(&self, revision: Revision, keys: &Keys) {
+        let mut inner = self.lock();
+        debug_assert!(
+            revision > inner.revision,
+            "revisions are published in order"
+        );
+        inner.revision = revision;
+        for mailbox in inner.mailboxes.values_mut() {
+            if mailbox.watches_any(revision, keys) {
+                mailbox.fall_behind(revision);
             }
         }
+        inner.wake_awaiting();
     }
 
     /// Carries on after the state jumped to `revision` without publishing what lies between: a snapshot was installed.
@@ -159,6 +172,14 @@ impl Inner {
             }
         }
         self.scratch = outlets;
+    }
+
+    fn wake_awaiting(&mut self) {
+        for outlet in std::mem::take(&mut self.awaiting) {
+            if let Some(mailbox) = self.mailboxes.get(&outlet) {
+                mailbox.wake.notify_one();
+            }
+        }
     }
 
     /// Forgets a watcher. Returns whether there was one.

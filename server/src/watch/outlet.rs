@@ -250,6 +250,13 @@ impl Mailbox {
         self.queue.push_back(event.clone());
     }
 
+    /// Whether a live watcher might see a change of these keys at this revision.
+    pub(super) fn watches_any(&self, revision: Revision, keys: &Keys) -> bool {
+        self.watchers.values().any(|watcher| {
+            !watcher.lags && watcher.next <= revision && watcher.wanted.keys.meets(keys)
+        })
+    }
+
     /// Leaves revisions from this one on to history.
     pub(super) fn fall_behind(&mut self, from: Revision) {
         if self.behind.is_some() || !self.has_live() {

@@ -482,3 +482,43 @@ async fn a_publish_wakes_the_outlet_it_concerns() {
     outlet.woken().await;
     assert_eq!(seen(outlet.take(usize::MAX)), [2]);
 }
+
+#[test]
+fn a_large_revision_is_left_to_history_for_those_whose_keys_it_changed() {
+    let hub = Hub::new(Revision(5));
+    let (mut outlet, mut other) = (hub.open(), hub.open());
+    let of = |start| {
+        Arc::new(Wanted {
+            keys: keys(start, 3),
+            ..Wanted::clone(&all(None))
+        })
+    };
+    outlet.watch(WatcherId(1), of(b'a'));
+    outlet.watch(WatcherId(2), of(b'm'));
+    other.watch(WatcherId(1), of(b'x'));
+    let touched = Keys::Range {
+        start: Bytes::from_static(b"l"),
+        end: Some(Bytes::from_static(b"n")),
+    };
+    hub.publish_large(Revision(6), &touched);
+    let events = [
+        event(b'a', 7, EventKind::Put, false),
+        event(b'x', 7, EventKind::Put, false),
+    ];
+    hub.publish(Revision(7), events.to_vec());
+    assert_eq!(seen(other.take(usize::MAX)), [7], "others go on");
+    let gap = outlet.gap().unwrap();
+    assert_eq!((gap.from, gap.upto), (Revision(6), Revision(8)));
+    let mut history = vec![event(b'm', 6, EventKind::Delete, false)];
+    history.extend(events);
+    let mut piece = outlet.fill(gap, history, Revision(8));
+    for revision in [7, 6] {
+        let Reader { watcher, from } = piece.next_reader().unwrap();
+        let wanted = of(if watcher.0 == 1 { b'a' } else { b'm' });
+        let events = piece.events_for(&wanted, from);
+        assert_eq!(events[0].kv.mod_revision, Revision(revision));
+    }
+    assert_eq!(outlet.gap(), None);
+    hub.publish(Revision(8), vec![event(b'm', 8, EventKind::Put, false)]);
+    assert_eq!(seen(outlet.take(usize::MAX)), [8], "it is live again");
+}

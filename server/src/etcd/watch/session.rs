@@ -8,7 +8,7 @@ use coord_proto::etcd::etcdserverpb::{
 };
 use prost::Message;
 
-use super::super::check::{KEY_BYTES_MAX, RECEIVE_BYTES_MAX};
+use super::super::check::{self, RECEIVE_BYTES_MAX};
 use super::super::convert;
 use super::super::header::signed;
 use crate::command::{Event, Keys, Revision, Unavailable};
@@ -20,8 +20,6 @@ const NO_WATCHER: i64 = -1;
 const WATCHERS_MAX: usize = 50_000;
 /// What a watcher holds beside its keys.
 const WATCHER_BYTES: usize = 600;
-/// The longest key that can mean anything to a watcher: behind the longest that is stored.
-const WATCHED_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
 /// About how many bytes of events one turn tells.
 const TURN_BYTES: usize = 256 * 1024;
 /// What an event holds beside keys and values, once as it is kept and once as a message.
@@ -211,12 +209,8 @@ impl Session {
     }
 
     fn create(&mut self, request: &pb::WatchCreateRequest, term: u64) -> WatchResponse {
-        let longest = request.key.len().max(request.range_end.len());
-        if longest > WATCHED_BYTES_MAX {
-            let why = format!(
-                "etcdserver: key is too long: {longest} bytes, at most {KEY_BYTES_MAX} are stored"
-            );
-            return self.refused(&why, term);
+        if let Err(invalid) = check::bounds(&request.key, &request.range_end) {
+            return self.refused(tonic::Status::from(invalid).message(), term);
         }
         let keys = watched_keys(request);
         if let Keys::Range {
