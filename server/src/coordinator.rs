@@ -68,7 +68,8 @@ impl From<ChangeError> for Error {
 pub struct Status {
     /// Raft's view.
     pub raft: crate::raft::Status,
-    /// Bytes on disk.
+    /// Bytes on disk; tables are compressed, so at least what counts against the quota: whoever shows how much of it is in
+    /// use relies on that.
     pub disk_bytes: u64,
     /// Bytes that count against the quota.
     pub logical_bytes: u64,
@@ -233,7 +234,7 @@ impl Coordinator {
         let state = self.locked();
         Status {
             raft: self.raft.status(),
-            disk_bytes: state.disk_bytes(),
+            disk_bytes: state.disk_bytes().max(state.logical_bytes()),
             logical_bytes: state.logical_bytes(),
             quota_bytes: self.quota.bytes(),
             is_full: self.quota.is_full(state.logical_bytes()),
