@@ -2,6 +2,7 @@
 
 use coord_e2e::clients::etcd::Client;
 use coord_e2e::clients::etcd::request::{prefix, put, range};
+use coord_e2e::clients::http;
 use coord_e2e::cluster::claims::{self, Claim, refused};
 use coord_e2e::cluster::{Cluster, Kind, eventually};
 use coord_e2e::on_three_processes;
@@ -364,6 +365,11 @@ async fn learner_serves(cluster: &mut Cluster) -> Claim {
     })
     .await?;
     assert!(learner.status().await?.is_learner);
+    // It is well, and not there for clients.
+    for (path, status) in [("/health", 200), ("/livez", 200), ("/readyz", 503)] {
+        let page = http::request("GET", &cluster.endpoint(index), path).await?;
+        assert_eq!(page.status, status, "{path}: {}", page.body());
+    }
     let expected = (
         Code::FailedPrecondition,
         "etcdserver: rpc not supported for learner".to_owned(),
