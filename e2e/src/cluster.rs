@@ -174,6 +174,11 @@ impl Cluster {
         Ok(index)
     }
 
+    /// One more flag for a member, from its next start on; of two the last one counts.
+    pub fn set_flag(&mut self, index: usize, name: &str, value: &str) {
+        self.members[index].words.push(format!("--{name}={value}"));
+    }
+
     /// Drops a stopped member from this driver, so that [`Cluster::join`] no longer names it.
     ///
     /// The indexes of later members move down by one.

@@ -116,6 +116,8 @@ async fn wrong_additions_are_refused(cluster: &mut Cluster) -> Claim {
         "not a url",
         "ftp://127.0.0.1:2380",
         "http://127.0.0.1:2380/path",
+        "http://127.0.0.1:2380/",
+        "http://127.0.0.1",
     ] {
         assert_eq!(
             refused(add(url, true).await),

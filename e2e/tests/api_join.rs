@@ -85,6 +85,8 @@ async fn waits_to_be_added(cluster: &mut Cluster) -> Claim {
     );
     let alive = http::request("GET", &endpoint, "/livez").await?;
     assert_eq!(alive.status, 200);
+    let (code, _) = refused(cluster.client_of(index)?.put(put("a", "2")).await);
+    assert_eq!(code, Code::Unavailable, "clients turn to another member");
     let id = add_learner(&first, &peer_url).await?;
     cluster.ready(index).await?;
     assert_eq!(id_of(cluster, index).await?, id);

@@ -437,6 +437,10 @@ impl Raft {
 
     /// Changes the membership, through the leader; resolves when the change is committed.
     pub async fn change(&self, change: MemberChange) -> Result<(), ChangeError> {
+        // A leader without a quorum says at once that it cannot.
+        if self.leadership.borrow().is_self {
+            return self.membership.change_here(change).await;
+        }
         let mut contact = self.contact.clone();
         let now = contact.wait_for(|now| now.leader.is_some()).await;
         let now = *now.map_err(|_| Unavailable::Stopped)?;

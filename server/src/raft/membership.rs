@@ -297,8 +297,7 @@ impl Membership {
                 (ChangeMembers::AddNodes(node), true)
             }
             MemberChange::AddVoter { id, peer_urls } => {
-                view.check_new(id, &peer_urls)?;
-                // As etcd: a second member may be added to a single one before it runs.
+                // In etcd's order, and as etcd: a second member may be added to a single one before it runs.
                 let alone = voting.len() == 1;
                 if !alone && view.started(&voting) < quorum(voting.len() + 1) {
                     return Err(Refusal::NotEnoughStartedMembers.into());
@@ -306,6 +305,7 @@ impl Membership {
                 if view.connected(&voting) < voting.len() {
                     return Err(Unavailable::Unhealthy.into());
                 }
+                view.check_new(id, &peer_urls)?;
                 let place = Place {
                     peer_urls,
                     awaits_vote: true,

@@ -1,4 +1,5 @@
-//! Replaces members: adds a learner on a spare machine, promotes it, removes another member and wipes its disk.
+//! Replaces members: adds one on a spare machine, as a learner that is promoted or as a voter that does not run yet, removes
+//! another member and wipes its disk.
 
 use std::time::Duration;
 
@@ -24,7 +25,12 @@ pub(super) async fn run(seat: Seat, spares: Vec<HostId>, mut random: StdRng) {
         // From here on it goes to the end, so that no learner is left over.
         lock(&seat.observed.membership).is_changing = true;
         let joins = spares.remove(random.random_range(0..spares.len()));
-        let id = add(&client, joins).await;
+        let as_learner = random.random_bool(0.5);
+        let id = add(&client, joins, as_learner).await;
+        if !as_learner {
+            // It may be a while until it runs: the others must not need it.
+            pause(&mut random, Duration::from_secs(3)).await;
+        }
         seat.wish(Wish::Join(joins));
         until_done(|| async {
             let request = pb::MemberPromoteRequest { id };
@@ -81,12 +87,12 @@ async fn is_voter(client: &Client, id: u64) -> bool {
         .any(|member| member.id == id && !member.is_learner)
 }
 
-async fn add(client: &Client, host: HostId) -> u64 {
+async fn add(client: &Client, host: HostId, is_learner: bool) -> u64 {
     loop {
         // Whatever the answer: the list tells whether it was done.
         let request = pb::MemberAddRequest {
             peer_ur_ls: vec![peer_url(host)],
-            is_learner: true,
+            is_learner,
         };
         if let Err(status) = client.member_add(request).await {
             tracing::info!(?host, %status, "not added");

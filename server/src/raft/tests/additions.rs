@@ -51,7 +51,7 @@ async fn a_second_member_of_one_costs_nothing_until_it_runs() {
     );
     writes(&cluster.members[0], "alone").await;
     let again = at_once(&cluster.members[0], add(3, &url)).await;
-    assert_eq!(again, Err(Refusal::PeerUrlExists.into()));
+    assert_eq!(again, Err(Refusal::NotEnoughStartedMembers.into()));
     let third = at_once(&cluster.members[0], add(3, &free_url().await)).await;
     assert_eq!(third, Err(Refusal::NotEnoughStartedMembers.into()));
     let promoted = MemberChange::Promote { id: MemberId(2) };

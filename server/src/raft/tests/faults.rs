@@ -5,7 +5,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 
 use super::cluster::{Cluster, put};
-use crate::raft::peer::{AskError, fetch_state};
+use crate::raft::peer::{AskError, fetch_state, places_in_log};
 use crate::raft::{Limits, check_reach};
 use crate::state::State;
 
@@ -140,6 +140,45 @@ async fn a_member_whose_state_is_gone_takes_anothers() {
     };
     let refused = fetch(&places, &stranger, reach).await;
     assert!(matches!(refused, Err(AskError::Refused(why)) if why.contains("was removed")));
+}
+
+#[tokio::test]
+async fn who_has_no_leader_is_not_believed_that_a_member_was_removed() {
+    let mut cluster = Cluster::start(3).await;
+    for place in 0..3 {
+        cluster.stop(place).await;
+    }
+    cluster.restart(0).await;
+    let places = vec![cluster.members[0].url.clone()];
+    let unknown = crate::wal::Identity {
+        member: crate::command::MemberId(9),
+        ..cluster.members[0].log_identity()
+    };
+    // While it remembers its last leader it says nothing at all.
+    let why = loop {
+        match fetch(&places, &unknown, 0).await {
+            Err(AskError::Unreachable(why)) if why.contains("no leader") => break why,
+            Err(AskError::Unreachable(_)) => {}
+            Err(AskError::Refused(why)) => panic!("{why}"),
+            Ok(_) => panic!("it is sent the state"),
+        }
+    };
+    assert!(why.contains("does not know this member"), "{why}");
+}
+
+#[tokio::test]
+async fn a_log_knows_where_the_other_members_are() {
+    let cluster = Cluster::start(3).await;
+    let member = &cluster.members[0];
+    member.put("after", "1").await;
+    member.raft.read_barrier().await.unwrap();
+    let others = cluster.members[1..].iter().map(|member| member.url.clone());
+    member.stop().await;
+    let mut places = places_in_log(&member.log()).unwrap();
+    places.sort();
+    let mut others: Vec<String> = others.collect();
+    others.sort();
+    assert_eq!(places, others);
 }
 
 #[tokio::test]

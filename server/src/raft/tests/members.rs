@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cluster::{CLUSTER, Cluster, Member, TOKEN};
-use crate::command::{MemberId, Refusal};
+use crate::command::{LogPosition, MemberId, Refusal};
 use crate::network::Network;
 use crate::raft::peer::{AskError, Asker, JoinAnswer, ask_membership};
 use crate::raft::{ChangeError, Limits, MemberChange};
@@ -160,6 +160,21 @@ async fn peer_urls_change_and_a_learner_stays_one() {
         member.raft.change(second).await,
         Err(Refusal::TooManyLearners.into())
     );
+}
+
+#[tokio::test]
+async fn a_member_names_no_membership_that_does_not_have_it() {
+    let cluster = Cluster::start(1).await;
+    let member = &cluster.members[0];
+    let membership = &member.raft.membership;
+    assert!(membership.committed_with(member.id).is_some());
+    // As one that is only being added reads the log from before its time.
+    assert_eq!(membership.committed_with(MemberId(5)), None);
+    assert!(!membership.has_removed(MemberId(5), None));
+    let known = membership
+        .committed_with(member.id)
+        .map(|at| LogPosition { index: 0, ..at });
+    assert!(membership.has_removed(MemberId(5), known));
 }
 
 async fn ask(places: &[String], token: &str, own: &[String]) -> Result<JoinAnswer, AskError> {
