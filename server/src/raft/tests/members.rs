@@ -166,6 +166,11 @@ async fn peer_urls_change_and_a_learner_stays_one() {
 async fn a_member_names_no_membership_that_does_not_have_it() {
     let cluster = Cluster::start(1).await;
     let member = &cluster.members[0];
+    let add = MemberChange::AddLearner {
+        id: MemberId(7),
+        peer_urls: vec!["http://127.0.0.1:1".to_owned()],
+    };
+    member.raft.change(add).await.unwrap();
     let membership = &member.raft.membership;
     assert!(membership.committed_with(member.id).is_some());
     // As one that is only being added reads the log from before its time.
