@@ -123,6 +123,14 @@ impl Membership {
         self.core.metrics().borrow_watched().clone()
     }
 
+    /// Whether this member is one, by the membership in effect.
+    fn is_member(&self) -> bool {
+        let metrics = self.core.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        members.get_node(&metrics.id).is_some()
+    }
+
     fn members(&self) -> Members {
         let metrics = self.core.server_metrics();
         let metrics = metrics.borrow_watched();
@@ -243,6 +251,10 @@ impl Membership {
                 return Err(Unavailable::LeaderChanged.into());
             }
             this.finish_earlier().await?;
+            // One that was removed leads for a moment more, but openraft takes no change from it.
+            if !this.is_member() {
+                return Err(Unavailable::LeaderChanged.into());
+            }
             let order = decide(&this)?;
             this.submit(order).await
         });
