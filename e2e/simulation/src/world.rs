@@ -29,6 +29,8 @@ const FAULTS: Duration = Duration::from_secs(150);
 const START: Duration = Duration::from_secs(3);
 /// Once left alone the cluster must serve again, everywhere, in so long.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
+/// A member that was asked to stop has ended by then.
+const STOPS_IN: Duration = Duration::from_secs(5);
 /// A member that ended by itself is started again after so long, as a supervisor would.
 const RESTART: Duration = Duration::from_secs(2);
 /// Entries more than its copy that a member's disk must have had for the others to remember some of them in any case.
@@ -469,6 +471,8 @@ impl World {
                 .set_latency(Duration::from_millis(1));
             self.members[&host].disk.stall(Duration::ZERO);
             self.schedule(Duration::from_millis(1), Action::Start(host));
+            // One that was just asked to stop still runs, and would never be started again.
+            self.schedule(STOPS_IN, Action::Start(host));
         }
     }
 }
