@@ -23,8 +23,6 @@ use crate::{etcd, expiry};
 
 /// Lease questions that may wait for the expiry driver; each is a whole round of renewals.
 const LEASE_QUERIES_MAX: usize = 64;
-/// Pause after a connection could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pause between attempts to publish this member's name and URLs.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 
@@ -35,11 +33,9 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
     let network = &ground.network;
     let client_listeners = bind(network, &config.client.listen).await?;
     let peer_listeners = bind(network, &config.peer.listen).await?;
-    // Others may look for a running member where this one listens: while it only waits, they must not find it.
-    let mut turned_away = JoinSet::new();
-    for listener in &peer_listeners {
-        turned_away.spawn(turn_away(join::duplicate(listener)?));
-    }
+    // Others look for a running member where this one listens, and under one name with it (`demo-peers` on Kubernetes):
+    // while it only waits they must be refused there. Whoever is let in, and then turned away, asks no other address.
+    drop(peer_listeners);
     // Log and state are read side by side: with a million keys each takes a second or so.
     let opening = ground.log.has_log()?.then(|| {
         let place = ground.state.clone();
@@ -84,7 +80,7 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
     raft::refuse_older_copy(ids, network, ground.blocking, &wal, &state)
         .await
         .map_err(Stop::Refused)?;
-    turned_away.shutdown().await;
+    let peer_listeners = bind(network, &config.peer.listen).await?;
     let (lease_changes, lease_changes_in) = mpsc::unbounded_channel();
     let (lease_queries, lease_queries_in) = mpsc::channel(LEASE_QUERIES_MAX);
     let peer_urls: Vec<String> = config.peer.advertise.iter().map(Url::to_string).collect();
@@ -175,19 +171,6 @@ async fn bind(network: &Network, urls: &[Url]) -> Result<Vec<Listener>, Stop> {
         listeners.push(listener);
     }
     Ok(listeners)
-}
-
-/// Ends every connection as soon as it is there, as if nobody listened.
-async fn turn_away(listener: Listener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => drop(stream),
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept connections of peers");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }
 
 fn addresses(listeners: &[Listener]) -> Result<Vec<std::net::SocketAddr>, Stop> {
