@@ -50,23 +50,11 @@ async fn a_change_that_cannot_be_is_refused_and_the_cluster_keeps_its_spec() {
         .apply(&namespace, "steady", &good())
         .await
         .unwrap();
-    for (spec, field) in [
-        (with("/storage/size", json!("512Mi")), "spec.storage.size"),
-        (with("/replicas", json!(2)), "spec.replicas"),
-        (
-            with(
-                "/storage",
-                json!({"size": "1Gi", "storageClassName": "other"}),
-            ),
-            "spec.storage",
-        ),
-    ] {
-        let error = kubernetes
-            .apply(&namespace, "steady", &spec)
-            .await
-            .unwrap_err();
-        assert!(error.to_string().contains(field), "{spec}: {error}");
-    }
+    let error = kubernetes
+        .apply(&namespace, "steady", &with("/replicas", json!(2)))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("spec.replicas"), "{error}");
     let error = kubernetes.scale(&namespace, "steady", 4).await.unwrap_err();
     assert!(error.to_string().contains("spec.replicas"), "{error}");
     let after = kubernetes.get(&namespace, "steady").await.unwrap();
@@ -75,5 +63,43 @@ async fn a_change_that_cannot_be_is_refused_and_the_cluster_keeps_its_spec() {
         before["metadata"]["generation"],
         after["metadata"]["generation"]
     );
+    kubernetes.delete_namespace(&namespace).await.unwrap();
+}
+
+#[tokio::test]
+async fn size_and_class_can_be_corrected_until_there_is_a_disk() {
+    let kubernetes = Kubernetes::connect().await.unwrap();
+    let namespace = kubernetes.new_namespace("disks").await.unwrap();
+    let other = json!({"size": "512Mi", "storageClassName": "other"});
+    kubernetes
+        .apply(&namespace, "early", &good())
+        .await
+        .unwrap();
+    kubernetes
+        .apply(&namespace, "early", &with("/storage", other.clone()))
+        .await
+        .unwrap();
+
+    let spec = json!({"replicas": 1, "storage": {"size": "64Mi"}});
+    kubernetes.apply(&namespace, "late", &spec).await.unwrap();
+    let limit = std::time::Duration::from_secs(300);
+    kubernetes
+        .wait_ready(&namespace, "late", limit)
+        .await
+        .unwrap();
+    for (storage, field) in [
+        (json!({"size": "32Mi"}), "spec.storage.size"),
+        (
+            json!({"size": "64Mi", "storageClassName": "other"}),
+            "spec.storage.storageClassName",
+        ),
+    ] {
+        let spec = json!({"replicas": 1, "storage": storage});
+        let error = kubernetes
+            .apply(&namespace, "late", &spec)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains(field), "{error}");
+    }
     kubernetes.delete_namespace(&namespace).await.unwrap();
 }

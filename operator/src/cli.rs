@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::telemetry::LogFormat;
+use crate::validate::ServerImage;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 
@@ -32,6 +33,33 @@ pub struct ExplainArgs {
     /// Its namespace.
     #[arg(long, short, default_value = "default")]
     pub namespace: String,
+    /// As for `run`: what a cluster gets whose image is not recorded yet.
+    #[command(flatten)]
+    pub images: ImageArgs,
+}
+
+/// The images that an operator hands out.
+#[derive(Clone, Debug, Args)]
+pub struct ImageArgs {
+    /// The server image of clusters that set spec.version, without tag.
+    #[arg(
+        long,
+        env = "COORD_SERVER_IMAGE_REPOSITORY",
+        default_value = "coord.dev/coord-server"
+    )]
+    pub server_image_repository: String,
+    /// The tag for new clusters that set neither spec.version nor spec.image.
+    #[arg(long, env = "COORD_SERVER_IMAGE_TAG", default_value = env!("CARGO_PKG_VERSION"))]
+    pub server_image_tag: String,
+}
+
+impl From<ImageArgs> for ServerImage {
+    fn from(args: ImageArgs) -> Self {
+        Self {
+            repository: args.server_image_repository,
+            tag: args.server_image_tag,
+        }
+    }
 }
 
 /// Options of `run`.
@@ -44,16 +72,9 @@ pub struct RunArgs {
         value_delimiter = ','
     )]
     pub watch_namespaces: Vec<String>,
-    /// The server image of clusters that set spec.version, without tag.
-    #[arg(
-        long,
-        env = "COORD_SERVER_IMAGE_REPOSITORY",
-        default_value = "coord.dev/coord-server"
-    )]
-    pub server_image_repository: String,
-    /// The tag for new clusters that set neither spec.version nor spec.image.
-    #[arg(long, env = "COORD_SERVER_IMAGE_TAG", default_value = env!("CARGO_PKG_VERSION"))]
-    pub server_image_tag: String,
+    /// What new clusters run.
+    #[command(flatten)]
+    pub images: ImageArgs,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "COORD_HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
     pub http_address: SocketAddr,

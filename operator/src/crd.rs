@@ -17,7 +17,7 @@ pub use cluster::{
     CoordCluster, CoordClusterSpec, LogLevel, LostNode, PullPolicy, ReclaimPolicy, Repair,
     Resources, Scheduling, ServerOptions, Storage,
 };
-pub use status::{Bootstrap, CoordClusterStatus, MemberRow, Operation};
+pub use status::{Bootstrap, CoordClusterStatus, MemberRow, Operation, StorageRow};
 
 use kube::CustomResourceExt;
 

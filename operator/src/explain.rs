@@ -7,7 +7,7 @@ use crate::crd::CoordCluster;
 use crate::member_client::Route;
 use crate::observe::{Memory, observe};
 use crate::plan::plan;
-use crate::validate::{ServerImage, validate};
+use crate::validate::validate;
 use anyhow::Context;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client};
@@ -30,11 +30,7 @@ pub async fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
         now,
     )
     .await?;
-    // The image of a cluster that exists is in its record; these are never used.
-    let images = ServerImage {
-        repository: String::new(),
-        tag: String::new(),
-    };
+    let images = args.images.clone().into();
     let explained = match validate(&cluster, &observed, &images) {
         Ok(desired) => json!({ "observed": observed, "plan": plan(&desired, &observed, now) }),
         Err(problems) => {

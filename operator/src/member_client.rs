@@ -9,6 +9,8 @@ use coord_proto::etcd::etcdserverpb::{
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
@@ -186,6 +188,32 @@ impl MemberClient {
             status: Box::new(status),
         }
     }
+}
+
+/// The version of the program that answers at `address`; `None` if it does not say.
+///
+/// The version in [`MemberClient::status`] is etcd's, whose protocol it speaks.
+pub async fn program_version(address: &str) -> Option<String> {
+    /// More than any answer to this question has.
+    const ANSWER_BYTES_MAX: u64 = 16 * 1024;
+    let call = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let head = format!("GET /version HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = String::new();
+        stream
+            .take(ANSWER_BYTES_MAX)
+            .read_to_string(&mut answer)
+            .await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = tokio::time::timeout(CONNECT_TIMEOUT, call)
+        .await
+        .ok()?
+        .ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    let json: serde_json::Value = serde_json::from_str(body.trim()).ok()?;
+    Some(json.get("coord")?.as_str()?.to_owned())
 }
 
 fn within<T>(timeout: Duration, message: T) -> Request<T> {

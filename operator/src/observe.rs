@@ -36,6 +36,7 @@ pub async fn observe(
     events::quote(client, &namespace, &name, memory, &mut observed, now).await?;
     let seen = members::ask(route, &name, &namespace, &observed.pods).await;
     observed.answers = seen.answers;
+    members::versions(route, &name, memory, &observed.pods, &mut observed.answers).await;
     observed.membership = seen.membership;
     memory.remember(&mut observed, &seen.caught_up, now);
     Ok(observed)

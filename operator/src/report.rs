@@ -6,6 +6,7 @@
 mod conditions;
 mod events;
 mod status;
+mod storage;
 
 pub use events::{event, warnings};
 pub use status::{is_worth_writing, status};

@@ -6,7 +6,6 @@ use crate::execute::Writes;
 use crate::leader::{Leadership, Tenure};
 use crate::member_client::Route;
 use crate::metrics::Metrics;
-use crate::validate::ServerImage;
 use crate::{controllers, http, telemetry};
 use anyhow::Context as _;
 use futures::future::join_all;
@@ -54,10 +53,6 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     metrics.is_leader.set(1);
     tracing::info!(identity, version = env!("CARGO_PKG_VERSION"), "acting");
 
-    let images = ServerImage {
-        repository: args.server_image_repository,
-        tag: args.server_image_tag,
-    };
     let reporter = Reporter {
         controller: CONTROLLER.to_owned(),
         instance: Some(identity),
@@ -72,7 +67,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let context = Arc::new(Context::new(
         client,
         Route::PodAddress,
-        images,
+        args.images.into(),
         writes,
         tenure,
         metrics,

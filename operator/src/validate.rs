@@ -124,21 +124,87 @@ pub fn validate(
     })
 }
 
-/// The image in order of authority. The default is the one recorded at creation, or what already runs if that record
-/// was lost: a newer operator must not roll clusters that it did not create.
+/// The image in order of authority. Where the spec says nothing new it is the one that members run: neither a newer
+/// operator, nor one that hands out images of another repository, nor a field that is unset may roll a cluster.
 fn image(spec: &CoordClusterSpec, observed: &Observed, images: &ServerImage) -> String {
     if let Some(image) = &spec.image {
         return image.clone();
     }
+    let recorded = observed.record.server_image.clone();
     if let Some(version) = &spec.version {
-        return format!("{}:{version}", images.repository);
+        let is_chosen = observed.record.server_version.as_ref() == Some(version);
+        return recorded
+            .filter(|_| is_chosen)
+            .unwrap_or_else(|| format!("{}:{version}", images.repository));
     }
-    if let Some(image) = &observed.record.server_image {
-        return image.clone();
+    recorded.unwrap_or_else(|| {
+        let mut sets = observed.sets.values();
+        sets.next()
+            .map_or_else(|| images.default_image(), |set| set.image.clone())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::Storage;
+
+    fn spec(version: Option<&str>) -> CoordClusterSpec {
+        CoordClusterSpec {
+            replicas: 3,
+            version: version.map(ToOwned::to_owned),
+            image: None,
+            image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
+            storage: Storage {
+                size: "1Gi".to_owned(),
+                storage_class_name: None,
+                reclaim_policy: Default::default(),
+            },
+            resources: None,
+            scheduling: Default::default(),
+            server: Default::default(),
+            repair: Default::default(),
+            paused: false,
+        }
     }
-    observed
-        .sets
-        .values()
-        .next()
-        .map_or_else(|| images.default_image(), |set| set.image.clone())
+
+    fn runs(image: &str, version: Option<&str>) -> Observed {
+        let mut observed = Observed::default();
+        observed.record.server_image = Some(image.to_owned());
+        observed.record.server_version = version.map(ToOwned::to_owned);
+        observed
+    }
+
+    #[test]
+    fn only_the_spec_changes_what_members_run() {
+        let images = ServerImage {
+            repository: "new/server".to_owned(),
+            tag: "9".to_owned(),
+        };
+        let same = runs("old/server:0.1.0", Some("0.1.0"));
+        let by_default = image(&spec(None), &Observed::default(), &images);
+        assert_eq!(by_default, "new/server:9");
+        // Another repository in Helm, or another default tag.
+        assert_eq!(
+            image(&spec(Some("0.1.0")), &same, &images),
+            "old/server:0.1.0"
+        );
+        assert_eq!(
+            image(&spec(None), &runs("old/server:8", None), &images),
+            "old/server:8"
+        );
+        // The version is unset: what runs stays.
+        assert_eq!(image(&spec(None), &same, &images), "old/server:0.1.0");
+        // Asked for.
+        assert_eq!(
+            image(&spec(Some("0.2.0")), &same, &images),
+            "new/server:0.2.0"
+        );
+        let from_image = runs("somebody/else:1", None);
+        assert_eq!(
+            image(&spec(Some("0.1.0")), &from_image, &images),
+            "new/server:0.1.0"
+        );
+    }
 }

@@ -228,6 +228,7 @@ fn assemble(
             cluster_id: recorded,
             bootstrap,
             server_image: None,
+            server_version: None,
         },
         in_the_way: in_the_way.into_iter().collect(),
         storage_class: StorageClassSeen::Found { expands },
@@ -279,6 +280,10 @@ fn assemble(
         }
         observed.home_gone_since.insert(n, place.gone_since);
     }
+    observed
+        .volumes
+        .values_mut()
+        .for_each(|v| v.expands = Some(expands));
     observed.membership = leader.map(|(cluster_id, leader)| Membership {
         cluster_id,
         leader,

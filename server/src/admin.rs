@@ -38,9 +38,11 @@ pub async fn answer(coordinator: &Coordinator, method: &Method, uri: &Uri) -> An
     }
 }
 
+/// etcd's versions, which clients go by, and the version of this program beside them.
 fn version() -> Answer {
+    let coord = env!("CARGO_PKG_VERSION");
     let body = format!(
-        r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{ETCD_CLUSTER_VERSION}","storage":"{ETCD_CLUSTER_VERSION}"}}"#
+        r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{ETCD_CLUSTER_VERSION}","storage":"{ETCD_CLUSTER_VERSION}","coord":"{coord}"}}"#
     );
     with_type(StatusCode::OK, "application/json", body)
 }

@@ -47,7 +47,11 @@ use std::collections::BTreeMap;
         priority = 1
     ),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')")
-        .message("metadata.name must begin with a letter, hold only a-z, 0-9 and '-', and have at most 40 characters: names of Services are made from it")
+        .message("metadata.name must begin with a letter, hold only a-z, 0-9 and '-', and have at most 40 characters: names of Services are made from it"),
+    validation = Rule::new("!isQuantity(self.spec.storage.size) || !isQuantity(oldSelf.spec.storage.size) || quantity(self.spec.storage.size).compareTo(quantity(oldSelf.spec.storage.size)) >= 0 || !has(self.status) || !has(self.status.storage) || quantity(self.spec.storage.size).compareTo(quantity(self.status.storage.capacity)) >= 0")
+        .message("spec.storage.size cannot be below status.storage.capacity, which a disk has already: disks never shrink"),
+    validation = Rule::new("!has(self.status) || !has(self.status.storage) || (has(self.spec.storage.storageClassName) ? self.spec.storage.storageClassName : '') == (has(oldSelf.spec.storage.storageClassName) ? oldSelf.spec.storage.storageClassName : '')")
+        .message("spec.storage.storageClassName cannot be changed once there is a disk (status.storage): a disk stays in the class that it was made in")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -105,22 +109,16 @@ fn three() -> i32 {
 /// The disk of each member.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
-        .message("spec.storage.storageClassName cannot be changed: the members' disks exist already")
-        .field_path(".storageClassName")
-)]
 pub struct Storage {
-    /// Its size, such as `10Gi`. It can grow if the storage class allows it; it never shrinks.
+    /// Its size, such as `10Gi`. It can grow if the storage class allows it; a disk never shrinks, so that what no disk
+    /// has reached yet can be taken back.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(
         validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
-            .message("spec.storage.size must be a quantity above zero, such as 10Gi"),
-        validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
-            .message("spec.storage.size cannot shrink: disks only grow")
+            .message("spec.storage.size must be a quantity above zero, such as 10Gi")
     )]
     pub size: String,
-    /// The StorageClass; the cluster's default class if absent.
+    /// The StorageClass; the cluster's default class if absent. It cannot change once there is a disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,

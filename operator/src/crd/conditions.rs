@@ -8,6 +8,8 @@ pub const QUORATE: &str = "Quorate";
 pub const PROGRESSING: &str = "Progressing";
 /// Fewer members are healthy than the spec asks for, though the cluster may serve.
 pub const DEGRADED: &str = "Degraded";
+/// Every disk is as large as the spec says, and what is stored is well within the quota.
+pub const STORAGE_HEALTHY: &str = "StorageHealthy";
 /// The operator cannot go on without somebody's help (kstatus: failed).
 pub const STALLED: &str = "Stalled";
 /// `spec.paused` is set: nothing is touched.

@@ -22,6 +22,23 @@ pub fn parse(text: &str) -> Option<u64> {
     u64::try_from(value).ok()
 }
 
+/// The shortest quantity of so many bytes: `1Gi` for 1073741824.
+pub fn of_bytes(bytes: u64) -> String {
+    let units = [
+        ("Ei", 60),
+        ("Pi", 50),
+        ("Ti", 40),
+        ("Gi", 30),
+        ("Mi", 20),
+        ("Ki", 10),
+    ];
+    let fits = |bits: &u32| bytes > 0 && bytes.is_multiple_of(1 << bits);
+    match units.iter().find(|(_, bits)| fits(bits)) {
+        Some((unit, bits)) => format!("{}{unit}", bytes >> bits),
+        None => bytes.to_string(),
+    }
+}
+
 fn multiplier(suffix: &str) -> Option<(u128, u128)> {
     let binary = |power: u32| Some((1024_u128.pow(power), 1));
     let decimal = |power: u32| Some((1000_u128.pow(power), 1));
@@ -52,7 +69,21 @@ fn multiplier(suffix: &str) -> Option<(u128, u128)> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{of_bytes, parse};
+
+    #[test]
+    fn bytes_are_written_in_the_largest_unit_that_is_exact() {
+        for (bytes, text) in [
+            (0, "0"),
+            (64 << 20, "64Mi"),
+            (10 << 40, "10Ti"),
+            (1500, "1500"),
+            (3 << 29, "1536Mi"),
+        ] {
+            assert_eq!(of_bytes(bytes), text);
+            assert_eq!(parse(text), Some(bytes));
+        }
+    }
 
     #[test]
     fn quantities_are_read_as_the_api_server_reads_them() {

@@ -26,13 +26,20 @@ pub struct CoordClusterStatus {
     /// How the first member was started. Recorded before its pod exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
-    /// The server image chosen when the cluster was created; it stays when the operator is upgraded.
+    /// The server image that members run, or are being changed to. It stays until `spec.version` or `spec.image` says
+    /// otherwise, whatever images a newer operator, or one that is configured otherwise, hands to new clusters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_image: Option<String>,
+    /// The `spec.version` that the image was chosen for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    /// The disks; absent until there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageRow>,
     /// The name of the leading member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
-    /// The lowest server version among the members that answer.
+    /// The lowest version of Coord's server among the members that answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// One row per member, in order of their number.
@@ -42,7 +49,7 @@ pub struct CoordClusterStatus {
     /// The step the operator takes, recorded before it acts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
-    /// Ready, Quorate, Progressing, Degraded, Stalled, Paused.
+    /// Ready, Quorate, Progressing, Degraded, StorageHealthy, Stalled, Paused.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -56,6 +63,15 @@ pub struct Bootstrap {
     pub seed: i32,
     /// The initial cluster token: drawn once, so that two clusters of one name never mix.
     pub token: String,
+}
+
+/// The disks of all members together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageRow {
+    /// What the largest of them has: `spec.storage.size` cannot be set below it.
+    #[schemars(length(max = 32))]
+    pub capacity: String,
 }
 
 /// One member, as seen by the leader and by itself.
@@ -74,7 +90,7 @@ pub struct MemberRow {
     /// Log entries it is behind the leader; absent if it does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<i64>,
-    /// The server version it runs; absent if it does not answer.
+    /// The version of Coord's server that it runs; absent if it does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The node its pod is on.

@@ -126,7 +126,39 @@ pub(super) async fn read(
         seen.stripped = is_stripped(&volume, &name, n);
         observed.volumes.insert(n, seen);
     }
+    can_grow(client, cluster, &mut observed).await?;
     Ok(observed)
+}
+
+/// Asks the classes of disks that are too small whether they can grow: the claim's own, which may be neither the spec's
+/// nor the default of today.
+async fn can_grow(
+    client: &Client,
+    cluster: &CoordCluster,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    let wanted = quantity::parse(&cluster.spec.storage.size).unwrap_or(0);
+    let small = observed
+        .volumes
+        .values()
+        .filter(|v| v.requested_bytes < wanted);
+    let names: BTreeSet<String> = small.filter_map(|v| v.class.clone()).collect();
+    let classes: Api<StorageClass> = Api::all(client.clone());
+    for name in names {
+        let expands = match classes.get_opt(&name).await {
+            Ok(Some(class)) => Some(class.allow_volume_expansion == Some(true)),
+            // Gone since, or none that was ever there: volumes that were made by hand.
+            Ok(None) => Some(false),
+            Err(Error::Api(status)) if status.is_forbidden() => None,
+            Err(error) => return Err(error),
+        };
+        let of_class = observed
+            .volumes
+            .values_mut()
+            .filter(|v| v.class.as_ref() == Some(&name));
+        of_class.for_each(|volume| volume.expands = expands);
+    }
+    Ok(())
 }
 
 /// The children of which a cluster has one each, by name: what lost its labels is found, and so is what is not ours.
@@ -245,6 +277,7 @@ fn record(cluster: &CoordCluster) -> Record {
         cluster_id: status.and_then(|s| s.cluster_id.as_deref()).and_then(id),
         bootstrap: status.and_then(|s| s.bootstrap.clone()),
         server_image: status.and_then(|s| s.server_image.clone()),
+        server_version: status.and_then(|s| s.server_version.clone()),
     }
 }
 
@@ -289,6 +322,7 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         resource_version: pod.resource_version().unwrap_or_default(),
         ip: status.and_then(|s| s.pod_ip.clone()),
         node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
+        container: container.and_then(|c| c.container_id.clone()),
         running: state.is_some_and(|s| s.running.is_some()),
         // Not the container's own word: of a node that is lost that stays as it was, and only this turns.
         ready: is_ready(pod),
@@ -405,6 +439,15 @@ fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> VolumeSeen {
         requested_bytes: requests
             .and_then(|r| quantity::parse(&r.get("storage")?.0))
             .unwrap_or(0),
+        capacity_bytes: volume
+            .status
+            .as_ref()
+            .and_then(|s| quantity::parse(&s.capacity.as_ref()?.get("storage")?.0)),
+        class: volume
+            .spec
+            .as_ref()
+            .and_then(|s| s.storage_class_name.clone()),
+        expands: None,
         volume_name: volume.spec.as_ref().and_then(|s| s.volume_name.clone()),
         home: None,
         lost: volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Lost"),

@@ -1,8 +1,8 @@
 //! Reads of the members: first everybody's status, then the list from the leader they name.
 
-use super::{Answer, MemberSeen, Membership, Ordinal, PodSeen};
+use super::{Answer, MemberSeen, Membership, Memory, Ordinal, PodSeen};
 use crate::build::names;
-use crate::member_client::{MemberClient, MemberError, Route};
+use crate::member_client::{self, MemberClient, MemberError, Route};
 use coord_proto::etcd::etcdserverpb::{Member, StatusResponse};
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,6 +83,34 @@ pub(super) async fn ask(
     asked
 }
 
+/// Fills in which program answers: once for each container.
+pub(super) async fn versions(
+    route: &Route,
+    cluster: &str,
+    memory: &mut Memory,
+    pods: &BTreeMap<Ordinal, PodSeen>,
+    answers: &mut BTreeMap<Ordinal, Answer>,
+) {
+    for (n, answer) in answers {
+        let Some(pod) = pods.get(n) else { continue };
+        let container = pod.container.as_deref().unwrap_or_default();
+        answer.version = match memory.version(container) {
+            Some(version) => version,
+            None => {
+                let Some(address) = route.address(&names::pod(cluster, *n), pod.ip.as_deref())
+                else {
+                    continue;
+                };
+                let Some(version) = member_client::program_version(&address).await else {
+                    continue;
+                };
+                memory.remember_version(container, &version);
+                version
+            }
+        };
+    }
+}
+
 async fn status(address: &str) -> Result<Answer, MemberError> {
     Ok(answer(
         MemberClient::connect(address).await?.status().await?,
@@ -136,7 +164,9 @@ fn answer(status: StatusResponse) -> Answer {
         raft_index: status.raft_index,
         applied_index: status.raft_applied_index,
         is_learner: status.is_learner,
-        version: status.version,
+        version: String::new(),
+        in_use_bytes: u64::try_from(status.db_size_in_use).unwrap_or(0),
+        quota_bytes: u64::try_from(status.db_size_quota).unwrap_or(0),
         errors: status.errors,
     }
 }

@@ -18,6 +18,8 @@ pub struct Memory {
     ties: BTreeMap<String, Option<Tie>>,
     idle_since: Option<i64>,
     leaderless_since: Option<i64>,
+    /// By container: what runs in it never changes.
+    versions: BTreeMap<String, String>,
     not_running_since: BTreeMap<Ordinal, i64>,
     applied: BTreeMap<String, Applied>,
     refusals: BTreeMap<String, Refusal>,
@@ -47,6 +49,21 @@ impl Memory {
             return 0;
         }
         now - *self.idle_since.get_or_insert(now)
+    }
+
+    /// The version of the program in a container, if it has been asked before.
+    pub(super) fn version(&self, container: &str) -> Option<String> {
+        self.versions.get(container).cloned()
+    }
+
+    /// Keeps the version of the program in a container.
+    pub(super) fn remember_version(&mut self, container: &str, version: &str) {
+        // Old ones are of containers that are gone.
+        if self.versions.len() >= TIES_MAX {
+            self.versions.clear();
+        }
+        self.versions
+            .insert(container.to_owned(), version.to_owned());
     }
 
     /// Seconds for which there has been no confirmed member list.

@@ -95,8 +95,10 @@ pub struct Record {
     pub cluster_id: Option<u64>,
     /// Set before the first pod exists.
     pub bootstrap: Option<Bootstrap>,
-    /// The default server image when the cluster was created.
+    /// The server image that members run, or are being changed to.
     pub server_image: Option<String>,
+    /// The `spec.version` that it was chosen for.
+    pub server_version: Option<String>,
 }
 
 /// How a member's pod is told to start when its disk is empty.
@@ -138,6 +140,8 @@ pub struct PodSeen {
     pub ip: Option<String>,
     /// The node it is on.
     pub node: Option<String>,
+    /// Its server's container: another one after each start.
+    pub container: Option<String>,
     /// True once its container runs.
     pub running: bool,
     /// True if Kubernetes sends it clients: its readiness probe passes, and its node reports.
@@ -171,6 +175,12 @@ pub struct VolumeSeen {
     pub bootstrap: Option<Bootstrap>,
     /// Bytes asked for.
     pub requested_bytes: u64,
+    /// Bytes that the disk has; `None` while there is none.
+    pub capacity_bytes: Option<u64>,
+    /// Its storage class.
+    pub class: Option<String>,
+    /// Whether its class lets it grow. Looked up only while it is too small; `None` also if nobody may read that.
+    pub expands: Option<bool>,
     /// The PersistentVolume it is bound to.
     pub volume_name: Option<String>,
     /// The one node it can be used on. Looked up only while its pod is not ready; `None` also if it is not tied to one
@@ -225,8 +235,12 @@ pub struct Answer {
     pub applied_index: u64,
     /// True if it does not vote.
     pub is_learner: bool,
-    /// Its server version.
+    /// The version of its program; empty if it does not say.
     pub version: String,
+    /// Bytes of what it stores, without what it has yet to give back.
+    pub in_use_bytes: u64,
+    /// Bytes that it may store; zero if there is no limit.
+    pub quota_bytes: u64,
     /// Alarms and errors it reports.
     pub errors: Vec<String>,
 }
@@ -306,6 +320,14 @@ impl Observed {
 }
 
 impl Observed {
+    /// A disk that is smaller than `wanted_bytes` and that its class does not let grow.
+    pub fn cannot_grow(&self, wanted_bytes: u64) -> Option<(Ordinal, &VolumeSeen)> {
+        let small = |v: &VolumeSeen| v.requested_bytes < wanted_bytes && !v.deleting;
+        let mut volumes = self.volumes.iter();
+        let (n, volume) = volumes.find(|(_, v)| small(v) && v.expands == Some(false))?;
+        Some((*n, volume))
+    }
+
     /// Why member `n` does not run, in Kubernetes' words: its pod's, else its StatefulSet's, else its disk's.
     pub fn trouble(&self, n: Ordinal) -> Option<&str> {
         let pod = self.pods.get(&n).map(|pod| pod.trouble.as_deref());

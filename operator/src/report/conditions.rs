@@ -1,6 +1,6 @@
 //! The conditions, one function each; their sentences come from the plan.
 
-use super::{Account, Outcome};
+use super::{Account, Outcome, storage};
 use crate::crd::conditions as names;
 use crate::observe::Refusal;
 use crate::plan::Step;
@@ -33,6 +33,7 @@ pub(super) fn conditions(
         quorate(account),
         progressing(account),
         degraded(account),
+        storage_healthy(account),
         stalled(account),
         paused(account),
     ]
@@ -98,6 +99,8 @@ fn ready(account: &Account) -> Claim {
                 sick(account)
             ),
         )
+    } else if let Some((reason, message)) = storage::trouble(account.observed, desired) {
+        claim(false, reason, message)
     } else if let Some(name) = account.observed.voter_without_ready_pod() {
         let message = format!("{name} serves, but its pod is not marked ready yet");
         claim(false, "PodsNotReady", message)
@@ -193,6 +196,29 @@ fn degraded(account: &Account) -> Claim {
     }
 }
 
+fn storage_healthy(account: &Account) -> Claim {
+    let trouble = match &account.outcome {
+        Outcome::Invalid(problems) => Some(("InvalidSpec", sentences(problems))),
+        Outcome::Planned { desired, .. } => storage::trouble(account.observed, desired),
+    };
+    let (holds, (reason, message)) = match trouble {
+        Some(trouble) => (false, trouble),
+        None => (
+            true,
+            (
+                "Healthy",
+                "every disk is as large as asked for, and has room".to_owned(),
+            ),
+        ),
+    };
+    Claim {
+        type_: names::STORAGE_HEALTHY,
+        holds,
+        reason,
+        message,
+    }
+}
+
 fn stalled(account: &Account) -> Claim {
     let (holds, reason, message) = match &account.outcome {
         Outcome::Invalid(problems) => (true, "InvalidSpec", sentences(problems)),
@@ -204,7 +230,10 @@ fn stalled(account: &Account) -> Claim {
         Outcome::Planned { plan, .. } if plan.step == Step::Stall => {
             (true, "NeedsHelp", because(account))
         }
-        Outcome::Planned { .. } => (false, "NotStalled", "nobody needs to help".to_owned()),
+        Outcome::Planned { desired, .. } => match storage::trouble(account.observed, desired) {
+            Some((reason, message)) if reason == storage::CANNOT_EXPAND => (true, reason, message),
+            Some(_) | None => (false, "NotStalled", "nobody needs to help".to_owned()),
+        },
     };
     Claim {
         type_: names::STALLED,

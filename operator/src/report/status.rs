@@ -1,6 +1,6 @@
 //! The status that a pass publishes, member rows included, and whether it is worth a write.
 
-use super::{Account, Outcome, conditions};
+use super::{Account, Outcome, conditions, storage};
 use crate::build::{labels, names};
 use crate::crd::{Bootstrap, CoordClusterStatus, MemberRow, Operation};
 use crate::observe::{HomeState, MemberSeen, Observed, Ordinal};
@@ -28,6 +28,8 @@ pub fn status(
         cluster_id: before.cluster_id.clone(),
         bootstrap: before.bootstrap.clone(),
         server_image: before.server_image.clone(),
+        server_version: before.server_version.clone(),
+        storage: storage::row(observed),
         leader: membership
             .and_then(|m| m.members.iter().find(|member| member.id == m.leader))
             .map(|m| m.name.clone()),
@@ -35,6 +37,7 @@ pub fn status(
             .answers
             .values()
             .map(|a| &a.version)
+            .filter(|version| !version.is_empty())
             .min_by_key(|v| version_key(v))
             .cloned(),
         members: members(account),
@@ -54,12 +57,8 @@ pub fn status(
         refusals: _,
     } = &account.outcome
     {
-        if status.server_image.is_none()
-            && desired.spec.image.is_none()
-            && desired.spec.version.is_none()
-        {
-            status.server_image = Some(desired.image.clone());
-        }
+        status.server_image = Some(desired.image.clone());
+        status.server_version = desired.spec.version.clone();
         match &plan.step {
             Step::RecordBootstrap { seed, token } => {
                 let token = token.clone().unwrap_or_else(new_token);
@@ -167,7 +166,11 @@ fn row(
         role: role.to_owned(),
         healthy: false,
         lag: None,
-        version: observed.answers.get(&n).map(|a| a.version.clone()),
+        version: observed
+            .answers
+            .get(&n)
+            .map(|a| a.version.clone())
+            .filter(|version| !version.is_empty()),
         node: observed.pods.get(&n).and_then(|pod| pod.node.clone()),
         message,
     }
