@@ -73,17 +73,15 @@ impl Outlet {
                 .map(|behind| behind.max(next))
                 .filter(|at| *at <= newest);
         }
-        let moved: Vec<_> = mailbox
-            .lagging
-            .range((gap.from, WatcherId(i64::MIN))..)
-            .copied()
-            .collect();
+        // Those that stand behind what was read are where they were.
+        let moved = (gap.from, WatcherId(i64::MIN))..(next, WatcherId(i64::MIN));
+        let moved: Vec<_> = mailbox.lagging.range(moved).copied().collect();
         for (from, id) in moved {
             mailbox.lagging.remove(&(from, id));
             let Some(watcher) = mailbox.watchers.get_mut(&id) else {
                 continue;
             };
-            watcher.next = from.max(next);
+            watcher.next = next;
             watcher.lags = watcher.next <= newest;
             if watcher.lags {
                 mailbox.lagging.insert((watcher.next, id));
