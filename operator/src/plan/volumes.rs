@@ -7,9 +7,10 @@ pub(super) fn are_they_large_enough(case: &Case) -> Verdict {
     let wanted = case.desired.storage_bytes;
     for (n, volume) in &case.observed.volumes {
         let is_small = volume.requested_bytes < wanted;
-        // A size that was taken back before any storage followed it must not be followed later.
+        // A size that was taken back before any storage followed it must not be followed later. Kubernetes takes back only
+        // to more than the disk has.
         let asks_too_much = volume.requested_bytes > wanted
-            && volume.capacity_bytes.is_some_and(|has| has <= wanted);
+            && volume.capacity_bytes.is_some_and(|has| has < wanted);
         if !(is_small || asks_too_much) || volume.deleting {
             continue;
         }
