@@ -11,6 +11,7 @@ mod cluster;
 mod convert;
 mod error;
 mod gate;
+mod gunzip;
 mod header;
 mod kv;
 mod lease;

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,10 +15,15 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/status"
 )
 
 // claim is a sentence about the cluster and the code that shows it.
@@ -41,6 +47,7 @@ var claims = []claim{
 	{"an election has one leader, and the next when it resigns", election},
 	{"software transactional memory loses no update", memory},
 	{"the members are listed and their status is told", members},
+	{"compressed requests are taken, and bounded by what they become", compressed},
 }
 
 func main() {
@@ -520,6 +527,28 @@ func equal[T comparable](what string, got, want T) error {
 func is(got, want error) error {
 	if !errors.Is(got, want) && (got == nil || got.Error() != want.Error()) {
 		return fmt.Errorf("error is %v, not %v", got, want)
+	}
+	return nil
+}
+
+func compressed(ctx context.Context, client *clientv3.Client) error {
+	kv := pb.NewKVClient(client.ActiveConnection())
+	packed := grpc.UseCompressor(gzip.Name)
+	key, value := []byte("compressed"), bytes.Repeat([]byte("v"), 1_000_000)
+	if _, err := kv.Put(ctx, &pb.PutRequest{Key: key, Value: value}, packed); err != nil {
+		return err
+	}
+	read, err := kv.Range(ctx, &pb.RangeRequest{Key: key}, packed)
+	if err != nil {
+		return err
+	}
+	if len(read.Kvs) != 1 || !bytes.Equal(read.Kvs[0].Value, value) {
+		return fmt.Errorf("read %d keys, or another value", len(read.Kvs))
+	}
+	large := bytes.Repeat([]byte("v"), 3_000_000)
+	_, err = kv.Put(ctx, &pb.PutRequest{Key: key, Value: large}, packed)
+	if status.Code(err) != codes.ResourceExhausted {
+		return fmt.Errorf("three megabytes in a small message: %v", err)
 	}
 	return nil
 }

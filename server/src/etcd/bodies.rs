@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 use tonic::Status;
 
 use super::error::unavailable;
+use super::gunzip::Gunzip;
 use crate::budget::{Held, OpenCall, Share};
 use crate::command::Unavailable;
 
@@ -27,7 +28,7 @@ const SLICE_BYTES: usize = 256 * 1024;
 /// How often a stream looks whether there is room again for its next answer.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
 /// What stands before each message: compressed or not, and its length.
-const PREFIX_BYTES: usize = 5;
+pub(super) const PREFIX_BYTES: usize = 5;
 
 /// Whether a call has one request, or many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,18 +47,49 @@ pub(super) struct Received<B> {
     call: Arc<OpenCall>,
     requests: Requests,
     messages: Messages,
+    /// Where the client compresses what it sends.
+    gunzip: Option<Gunzip>,
     late: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Received<B> {
-    pub(super) fn new(body: B, call: Arc<OpenCall>, requests: Requests) -> Self {
+    pub(super) fn new(
+        body: B,
+        call: Arc<OpenCall>,
+        requests: Requests,
+        gunzip: Option<Gunzip>,
+    ) -> Self {
         Self {
             body,
             call,
             requests,
             messages: Messages::default(),
+            gunzip,
             late: None,
         }
+    }
+
+    /// What came, unpacked, and counted as what it becomes: perhaps nothing yet.
+    fn unpack(&mut self, data: Bytes) -> Result<Bytes, Status> {
+        let Some(gunzip) = &mut self.gunzip else {
+            self.count(&data)?;
+            return Ok(data);
+        };
+        let before = gunzip.held_bytes();
+        let plain = gunzip.feed(&data)?;
+        let held = self.call.request();
+        let full = |_| unavailable(Unavailable::TooManyRequests);
+        match self.requests {
+            Requests::One => {
+                let after = gunzip.held_bytes() + plain.len();
+                held.grow(after.saturating_sub(before)).map_err(full)?;
+            }
+            Requests::Stream => {
+                held.set(0);
+                held.grow(gunzip.held_bytes()).map_err(full)?;
+            }
+        }
+        Ok(plain)
     }
 
     fn count(&mut self, data: &[u8]) -> Result<(), Status> {
@@ -81,7 +113,10 @@ impl<B> Received<B> {
     fn is_owed(&self) -> bool {
         match self.requests {
             Requests::One => true,
-            Requests::Stream => self.messages.incomplete > 0,
+            Requests::Stream => {
+                let is_unpacked = self.gunzip.as_ref().is_some_and(Gunzip::has_begun);
+                self.messages.incomplete > 0 || is_unpacked
+            }
         }
     }
 }
@@ -98,25 +133,31 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
-            if !self.is_owed() {
-                self.late = None;
-                return Poll::Pending;
+        loop {
+            let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
+                if !self.is_owed() {
+                    self.late = None;
+                    return Poll::Pending;
+                }
+                // Timed from its first byte: a byte now and then gains no time.
+                let late = self
+                    .late
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(REQUEST_MAX)));
+                ready!(late.as_mut().poll(cx));
+                return Poll::Ready(Some(Err(unavailable(Unavailable::Timeout).into())));
+            };
+            let Some(frame) = polled.transpose().map_err(Into::<BoxError>::into)? else {
+                return Poll::Ready(None);
+            };
+            let frame = match frame.into_data() {
+                Ok(data) => Frame::data(self.unpack(data)?),
+                Err(frame) => frame,
+            };
+            let is_nothing = frame.data_ref().is_some_and(Bytes::is_empty);
+            if !is_nothing || self.body.is_end_stream() {
+                return Poll::Ready(Some(Ok(frame)));
             }
-            // Timed from its first byte: a byte now and then gains no time.
-            let late = self
-                .late
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(REQUEST_MAX)));
-            ready!(late.as_mut().poll(cx));
-            return Poll::Ready(Some(Err(unavailable(Unavailable::Timeout).into())));
-        };
-        let Some(frame) = polled.transpose().map_err(Into::<BoxError>::into)? else {
-            return Poll::Ready(None);
-        };
-        if let Some(data) = frame.data_ref() {
-            self.count(data)?;
         }
-        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -335,14 +376,14 @@ mod tests {
         let budget = Budget::default();
         let call = Arc::new(budget.share().call().unwrap());
         let parts = || vec![Bytes::from(message(1000)), Bytes::from(vec![0, 0, 0])];
-        let received = Received::new(body(parts()), call.clone(), Requests::One);
+        let received = Received::new(body(parts()), call.clone(), Requests::One, None);
         received.collect().await.unwrap();
         assert_eq!(budget.held_bytes(), 1008);
         drop(call);
         assert_eq!(budget.held_bytes(), 0);
 
         let call = Arc::new(budget.share().call().unwrap());
-        let received = Received::new(body(parts()), call.clone(), Requests::Stream);
+        let received = Received::new(body(parts()), call.clone(), Requests::Stream, None);
         received.collect().await.unwrap();
         assert_eq!(budget.held_bytes(), 3);
     }
@@ -352,13 +393,13 @@ mod tests {
         let budget = Budget::default();
         let call = Arc::new(budget.share().call().unwrap());
         let silent = || StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let received = Received::new(silent(), call.clone(), Requests::One);
+        let received = Received::new(silent(), call.clone(), Requests::One, None);
         let error = received.collect().await.unwrap_err();
         let status = error.downcast::<Status>().unwrap();
         assert_eq!(status.message(), "etcdserver: request timed out");
 
         // Nothing is owed between two messages of a stream.
-        let mut received = Received::new(silent(), call, Requests::Stream);
+        let mut received = Received::new(silent(), call, Requests::Stream, None);
         let hour = tokio::time::timeout(Duration::from_secs(3600), received.frame());
         assert!(hour.await.is_err());
     }

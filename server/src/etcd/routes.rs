@@ -21,6 +21,7 @@ use super::check::{RECEIVE_BYTES_MAX, STREAM_REQUEST_BYTES_MAX};
 use super::cluster::ClusterService;
 use super::error::{self, unavailable};
 use super::gate::Gate;
+use super::gunzip::Gunzip;
 use super::kv::KvService;
 use super::lease::LeaseService;
 use super::maintenance::MaintenanceService;
@@ -33,6 +34,8 @@ use crate::coordinator::Coordinator;
 use crate::metrics::{self, Call, CountedBody, CountedRequest};
 use pb::kv_server::Kv;
 use pb::lease_server::Lease;
+
+const GRPC_ENCODING: &str = "grpc-encoding";
 
 type Reply = Either<Sending<CountedBody<unary::Reply>>, Full<Bytes>>;
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
@@ -117,8 +120,9 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
         let open = Arc::new(open);
         let requests = requests(request.uri().path());
         request.extensions_mut().insert(self.share.clone());
+        let gunzip = takes_gzip(&mut request, requests);
         let request =
-            request.map(|body| Received::new(CountedRequest(body), open.clone(), requests));
+            request.map(|body| Received::new(CountedRequest(body), open.clone(), requests, gunzip));
         match services.often(request, call, open) {
             Ok(answering) => answering,
             Err((request, call, open)) => Box::pin(async move {
@@ -128,6 +132,21 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
             }),
         }
     }
+}
+
+/// What unpacks the request's messages, if they are compressed with gzip; then they look as if they were not.
+fn takes_gzip<B>(request: &mut Request<B>, requests: Requests) -> Option<Gunzip> {
+    let encoding = request.headers().get(GRPC_ENCODING)?;
+    if encoding != "gzip" {
+        return None;
+    }
+    request.headers_mut().remove(GRPC_ENCODING);
+    let service = request.uri().path();
+    let is_small = requests == Requests::Stream || service.starts_with("/etcdserverpb.Lease/");
+    Some(Gunzip::new(match is_small {
+        true => STREAM_REQUEST_BYTES_MAX,
+        false => RECEIVE_BYTES_MAX,
+    }))
 }
 
 /// Whether a call is a stream of requests.
