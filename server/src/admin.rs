@@ -16,7 +16,7 @@ use http_body_util::Full;
 use crate::cli::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use crate::coordinator::Coordinator;
 
-pub use waiting::serve_waiting;
+pub use waiting::{Reason, Waiting, serve_waiting};
 
 /// A whole answer.
 pub type Answer = Response<Full<Bytes>>;

@@ -82,6 +82,12 @@ const FLAGS: &[Flag] = &[
         "Log entries kept for members that are behind; one that needs older ones gets a snapshot.",
     ),
     flag("log-level", "info", "One of debug, info, warn, error."),
+    flag(
+        "coord-owner",
+        "",
+        "Whose data this must be, such as NAMESPACE/CLUSTER/MEMBER: stamped into a new data directory, any other is \
+         refused. With it an empty member that waits forms a cluster alone when POST /coord/bootstrap says so.",
+    ),
     Flag {
         name: "version",
         is_bool: true,

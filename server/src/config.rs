@@ -44,6 +44,17 @@ pub struct Config {
     pub catchup_entries: u64,
     /// `debug`, `info`, `warn` or `error`.
     pub log_level: String,
+    /// Whose data directory it must be; `None` takes any.
+    pub owner: Option<Owner>,
+}
+
+/// Whose data directory this member must find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// What is stamped into the directory when it is made.
+    pub name: String,
+    /// The cluster token it must have been made with; `None` if none was given.
+    pub token: Option<String>,
 }
 
 /// Where a side listens and what it tells others.
@@ -148,6 +159,7 @@ impl Config {
             quota_bytes: quota(settings)?,
             catchup_entries: catchup_entries(settings)?,
             log_level: log_level(settings)?,
+            owner: owner(settings),
             name,
         })
     }
@@ -288,6 +300,16 @@ fn catchup_entries(settings: &Settings) -> Result<u64, Invalid> {
     let text = settings.get(FLAG);
     text.map_or(Ok(CATCHUP_ENTRIES_DEFAULT), str::parse)
         .map_err(|_| invalid(FLAG, "must be a whole number of entries"))
+}
+
+fn owner(settings: &Settings) -> Option<Owner> {
+    let name = settings
+        .get("coord-owner")
+        .filter(|name| !name.is_empty())?;
+    Some(Owner {
+        name: name.to_owned(),
+        token: settings.get("initial-cluster-token").map(str::to_owned),
+    })
 }
 
 fn log_level(settings: &Settings) -> Result<String, Invalid> {

@@ -34,7 +34,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use disk::{Aligned, Directory, Disk, SegmentFile};
 pub use entry::{Entry, Payload, PeerMemory, Proposals, Vote};
-pub use identity::Identity;
+pub use identity::{Identity, identity_at};
 pub use memory::{Files, MemoryDisk, Write, blank_segment};
 pub use place::Place;
 pub use stepper::{Stepper, Waits};

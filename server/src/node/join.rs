@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::Stop;
-use crate::admin;
+use crate::admin::{self, Reason, Waiting};
 use crate::command::{ClusterId, MemberId};
 use crate::config::{Config, Url};
 use crate::network::{Listener, Network};
@@ -20,15 +20,25 @@ const FOUNDER_ASK_MAX: Duration = Duration::from_secs(1);
 /// One log line about the wait in so many questions.
 const LOG_EVERY: u32 = 20;
 
-/// Asks the places of `--initial-cluster` until one of them lists this member's peer URLs.
+/// What a member that waited is to do.
+pub(super) enum Told {
+    /// Take the place that it was given.
+    Join(ClusterId, MemberId),
+    /// Form a cluster alone.
+    Form,
+}
+
+/// Asks the places of `--initial-cluster` until one of them lists this member's peer URLs, or until this member is told
+/// to form the cluster itself, which only one with a `--coord-owner` can be.
 ///
 /// Meanwhile the client port answers `/livez` with ok, so that nobody kills a member for waiting.
-/// Errors: `Refused` if the cluster there is another one than the token says, or if this member has run before.
+/// Errors: `Refused` if the cluster there is another one than the token says, or if this member has run before. One with
+/// a `--coord-owner` goes on waiting then: it is looked after, and may be added under a new id.
 pub(super) async fn wait_to_be_added(
     config: &Config,
     network: &Network,
     client: &[Listener],
-) -> Result<(ClusterId, MemberId), Stop> {
+) -> Result<Told, Stop> {
     let own = texts(&config.peer.advertise);
     let places: Vec<String> = config
         .initial
@@ -40,21 +50,35 @@ pub(super) async fn wait_to_be_added(
         .into_iter()
         .filter(|url| !own.contains(url))
         .collect();
+    let token = &config.initial.token;
+    let mut shown = Waiting::new(Reason::NotAdded, "waiting to be added to the cluster");
+    if config.owner.is_some() {
+        shown = shown.with_door(token);
+    }
     let mut waiting = JoinSet::new();
     for listener in client {
-        waiting.spawn(admin::serve_waiting(
-            duplicate(listener)?,
-            "waiting to be added to the cluster",
-        ));
+        waiting.spawn(admin::serve_waiting(duplicate(listener)?, shown.clone()));
     }
     let mut asked = 0u32;
+    let (mut told, mut may_form) = (false, true);
     loop {
-        let token = &config.initial.token;
         // An answer without a leader's word counts only if nobody has one, and nobody remembers more: who is behind may not
         // have heard that this member has run.
         let settles = |answer: &JoinAnswer| answer.own.is_some() && answer.is_current;
-        let asked_all = ask_membership(network, &places, token, Asker::At(&own), settles);
-        let why = match asked_all.await {
+        let heard = ask_membership(network, &places, token, Asker::At(&own), settles).await;
+        match &heard {
+            // There is a cluster. A second one beside it, under the same ids, could undo what that acknowledged.
+            Ok(_) => {
+                shown.shut();
+                may_form = false;
+            }
+            Err(AskError::Unreachable(_)) if told && may_form => {
+                waiting.shutdown().await;
+                return Ok(Told::Form);
+            }
+            Err(AskError::Unreachable(_) | AskError::Refused(_)) => {}
+        }
+        let why = match heard {
             Ok(answer) if answer.level > FEATURE_LEVEL => {
                 return Err(Stop::Refused(format!(
                     "cannot join: the cluster is at feature level {}, this version knows {FEATURE_LEVEL}: start a newer \
@@ -63,16 +87,29 @@ pub(super) async fn wait_to_be_added(
                 )));
             }
             Ok(answer) => match (answer.used_up(), answer.own) {
-                (Some(member), _) if answer.is_current => return Err(wiped(member)),
+                (Some(member), _) if answer.is_current && config.owner.is_none() => {
+                    return Err(wiped(member));
+                }
+                (Some(member), _) if answer.is_current => {
+                    let why = format!(
+                        "member {member} has run before and its data directory is empty now"
+                    );
+                    shown.set(Reason::Wiped, &why);
+                    why
+                }
                 (Some(member), _) => format!(
                     "these peer URLs are those of member {member}, which has run before, says one that has no leader \
                      now and may be behind"
                 ),
                 (None, Some(member)) => {
                     waiting.shutdown().await;
-                    return Ok((answer.cluster, member));
+                    return Ok(Told::Join(answer.cluster, member));
                 }
-                (None, None) => "the cluster does not list this member's peer URLs yet".to_owned(),
+                (None, None) => {
+                    let why = "the cluster does not list this member's peer URLs yet";
+                    shown.set(Reason::NotAdded, why);
+                    why.to_owned()
+                }
             },
             Err(AskError::Refused(why)) => {
                 return Err(Stop::Refused(format!("cannot join: {why}")));
@@ -83,7 +120,11 @@ pub(super) async fn wait_to_be_added(
             tracing::info!(peer_urls = %own.join(","), %why, "waiting to be added to the cluster");
         }
         asked = asked.wrapping_add(1);
-        tokio::time::sleep(ASK_PAUSE).await;
+        tokio::select! {
+            () = tokio::time::sleep(ASK_PAUSE) => {}
+            // Asked once more before it is done: the word may have come late.
+            () = shown.told() => told = true,
+        }
     }
 }
 

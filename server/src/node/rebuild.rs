@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::join::{duplicate, texts};
 use super::{Ground, Stop, directory, stored};
-use crate::admin;
+use crate::admin::{self, Reason, Waiting};
 use crate::blocking::Blocking;
 use crate::command::{Fault, LogPosition};
 use crate::config::Config;
@@ -56,10 +56,9 @@ pub(super) async fn rebuild(
     let mut waiting = JoinSet::new();
     for listener in client {
         let listener = duplicate(listener)?;
-        waiting.spawn(admin::serve_waiting(
-            listener,
-            "waiting for another member's state, because this one's is gone",
-        ));
+        let why = "waiting for another member's state, because this one's is gone";
+        let answers = Waiting::new(Reason::Rebuilding, why);
+        waiting.spawn(admin::serve_waiting(listener, answers));
     }
     let mut asked = 0u32;
     let ready = loop {
@@ -149,6 +148,7 @@ mod tests {
             member: MemberId(1),
             incarnation: Incarnation(1),
             token: String::new(),
+            owner: String::new(),
         };
         let wal = Wal::create_on(Arc::new(disk.clone()), &identity, OPTIONS).unwrap();
         let entries = (0..10).map(|index| Entry {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{Ground, Node, Stop, identity, join, rebuild, stored};
+use super::{Ground, Node, Stop, identity, join, owner, rebuild, stored};
 use crate::budget::Budget;
 use crate::command::{Command, Incarnation, MemberId, MemberRecord, Unavailable};
 use crate::config::{Config, InitialState, Url};
@@ -36,6 +36,7 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
     // Others look for a running member where this one listens, and under one name with it (`demo-peers` on Kubernetes):
     // while it only waits they must be refused there. Whoever is let in, and then turned away, asks no other address.
     drop(peer_listeners);
+    owner::refuse_another(&config, &ground.log, &client_listeners).await?;
     // Log and state are read side by side: with a million keys each takes a second or so.
     let opening = ground.log.has_log()?.then(|| {
         let place = ground.state.clone();
@@ -210,18 +211,26 @@ async fn open_log(
             (identity, Some(members))
         }
         InitialState::Existing => {
-            let (cluster, member) = join::wait_to_be_added(config, &ground.network, client).await?;
+            let told = join::wait_to_be_added(config, &ground.network, client).await?;
+            let (cluster, member, founders) = match told {
+                join::Told::Join(cluster, member) => (cluster, member, None),
+                join::Told::Form => {
+                    let (cluster, founder) = alone(config);
+                    (cluster, founder.0, Some(vec![founder]))
+                }
+            };
+            let incarnation = new_incarnation();
             (
                 Identity {
                     cluster,
                     member,
-                    incarnation: new_incarnation(),
+                    incarnation,
                 },
-                None,
+                founders,
             )
         }
     };
-    let (place, stamp) = (ground.log.clone(), stamp(identity, &config.initial.token));
+    let (place, stamp) = (ground.log.clone(), stamp(identity, config));
     let wal = stored::aside(ground.blocking, move || place.create(stamp)).await?;
     Ok((wal, identity, founders))
 }
@@ -237,6 +246,13 @@ fn founders(config: &Config) -> Vec<(MemberId, Vec<String>)> {
         .collect()
 }
 
+/// The cluster that this member forms alone when it is told to, and its founder.
+fn alone(config: &Config) -> (crate::command::ClusterId, (MemberId, Vec<String>)) {
+    let own: Vec<String> = config.peer.advertise.iter().map(Url::to_string).collect();
+    let member = identity::member_id(&own, &config.initial.token);
+    (identity::cluster_id(&[member]), (member, own))
+}
+
 /// The founders of a cluster that this member was about to form when it ended: its log is still as empty as it was made.
 ///
 /// Without them it would wait for somebody to form the cluster, and if all founders ended then, for ever.
@@ -246,7 +262,11 @@ async fn founders_again(
     identity: Identity,
 ) -> Result<Founders, Stop> {
     if config.initial.state != InitialState::New {
-        return Ok(None);
+        // Ids that are derived are those of a member that was told to form its cluster; who joins has random ones.
+        let (cluster, founder) = alone(config);
+        let is_told =
+            config.owner.is_some() && (identity.cluster, identity.member) == (cluster, founder.0);
+        return Ok(is_told.then(|| vec![founder]));
     }
     let members = founders(config);
     let ids: Vec<MemberId> = members.iter().map(|(id, _)| *id).collect();
@@ -273,7 +293,7 @@ fn known(stamp: &wal::Identity) -> Identity {
     }
 }
 
-fn stamp(identity: Identity, token: &str) -> wal::Identity {
+fn stamp(identity: Identity, config: &Config) -> wal::Identity {
     let Identity {
         cluster,
         member,
@@ -283,7 +303,12 @@ fn stamp(identity: Identity, token: &str) -> wal::Identity {
         cluster,
         member,
         incarnation,
-        token: token.to_owned(),
+        token: config.initial.token.clone(),
+        owner: config
+            .owner
+            .as_ref()
+            .map(|owner| owner.name.clone())
+            .unwrap_or_default(),
     }
 }
 
@@ -353,11 +378,7 @@ mod tests {
         };
         // What it had done until then: an empty log under its name.
         let place = super::super::LogPlace::Directory(dir.path().to_owned());
-        drop(
-            place
-                .create(stamp(identity, &config.initial.token))
-                .unwrap(),
-        );
+        drop(place.create(stamp(identity, &config)).unwrap());
         let node = Node::start(config).await.unwrap();
         // A read needs a leader.
         let read = tokio::time::timeout(LIMIT, node.raft.read_barrier()).await;

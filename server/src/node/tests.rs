@@ -4,3 +4,4 @@ mod damage;
 mod member;
 mod power_cut;
 mod recording;
+mod told;

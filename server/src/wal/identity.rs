@@ -1,5 +1,7 @@
 //! Who wrote this log: a small file of its own, beside the segments that repeat the ids in their headers.
 
+use std::path::Path;
+
 use bytes::Bytes;
 
 use super::record::Cursor;
@@ -16,12 +18,14 @@ pub struct Identity {
     pub incarnation: Incarnation,
     /// The cluster token it was made with.
     pub token: String,
+    /// `--coord-owner` when it was made; empty if there was none.
+    pub owner: String,
 }
 
 /// Name of the file.
 pub(super) const FILE: &str = "identity";
 const MAGIC: &[u8; 8] = b"COORDWHO";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 impl Identity {
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -31,9 +35,11 @@ impl Identity {
         out.extend_from_slice(&self.cluster.0.to_le_bytes());
         out.extend_from_slice(&self.member.0.to_le_bytes());
         out.extend_from_slice(&self.incarnation.0.to_le_bytes());
-        let length = u32::try_from(self.token.len()).expect("a token is a short word");
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(self.token.as_bytes());
+        for word in [&self.token, &self.owner] {
+            let length = u32::try_from(word.len()).expect("a short word");
+            out.extend_from_slice(&length.to_le_bytes());
+            out.extend_from_slice(word.as_bytes());
+        }
         let sum = crc32fast::hash(&out);
         out.extend_from_slice(&sum.to_le_bytes());
         out
@@ -58,7 +64,8 @@ impl Identity {
                 cluster: ClusterId(cursor.u64()?),
                 member: MemberId(cursor.u64()?),
                 incarnation: Incarnation(cursor.u64()?),
-                token: String::from_utf8(cursor.bytes()?.to_vec()).ok()?,
+                token: word(&mut cursor)?,
+                owner: word(&mut cursor)?,
             })
         };
         let identity = read().ok_or("it is too short")?;
@@ -68,4 +75,13 @@ impl Identity {
             Err("it is too long")
         }
     }
+}
+
+fn word(cursor: &mut Cursor) -> Option<String> {
+    String::from_utf8(cursor.bytes()?.to_vec()).ok()
+}
+
+/// Whose log is in this folder, without opening it; `None` if there is none, or none that can be read.
+pub fn identity_at(folder: &Path) -> Option<Identity> {
+    Identity::decode(std::fs::read(folder.join(FILE)).ok()?).ok()
 }

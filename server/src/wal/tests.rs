@@ -27,6 +27,7 @@ fn identity() -> Identity {
         member: MemberId(0xa1),
         incarnation: Incarnation(0x11),
         token: "token".to_owned(),
+        owner: String::new(),
     }
 }
 

@@ -43,6 +43,7 @@ impl Member {
             member: MemberId(1),
             incarnation: Incarnation(0x11),
             token: "token".to_owned(),
+            owner: String::new(),
         };
         fs::create_dir_all(dir).unwrap();
         let wal = Wal::create_with(&directory::wal(dir), &identity, OPTIONS).unwrap();

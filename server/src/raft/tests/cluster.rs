@@ -53,6 +53,7 @@ fn identity(id: MemberId, incarnation: Incarnation) -> Identity {
         member: id,
         incarnation,
         token: TOKEN.to_owned(),
+        owner: String::new(),
     }
 }
 

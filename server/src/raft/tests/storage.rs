@@ -106,6 +106,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
             member: MemberId(1),
             incarnation: Incarnation(1),
             token: String::new(),
+            owner: String::new(),
         };
         let options = Options {
             segment_bytes: 1 << 16,
