@@ -59,7 +59,7 @@ test: ## All tests; the operator's run on a Kubernetes of their own, which needs
 test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
 	cargo build --workspace --bins
 	$(TARGET)/debug/coord-e2e programs
-	cargo test --workspace --no-fail-fast --test operator_nodes --test operator_crashes --test operator_obstacles; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+	cargo test --workspace --no-fail-fast --test operator_nodes --test operator_crashes --test operator_obstacles --test operator_disks; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-unit: ## The tests that need neither root nor Kubernetes
 	cargo test --package coord-proto --package coord-server --package coord-operator --lib --tests
