@@ -15,10 +15,11 @@ mod stateful_set;
 mod volume;
 
 pub use pdb::disruption_budget;
+pub use pod_template::SERVER;
 pub use service_account::service_account;
 pub use services::{client_service, peer_service};
 pub use stateful_set::stateful_set;
-pub use volume::volume;
+pub use volume::{made_for, volume};
 
 use crate::crd::{CoordClusterSpec, PullPolicy, Resources, Scheduling, ServerOptions};
 use crate::validate::Desired;

@@ -9,8 +9,10 @@
 mod apply;
 mod membership;
 mod objects;
+mod protect;
 mod writes;
 
+pub use protect::untie;
 pub use writes::Writes;
 
 use crate::leader::Tenure;
@@ -146,6 +148,8 @@ pub async fn send(hands: &Hands<'_>, write: &Write) -> Result<Sent, ExecuteError
     match write {
         Write::Intent => {}
         Write::Apply(child) => return apply::child(hands, child).await,
+        Write::RunSet { ordinal, uid } => objects::run_set(hands, *ordinal, uid).await?,
+        Write::Grow { ordinal, uid } => objects::grow_volume(hands, *ordinal, uid).await?,
         Write::CreateVolume { ordinal, volume } => {
             apply::create_volume(hands, *ordinal, volume).await?;
         }
@@ -190,7 +194,12 @@ async fn execute(
             cluster_id,
             member_id,
         } => objects::mark_volume(hands, *ordinal, uid, *cluster_id, *member_id).await,
-        Step::GrowVolume { ordinal, uid } => objects::grow_volume(hands, *ordinal, uid).await,
+        Step::MarkRemoved {
+            ordinal,
+            uid,
+            member_id,
+        } => objects::mark_removed(hands, *ordinal, uid, *member_id).await,
+        Step::Bootstrap { ordinal, start } => membership::bootstrap(hands, *ordinal, start).await,
         Step::DeleteSet { ordinal, uid } => {
             objects::delete_set(hands, *ordinal, uid, version).await
         }

@@ -10,7 +10,6 @@ use coord_proto::etcd::etcdserverpb::{
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
@@ -58,6 +57,16 @@ pub enum MemberError {
         /// Why not.
         source: tonic::transport::Error,
     },
+    /// It did not take a plain HTTP call.
+    #[error("{call} at {address}: {source}")]
+    Http {
+        /// The call.
+        call: &'static str,
+        /// Which member.
+        address: String,
+        /// What came of it.
+        source: std::io::Error,
+    },
     /// It answered with an error, or not in time.
     #[error("{call} at {address}: {} ({:?})", status.message(), status.code())]
     Refused {
@@ -75,6 +84,7 @@ impl MemberError {
     pub fn is_not_yet(&self) -> bool {
         match self {
             Self::Unreachable { .. } => false,
+            Self::Http { .. } => true,
             Self::Refused { status, .. } => {
                 matches!(status.code(), Code::FailedPrecondition | Code::Unavailable)
             }
@@ -194,26 +204,75 @@ impl MemberClient {
 ///
 /// The version in [`MemberClient::status`] is etcd's, whose protocol it speaks.
 pub async fn program_version(address: &str) -> Option<String> {
-    /// More than any answer to this question has.
-    const ANSWER_BYTES_MAX: u64 = 16 * 1024;
-    let call = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let head = format!("GET /version HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).await?;
-        let mut answer = String::new();
-        stream
-            .take(ANSWER_BYTES_MAX)
-            .read_to_string(&mut answer)
-            .await?;
-        std::io::Result::Ok(answer)
-    };
-    let answer = tokio::time::timeout(CONNECT_TIMEOUT, call)
-        .await
-        .ok()?
-        .ok()?;
-    let (_, body) = answer.split_once("\r\n\r\n")?;
+    let asked = plain_http(address, "GET", "/version", || Ok(())).await;
+    let (_, body) = asked.ok()?;
     let json: serde_json::Value = serde_json::from_str(body.trim()).ok()?;
     Some(json.get("coord")?.as_str()?.to_owned())
+}
+
+/// What a server that does not serve says of itself.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Waiting {
+    /// `not-added`, `wiped`, `foreign` or another word.
+    pub reason: String,
+    /// The same as a sentence.
+    pub why: String,
+    /// A word of this start, while the server can be told to form a cluster.
+    pub start: Option<String>,
+}
+
+/// Asks a server that gave no status why it does not serve; `None` if it does not say.
+pub async fn waiting(address: &str) -> Result<Option<Waiting>, std::io::Error> {
+    let (code, body) = plain_http(address, "GET", "/coord/waiting", || Ok(())).await?;
+    Ok((code == 200)
+        .then(|| serde_json::from_str(&body).ok())
+        .flatten())
+}
+
+/// Tells a waiting server to form the cluster of `token` alone. `start` is the word it gave: one that has been started
+/// again since refuses. `may_send` is asked once connected, right before anything is said.
+pub async fn bootstrap(
+    address: &str,
+    token: &str,
+    start: &str,
+    may_send: impl FnOnce() -> std::io::Result<()>,
+) -> Result<(), std::io::Error> {
+    let path = format!("/coord/bootstrap?token={token}&start={start}");
+    match plain_http(address, "POST", &path, may_send).await? {
+        (202, _) => Ok(()),
+        (_, said) => Err(std::io::Error::other(said.trim().to_owned())),
+    }
+}
+
+/// One HTTP/1.1 call without a body: the status and what was answered.
+async fn plain_http(
+    address: &str,
+    method: &str,
+    path: &str,
+    may_send: impl FnOnce() -> std::io::Result<()>,
+) -> Result<(u16, String), std::io::Error> {
+    /// Nothing that is asked here has a longer answer.
+    const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+    let call = async {
+        let stream = tokio::net::TcpStream::connect(address);
+        let mut stream = tokio::time::timeout(CONNECT_TIMEOUT, stream).await??;
+        may_send()?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream
+            .take(ANSWER_BYTES_MAX)
+            .read_to_end(&mut answer)
+            .await?;
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let code = code.ok_or_else(|| std::io::Error::other("no HTTP answer"))?;
+        Ok((code, body.to_owned()))
+    };
+    tokio::time::timeout(READ_TIMEOUT, call).await?
 }
 
 fn within<T>(timeout: Duration, message: T) -> Request<T> {

@@ -12,8 +12,8 @@ mod observed;
 pub use memory::{Failure, Memory};
 pub use observed::{
     Answer, Applied, ChildSeen, Home, HomeState, LAG_ENTRIES_MAX, MemberSeen, Membership, Observed,
-    Ordinal, PodSeen, Record, Refusal, SetSeen, StartMode, StorageClassSeen, VolumeSeen, child_key,
-    quorum,
+    Ordinal, PodSeen, Record, Refusal, SetSeen, StorageClassSeen, VolumeSeen, WaitReason,
+    WaitingSeen, child_key, quorum,
 };
 
 use crate::crd::CoordCluster;
@@ -34,9 +34,11 @@ pub async fn observe(
     home::find(client, memory, &mut observed).await?;
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     events::quote(client, &namespace, &name, memory, &mut observed, now).await?;
-    let seen = members::ask(route, &name, &namespace, &observed.pods).await;
+    let recorded = observed.record.cluster_id;
+    let seen = members::ask(route, &name, &namespace, recorded, &observed.pods).await;
     observed.answers = seen.answers;
     members::versions(route, &name, memory, &observed.pods, &mut observed.answers).await;
+    observed.waiting = seen.waiting;
     observed.membership = seen.membership;
     memory.remember(&mut observed, &seen.caught_up, now);
     Ok(observed)

@@ -1,8 +1,9 @@
 //! What to do next: `plan(&Desired, &Observed, now) -> Plan`, pure.
 //!
-//! An ordered list of questions; the first that answers decides the pass. At most one step a pass, and each step is
-//! chosen so that a crash right after it leaves something the next pass recognises. No clock, no randomness, no I/O:
-//! the printed scripts and the properties in `tests/` drive exactly this function.
+//! Questions in order, each of one lane. What stops a question stops its lane and not the others: a roll goes on while
+//! growth waits. Growing disks is beside them all: it needs no quorum. At most one step a pass, and each step is chosen
+//! so that a crash right after it leaves something the next pass recognises. No clock, no randomness, no I/O: the
+//! printed scripts and the properties in `tests/` drive exactly this function.
 
 mod bootstrap;
 mod children;
@@ -10,6 +11,7 @@ mod cleanup;
 mod identity;
 mod learner;
 mod leftover;
+mod protect;
 mod repair;
 mod roll;
 mod safety;
@@ -18,11 +20,13 @@ mod scale_up;
 mod step;
 mod volumes;
 
+pub use protect::{Tied, to_untie};
 pub use step::{Children, MemberChild, Plan, Step};
 
 use crate::build::names;
-use crate::observe::{MemberSeen, Membership, Observed, Ordinal, quorum};
+use crate::observe::{MemberSeen, Membership, Observed, Ordinal, VolumeSeen, quorum};
 use crate::validate::Desired;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Right after a step the next question can be asked.
@@ -40,12 +44,23 @@ enum Verdict {
     Pass,
     /// Do this.
     Act(Step, String),
-    /// Nothing more until this has happened.
+    /// Nothing more in this lane until this has happened.
     Hold(String),
     /// Nothing more until somebody helps.
     Stall(String),
     /// This must happen some day, but other questions may act meanwhile.
     Later(String),
+}
+
+/// What a question is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Which cluster this is, and whether it can decide anything: nothing goes on without.
+    Ground,
+    /// The member list, and what its members leave behind.
+    Members,
+    /// What the pods run.
+    Pods,
 }
 
 /// What every question looks at.
@@ -65,83 +80,82 @@ pub fn plan(desired: &Desired, observed: &Observed, now: i64) -> Plan {
         observed,
         now,
     };
+    let idle = |because: String, requeue| Plan {
+        children: None,
+        grow: BTreeMap::new(),
+        step: Step::Wait,
+        because,
+        requeue,
+    };
     if desired.paused {
-        let because = "spec.paused is true: nothing is touched".to_owned();
-        return Plan {
-            children: None,
-            step: Step::Wait,
-            because,
-            requeue: LATER,
-        };
+        return idle("spec.paused is true: nothing is touched".to_owned(), LATER);
     }
     if let Some(first) = observed.in_the_way.first() {
-        return Plan {
-            children: None,
-            step: Step::Wait,
-            because: first.clone(),
-            requeue: SOON,
-        };
+        return idle(first.clone(), SOON);
     }
-    // Without a record of who bootstraps no pod may exist.
-    let children = |step: &Step| {
-        (observed.record.cluster_id.is_some() || observed.record.bootstrap.is_some())
-            .then(|| children::children(&case, step))
-    };
-
-    let mut later = None;
-    for question in QUESTIONS {
-        let (step, because, requeue) = match question(&case) {
-            Verdict::Pass => continue,
-            Verdict::Later(because) => {
-                later.get_or_insert(because);
-                continue;
-            }
-            Verdict::Act(step, because) => (step, because, AGAIN),
-            Verdict::Hold(because) => (Step::Wait, because, SOON),
-            Verdict::Stall(because) => (Step::Stall, because, LATER),
-        };
-        // Once the cluster is recorded nobody may bootstrap, so what was right before that is not applied after it.
-        let is_known_now = matches!(step, Step::RecordCluster { .. });
-        return Plan {
-            children: children(&step).filter(|_| !is_known_now),
-            step,
-            because,
-            requeue,
-        };
-    }
-    match later {
-        Some(because) => Plan {
-            children: children(&Step::Wait),
-            step: Step::Wait,
-            because,
-            requeue: SOON,
-        },
-        None => {
-            let because = format!("{} of {} voters serve", desired.replicas, desired.replicas);
-            Plan {
-                children: children(&Step::Done),
-                step: Step::Done,
-                because,
-                requeue: LATER,
-            }
-        }
+    let (step, because, requeue) = next_step(&case);
+    // Without a record of who bootstraps no pod may exist; and once the cluster is recorded, what was right before that
+    // is not applied after it.
+    let is_recorded = observed.record.cluster_id.is_some() || observed.record.bootstrap.is_some();
+    let is_known_now = matches!(step, Step::RecordCluster { .. });
+    Plan {
+        children: (is_recorded && !is_known_now).then(|| children::children(&case, &step)),
+        grow: volumes::growth(&case),
+        step,
+        because,
+        requeue,
     }
 }
 
+fn next_step(case: &Case) -> (Step, String, Duration) {
+    let (mut closed, mut held, mut later) = (Vec::new(), None, None);
+    for (lane, question) in QUESTIONS {
+        if closed.contains(&lane) {
+            continue;
+        }
+        let verdict = match question(case) {
+            Verdict::Act(step, because) => case.on_trusted_word(step, because),
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Pass => {}
+            Verdict::Act(step, because) => return (step, because, AGAIN),
+            Verdict::Stall(because) => return (Step::Stall, because, LATER),
+            Verdict::Hold(because) if lane == Lane::Ground => return (Step::Wait, because, SOON),
+            Verdict::Hold(because) => {
+                closed.push(lane);
+                held.get_or_insert(because);
+            }
+            Verdict::Later(because) => {
+                later.get_or_insert(because);
+            }
+        }
+    }
+    if let Some(because) = held.or(later) {
+        return (Step::Wait, because, SOON);
+    }
+    let because = format!(
+        "{} of {} voters serve",
+        case.desired.replicas, case.desired.replicas
+    );
+    (Step::Done, because, LATER)
+}
+
 /// The questions in order of urgency. Those after `bootstrap::is_quorate` only run with a confirmed member list.
-const QUESTIONS: [fn(&Case) -> Verdict; 12] = [
-    bootstrap::is_recorded,
-    identity::is_one_cluster,
-    roll::is_a_broken_pod_outdated,
-    bootstrap::is_started,
-    bootstrap::is_quorate,
-    identity::are_volumes_marked,
-    cleanup::is_anything_left_over,
-    repair::has_a_member_lost_its_disk,
-    learner::is_one_pending,
-    roll::is_a_pod_outdated,
-    scale::is_the_number_right,
-    volumes::are_they_large_enough,
+const QUESTIONS: [(Lane, fn(&Case) -> Verdict); 13] = [
+    (Lane::Ground, bootstrap::is_recorded),
+    (Lane::Ground, identity::is_one_cluster),
+    (Lane::Pods, roll::is_a_broken_pod_outdated),
+    (Lane::Ground, bootstrap::is_started),
+    (Lane::Ground, bootstrap::is_quorate),
+    (Lane::Members, identity::are_volumes_marked),
+    (Lane::Members, cleanup::is_anything_left_over),
+    (Lane::Members, repair::has_a_member_lost_its_disk),
+    (Lane::Members, learner::is_one_pending),
+    (Lane::Pods, roll::is_a_pod_outdated),
+    (Lane::Members, scale::is_the_number_right),
+    (Lane::Members, identity::are_marks_of_removal_true),
+    (Lane::Members, volumes::are_they_large_enough),
 ];
 
 /// Scaling, both ways.
@@ -174,9 +188,62 @@ impl<'a> Case<'a> {
 
     /// What the disruption budget keeps of so many voters.
     ///
-    /// One voter has no quorum to keep, and a budget would only make its node undrainable.
+    /// Not of those that are wanted: a pod that cannot run must not make every node undrainable. One voter has no
+    /// quorum to keep, and a budget would only make its node undrainable.
     fn min_available(&self, voters: usize) -> Option<usize> {
         (voters > 1).then(|| quorum(voters))
+    }
+
+    /// A step that takes something away is not done on the word of a list that somebody contests.
+    fn on_trusted_word(&self, step: Step, because: String) -> Verdict {
+        match self.observed.contests_the_list() {
+            Some(n) if step.is_destructive() => Verdict::Hold(format!(
+                "{because}: not while {} has seen a higher term than the leader",
+                self.name(n)
+            )),
+            _ => Verdict::Act(step, because),
+        }
+    }
+
+    /// True if the claim of `ordinal` is being deleted: its disk goes with its pod.
+    fn is_claim_going(&self, ordinal: Ordinal) -> bool {
+        self.observed
+            .volumes
+            .get(&ordinal)
+            .is_some_and(|volume| volume.deleting)
+    }
+
+    /// True if this operator made the claim, or took it over, for this cluster.
+    fn is_ours(&self, volume: &VolumeSeen) -> bool {
+        let record = &self.observed.record;
+        let tokens = record.bootstrap.as_ref().zip(volume.bootstrap.as_ref());
+        (volume.cluster_id.is_some() && volume.cluster_id == record.cluster_id)
+            || tokens.is_some_and(|(ours, its)| ours.token == its.token)
+    }
+
+    /// Takes a member out of the list. First its disk is marked: only what is marked so is deleted afterwards, and the
+    /// mark outlives a status that is lost.
+    fn remove(&self, member: &MemberSeen, because: String) -> Verdict {
+        let volume = member.ordinal.and_then(|n| self.observed.volumes.get(&n));
+        let step = match (member.ordinal, volume) {
+            (Some(ordinal), Some(volume))
+                if !volume.deleting
+                    && volume.removed_id != Some(member.id)
+                    && volume.member_id.is_none_or(|id| id == member.id)
+                    && (volume.member_id.is_some() || member.is_learner) =>
+            {
+                Step::MarkRemoved {
+                    ordinal,
+                    uid: volume.uid.clone(),
+                    member_id: Some(member.id),
+                }
+            }
+            _ => Step::RemoveMember {
+                name: member.name.clone(),
+                id: member.id,
+            },
+        };
+        Verdict::Act(step, because)
     }
 
     fn name(&self, ordinal: Ordinal) -> String {
@@ -187,12 +254,20 @@ impl<'a> Case<'a> {
         self.observed.is_healthy(member)
     }
 
-    /// True if the pod runs something other than the spec says now.
+    /// True if the pod runs something other than the spec says now, or would when it comes back.
     fn is_outdated(&self, ordinal: Ordinal) -> bool {
-        self.observed
+        let wanted = &self.desired.template_hash;
+        let pod = self
+            .observed
             .pods
             .get(&ordinal)
-            .is_some_and(|pod| pod.template_hash != self.desired.template_hash)
+            .map(|pod| &pod.template_hash);
+        let set = self
+            .observed
+            .sets
+            .get(&ordinal)
+            .map(|set| &set.template_hash);
+        pod.or(set).is_some_and(|hash| hash != wanted)
     }
 
     /// Deletes the pod of `ordinal`, if the StatefulSet would bring it back from the new template.
@@ -205,6 +280,12 @@ impl<'a> Case<'a> {
         };
         if pod.deleting_since.is_some() {
             return Verdict::Hold(format!("waiting for {} to restart", self.name(ordinal)));
+        }
+        if self.is_claim_going(ordinal) {
+            return Verdict::Later(format!(
+                "{because}: not while its claim {} is being deleted, its disk would go with the pod",
+                names::volume(&self.desired.name, ordinal)
+            ));
         }
         if set.template_hash != self.desired.template_hash {
             return Verdict::Hold(format!(

@@ -27,6 +27,8 @@ pub struct Desired {
     pub storage_bytes: u64,
     /// True if disks go with the CoordCluster.
     pub volumes_owned: bool,
+    /// Why no disk can be made now, if so. It stops who needs a new one, and nothing else.
+    pub no_new_disks: Option<String>,
     /// True if nothing may be touched.
     pub paused: bool,
     /// The rest, as written.
@@ -93,17 +95,18 @@ pub fn validate(
         );
     }
     // Disks that exist don't need their class any more.
-    let needs_disk = observed.volumes.len() < usize::try_from(spec.replicas).unwrap_or(0);
-    if needs_disk && observed.storage_class == StorageClassSeen::Missing {
-        let class = spec
-            .storage
-            .storage_class_name
-            .as_deref()
-            .unwrap_or_default();
-        problem(
-            "spec.storage.storageClassName",
-            format!("there is no StorageClass {class:?}; create it"),
-        );
+    let no_new_disks = (observed.storage_class == StorageClassSeen::Missing).then(|| {
+        let class = spec.storage.storage_class_name.as_deref();
+        format!(
+            "there is no StorageClass {:?}; create it",
+            class.unwrap_or_default()
+        )
+    });
+    if let Some(why) = no_new_disks
+        .as_ref()
+        .filter(|_| observed.volumes.is_empty())
+    {
+        problem("spec.storage.storageClassName", why.clone());
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -119,6 +122,7 @@ pub fn validate(
         image,
         storage_bytes,
         volumes_owned: spec.storage.reclaim_policy == ReclaimPolicy::Delete,
+        no_new_disks,
         paused: spec.paused,
         spec,
     })

@@ -35,6 +35,20 @@ pub enum Write {
     Intent,
     /// Server-side apply.
     Apply(Box<Child>),
+    /// Lets a StatefulSet run its pod that somebody scaled, and leaves its template as it is: its turn has not come.
+    RunSet {
+        /// The member's number.
+        ordinal: Ordinal,
+        /// The StatefulSet's UID.
+        uid: String,
+    },
+    /// Asks for a larger disk. Beside the step: it needs nothing and stops nothing.
+    Grow {
+        /// The member's number.
+        ordinal: Ordinal,
+        /// The claim's UID.
+        uid: String,
+    },
     /// Creates a disk; never applied, because a claim that was not seen is not ours to change.
     CreateVolume {
         /// The member's number.
@@ -116,6 +130,8 @@ impl Write {
         match self {
             Self::Intent => "Status".to_owned(),
             Self::Apply(child) => child.key.clone(),
+            Self::RunSet { ordinal, .. } => format!("Replicas of {ordinal}"),
+            Self::Grow { ordinal, .. } => format!("Size of disk {ordinal}"),
             Self::CreateVolume { ordinal, .. } => format!("Disk {ordinal}"),
             Self::DeleteBudget { name, .. } => child_key(BUDGET, name),
             Self::LabelPod { ordinal, .. } => format!("Labels of pod {ordinal}"),
@@ -130,6 +146,8 @@ impl Write {
             Self::Intent => true,
             Self::Apply(child) => is_budget(&child.key) && step_needs_budget(step),
             Self::DeleteBudget { .. }
+            | Self::RunSet { .. }
+            | Self::Grow { .. }
             | Self::CreateVolume { .. }
             | Self::LabelPod { .. }
             | Self::TieVolume { .. }
@@ -149,7 +167,8 @@ pub fn step_key(step: &Step) -> String {
         | Step::DeleteSet { ordinal, .. }
         | Step::DeleteVolume { ordinal, .. }
         | Step::RestartPod { ordinal, .. }
-        | Step::GrowVolume { ordinal, .. } => format!("{} {ordinal}", step.name()),
+        | Step::Bootstrap { ordinal, .. }
+        | Step::MarkRemoved { ordinal, .. } => format!("{} {ordinal}", step.name()),
         Step::MoveLeader { to, .. } => format!("{} {to:x}", step.name()),
         Step::RemoveMember { id, .. } => format!("{} {id:x}", step.name()),
     }
@@ -176,7 +195,8 @@ fn step_needs_budget(step: &Step) -> bool {
         | Step::MoveLeader { .. }
         | Step::DeleteSet { .. }
         | Step::DeleteVolume { .. }
-        | Step::GrowVolume { .. } => false,
+        | Step::Bootstrap { .. }
+        | Step::MarkRemoved { .. } => false,
     }
 }
 
@@ -186,6 +206,10 @@ pub fn writes(plan: &Plan, observed: &Observed, desired: &Desired, now: i64) -> 
         .children
         .iter()
         .flat_map(|children| of_children(children, observed, desired))
+        .chain(plan.grow.iter().map(|(ordinal, uid)| Write::Grow {
+            ordinal: *ordinal,
+            uid: uid.clone(),
+        }))
         .chain(of_step(&plan.step, observed));
     let mut outgoing = Outgoing::default();
     let mut is_stopped = false;
@@ -194,6 +218,8 @@ pub fn writes(plan: &Plan, observed: &Observed, desired: &Desired, now: i64) -> 
         let taken = match &write {
             Write::Apply(child) => child.seen.as_ref().is_some_and(|seen| !seen.is_ours),
             Write::Intent
+            | Write::RunSet { .. }
+            | Write::Grow { .. }
             | Write::CreateVolume { .. }
             | Write::DeleteBudget { .. }
             | Write::LabelPod { .. }
@@ -256,7 +282,7 @@ fn of_step(step: &Step, observed: &Observed) -> Option<Write> {
 fn of_children(children: &Children, observed: &Observed, desired: &Desired) -> Vec<Write> {
     let bootstrap = observed.record.bootstrap.as_ref();
     let mut writes = Vec::new();
-    let apply = |object: Object, name: String, wanted: String, is_guarded: bool| {
+    let apply = |object: Object, name: String, wanted: String| {
         let key = child_key(object.kind(), &name);
         let seen = observed.children.get(&key).cloned();
         let as_wanted = observed.applied.get(&key).is_some_and(|applied| {
@@ -271,11 +297,6 @@ fn of_children(children: &Children, observed: &Observed, desired: &Desired) -> V
         let object = match (object, &seen) {
             (Object::StatefulSet(mut set), Some(seen)) => {
                 set.metadata.uid = Some(seen.uid.clone());
-                // A licence to bootstrap is only written over the StatefulSet that was seen: if another operator has
-                // taken it back since, because the cluster exists by now, it must not return.
-                if is_guarded {
-                    set.metadata.resource_version = Some(seen.resource_version.clone());
-                }
                 Object::StatefulSet(set)
             }
             (object, _) => object,
@@ -287,24 +308,20 @@ fn of_children(children: &Children, observed: &Observed, desired: &Desired) -> V
             object,
         })))
     };
-    let child = |object: Object, is_guarded: bool| {
+    let child = |object: Object| {
         let (name, wanted) = match &object {
             Object::ServiceAccount(object) => (object.name_any(), wanted_hash(object)),
             Object::Service(object) => (object.name_any(), wanted_hash(object)),
             Object::StatefulSet(object) => (object.name_any(), wanted_hash(object)),
             Object::Budget(object) => (object.name_any(), wanted_hash(object)),
         };
-        apply(object, name, wanted, is_guarded)
+        apply(object, name, wanted)
     };
-    writes.extend(child(
-        Object::ServiceAccount(build::service_account(desired)),
-        false,
-    ));
-    writes.extend(child(Object::Service(build::peer_service(desired)), false));
-    writes.extend(child(
-        Object::Service(build::client_service(desired)),
-        false,
-    ));
+    writes.extend(child(Object::ServiceAccount(build::service_account(
+        desired,
+    ))));
+    writes.extend(child(Object::Service(build::peer_service(desired))));
+    writes.extend(child(Object::Service(build::client_service(desired))));
     let missing = children
         .members
         .iter()
@@ -314,8 +331,17 @@ fn of_children(children: &Children, observed: &Observed, desired: &Desired) -> V
         volume: Box::new(build::volume(desired, *n, bootstrap)),
     }));
     for (n, member) in &children.members {
-        let set = build::stateful_set(desired, *n, member, bootstrap);
-        writes.extend(child(Object::StatefulSet(set), member.is_seed));
+        if member.takes_template {
+            let set = build::stateful_set(desired, *n, member, bootstrap);
+            writes.extend(child(Object::StatefulSet(set)));
+            continue;
+        }
+        let scaled = observed.sets.get(n);
+        let scaled = scaled.filter(|set| set.replicas != 1 && !set.deleting);
+        writes.extend(scaled.map(|set| Write::RunSet {
+            ordinal: *n,
+            uid: set.uid.clone(),
+        }));
     }
     let budget = observed
         .children
@@ -324,7 +350,7 @@ fn of_children(children: &Children, observed: &Observed, desired: &Desired) -> V
     match children.min_available {
         Some(min_available) => {
             let budget = build::disruption_budget(desired, min_available);
-            writes.extend(child(Object::Budget(budget), false));
+            writes.extend(child(Object::Budget(budget)));
         }
         None => writes.extend(budget.map(|seen| Write::DeleteBudget {
             name: desired.name.clone(),

@@ -8,7 +8,7 @@ use coord_operator::crd::{
 };
 use coord_operator::observe::{
     Answer, Home, HomeState, MemberSeen, Membership, Observed, Ordinal, PodSeen, Record, SetSeen,
-    StartMode, StorageClassSeen, VolumeSeen, quorum,
+    StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen, quorum,
 };
 use coord_operator::plan::{Plan, Step, plan};
 use coord_operator::validate::{Desired, ServerImage, validate};
@@ -30,6 +30,7 @@ struct Place {
     pod: Option<PodSeen>,
     volume: Option<VolumeSeen>,
     answer: Option<Answer>,
+    waiting: Option<WaitingSeen>,
     /// Id and whether a learner, if the list has a member here.
     member: Option<(u64, bool)>,
     caught_up: u32,
@@ -51,17 +52,19 @@ fn member_id(n: Ordinal) -> impl Strategy<Value = u64> {
 }
 
 fn set() -> impl Strategy<Value = SetSeen> {
-    (hash(), weighted(0.03, Just(())), weighted(0.04, Just(()))).prop_map(
-        |(hash, seed, deleting)| SetSeen {
+    let revision = weighted(0.5, select(vec!["r1".to_owned(), "r2".to_owned()]));
+    (hash(), revision, weighted(0.04, Just(()))).prop_map(|(hash, update_revision, deleting)| {
+        SetSeen {
             uid: "set".to_owned(),
             resource_version: "1".to_owned(),
-            mode: seed.map_or(StartMode::Join, |()| StartMode::Seed),
+            replicas: 1,
+            update_revision,
             template_hash: hash,
             image: String::new(),
             deleting: deleting.is_some(),
             trouble: None,
-        },
-    )
+        }
+    })
 }
 
 fn pod() -> impl Strategy<Value = PodSeen> {
@@ -82,6 +85,7 @@ fn pod() -> impl Strategy<Value = PodSeen> {
                 labelled_voter,
                 deleting_since,
                 trouble,
+                revision: Some("r1".to_owned()),
                 ..PodSeen::default()
             },
         )
@@ -92,7 +96,7 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
     let state = select(vec![HomeState::Ready, HomeState::NotReady, HomeState::Gone]);
     (
         weighted(0.95, cluster_id()),
-        weighted(0.85, member_id(n)),
+        (weighted(0.85, member_id(n)), weighted(0.1, member_id(n))),
         weighted(0.3, bootstrap),
         weighted(0.04, Just(())),
         weighted(0.04, Just(())),
@@ -100,11 +104,20 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
         select(vec![1_u64 << 29, 1 << 30]),
     )
         .prop_map(
-            |(cluster_id, member_id, bootstrap, lost, deleting, state, requested_bytes)| {
+            |(
+                cluster_id,
+                (member_id, removed_id),
+                bootstrap,
+                lost,
+                deleting,
+                state,
+                requested_bytes,
+            )| {
                 VolumeSeen {
                     uid: "volume".to_owned(),
                     cluster_id,
                     member_id,
+                    removed_id,
                     bootstrap: bootstrap.map(|(seed, token)| Bootstrap { seed, token }),
                     lost: lost.is_some(),
                     deleting: deleting.is_some(),
@@ -122,8 +135,11 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
 fn answer(n: Ordinal) -> impl Strategy<Value = Answer> {
     let leader = prop_oneof![15 => Just(true), 1 => Just(false)];
     let lag = prop_oneof![15 => Just(0_u64), 1 => Just(900_u64), 1 => Just(40_000_u64)];
-    (cluster_id(), member_id(n), leader, lag).prop_map(|(cluster_id, member_id, follows, lag)| {
+    let term = prop_oneof![30 => Just(0_u64), 1 => Just(1_u64)];
+    let parts = (cluster_id(), member_id(n), leader, lag, term);
+    parts.prop_map(|(cluster_id, member_id, follows, lag, term)| {
         Answer {
+            term,
             cluster_id,
             member_id,
             // Filled in with the leader, if there is one.
@@ -134,28 +150,41 @@ fn answer(n: Ordinal) -> impl Strategy<Value = Answer> {
     })
 }
 
+fn waiting() -> impl Strategy<Value = WaitingSeen> {
+    use WaitReason::{Foreign, NotAdded, Rebuilding, Wiped};
+    let reason = select(vec![NotAdded, Wiped, Foreign, Rebuilding]);
+    (reason, weighted(0.5, Just("1".to_owned()))).prop_map(|(reason, start)| WaitingSeen {
+        reason,
+        why: "it waits".to_owned(),
+        start,
+    })
+}
+
 fn place(n: Ordinal) -> impl Strategy<Value = Place> {
     let learner = prop_oneof![9 => Just(false), 1 => Just(true)];
     (
         weighted(0.9, set()),
         weighted(0.9, pod()),
         weighted(0.9, volume(n)),
-        weighted(0.9, answer(n)),
+        (weighted(0.9, answer(n)), waiting()),
         weighted(0.7, (member_id(n), learner)),
         0..4_u32,
         select(vec![NOW - 1_000, NOW - 25, NOW - 5]),
         select(vec![NOW - 1_000, NOW - 5]),
     )
         .prop_map(
-            |(set, pod, volume, answer, member, caught_up, sick_since, gone_since)| Place {
-                set,
-                pod,
-                volume,
-                answer,
-                member,
-                caught_up,
-                sick_since,
-                gone_since,
+            |(set, pod, volume, (answer, waiting), member, caught_up, sick_since, gone_since)| {
+                Place {
+                    set,
+                    pod,
+                    volume,
+                    waiting: answer.is_none().then_some(waiting),
+                    answer,
+                    member,
+                    caught_up,
+                    sick_since,
+                    gone_since,
+                }
             },
         )
 }
@@ -199,7 +228,14 @@ fn observed() -> impl Strategy<Value = Observed> {
 
 /// Whoever is a member runs, follows and has all: else the questions that come late are never asked.
 fn tidy_up(place: &mut Place) {
-    let Some((id, _)) = place.member else { return };
+    let Some((id, _)) = place.member else {
+        // And whoever is none waits to be added.
+        place.answer = None;
+        if let Some(volume) = &mut place.volume {
+            (volume.member_id, volume.removed_id) = (None, None);
+        }
+        return;
+    };
     let volume = place.volume.get_or_insert_default();
     volume.member_id = Some(id);
     volume.cluster_id = Some(CLUSTERS[0]);
@@ -273,10 +309,13 @@ fn assemble(
                 answer.leader = leader;
             }
         }
+        let waiting = place.waiting.filter(|_| answer.is_none());
+        observed.waiting.extend(waiting.map(|waiting| (n, waiting)));
         observed.answers.extend(answer.map(|answer| (n, answer)));
         if let Some(id) = is_here {
             observed.caught_up.insert(id, place.caught_up);
             observed.sick_since.insert(id, place.sick_since);
+            observed.unheard_since.insert(id, place.sick_since);
         }
         observed.home_gone_since.insert(n, place.gone_since);
     }
@@ -287,9 +326,14 @@ fn assemble(
     observed.membership = leader.map(|(cluster_id, leader)| Membership {
         cluster_id,
         leader,
+        term: 0,
         leader_index: LEADER_INDEX,
         members,
     });
+    if observed.membership.as_ref().map(|m| m.cluster_id) != recorded {
+        // A list is only taken from the recorded cluster.
+        observed.membership = observed.membership.filter(|_| recorded.is_none());
+    }
     observed
 }
 
@@ -345,6 +389,12 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
         .as_ref()
         .filter(|m| recorded == Some(m.cluster_id));
     check_children(observed, list, plan)?;
+    if plan.step.is_destructive() {
+        prop_assert!(
+            observed.contests_the_list().is_none(),
+            "something is taken on the word of a list that is contested"
+        );
+    }
     let healthy_but = |id: u64| {
         let voters = list.into_iter().flat_map(Membership::voters);
         voters
@@ -354,7 +404,25 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
     let voters = list.map_or(0, |m| m.voters().count());
     let in_list = |n: Ordinal| list.and_then(|m| m.at(n));
     match &plan.step {
-        Step::Done | Step::Wait | Step::Stall | Step::GrowVolume { .. } => {}
+        Step::Done | Step::Wait | Step::Stall => {}
+        Step::Bootstrap { ordinal, start } => {
+            prop_assert!(recorded.is_none(), "a second cluster is formed");
+            prop_assert!(observed.volumes.values().all(|v| v.cluster_id.is_none()));
+            let waiting = &observed.waiting[ordinal];
+            prop_assert_eq!(waiting.start.as_ref(), Some(start));
+        }
+        Step::MarkRemoved {
+            ordinal, member_id, ..
+        } => {
+            let list = list.expect("only with a confirmed list");
+            let member = list.at(*ordinal).expect("in the list");
+            let volume = &observed.volumes[ordinal];
+            prop_assert!(!volume.deleting);
+            match member_id {
+                Some(id) => prop_assert_eq!(*id, member.id),
+                None => prop_assert_eq!(volume.removed_id, Some(member.id)),
+            }
+        }
         Step::RecordBootstrap { .. } => {
             prop_assert!(recorded.is_none() && observed.record.bootstrap.is_none());
             prop_assert!(
@@ -387,12 +455,6 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
             let list = list.expect("only with a confirmed list");
             prop_assert!(list.members.iter().all(|m| !m.is_learner) && list.at(*ordinal).is_none());
             prop_assert!(healthy_but(0) >= quorum(voters));
-            prop_assert!(
-                observed
-                    .sets
-                    .values()
-                    .all(|set| set.mode == StartMode::Join)
-            );
             let volume = &observed.volumes[ordinal];
             prop_assert_eq!(volume.cluster_id, recorded);
             prop_assert!(
@@ -432,6 +494,11 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
             }
         }
         Step::RestartPod { ordinal, .. } => {
+            let is_going = observed
+                .volumes
+                .get(ordinal)
+                .is_some_and(|v| v.deleting && (recorded.is_some() || v.member_id.is_some()));
+            prop_assert!(!is_going, "a disk goes with the pod");
             if let Some(member) =
                 in_list(*ordinal).filter(|m| !m.is_learner && observed.is_healthy(m))
             {
@@ -453,13 +520,30 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
         }
         Step::DeleteSet { ordinal, .. } => {
             prop_assert!(list.is_some() && in_list(*ordinal).is_none());
+            not_of_a_member(observed, *ordinal)?;
         }
         Step::DeleteVolume { ordinal, .. } => {
             prop_assert!(list.is_some() && in_list(*ordinal).is_none());
+            not_of_a_member(observed, *ordinal)?;
+            let volume = &observed.volumes[ordinal];
+            let is_ours = volume.cluster_id == recorded
+                || volume.bootstrap.as_ref().map(|b| &b.token)
+                    == observed.record.bootstrap.as_ref().map(|b| &b.token);
+            prop_assert!(volume.removed_id.is_some() || volume.lost || is_ours);
             prop_assert!(
                 !observed.sets.contains_key(ordinal) && !observed.pods.contains_key(ordinal)
             );
         }
+    }
+    Ok(())
+}
+
+/// Nothing is taken of a number whose pod answers as a member, or whose member left without the operator.
+fn not_of_a_member(observed: &Observed, n: Ordinal) -> Result<(), TestCaseError> {
+    let answers = observed.answers.get(&n);
+    prop_assert!(answers.is_none_or(|a| Some(a.cluster_id) != observed.record.cluster_id));
+    if let Some(volume) = observed.volumes.get(&n).filter(|v| !v.deleting && !v.lost) {
+        prop_assert!(volume.member_id.is_none() || volume.removed_id == volume.member_id);
     }
     Ok(())
 }
@@ -475,19 +559,6 @@ fn check_children(
         prop_assert!(is_record || record.cluster_id.is_none() && record.bootstrap.is_none());
         return Ok(());
     };
-    let seeds: Vec<_> = children
-        .members
-        .iter()
-        .filter(|(_, c)| c.is_seed)
-        .map(|(n, _)| *n)
-        .collect();
-    match (&record.cluster_id, &record.bootstrap) {
-        (None, Some(bootstrap)) => prop_assert_eq!(
-            seeds,
-            vec![Ordinal::try_from(bootstrap.seed).expect("small")]
-        ),
-        _ => prop_assert!(seeds.is_empty(), "a licence to bootstrap beside a cluster"),
-    }
     let Some(list) = list else {
         // Without a list nobody's pod loses the label that keeps it from eviction.
         for (n, child) in &children.members {
@@ -555,6 +626,8 @@ fn the_states_made_up_here_ask_for_every_step() {
         "RecordBootstrap",
         "RecordCluster",
         "MarkVolume",
+        "MarkRemoved",
+        "Bootstrap",
         "AddLearner",
         "Promote",
         "MoveLeader",

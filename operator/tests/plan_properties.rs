@@ -23,6 +23,10 @@ enum Happening {
     Revive(u32),
     LoseDisk(u32),
     LoseNode(u32),
+    EmptyDisk(u32),
+    ForeignDisk(u32),
+    DeleteClaim(u32),
+    TakeOut(u32),
     LoseStatus,
     Recreate(i32),
 }
@@ -41,6 +45,10 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (0..7_u32).prop_map(Happening::Revive),
         1 => (0..7_u32).prop_map(Happening::LoseDisk),
         1 => (0..7_u32).prop_map(Happening::LoseNode),
+        1 => (0..7_u32).prop_map(Happening::EmptyDisk),
+        1 => (0..7_u32).prop_map(Happening::ForeignDisk),
+        1 => (0..7_u32).prop_map(Happening::DeleteClaim),
+        1 => (0..7_u32).prop_map(Happening::TakeOut),
         1 => Just(Happening::LoseStatus),
         1 => replicas().prop_map(Happening::Recreate),
     ]
@@ -70,6 +78,10 @@ fn happen(world: &mut World, happening: &Happening) {
         Happening::Revive(n) => drop(world.dead.remove(n)),
         Happening::LoseDisk(n) => world.lose_disk(*n),
         Happening::LoseNode(n) => world.lose_node(*n),
+        Happening::EmptyDisk(n) => world.empty_disk(*n),
+        Happening::ForeignDisk(n) => world.foreign_disk(*n),
+        Happening::DeleteClaim(n) => world.delete_claim(*n),
+        Happening::TakeOut(n) => world.take_out(*n),
         Happening::LoseStatus => world.lose_status(),
         Happening::Recreate(replicas) => world.recreate(*replicas),
     }
@@ -87,17 +99,19 @@ proptest! {
         for happening in &happenings {
             happen(&mut world, happening);
         }
-        // Left alone, with nobody dead and an image that works.
+        // Left alone, with nobody dead and an image that works, and with what the conditions ask people for done.
         world.dead.clear();
         world.image = "server:3".to_owned();
+        world.do_as_told();
         let last = world.run().pop().expect("a run has a last plan");
-        if world.data_lost {
+        let is_stuck = last.because.contains("its disk would go with the pod");
+        if world.data_lost || (is_stuck && last.step == Step::Stall) {
             return Ok(());
         }
         prop_assert_eq!(&last.step, &Step::Done, "{}\n{}", last.because, world.show());
         let wanted = usize::try_from(world.replicas).unwrap();
-        prop_assert_eq!(world.sets.len(), wanted);
-        prop_assert_eq!(world.volumes.len(), wanted);
+        prop_assert_eq!(world.sets.len(), wanted, "{}", world.show());
+        prop_assert_eq!(world.volumes.len(), wanted, "{}", world.show());
         prop_assert_eq!(world.members.len(), wanted);
         prop_assert_eq!(world.decide().step, Step::Done, "a cluster at rest stays at rest");
     }

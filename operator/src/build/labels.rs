@@ -18,16 +18,15 @@ pub const VOTER: &str = "voter";
 pub const JOINING: &str = "joining";
 /// Annotation of StatefulSets and pods: the hash of what they were built from.
 pub const TEMPLATE_HASH: &str = "coord.dev/template-hash";
-/// Annotation of StatefulSets: how an empty disk starts, [`SEED`] or [`JOIN`].
-pub const START_MODE: &str = "coord.dev/start-mode";
-/// An empty disk bootstraps a cluster of one.
-pub const SEED: &str = "seed";
-/// An empty disk waits to be added.
-pub const JOIN: &str = "join";
 /// Annotation of disks: the cluster whose data may be on it, in hexadecimal.
 pub const CLUSTER_ID: &str = "coord.dev/cluster-id";
 /// Annotation of disks: the member that lives on it, in hexadecimal.
 pub const MEMBER_ID: &str = "coord.dev/member-id";
+/// Annotation of disks: the member that lived on it and that the operator took out of the list, in hexadecimal. Without
+/// it a disk on which a member lived is never deleted.
+pub const REMOVED: &str = "coord.dev/removed";
+/// Annotation of disks: the CoordCluster it was made for, as `namespace/name`. A copy in another namespace keeps it.
+pub const MADE_FOR: &str = "coord.dev/made-for";
 /// Annotation of disks: the cluster token it was made for.
 pub const TOKEN: &str = "coord.dev/bootstrap-token";
 /// Annotation of disks: the number of the member that bootstraps under that token.

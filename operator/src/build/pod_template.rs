@@ -13,7 +13,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-const CONTAINER: &str = "server";
+/// The name of the server's container: a mesh may add others beside it.
+pub const SERVER: &str = "server";
 const VOLUME: &str = "data";
 const MOUNT: &str = "/var/lib/coord";
 /// Below the mount, whose own root may hold a `lost+found`.
@@ -72,7 +73,7 @@ pub(super) fn pod_template(
             tolerations: non_empty(scheduling.tolerations.clone()),
             priority_class_name: scheduling.priority_class_name.clone(),
             topology_spread_constraints: Some(spread(desired)),
-            containers: vec![container(desired, ordinal, child, bootstrap)],
+            containers: vec![container(desired, ordinal, bootstrap)],
             volumes: Some(vec![Volume {
                 name: VOLUME.to_owned(),
                 persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
@@ -86,21 +87,16 @@ pub(super) fn pod_template(
     }
 }
 
-fn container(
-    desired: &Desired,
-    ordinal: Ordinal,
-    child: &MemberChild,
-    bootstrap: Option<&Bootstrap>,
-) -> Container {
+fn container(desired: &Desired, ordinal: Ordinal, bootstrap: Option<&Bootstrap>) -> Container {
     let resources = desired.spec.resources.clone();
     Container {
-        name: CONTAINER.to_owned(),
+        name: SERVER.to_owned(),
         image: Some(desired.image.clone()),
         image_pull_policy: desired
             .spec
             .image_pull_policy
             .map(|policy| format!("{policy:?}")),
-        args: Some(args(desired, ordinal, child, bootstrap)),
+        args: Some(args(desired, ordinal, bootstrap)),
         ports: Some(vec![
             port("client", names::CLIENT_PORT),
             port("peer", names::PEER_PORT),
@@ -142,27 +138,19 @@ fn container(
 }
 
 /// The server's flags. What stands behind `--initial-` only matters on an empty disk.
-fn args(
-    desired: &Desired,
-    ordinal: Ordinal,
-    child: &MemberChild,
-    bootstrap: Option<&Bootstrap>,
-) -> Vec<String> {
+///
+/// Alike for every member: on an empty disk each waits. No template says that a pod may form a cluster, or a seed whose
+/// disk was emptied under it would form a second one beside the first. Whoever does form it is told once, over the wire
+/// ([`Step::Bootstrap`](crate::plan::Step::Bootstrap)).
+fn args(desired: &Desired, ordinal: Ordinal, bootstrap: Option<&Bootstrap>) -> Vec<String> {
     let (cluster, namespace) = (desired.name.as_str(), desired.namespace.as_str());
     let name = names::member(cluster, ordinal);
     let peer_url = names::peer_url(cluster, namespace, ordinal);
-    let (state, initial_cluster) = if child.is_seed {
-        ("new", format!("{name}={peer_url}"))
-    } else {
-        let anyone = names::any_peer_url(cluster, namespace);
-        (
-            "existing",
-            format!(
-                "{name}={peer_url},{}={anyone}",
-                names::peer_service(cluster)
-            ),
-        )
-    };
+    let anyone = names::any_peer_url(cluster, namespace);
+    let initial_cluster = format!(
+        "{name}={peer_url},{}={anyone}",
+        names::peer_service(cluster)
+    );
     let mut args = vec![
         format!("--name={name}"),
         format!("--data-dir={DATA_DIR}"),
@@ -173,8 +161,9 @@ fn args(
         ),
         format!("--listen-peer-urls=http://0.0.0.0:{}", names::PEER_PORT),
         format!("--initial-advertise-peer-urls={peer_url}"),
-        format!("--initial-cluster-state={state}"),
+        "--initial-cluster-state=existing".to_owned(),
         format!("--initial-cluster={initial_cluster}"),
+        format!("--coord-owner={namespace}/{cluster}/{name}"),
     ];
     if let Some(bootstrap) = bootstrap {
         args.push(format!("--initial-cluster-token={}", bootstrap.token));

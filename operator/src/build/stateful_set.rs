@@ -16,11 +16,6 @@ pub fn stateful_set(
     bootstrap: Option<&Bootstrap>,
 ) -> StatefulSet {
     let name = names::member(&desired.name, ordinal);
-    let mode = if child.is_seed {
-        labels::SEED
-    } else {
-        labels::JOIN
-    };
     let mut selector = labels::selector(&desired.name);
     selector.insert(labels::MEMBER.to_owned(), name.clone());
     StatefulSet {
@@ -29,13 +24,10 @@ pub fn stateful_set(
             namespace: Some(desired.namespace.clone()),
             labels: Some(labels::of_member(&desired.name, ordinal)),
             annotations: Some(
-                [
-                    (labels::START_MODE.to_owned(), mode.to_owned()),
-                    (
-                        labels::TEMPLATE_HASH.to_owned(),
-                        desired.template_hash.clone(),
-                    ),
-                ]
+                [(
+                    labels::TEMPLATE_HASH.to_owned(),
+                    desired.template_hash.clone(),
+                )]
                 .into(),
             ),
             owner_references: Some(vec![owner(desired)]),

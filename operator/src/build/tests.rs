@@ -41,34 +41,34 @@ fn the_template_hash_of_a_given_spec_never_changes() {
 }
 
 #[test]
-fn only_the_seed_may_bootstrap_and_all_others_know_where_to_ask() {
+fn no_template_lets_a_pod_form_a_cluster_and_each_says_whose_data_it_must_find() {
     let desired = desired();
     let bootstrap = Bootstrap {
         seed: 0,
         token: "token".to_owned(),
     };
-    let args = |ordinal, is_seed| {
+    for n in 0..3 {
         let child = MemberChild {
-            is_seed,
-            is_voter: false,
+            is_voter: n == 0,
             may_create_volume: true,
+            takes_template: true,
         };
-        let set = stateful_set(&desired, ordinal, &child, Some(&bootstrap));
-        set.spec
+        let set = stateful_set(&desired, n, &child, Some(&bootstrap));
+        let args = set
+            .spec
             .and_then(|s| s.template.spec)
             .and_then(|p| p.containers[0].args.clone())
-            .unwrap_or_default()
-    };
-    let seed = args(0, true);
-    assert!(seed.contains(&"--initial-cluster-state=new".to_owned()));
-    assert!(seed.contains(
-        &"--initial-cluster=demo-0=http://demo-0-0.demo-peers.default.svc:2380".to_owned()
-    ));
-    assert!(seed.contains(&"--initial-cluster-token=token".to_owned()));
-    let joiner = args(1, false);
-    assert!(joiner.contains(&"--initial-cluster-state=existing".to_owned()));
-    assert!(joiner.contains(
-        &"--initial-cluster=demo-1=http://demo-1-0.demo-peers.default.svc:2380,demo-peers=http://demo-peers.default.svc:2380"
-            .to_owned()
-    ));
+            .unwrap_or_default();
+        for wanted in [
+            "--initial-cluster-state=existing".to_owned(),
+            "--initial-cluster-token=token".to_owned(),
+            format!("--coord-owner=default/demo/demo-{n}"),
+            format!(
+                "--initial-cluster=demo-{n}=http://demo-{n}-0.demo-peers.default.svc:2380,\
+                 demo-peers=http://demo-peers.default.svc:2380"
+            ),
+        ] {
+            assert!(args.contains(&wanted), "{wanted}: {args:?}");
+        }
+    }
 }

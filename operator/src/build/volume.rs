@@ -9,6 +9,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::BTreeMap;
+
+/// How a disk says for which CoordCluster it was made.
+pub fn made_for(desired: &Desired) -> String {
+    format!("{}/{}", desired.namespace, desired.name)
+}
 
 /// A new disk of a member.
 ///
@@ -20,22 +26,18 @@ pub fn volume(
     ordinal: Ordinal,
     bootstrap: Option<&Bootstrap>,
 ) -> PersistentVolumeClaim {
-    let annotations = bootstrap.map(|bootstrap| {
-        [
-            (labels::TOKEN.to_owned(), bootstrap.token.clone()),
-            (
-                labels::BOOTSTRAP_SEED.to_owned(),
-                bootstrap.seed.to_string(),
-            ),
-        ]
-        .into()
-    });
+    let mut annotations: BTreeMap<String, String> =
+        [(labels::MADE_FOR.to_owned(), made_for(desired))].into();
+    if let Some(Bootstrap { seed, token }) = bootstrap {
+        annotations.insert(labels::TOKEN.to_owned(), token.clone());
+        annotations.insert(labels::BOOTSTRAP_SEED.to_owned(), seed.to_string());
+    }
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(names::volume(&desired.name, ordinal)),
             namespace: Some(desired.namespace.clone()),
             labels: Some(labels::of_member(&desired.name, ordinal)),
-            annotations,
+            annotations: Some(annotations),
             owner_references: desired.volumes_owned.then(|| vec![owner(desired)]),
             ..ObjectMeta::default()
         },

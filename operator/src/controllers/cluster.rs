@@ -4,9 +4,9 @@ use super::unreadable;
 use crate::build::labels;
 use crate::context::Context;
 use crate::crd::{CoordCluster, conditions};
-use crate::execute::{ExecuteError, Hands, Sent, send, sentence};
+use crate::execute::{ExecuteError, Hands, Sent, send, sentence, untie};
 use crate::observe::{Failure, Memory, Observed, Refusal, observe};
-use crate::plan::{Plan, plan};
+use crate::plan::{Plan, plan, to_untie};
 use crate::report::{self, Account, Outcome};
 use crate::validate::{Desired, validate};
 use crate::writes::{Write, writes};
@@ -202,6 +202,24 @@ async fn look_and_act(cached: &Readable, context: &Context) -> Result<Action, Pa
 
     let mut looked = Instant::now();
     let mut observed = look(context, &mut memory, &cluster).await?;
+    // Before anything is asked of the spec: it may be invalid or paused, and the CoordCluster gone a moment later.
+    let tied = to_untie(&cluster, &observed);
+    if !tied.is_empty() {
+        let untied = untie(
+            &context.client,
+            &context.writes,
+            &context.tenure,
+            looked,
+            (&name, &namespace),
+            &tied,
+        );
+        match untied.await {
+            Ok(()) => return Ok(Action::requeue(AGAIN)),
+            Err(error @ ExecuteError::TooLate) => return Err(error.into()),
+            // Ready says so until it is done; it keeps nothing else from being done.
+            Err(error) => tracing::warn!(cluster = name, %error, "a disk is not untied"),
+        }
+    }
     let desired = match validate(&cluster, &observed, &context.images) {
         Ok(desired) => desired,
         Err(problems) => {

@@ -3,7 +3,7 @@
 
 use super::{ExecuteError, Hands};
 use crate::build::names;
-use crate::member_client::MemberClient;
+use crate::member_client::{self, MemberClient, MemberError};
 use crate::observe::Ordinal;
 
 pub(super) async fn add_learner(hands: &Hands<'_>, ordinal: Ordinal) -> Result<(), ExecuteError> {
@@ -17,6 +17,37 @@ pub(super) async fn add_learner(hands: &Hands<'_>, ordinal: Ordinal) -> Result<(
         member_id = member.map(|m| format!("{:x}", m.id)),
         "member added"
     );
+    Ok(())
+}
+
+/// Tells the seed to form the cluster. Sent only to the start of it that was seen waiting: over a connection that was
+/// made before, and with the word that this start had given.
+pub(super) async fn bootstrap(
+    hands: &Hands<'_>,
+    ordinal: Ordinal,
+    start: &str,
+) -> Result<(), ExecuteError> {
+    let Some(bootstrap) = &hands.observed.record.bootstrap else {
+        return Err(ExecuteError::TooLate);
+    };
+    let ip = hands
+        .observed
+        .pods
+        .get(&ordinal)
+        .and_then(|pod| pod.ip.as_deref());
+    let pod = names::pod(&hands.desired.name, ordinal);
+    let address = hands
+        .route
+        .address(&pod, ip)
+        .ok_or(ExecuteError::NoLeader)?;
+    let may_send = || hands.may_write().map_err(std::io::Error::other);
+    let told = member_client::bootstrap(&address, &bootstrap.token, start, may_send).await;
+    told.map_err(|source| MemberError::Http {
+        call: "bootstrap",
+        address,
+        source,
+    })?;
+    hands.writes.wrote("Bootstrap");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::writes::DEADLINE;
 use super::{ExecuteError, Hands};
-use crate::build::{labels, names};
+use crate::build::{self, labels, names};
 use crate::observe::Ordinal;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -29,6 +29,8 @@ pub(super) async fn mark_volume(
     if let Some(id) = member_id {
         annotations.insert(labels::MEMBER_ID.to_owned(), json!(format!("{id:x}")));
     }
+    let made_for = build::made_for(hands.desired);
+    annotations.insert(labels::MADE_FOR.to_owned(), json!(made_for));
     // The disk may have been made for an earlier attempt; who adopts it must find the token of this cluster.
     if let Some(bootstrap) = &hands.observed.record.bootstrap {
         annotations.insert(labels::TOKEN.to_owned(), json!(bootstrap.token));
@@ -38,6 +40,37 @@ pub(super) async fn mark_volume(
         );
     }
     let patch = json!({ "metadata": { "uid": uid, "annotations": annotations } });
+    patch_volume(hands, ordinal, &patch).await
+}
+
+/// Lets a StatefulSet run its one pod; its template stays.
+pub(super) async fn run_set(
+    hands: &Hands<'_>,
+    ordinal: Ordinal,
+    uid: &str,
+) -> Result<(), ExecuteError> {
+    let name = names::member(&hands.desired.name, ordinal);
+    let sets: Api<StatefulSet> = Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+    let patch = json!({ "metadata": { "uid": uid }, "spec": { "replicas": 1 } });
+    hands.may_write()?;
+    within(
+        format!("scaling StatefulSet {name}"),
+        sets.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)),
+    )
+    .await?;
+    hands.writes.wrote("RunSet");
+    Ok(())
+}
+
+/// Writes on a disk that its member is being removed, or that it is not after all.
+pub(super) async fn mark_removed(
+    hands: &Hands<'_>,
+    ordinal: Ordinal,
+    uid: &str,
+    member_id: Option<u64>,
+) -> Result<(), ExecuteError> {
+    let mark = member_id.map(|id| format!("{id:x}"));
+    let patch = json!({ "metadata": { "uid": uid, "annotations": { labels::REMOVED: mark } } });
     patch_volume(hands, ordinal, &patch).await
 }
 

@@ -1,16 +1,16 @@
 //! Reads of the API server: consistent lists, never a watch cache. A decision to delete must not rest on old news.
 
 use super::{
-    ChildSeen, Observed, Ordinal, PodSeen, Record, SetSeen, StartMode, StorageClassSeen,
-    VolumeSeen, child_key,
+    ChildSeen, Observed, Ordinal, PodSeen, Record, SetSeen, StorageClassSeen, VolumeSeen, child_key,
 };
-use crate::build::{labels, names};
+use crate::build::{SERVER, labels, names};
 use crate::crd::{Bootstrap, CoordCluster, quantity};
 use crate::writes::child_seen;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
-    ContainerStateTerminated, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+    ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod, PodStatus, Service,
+    ServiceAccount,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -298,15 +298,17 @@ fn set_seen(set: &StatefulSet) -> SetSeen {
     SetSeen {
         uid: set.uid().unwrap_or_default(),
         resource_version: set.resource_version().unwrap_or_default(),
-        mode: match annotation(set.annotations(), labels::START_MODE) {
-            Some(labels::SEED) => StartMode::Seed,
-            _ => StartMode::Join,
-        },
+        replicas: set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
+        update_revision: set
+            .status
+            .as_ref()
+            .filter(|status| status.observed_generation == set.metadata.generation)
+            .and_then(|status| status.update_revision.clone()),
         template_hash: annotation(set.annotations(), labels::TEMPLATE_HASH)
             .unwrap_or_default()
             .to_owned(),
         image: containers
-            .and_then(|c| c.first()?.image.clone())
+            .and_then(|c| c.iter().find(|c| c.name == SERVER)?.image.clone())
             .unwrap_or_default(),
         deleting: set.metadata.deletion_timestamp.is_some(),
         trouble: None,
@@ -315,7 +317,7 @@ fn set_seen(set: &StatefulSet) -> SetSeen {
 
 fn pod_seen(pod: &Pod) -> PodSeen {
     let status = pod.status.as_ref();
-    let container = status.and_then(|s| s.container_statuses.as_ref()?.first());
+    let container = status.and_then(server_status);
     let state = container.and_then(|c| c.state.as_ref());
     PodSeen {
         uid: pod.uid().unwrap_or_default(),
@@ -335,10 +337,17 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         template_hash: annotation(pod.annotations(), labels::TEMPLATE_HASH)
             .unwrap_or_default()
             .to_owned(),
+        revision: pod.labels().get("controller-revision-hash").cloned(),
         labelled_voter: pod.labels().get(labels::ROLE).map(String::as_str) == Some(labels::VOTER),
         stripped: false,
         trouble: trouble(pod),
     }
+}
+
+/// The server's own container. Kubelets sort containers by name, and a mesh may have added one before it.
+fn server_status(status: &PodStatus) -> Option<&ContainerStatus> {
+    let containers = status.container_statuses.as_ref()?;
+    containers.iter().find(|c| c.name == SERVER)
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -352,7 +361,7 @@ fn is_ready(pod: &Pod) -> bool {
 /// Why a pod does not run: the kubelet's word, else the scheduler's.
 fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
-    let container = status.container_statuses.as_ref().and_then(|c| c.first());
+    let container = server_status(status);
     let state = container.and_then(|c| c.state.as_ref());
     let last = container
         .and_then(|c| c.last_state.as_ref()?.terminated.as_ref())
@@ -430,6 +439,8 @@ fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> VolumeSeen {
         resource_version: volume.resource_version().unwrap_or_default(),
         cluster_id: annotation(annotations, labels::CLUSTER_ID).and_then(id),
         member_id: annotation(annotations, labels::MEMBER_ID).and_then(id),
+        removed_id: annotation(annotations, labels::REMOVED).and_then(id),
+        made_for: annotation(annotations, labels::MADE_FOR).map(str::to_owned),
         bootstrap: bootstrap.and_then(|(token, seed)| {
             Some(Bootstrap {
                 token: token.to_owned(),

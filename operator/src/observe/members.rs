@@ -1,6 +1,6 @@
 //! Reads of the members: first everybody's status, then the list from the leader they name.
 
-use super::{Answer, MemberSeen, Membership, Memory, Ordinal, PodSeen};
+use super::{Answer, MemberSeen, Membership, Memory, Ordinal, PodSeen, WaitReason, WaitingSeen};
 use crate::build::names;
 use crate::member_client::{self, MemberClient, MemberError, Route};
 use coord_proto::etcd::etcdserverpb::{Member, StatusResponse};
@@ -11,16 +11,27 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub(super) struct Asked {
     pub(super) answers: BTreeMap<Ordinal, Answer>,
+    pub(super) waiting: BTreeMap<Ordinal, WaitingSeen>,
     pub(super) membership: Option<Membership>,
     /// Learners that have applied all that the leader had applied before they were asked.
     pub(super) caught_up: BTreeSet<u64>,
 }
 
-/// Asks every pod of the cluster, all at once.
+/// What one server said.
+enum Said {
+    /// It serves.
+    Serves(Answer),
+    /// It runs, and says why it does not serve.
+    Waits(WaitingSeen),
+}
+
+/// Asks every pod of the cluster, all at once. A list is only taken from a member of the cluster that is `recorded`, or
+/// of any while none is.
 pub(super) async fn ask(
     route: &Route,
     cluster: &str,
     namespace: &str,
+    recorded: Option<u64>,
     pods: &BTreeMap<Ordinal, PodSeen>,
 ) -> Asked {
     let address = |n: Ordinal, pod: &PodSeen| {
@@ -34,34 +45,26 @@ pub(super) async fn ask(
         .filter_map(|(n, pod)| Some((*n, address(*n, pod)?)))
         .map(|(n, address)| async move {
             match status(&address).await {
-                Ok(answer) => Some((n, address, answer)),
+                Ok(answer) => Some((n, address, Said::Serves(answer))),
                 Err(error) => {
                     tracing::debug!(member = n, %error, "no status");
-                    None
+                    let waiting = waiting(&address).await?;
+                    Some((n, address, Said::Waits(waiting)))
                 }
             }
         });
     let mut asked = Asked::default();
     let mut addresses = BTreeMap::new();
-    for (n, address, answer) in join_all(calls).await.into_iter().flatten() {
-        asked.answers.insert(n, answer);
+    for (n, address, said) in join_all(calls).await.into_iter().flatten() {
         addresses.insert(n, address);
+        match said {
+            Said::Serves(answer) => drop(asked.answers.insert(n, answer)),
+            Said::Waits(waiting) => drop(asked.waiting.insert(n, waiting)),
+        }
     }
-    // Only who calls itself leader is asked: its list is the newest, once its quorum has confirmed the read. After a
-    // cut there may be two for a moment; the old one cannot confirm.
-    let mut leaders: Vec<(Ordinal, Answer)> = asked
-        .answers
-        .iter()
-        .filter(|(_, a)| a.leader == a.member_id && a.leader != 0)
-        .map(|(n, a)| (*n, a.clone()))
-        .collect();
-    leaders.sort_by_key(|(_, answer)| std::cmp::Reverse(answer.term));
-    for (n, leader) in leaders {
-        match list(&addresses[&n], cluster, namespace, &leader).await {
-            Ok(membership) => {
-                asked.membership = Some(membership);
-                break;
-            }
+    if let Some((n, leader)) = leader(recorded, &asked.answers) {
+        match list(&addresses[&n], cluster, namespace, leader).await {
+            Ok(membership) => asked.membership = Some(membership),
             Err(error) => tracing::debug!(member = n, %error, "no confirmed member list"),
         }
     }
@@ -111,6 +114,37 @@ pub(super) async fn versions(
     }
 }
 
+/// Whose word on the list is taken: of those of the recorded cluster that call themselves leader, the one of the highest
+/// term. Never another's, even if that one cannot confirm its list: a leader of an earlier term that can is of another
+/// history.
+fn leader(
+    recorded: Option<u64>,
+    answers: &BTreeMap<Ordinal, Answer>,
+) -> Option<(Ordinal, &Answer)> {
+    answers
+        .iter()
+        .filter(|(_, a)| recorded.is_none_or(|id| id == a.cluster_id))
+        .filter(|(_, a)| a.leader == a.member_id && a.leader != 0)
+        .max_by_key(|(_, a)| a.term)
+        .map(|(n, answer)| (*n, answer))
+}
+
+/// Why a server that gave no status does not serve; `None` if it does not say.
+async fn waiting(address: &str) -> Option<WaitingSeen> {
+    let said = member_client::waiting(address).await.ok()??;
+    let reason = match said.reason.as_str() {
+        "not-added" => WaitReason::NotAdded,
+        "wiped" => WaitReason::Wiped,
+        "foreign" => WaitReason::Foreign,
+        _ => WaitReason::Rebuilding,
+    };
+    Some(WaitingSeen {
+        reason,
+        why: said.why,
+        start: said.start,
+    })
+}
+
 async fn status(address: &str) -> Result<Answer, MemberError> {
     Ok(answer(
         MemberClient::connect(address).await?.status().await?,
@@ -127,6 +161,7 @@ async fn list(
     Ok(Membership {
         cluster_id: list.header.unwrap_or_default().cluster_id,
         leader: leader.member_id,
+        term: leader.term,
         leader_index: leader.applied_index,
         members: list
             .members
@@ -168,5 +203,33 @@ fn answer(status: StatusResponse) -> Answer {
         in_use_bytes: u64::try_from(status.db_size_in_use).unwrap_or(0),
         quota_bytes: u64::try_from(status.db_size_quota).unwrap_or(0),
         errors: status.errors,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(cluster_id: u64, member_id: u64, term: u64) -> Answer {
+        Answer {
+            cluster_id,
+            member_id,
+            leader: member_id,
+            term,
+            ..Answer::default()
+        }
+    }
+
+    #[test]
+    fn a_list_is_taken_from_the_highest_term_of_the_recorded_cluster() {
+        let answers = [
+            (0, claims(0xc1, 0xa0, 3)),
+            (1, claims(0xc1, 0xa1, 4)),
+            (2, claims(0xc2, 0xb2, 9)),
+        ]
+        .into();
+        assert_eq!(leader(Some(0xc1), &answers).map(|(n, _)| n), Some(1));
+        assert_eq!(leader(Some(0xc3), &answers), None);
+        assert_eq!(leader(None, &answers).map(|(n, _)| n), Some(2));
     }
 }

@@ -14,6 +14,8 @@ pub struct Memory {
     caught_up: BTreeMap<u64, u32>,
     sick_since: BTreeMap<u64, i64>,
     home_gone_since: BTreeMap<Ordinal, i64>,
+    unheard_since: BTreeMap<u64, i64>,
+    podless_since: BTreeMap<Ordinal, i64>,
     /// By PersistentVolume, whose affinity never changes.
     ties: BTreeMap<String, Option<Tie>>,
     idle_since: Option<i64>,
@@ -159,20 +161,27 @@ impl Memory {
             .filter(|member| !observed.is_healthy(member))
             .map(|member| member.id)
             .collect();
-        self.sick_since.retain(|id, _| sick.contains(id));
-        for id in sick {
-            self.sick_since.entry(id).or_insert(now);
-        }
+        keep_time(&mut self.sick_since, sick, now);
         let gone: BTreeSet<Ordinal> = observed
             .volumes
             .iter()
             .filter(|(_, v)| v.home.as_ref().is_some_and(|h| h.state == HomeState::Gone))
             .map(|(n, _)| *n)
             .collect();
-        self.home_gone_since.retain(|n, _| gone.contains(n));
-        for n in gone {
-            self.home_gone_since.entry(n).or_insert(now);
-        }
+        keep_time(&mut self.home_gone_since, gone, now);
+        // Behind is not unheard: a copy of everything may take longer than anybody should wait for a word.
+        let members = observed.membership.iter().flat_map(|m| &m.members);
+        let unheard = members.filter(|m| observed.answer_of(m).is_none());
+        keep_time(
+            &mut self.unheard_since,
+            unheard.map(|m| m.id).collect(),
+            now,
+        );
+        let sets = observed.sets.keys();
+        let podless = sets.filter(|n| !observed.pods.contains_key(n));
+        keep_time(&mut self.podless_since, podless.copied().collect(), now);
+        observed.unheard_since = self.unheard_since.clone();
+        observed.podless_since = self.podless_since.clone();
         observed.home_gone_since = self.home_gone_since.clone();
         observed.caught_up = self.caught_up.clone();
         observed.sick_since = self.sick_since.clone();
@@ -180,5 +189,13 @@ impl Memory {
             .retain(|key, _| observed.children.contains_key(key));
         observed.applied = self.applied.clone();
         observed.refusals = self.refusals.clone();
+    }
+}
+
+/// Since when each has been so: those that are so now keep their time or begin it, all others lose it.
+fn keep_time<K: Ord + Copy>(since: &mut BTreeMap<K, i64>, now_so: BTreeSet<K>, now: i64) {
+    since.retain(|key, _| now_so.contains(key));
+    for key in now_so {
+        since.entry(key).or_insert(now);
     }
 }

@@ -28,12 +28,18 @@ pub struct Observed {
     pub volumes: BTreeMap<Ordinal, VolumeSeen>,
     /// What each pod's server said about itself.
     pub answers: BTreeMap<Ordinal, Answer>,
-    /// The member list, if a leader gave one that a quorum confirmed.
+    /// Pods whose server runs and does not serve, and why.
+    pub waiting: BTreeMap<Ordinal, WaitingSeen>,
+    /// The member list, if the leader of the recorded cluster gave one that a quorum confirmed.
     pub membership: Option<Membership>,
     /// Checks in a row in which a learner had everything the leader had.
     pub caught_up: BTreeMap<u64, u32>,
     /// Unix seconds since when a member has not been healthy.
     pub sick_since: BTreeMap<u64, i64>,
+    /// Unix seconds since when a member of the list has not answered at all.
+    pub unheard_since: BTreeMap<u64, i64>,
+    /// Unix seconds since when a StatefulSet has had no pod.
+    pub podless_since: BTreeMap<Ordinal, i64>,
     /// Unix seconds since when the node of a member's disk has been gone.
     pub home_gone_since: BTreeMap<Ordinal, i64>,
     /// The storage class that the spec names, or the default one.
@@ -101,24 +107,17 @@ pub struct Record {
     pub server_version: Option<String>,
 }
 
-/// How a member's pod is told to start when its disk is empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum StartMode {
-    /// Bootstrap a cluster of one.
-    Seed,
-    /// Wait until added, then join.
-    Join,
-}
-
 /// A StatefulSet of one member.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SetSeen {
     /// Its UID.
     pub uid: String,
     /// Its resource version.
     pub resource_version: String,
-    /// How its template starts a member.
-    pub mode: StartMode,
+    /// Pods it asks for: 1, unless somebody scaled it.
+    pub replicas: i32,
+    /// The revision of its template, if its controller has looked at the newest.
+    pub update_revision: Option<String>,
     /// The hash of what its template was built from.
     pub template_hash: String,
     /// The server image of its template.
@@ -152,6 +151,8 @@ pub struct PodSeen {
     pub stuck: bool,
     /// The hash of what its template was built from.
     pub template_hash: String,
+    /// The revision of the StatefulSet's template it was made from.
+    pub revision: Option<String>,
     /// True if it carries the label that the disruption budget counts.
     pub labelled_voter: bool,
     /// True if it lacks a label of ours: found by its name.
@@ -171,8 +172,12 @@ pub struct VolumeSeen {
     pub cluster_id: Option<u64>,
     /// The member that lives on it. Written once that member has said so itself.
     pub member_id: Option<u64>,
+    /// The member that lived on it and that this operator took, or is about to take, out of the list.
+    pub removed_id: Option<u64>,
     /// The token and the seed it was made for.
     pub bootstrap: Option<Bootstrap>,
+    /// The CoordCluster it was made for, as `namespace/name`.
+    pub made_for: Option<String>,
     /// Bytes asked for.
     pub requested_bytes: u64,
     /// Bytes that the disk has; `None` while there is none.
@@ -245,6 +250,31 @@ pub struct Answer {
     pub errors: Vec<String>,
 }
 
+/// A server that runs and does not serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitingSeen {
+    /// What it waits for.
+    pub reason: WaitReason,
+    /// The same in its own words.
+    pub why: String,
+    /// A word that is this start's own. Present while its directory is empty and it has heard of no cluster: then it can
+    /// be told to form one.
+    pub start: Option<String>,
+}
+
+/// What a server that does not serve waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum WaitReason {
+    /// Its directory is empty; it waits to be added.
+    NotAdded,
+    /// Its directory is empty, and the list has a member of its URL that has run before.
+    Wiped,
+    /// Its directory is another member's, or another cluster's.
+    Foreign,
+    /// Something that ends by itself.
+    Rebuilding,
+}
+
 /// The member list of one moment, confirmed by a quorum and given by the leader.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Membership {
@@ -252,6 +282,8 @@ pub struct Membership {
     pub cluster_id: u64,
     /// The leader's member id.
     pub leader: u64,
+    /// The leader's term.
+    pub term: u64,
     /// The leader's applied index, read before the others'.
     pub leader_index: u64,
     /// All members, voters and learners.
@@ -301,6 +333,32 @@ impl Observed {
                 .leader_index
                 .saturating_sub(self.answer_of(member)?.applied_index),
         )
+    }
+
+    /// Who has seen a higher term than the leader that gave the list, if anybody has: an election is under way, or the
+    /// list is of another history than theirs. Nothing is taken away on the word of such a list.
+    pub fn contests_the_list(&self) -> Option<Ordinal> {
+        let membership = self.membership.as_ref()?;
+        let mut answers = self.answers.iter();
+        answers
+            .find(|(_, a)| a.cluster_id == membership.cluster_id && a.term > membership.term)
+            .map(|(n, _)| *n)
+    }
+
+    /// True if the server of `ordinal` runs on an empty directory where the marks say that a member lived.
+    pub fn is_emptied(&self, ordinal: Ordinal) -> bool {
+        let Some(waiting) = self.waiting.get(&ordinal) else {
+            return false;
+        };
+        let marked = self.volumes.get(&ordinal).and_then(|v| v.member_id);
+        match waiting.reason {
+            WaitReason::Wiped => true,
+            // Nobody is there to tell it that it has run before.
+            WaitReason::NotAdded => {
+                marked.is_some_and(|id| self.membership.as_ref().is_none_or(|m| m.holds(id)))
+            }
+            WaitReason::Foreign | WaitReason::Rebuilding => false,
+        }
     }
 
     /// True if `member` answers, follows the leader and has caught up.

@@ -1,12 +1,14 @@
 //! The first member, and the way back to a cluster that exists already.
 //!
-//! Invariant: at most one bootstrap per cluster. The seed and its token are recorded before any pod exists; the
-//! cluster id goes on the seed's disk and into the status before anybody else is added; and once a cluster id is
-//! found anywhere, no pod is told to bootstrap. So a disk without a cluster id holds at most a seed that never had
+//! Invariant: at most one bootstrap per cluster. The seed and its token are recorded before any pod exists; every pod
+//! waits on an empty disk, and the seed is told over the wire to form the cluster, by an operator that has just seen it
+//! wait. The cluster id goes on the seed's disk and into the status before anybody else is added; and once a cluster id
+//! is found anywhere, nobody is told any more. So a disk without a cluster id holds at most a seed that never had
 //! company, and a disk with one is adopted.
 
-use super::{Case, Step, Verdict};
-use crate::observe::Ordinal;
+use super::{Case, Step, Verdict, identity};
+use crate::build::names;
+use crate::observe::{Answer, Ordinal, VolumeSeen, WaitReason, quorum};
 use std::collections::BTreeSet;
 
 /// Is it written down who bootstraps, or which cluster this is?
@@ -15,17 +17,45 @@ pub(super) fn is_recorded(case: &Case) -> Verdict {
     if record.cluster_id.is_some() {
         return Verdict::Pass;
     }
+    if let Some(why) = identity::is_copied(case) {
+        return Verdict::Stall(why);
+    }
     let known: BTreeSet<u64> = case
         .observed
         .volumes
         .values()
         .filter_map(|v| v.cluster_id)
         .collect();
-    let fading = case.observed.volumes.iter().find(|(_, v)| v.deleting);
+    // One that is marked and whose pod serves stays for as long as that pod: it is no old disk, but this cluster's.
+    let is_alive = |n: &Ordinal| {
+        let pod = case.observed.pods.get(n);
+        let stays = pod.is_some_and(|pod| pod.deleting_since.is_none());
+        stays && case.observed.answers.contains_key(n)
+    };
+    let mut volumes = case.observed.volumes.iter();
+    let fading = volumes.find(|(n, v)| v.deleting && !(v.cluster_id.is_some() && is_alive(n)));
     if let (None, Some((n, _))) = (&record.bootstrap, fading) {
+        if let Some(freed) = free_claim(case, *n) {
+            return freed;
+        }
+        if let (Some(answer), Some(volume)) =
+            (case.observed.answers.get(n), case.observed.volumes.get(n))
+            && volume.cluster_id.is_none()
+        {
+            // The status is lost, and a seed that never had company serves on a claim that somebody deleted.
+            return Verdict::Act(
+                mark_seed(*n, volume, answer),
+                format!("{} serves cluster {:x}", case.name(*n), answer.cluster_id),
+            );
+        }
+        let pod = case.observed.pods.contains_key(n).then(|| {
+            let pod = names::pod(&case.desired.name, *n);
+            format!("; its pod still uses it: kubectl delete pod {pod}")
+        });
         return Verdict::Hold(format!(
-            "waiting for the old disk of {} to be deleted",
-            case.name(*n)
+            "waiting for the old disk of {} to be deleted{}",
+            case.name(*n),
+            pod.unwrap_or_default()
         ));
     }
     match (known.len(), known.first()) {
@@ -79,23 +109,35 @@ pub(super) fn is_started(case: &Case) -> Verdict {
         return Verdict::Pass;
     };
     let seed = Ordinal::try_from(bootstrap.seed).unwrap_or(0);
-    let (Some(answer), Some(volume)) = (
-        case.observed.answers.get(&seed),
-        case.observed.volumes.get(&seed),
-    ) else {
-        let trouble = case.observed.trouble(seed);
+    let volume = case.observed.volumes.get(&seed);
+    let waiting = case.observed.waiting.get(&seed);
+    if let (Some(volume), Some(start)) = (volume, waiting.and_then(|w| w.start.as_ref()))
+        && volume.member_id.is_none()
+    {
+        if let Some(freed) = free_claim(case, seed) {
+            return freed;
+        }
+        let step = Step::Bootstrap {
+            ordinal: seed,
+            start: start.clone(),
+        };
+        return Verdict::Act(step, format!("{} forms the cluster", case.name(seed)));
+    }
+    let (Some(answer), Some(volume)) = (case.observed.answers.get(&seed), volume) else {
+        let no_disk = case.desired.no_new_disks.as_ref();
+        let trouble = case
+            .observed
+            .trouble(seed)
+            .map(|t| t.to_string())
+            .or_else(|| waiting.map(|w| w.why.clone()))
+            .or_else(|| no_disk.filter(|_| volume.is_none()).cloned());
         let trouble = trouble.map(|t| format!(" ({t})")).unwrap_or_default();
         return Verdict::Hold(format!(
             "waiting for {} to start the cluster{trouble}",
             case.name(seed)
         ));
     };
-    let step = Step::MarkVolume {
-        ordinal: seed,
-        uid: volume.uid.clone(),
-        cluster_id: answer.cluster_id,
-        member_id: Some(answer.member_id),
-    };
+    let step = mark_seed(seed, volume, answer);
     Verdict::Act(
         step,
         format!(
@@ -104,6 +146,40 @@ pub(super) fn is_started(case: &Case) -> Verdict {
             answer.cluster_id
         ),
     )
+}
+
+fn mark_seed(n: Ordinal, volume: &VolumeSeen, answer: &Answer) -> Step {
+    Step::MarkVolume {
+        ordinal: n,
+        uid: volume.uid.clone(),
+        cluster_id: answer.cluster_id,
+        member_id: Some(answer.member_id),
+    }
+}
+
+/// Ends a pod that waits on an empty disk whose claim is being deleted: Kubernetes keeps the claim for as long as the pod
+/// is there, and nothing is on it.
+fn free_claim(case: &Case, n: Ordinal) -> Option<Verdict> {
+    let observed = case.observed;
+    let reason = observed.waiting.get(&n)?.reason;
+    let is_empty = matches!(reason, WaitReason::NotAdded | WaitReason::Wiped);
+    let volume = observed.volumes.get(&n)?;
+    let pod = observed.pods.get(&n)?;
+    if !volume.deleting || volume.member_id.is_some() || !is_empty {
+        return None;
+    }
+    let because = format!(
+        "the claim of {} is being deleted, it gets a new one",
+        case.name(n)
+    );
+    let step = Step::RestartPod {
+        ordinal: n,
+        uid: pod.uid.clone(),
+    };
+    Some(match pod.deleting_since {
+        None => Verdict::Act(step, because),
+        Some(_) => Verdict::Hold(because),
+    })
 }
 
 /// Does a leader answer, confirmed by a quorum?
@@ -123,20 +199,70 @@ pub(super) fn is_quorate(case: &Case) -> Verdict {
                 .to_owned(),
         );
     }
+    if let Some(why) = is_hopeless(case) {
+        return Verdict::Stall(why);
+    }
     let rows: Vec<String> = observed
         .volumes
         .keys()
-        .map(|n| match (observed.answers.get(n), observed.trouble(*n)) {
-            (Some(answer), _) if answer.leader == 0 => {
-                format!("{} sees no leader", case.name(*n))
+        .map(|n| {
+            if let Some(waiting) = observed.waiting.get(n) {
+                let name = case.name(*n);
+                return match observed.is_emptied(*n) {
+                    true => format!("the disk of {name} is empty where a member lived"),
+                    false => format!("{name} waits ({})", waiting.why),
+                };
             }
-            (Some(_), _) => format!("{} answers", case.name(*n)),
-            (None, Some(trouble)) => format!("{} is down ({trouble})", case.name(*n)),
-            (None, None) => format!("{} does not answer", case.name(*n)),
+            match (observed.answers.get(n), observed.trouble(*n)) {
+                (Some(answer), _) if answer.leader == 0 => {
+                    format!("{} sees no leader", case.name(*n))
+                }
+                (Some(_), _) => format!("{} answers", case.name(*n)),
+                (None, Some(trouble)) => format!("{} is down ({trouble})", case.name(*n)),
+                (None, None) => format!("{} does not answer", case.name(*n)),
+            }
         })
         .collect();
     Verdict::Hold(format!(
         "no leader is confirmed by a quorum: {}",
         rows.join(", ")
+    ))
+}
+
+/// Why no quorum can come back by itself: too many of those that are known to vote have no data any more.
+///
+/// That a pod votes is known by its label, or by the mark on its disk; without a list there is no better word.
+fn is_hopeless(case: &Case) -> Option<String> {
+    let observed = case.observed;
+    let labelled = observed.pods.iter().filter(|(_, pod)| pod.labelled_voter);
+    let marked = observed
+        .volumes
+        .iter()
+        .filter(|(_, v)| v.member_id.is_some());
+    let known: BTreeSet<Ordinal> = labelled
+        .map(|(n, _)| *n)
+        .chain(marked.map(|(n, _)| *n))
+        .collect();
+    let has_data = |n: &Ordinal| {
+        let volume = observed.volumes.get(n);
+        let is_there = volume.is_some_and(|v| v.member_id.is_some() && !v.lost);
+        is_there && !observed.is_emptied(*n)
+    };
+    let (left, lost): (Vec<Ordinal>, Vec<Ordinal>) = known.into_iter().partition(has_data);
+    if lost.is_empty() || left.len() >= quorum(left.len() + lost.len()) {
+        return None;
+    }
+    let names = |numbers: &[Ordinal]| {
+        let names: Vec<String> = numbers.iter().map(|n| case.name(*n)).collect();
+        names.join(", ")
+    };
+    let rest = match left.is_empty() {
+        true => "no disk with data is left".to_owned(),
+        false => format!("only {} still has it", names(&left)),
+    };
+    Some(format!(
+        "the data of {} is gone and {rest}, which is no quorum. Put their disks back if there are copies. To begin with \
+         an empty cluster, delete this CoordCluster and its claims, and create it again",
+        names(&lost)
     ))
 }

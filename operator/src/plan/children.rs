@@ -1,6 +1,6 @@
 //! Which objects should exist. They are all applied at once; only membership goes one by one.
 
-use super::{Case, Children, MemberChild, Step, leftover};
+use super::{Case, Children, DEAD_SECONDS, MemberChild, Step, leftover, roll};
 use crate::observe::{Ordinal, child_key};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn children(case: &Case, step: &Step) -> Children {
     let observed = case.observed;
     let mut members = BTreeMap::new();
-    let mut add = |n: Ordinal, is_seed: bool, may_create_volume: bool| {
+    let turn = roll::turn(case);
+    let mut add = |n: Ordinal, may_create_volume: bool| {
         let is_voter = match case.membership() {
             Some(membership) => membership.at(n).is_some_and(|m| !m.is_learner),
             // Without a list the label stays as it is, so that a budget never counts less than it did.
@@ -17,9 +18,9 @@ pub(super) fn children(case: &Case, step: &Step) -> Children {
         members.insert(
             n,
             MemberChild {
-                is_seed,
                 is_voter,
-                may_create_volume,
+                may_create_volume: may_create_volume && case.desired.no_new_disks.is_none(),
+                takes_template: may_take_template(case, n, turn),
             },
         );
     };
@@ -32,7 +33,7 @@ pub(super) fn children(case: &Case, step: &Step) -> Children {
                 .and_then(|b| Ordinal::try_from(b.seed).ok())
                 .unwrap_or(0);
             let wanted: BTreeSet<Ordinal> = (0..case.desired.replicas).chain([seed]).collect();
-            wanted.into_iter().for_each(|n| add(n, n == seed, true));
+            wanted.into_iter().for_each(|n| add(n, true));
         }
         (Some(recorded), None) => {
             // A member that cannot be asked is kept as it is; who has a disk of this cluster is started.
@@ -45,17 +46,17 @@ pub(super) fn children(case: &Case, step: &Step) -> Children {
                 .map(|(n, _)| *n)
                 .chain(with_set.map(|(n, _)| *n))
                 .collect();
-            kept.into_iter().for_each(|n| add(n, false, false));
+            kept.into_iter().for_each(|n| add(n, false));
         }
         (Some(_), Some(membership)) => {
             membership
                 .members
                 .iter()
                 .filter_map(|m| m.ordinal)
-                .for_each(|n| add(n, false, false));
+                .for_each(|n| add(n, false));
             leftover::joiners(case, membership)
                 .into_iter()
-                .for_each(|n| add(n, false, true));
+                .for_each(|n| add(n, true));
         }
     }
     let min_available = budget(case, step).map(|n| u32::try_from(n).expect("a handful of voters"));
@@ -85,4 +86,24 @@ fn budget(case: &Case, step: &Step) -> Option<usize> {
         Some(before) => case.min_available(labelled).max(Some(before as usize)),
         None => case.min_available(labelled.max(case.replicas())),
     }
+}
+
+/// True if the StatefulSet of `n` may take the template of today. All others keep theirs: what is wrong with it then
+/// stops at the first pod, whichever pods are recreated meanwhile.
+fn may_take_template(case: &Case, n: Ordinal, turn: Option<Ordinal>) -> bool {
+    let observed = case.observed;
+    let Some(set) = observed.sets.get(&n) else {
+        return true;
+    };
+    let is_current = set.template_hash == case.desired.template_hash;
+    // Who is no voter takes part in nothing that could be lost.
+    let is_voter = match case.membership() {
+        Some(membership) => membership.at(n).is_some_and(|m| !m.is_learner),
+        None => observed.record.cluster_id.is_some(),
+    };
+    let is_down_for_long = observed
+        .podless_since
+        .get(&n)
+        .is_some_and(|since| case.now - since >= DEAD_SECONDS);
+    is_current || !is_voter || turn == Some(n) || is_down_for_long || roll::is_broken(case, n)
 }

@@ -1,8 +1,9 @@
 //! What members leave behind: StatefulSet first, then its pod goes, then the disk.
 //!
-//! Only with a member list that a quorum confirmed; a number that is in the list is never touched here.
+//! Only with a member list that a quorum confirmed; a number that is in the list is never touched here. Nor is one whose
+//! pod answers as a member of this cluster, whatever the list says, or whose member left the list without this operator.
 
-use super::leftover::{Leftover, joiners, leftover};
+use super::leftover::{Leftover, joiners, leftover, may_delete};
 use super::{Case, Step, Verdict};
 use crate::observe::Ordinal;
 use std::collections::BTreeSet;
@@ -22,10 +23,22 @@ pub(super) fn is_anything_left_over(case: &Case) -> Verdict {
         .collect();
     let mut waiting = Verdict::Pass;
     for n in numbers.into_iter().filter(|n| membership.at(*n).is_none()) {
-        if leftover(case, membership, n) == Leftover::Usable && joiners.contains(&n) {
+        let name = case.name(n);
+        match leftover(case, membership, n) {
+            Leftover::Usable if joiners.contains(&n) => continue,
+            Leftover::Usable | Leftover::Dirty | Leftover::Stuck => {}
+            Leftover::Kept(why) => {
+                waiting = Verdict::Later(why);
+                continue;
+            }
+        }
+        let answer = observed.answers.get(&n);
+        if answer.is_some_and(|a| a.cluster_id == membership.cluster_id) {
+            waiting = Verdict::Later(format!(
+                "waiting for {name}, which is not in the member list, to stop serving"
+            ));
             continue;
         }
-        let name = case.name(n);
         if let Some(set) = observed.sets.get(&n).filter(|set| !set.deleting) {
             let step = Step::DeleteSet {
                 ordinal: n,
@@ -40,6 +53,8 @@ pub(super) fn is_anything_left_over(case: &Case) -> Verdict {
             continue;
         }
         match observed.volumes.get(&n) {
+            // A claim that somebody else made for a number that nobody needs.
+            Some(volume) if !volume.deleting && !may_delete(case, membership, volume) => {}
             Some(volume) if !volume.deleting => {
                 let step = Step::DeleteVolume {
                     ordinal: n,

@@ -4,9 +4,15 @@
 //! in the list: the disk may be a new one whose predecessor was lost.
 
 use super::{Case, Step, Verdict};
+use crate::build::{self, names};
 
-/// Do all disks, and all who answer, belong to the recorded cluster?
+/// Do all disks belong to the recorded cluster, and to this CoordCluster?
+///
+/// Who answers as another cluster's member is no witness: the list is never taken from it.
 pub(super) fn is_one_cluster(case: &Case) -> Verdict {
+    if let Some(why) = is_copied(case) {
+        return Verdict::Stall(why);
+    }
     let Some(recorded) = case.observed.record.cluster_id else {
         return Verdict::Pass;
     };
@@ -18,13 +24,43 @@ pub(super) fn is_one_cluster(case: &Case) -> Verdict {
             ));
         }
     }
-    match &case.observed.membership {
-        Some(membership) if membership.cluster_id != recorded => Verdict::Stall(format!(
-            "the members say they are cluster {:x}, but {recorded:x} is recorded; somebody bootstrapped by hand",
-            membership.cluster_id
-        )),
-        _ => Verdict::Pass,
+    Verdict::Pass
+}
+
+/// Why the disks are not taken over: they were made for another CoordCluster. Members on them would be that one's.
+pub(super) fn is_copied(case: &Case) -> Option<String> {
+    let own = build::made_for(case.desired);
+    case.observed.volumes.iter().find_map(|(n, volume)| {
+        let other = volume.made_for.as_ref().filter(|other| **other != own)?;
+        Some(format!(
+            "the claim {} was made for CoordCluster {other}: a copy of its members must not run beside them. Delete \
+             that claim",
+            names::volume(&case.desired.name, *n)
+        ))
+    })
+}
+
+/// Is each mark of a removal of a member that is to go? Asked when nobody is: then the removal was thought better of.
+/// One that is not healthy keeps its mark: what speaks against it may only show over time, and this may be a new process.
+pub(super) fn are_marks_of_removal_true(case: &Case) -> Verdict {
+    let Some(membership) = case.membership() else {
+        return Verdict::Pass;
+    };
+    for member in &membership.members {
+        let Some(n) = member.ordinal else { continue };
+        let Some(volume) = case.observed.volumes.get(&n) else {
+            continue;
+        };
+        if volume.removed_id == Some(member.id) && !volume.deleting && case.is_healthy(member) {
+            let step = Step::MarkRemoved {
+                ordinal: n,
+                uid: volume.uid.clone(),
+                member_id: None,
+            };
+            return Verdict::Act(step, format!("{} stays a member", member.name));
+        }
     }
+    Verdict::Pass
 }
 
 /// Does each disk say who lives on it?

@@ -1,9 +1,10 @@
 //! A learner on its way to become a voter. While there is one, nothing else changes the membership.
 
 use super::{Case, Step, Verdict};
-use crate::observe::{LAG_ENTRIES_MAX, MemberSeen, Ordinal};
+use crate::observe::LAG_ENTRIES_MAX;
 
-/// Seconds after which a learner whose pod runs but that does not answer is given up and tried again on a new disk.
+/// Seconds without a word after which a learner whose pod runs is given up and tried again on a new disk. One that
+/// answers is never given up: it may take longer than that to copy everything.
 const GIVEN_UP_SECONDS: i64 = 300;
 
 /// Checks in a row that must find the learner with all the leader had.
@@ -29,9 +30,7 @@ pub(super) fn is_one_pending(case: &Case) -> Verdict {
         .count();
     let name = case.name(n);
     if managed > case.replicas() {
-        return remove(
-            case,
-            n,
+        return case.remove(
             learner,
             format!(
                 "{name} was still joining, and {} voters are enough",
@@ -39,19 +38,23 @@ pub(super) fn is_one_pending(case: &Case) -> Verdict {
             ),
         );
     }
+    if case.is_claim_going(n) {
+        return case.remove(
+            learner,
+            format!("the claim of {name} is being deleted, and it does not vote yet; it is tried again on a new disk"),
+        );
+    }
     if case.is_outdated(n) && !case.is_healthy(learner) {
         return case.restart(n, format!("{name} does not join, and its pod is outdated"));
     }
     let silent = case
         .observed
-        .sick_since
+        .unheard_since
         .get(&learner.id)
         .is_some_and(|since| case.now - since > GIVEN_UP_SECONDS);
     let runs = case.observed.pods.get(&n).is_some_and(|pod| pod.running);
     if silent && runs && case.observed.answer_of(learner).is_none() {
-        return remove(
-            case,
-            n,
+        return case.remove(
             learner,
             format!("{name} was added but never joined; it is tried again on a new disk"),
         );
@@ -85,31 +88,5 @@ pub(super) fn is_one_pending(case: &Case) -> Verdict {
             id: learner.id,
         },
         format!("{name} has caught up"),
-    )
-}
-
-/// Takes a learner out of the list. Its disk is marked first: it may have begun to fill under this id, so that it must
-/// not serve the next member of this number.
-fn remove(case: &Case, n: Ordinal, learner: &MemberSeen, because: String) -> Verdict {
-    if let (Some(volume), Some(cluster_id)) = (
-        case.observed.volumes.get(&n),
-        case.observed.record.cluster_id,
-    ) && volume.member_id != Some(learner.id)
-        && !volume.deleting
-    {
-        let step = Step::MarkVolume {
-            ordinal: n,
-            uid: volume.uid.clone(),
-            cluster_id,
-            member_id: Some(learner.id),
-        };
-        return Verdict::Act(step, because);
-    }
-    Verdict::Act(
-        Step::RemoveMember {
-            name: learner.name.clone(),
-            id: learner.id,
-        },
-        because,
     )
 }

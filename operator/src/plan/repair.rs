@@ -1,8 +1,12 @@
 //! A member that cannot come back with its data is replaced: removed under its old id, then added again under a new one.
 
 use super::safety::{Loss, may_lose};
-use super::{Case, DEAD_SECONDS, Step, Verdict};
-use crate::observe::{HomeState, MemberSeen};
+use super::{Case, DEAD_SECONDS, Verdict};
+use crate::build::names;
+use crate::observe::{HomeState, MemberSeen, WaitReason, WaitingSeen};
+
+/// Seconds for which a disk must have been empty.
+const EMPTIED_SECONDS: i64 = 60;
 
 /// Has a member lost what it had written, or will it never reach it again?
 pub(super) fn has_a_member_lost_its_disk(case: &Case) -> Verdict {
@@ -13,7 +17,7 @@ pub(super) fn has_a_member_lost_its_disk(case: &Case) -> Verdict {
     for member in &membership.members {
         let because = match loss(case, member) {
             None => continue,
-            Some(Disk::Unreachable(because)) => {
+            Some(Disk::Waited(because)) => {
                 waiting = Verdict::Later(because);
                 continue;
             }
@@ -21,12 +25,8 @@ pub(super) fn has_a_member_lost_its_disk(case: &Case) -> Verdict {
         };
         match may_lose(case, membership, member, Loss::Removed) {
             Ok(()) => {
-                let step = Step::RemoveMember {
-                    name: member.name.clone(),
-                    id: member.id,
-                };
-                return Verdict::Act(
-                    step,
+                return case.remove(
+                    member,
                     format!("{because}; it will join again as a new member"),
                 );
             }
@@ -40,18 +40,24 @@ pub(super) fn has_a_member_lost_its_disk(case: &Case) -> Verdict {
 enum Disk {
     /// Its data is nowhere any more, or nobody will wait for it.
     Lost(String),
-    /// Its node is gone, but not for long enough.
-    Unreachable(String),
+    /// It may come back, or somebody must decide.
+    Waited(String),
 }
 
 fn loss(case: &Case, member: &MemberSeen) -> Option<Disk> {
     let n = member.ordinal?;
+    let observed = case.observed;
     // Who answers has its data open, whatever Kubernetes says about claim and node.
-    if case.observed.answer_of(member).is_some() {
+    if observed.answer_of(member).is_some() {
         return None;
     }
+    // A member that is far behind has answered; only silence counts.
+    let unheard = observed
+        .unheard_since
+        .get(&member.id)
+        .map_or(0, |since| case.now - since);
     let gone = || Some(Disk::Lost(format!("the disk of {} is gone", member.name)));
-    let volume = match case.observed.volumes.get(&n) {
+    let volume = match observed.volumes.get(&n) {
         None => return gone(),
         Some(volume) => volume,
     };
@@ -66,22 +72,45 @@ fn loss(case: &Case, member: &MemberSeen) -> Option<Disk> {
     }
     // Somebody deletes the claim of a member that is down: that is how a person says that it will not come back.
     // Kubernetes keeps the claim for as long as there is a pod, which may be for ever if its node is dead.
-    let is_dead = case
-        .observed
-        .sick_since
-        .get(&member.id)
-        .is_some_and(|since| case.now - since >= DEAD_SECONDS);
-    if volume.deleting && is_dead {
+    if volume.deleting && unheard >= DEAD_SECONDS {
         return Some(Disk::Lost(format!(
             "the claim of {} was deleted, and it does not answer",
             member.name
+        )));
+    }
+    let claim = names::volume(&case.desired.name, n);
+    if observed.is_emptied(n) {
+        // A disk that was not mounted looks like this, too; it may be back after a restart.
+        return Some(if unheard >= EMPTIED_SECONDS {
+            Disk::Lost(format!("the disk of {} is empty", member.name))
+        } else {
+            Disk::Waited(format!(
+                "the disk of {} is empty where a member lived; it is replaced if that lasts for {EMPTIED_SECONDS} s",
+                member.name
+            ))
+        });
+    }
+    let found = observed
+        .waiting
+        .get(&n)
+        .filter(|waiting| waiting.reason == WaitReason::Foreign);
+    if let Some(WaitingSeen { why, .. }) = found {
+        return Some(Disk::Waited(format!(
+            "the disk of {} is not its own: {why}. Put its own back, or have it replaced: kubectl delete pvc {claim}",
+            member.name
+        )));
+    }
+    if let Some(other) = observed.answers.get(&n) {
+        return Some(Disk::Waited(format!(
+            "{} answers as member {:x} of cluster {:x}; to have its disk replaced: kubectl delete pvc {claim}",
+            member.name, other.member_id, other.cluster_id
         )));
     }
     let home = volume
         .home
         .as_ref()
         .filter(|home| home.state == HomeState::Gone)?;
-    let since = case.observed.home_gone_since.get(&n)?;
+    let since = observed.home_gone_since.get(&n)?;
     let patience = case.desired.spec.repair.lost_node_patience()?;
     Some(if case.now - since >= patience {
         Disk::Lost(format!(
@@ -89,7 +118,7 @@ fn loss(case: &Case, member: &MemberSeen) -> Option<Disk> {
             member.name, home.node
         ))
     } else {
-        Disk::Unreachable(format!(
+        Disk::Waited(format!(
             "the disk of {} is on node {}, which is gone; it is replaced if that lasts for {patience} s",
             member.name, home.node
         ))

@@ -2,7 +2,7 @@
 
 use super::roll::move_leader;
 use super::safety::{Loss, may_lose};
-use super::{Case, DEAD_SECONDS, Step, Verdict};
+use super::{Case, DEAD_SECONDS, Verdict};
 use crate::observe::{MemberSeen, Membership};
 use std::cmp::Reverse;
 
@@ -38,12 +38,8 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
         // All others that leave have left, so whoever takes over stays.
         return move_leader(case, membership, victim);
     }
-    let step = Step::RemoveMember {
-        name: victim.name.clone(),
-        id: victim.id,
-    };
-    Verdict::Act(
-        step,
+    case.remove(
+        victim,
         format!(
             "{} voters, {} wanted; {} goes",
             voters.len(),

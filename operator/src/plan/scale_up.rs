@@ -1,52 +1,33 @@
-//! More voters: one waiting pod at a time is added as a learner.
+//! More voters: one waiting pod at a time is added as a learner, whichever runs.
 
 use super::{Case, Step, Verdict, leftover};
-use crate::observe::{Membership, Ordinal, StartMode, quorum};
+use crate::build::names;
+use crate::observe::{Membership, Ordinal, VolumeSeen, WaitReason, quorum};
 
 /// The next member to add.
 pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
-    let observed = case.observed;
     let joiners = leftover::joiners(case, membership);
     let Some(&first) = joiners.first() else {
         return Verdict::Pass;
     };
-    // The one that runs, if another cannot: a quota or a node may have room for one of two.
-    let runs = |n: &Ordinal| {
-        let pod = observed.pods.get(n);
-        observed.volumes.contains_key(n)
-            && pod.is_some_and(|pod| pod.running && pod.deleting_since.is_none())
-    };
-    let n = joiners.iter().copied().find(runs).unwrap_or(first);
-    let name = case.name(n);
-    // Until the seed's template has lost its licence to bootstrap, nobody joins: if its disk vanished just then, an
-    // empty seed would start a second cluster beside the one that was joined.
-    if let Some((seed, _)) = observed
-        .sets
-        .iter()
-        .find(|(_, set)| set.mode == StartMode::Seed)
-    {
-        return Verdict::Hold(format!(
-            "waiting for the StatefulSet of {} to take the joining template",
-            case.name(*seed)
-        ));
-    }
     let healthy = membership.voters().filter(|m| case.is_healthy(m)).count();
     if healthy < quorum(membership.voters().count()) {
         return Verdict::Hold(format!(
-            "only {healthy} voters are healthy; {name} is added once a quorum is"
+            "only {healthy} voters are healthy; {} is added once a quorum is",
+            case.name(first)
         ));
     }
-    let Some(volume) = observed.volumes.get(&n) else {
-        return Verdict::Hold(format!("waiting for the disk of {name}"));
+    // One that cannot run does not keep another from joining.
+    let ready: Vec<(Ordinal, Result<&VolumeSeen, String>)> =
+        joiners.iter().map(|n| (*n, is_ready(case, *n))).collect();
+    let Some((n, volume)) = ready
+        .iter()
+        .find_map(|(n, ready)| ready.as_ref().ok().map(|volume| (*n, *volume)))
+    else {
+        let why = ready.into_iter().find_map(|(_, ready)| ready.err());
+        return Verdict::Later(why.expect("none is ready"));
     };
-    let pod = observed.pods.get(&n);
-    if !pod.is_some_and(|pod| pod.running && pod.deleting_since.is_none()) {
-        let trouble = observed
-            .trouble(n)
-            .map(|t| format!(" ({t})"))
-            .unwrap_or_default();
-        return Verdict::Hold(format!("waiting for the pod of {name} to run{trouble}"));
-    }
+    let name = case.name(n);
     // The mark comes first: whatever happens after the member has been added, its disk is known to matter.
     if volume.cluster_id != Some(membership.cluster_id) {
         let step = Step::MarkVolume {
@@ -65,4 +46,46 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
             case.replicas()
         ),
     )
+}
+
+/// Its disk, if it can join now. Errors: what it waits for.
+fn is_ready<'a>(case: &'a Case, n: Ordinal) -> Result<&'a VolumeSeen, String> {
+    let observed = case.observed;
+    let name = case.name(n);
+    let Some(volume) = observed.volumes.get(&n) else {
+        let why = case.desired.no_new_disks.as_ref();
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        return Err(format!("waiting for the disk of {name}{why}"));
+    };
+    let pod = observed.pods.get(&n);
+    if !pod.is_some_and(|pod| pod.running && pod.deleting_since.is_none()) {
+        let trouble = observed
+            .trouble(n)
+            .map(|t| format!(" ({t})"))
+            .unwrap_or_default();
+        return Err(format!("waiting for the pod of {name} to run{trouble}"));
+    }
+    let claim = names::volume(&case.desired.name, n);
+    match observed.waiting.get(&n) {
+        // What it will run on is empty: its own word, a moment ago.
+        Some(waiting) if matches!(waiting.reason, WaitReason::NotAdded | WaitReason::Wiped) => {}
+        Some(other) => {
+            return Err(format!(
+                "{name} cannot join: {}. To have its disk replaced: kubectl delete pvc {claim}",
+                other.why
+            ));
+        }
+        None => {
+            return Err(match observed.answers.get(&n) {
+                Some(answer) => format!(
+                    "{name} cannot join: it answers as member {:x} of cluster {:x}",
+                    answer.member_id, answer.cluster_id
+                ),
+                None => format!(
+                    "waiting for {name} to say that its disk is empty; if a member lived on it: kubectl delete pvc {claim}"
+                ),
+            });
+        }
+    }
+    Ok(volume)
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Plan {
     /// Objects to create or keep as they should be; `None` touches none. Applying them is harmless at any time.
     pub children: Option<Children>,
+    /// Disks to grow, with the UIDs of their claims: it needs no quorum, stops nobody, and waits for nothing.
+    pub grow: BTreeMap<Ordinal, String>,
     /// The one thing that changes the cluster.
     pub step: Step,
     /// Why, in a sentence for status, event and log.
@@ -30,12 +32,13 @@ pub struct Children {
 /// The objects of one member.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MemberChild {
-    /// True if its pod may bootstrap a cluster on an empty disk.
-    pub is_seed: bool,
     /// True if the disruption budget counts its pod.
     pub is_voter: bool,
     /// True if a missing disk may be created: never for a member that is in the list, its data would be missed.
     pub may_create_volume: bool,
+    /// True if its StatefulSet takes the pod template of today; else it keeps what it has until its turn, so that a pod
+    /// that is recreated meanwhile comes back as it was.
+    pub takes_template: bool,
 }
 
 /// One change. Everything that names an object carries the UID it was decided on.
@@ -68,6 +71,22 @@ pub enum Step {
         /// The cluster.
         cluster_id: u64,
         /// The member, once it lives there.
+        member_id: Option<u64>,
+    },
+    /// Tell the seed, which waits on an empty disk, to form the cluster.
+    Bootstrap {
+        /// The seed's number.
+        ordinal: Ordinal,
+        /// The word of the start that was seen: a server that has been started again since refuses.
+        start: String,
+    },
+    /// Write on a disk that its member is about to be removed, so that it may be deleted once it is; or take that back.
+    MarkRemoved {
+        /// The member's number.
+        ordinal: Ordinal,
+        /// The disk's UID.
+        uid: String,
+        /// The member; `None` takes the mark back.
         member_id: Option<u64>,
     },
     /// Add the waiting pod as a learner.
@@ -117,13 +136,6 @@ pub enum Step {
         /// The pod's UID.
         uid: String,
     },
-    /// Ask for a larger disk.
-    GrowVolume {
-        /// The member's number.
-        ordinal: Ordinal,
-        /// The claim's UID.
-        uid: String,
-    },
 }
 
 impl Step {
@@ -136,6 +148,8 @@ impl Step {
             Self::RecordBootstrap { .. } => "RecordBootstrap",
             Self::RecordCluster { .. } => "RecordCluster",
             Self::MarkVolume { .. } => "MarkVolume",
+            Self::Bootstrap { .. } => "Bootstrap",
+            Self::MarkRemoved { .. } => "MarkRemoved",
             Self::AddLearner { .. } => "AddLearner",
             Self::Promote { .. } => "Promote",
             Self::MoveLeader { .. } => "MoveLeader",
@@ -143,7 +157,6 @@ impl Step {
             Self::DeleteSet { .. } => "DeleteSet",
             Self::DeleteVolume { .. } => "DeleteVolume",
             Self::RestartPod { .. } => "RestartPod",
-            Self::GrowVolume { .. } => "GrowVolume",
         }
     }
 
@@ -161,9 +174,10 @@ impl Step {
             | Self::RecordBootstrap { .. }
             | Self::RecordCluster { .. }
             | Self::MarkVolume { .. }
+            | Self::Bootstrap { .. }
+            | Self::MarkRemoved { .. }
             | Self::AddLearner { .. }
-            | Self::Promote { .. }
-            | Self::GrowVolume { .. } => false,
+            | Self::Promote { .. } => false,
         }
     }
 
@@ -171,9 +185,10 @@ impl Step {
     /// member list, and what is nothing but a line in the status.
     pub fn needs_intent(&self) -> bool {
         match self {
-            Self::RecordBootstrap { .. } | Self::RecordCluster { .. } | Self::AddLearner { .. } => {
-                true
-            }
+            Self::RecordBootstrap { .. }
+            | Self::RecordCluster { .. }
+            | Self::Bootstrap { .. }
+            | Self::AddLearner { .. } => true,
             // The leader refuses it while the learner is behind, and repeating it is harmless. Written down first, it
             // would never come in a process that dies after each write: that it has caught up twice is not written down.
             Self::Promote { .. } => false,
@@ -181,12 +196,12 @@ impl Step {
             | Self::Wait
             | Self::Stall
             | Self::MarkVolume { .. }
+            | Self::MarkRemoved { .. }
             | Self::MoveLeader { .. }
             | Self::RemoveMember { .. }
             | Self::DeleteSet { .. }
             | Self::DeleteVolume { .. }
-            | Self::RestartPod { .. }
-            | Self::GrowVolume { .. } => self.is_destructive(),
+            | Self::RestartPod { .. } => self.is_destructive(),
         }
     }
 

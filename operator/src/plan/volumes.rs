@@ -1,38 +1,46 @@
-//! Disks grow in place; nothing restarts for it.
+//! Disks grow in place; nothing restarts for it, and nothing is waited for.
 
-use super::{Case, Step, Verdict};
+use super::{Case, Verdict};
+use crate::observe::{Ordinal, VolumeSeen};
+use std::collections::BTreeMap;
 
-/// Is every disk as large as the spec says?
+/// The disks to ask another size for now. Also without a quorum: a disk that is full is how one is lost.
+pub(super) fn growth(case: &Case) -> BTreeMap<Ordinal, String> {
+    let due =
+        unlike_the_spec(case).filter(|(_, v)| !(is_small(case, v) && v.expands == Some(false)));
+    due.map(|(n, volume)| (n, volume.uid.clone())).collect()
+}
+
+/// Does every disk ask for what the spec says, or can it not?
 pub(super) fn are_they_large_enough(case: &Case) -> Verdict {
+    let Some((n, volume)) = unlike_the_spec(case).next() else {
+        return Verdict::Pass;
+    };
+    let name = case.name(n);
+    Verdict::Later(match (is_small(case, volume), volume.expands) {
+        (true, Some(false)) => format!(
+            "spec.storage.size: the disk of {name} is smaller, and its storage class does not allow volume expansion"
+        ),
+        (true, _) => format!("the disk of {name} is smaller than spec.storage.size"),
+        (false, _) => format!("the disk of {name} is asked to be larger than spec.storage.size"),
+    })
+}
+
+fn is_small(case: &Case, volume: &VolumeSeen) -> bool {
+    volume.requested_bytes < case.desired.storage_bytes
+}
+
+/// What this operator looks after, and asks for another size. One that was taken back before any storage followed it must
+/// not be followed later. Kubernetes takes back only to more than the disk has.
+fn unlike_the_spec<'a>(case: &'a Case) -> impl Iterator<Item = (Ordinal, &'a VolumeSeen)> {
     let wanted = case.desired.storage_bytes;
-    for (n, volume) in &case.observed.volumes {
-        let is_small = volume.requested_bytes < wanted;
-        // A size that was taken back before any storage followed it must not be followed later. Kubernetes takes back only
-        // to more than the disk has.
-        let asks_too_much = volume.requested_bytes > wanted
-            && volume.capacity_bytes.is_some_and(|has| has < wanted);
-        if !(is_small || asks_too_much) || volume.deleting {
-            continue;
-        }
-        let name = case.name(*n);
-        if is_small && volume.expands == Some(false) {
-            return Verdict::Later(format!(
-                "spec.storage.size: the disk of {name} is smaller, and its storage class does not allow volume expansion"
-            ));
-        }
-        let step = Step::GrowVolume {
-            ordinal: *n,
-            uid: volume.uid.clone(),
-        };
-        let than = if is_small {
-            "smaller"
-        } else {
-            "asked to be larger"
-        };
-        return Verdict::Act(
-            step,
-            format!("the disk of {name} is {than} than spec.storage.size"),
-        );
-    }
-    Verdict::Pass
+    let volumes = case.observed.volumes.iter();
+    volumes
+        .filter(|(_, v)| case.is_ours(v) && !v.deleting && !v.lost)
+        .filter(move |(_, v)| {
+            let asks_too_much =
+                v.requested_bytes > wanted && v.capacity_bytes.is_some_and(|has| has < wanted);
+            is_small(case, v) || asks_too_much
+        })
+        .map(|(n, v)| (*n, v))
 }

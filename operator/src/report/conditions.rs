@@ -2,7 +2,7 @@
 
 use super::{Account, Outcome, storage};
 use crate::crd::conditions as names;
-use crate::observe::Refusal;
+use crate::observe::{Membership, Refusal};
 use crate::plan::Step;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -70,6 +70,11 @@ fn ready(account: &Account) -> Claim {
             refusals: _,
         } => (desired, plan),
     };
+    if !desired.volumes_owned && account.observed.volumes.values().any(|v| v.owned) {
+        let message =
+            "spec.storage.reclaimPolicy is Retain, and disks would still go with this CoordCluster";
+        return claim(false, "DisksNotRetained", message.to_owned());
+    }
     let Some(membership) = &account.observed.membership else {
         return claim(false, "NotQuorate", because(account));
     };
@@ -192,7 +197,10 @@ fn degraded(account: &Account) -> Claim {
             };
             claim(true, reason, sick(account))
         }
-        Some(_) => claim(false, "AllHealthy", "every voter is healthy".to_owned()),
+        Some(membership) => match going(account, membership) {
+            Some(message) => claim(true, "ClaimDeleted", message),
+            None => claim(false, "AllHealthy", "every voter is healthy".to_owned()),
+        },
     }
 }
 
@@ -217,6 +225,29 @@ fn storage_healthy(account: &Account) -> Claim {
         reason,
         message,
     }
+}
+
+/// What to know about voters whose claims somebody has deleted.
+fn going(account: &Account, membership: &Membership) -> Option<String> {
+    let volumes = &account.observed.volumes;
+    let claims: Vec<String> = membership
+        .voters()
+        .filter_map(|m| m.ordinal)
+        .filter(|n| volumes.get(n).is_some_and(|v| v.deleting))
+        .map(|n| crate::build::names::volume(account.name, n))
+        .collect();
+    if claims.is_empty() {
+        return None;
+    }
+    let rest = if claims.len() == membership.voters().count() {
+        "and with the last of them all data: scale up, or save the data elsewhere, before a pod ends"
+    } else {
+        "and its member is replaced then"
+    };
+    Some(format!(
+        "somebody deleted the claim of {}: Kubernetes deletes the disk when its pod ends, {rest}",
+        claims.join(", ")
+    ))
 }
 
 fn stalled(account: &Account) -> Claim {

@@ -14,7 +14,12 @@ use kube::runtime::events::{Event, EventType};
 /// It names the member's StatefulSet beside the cluster: the API folds events that differ only in their words.
 pub fn event(desired: &Desired, plan: &Plan) -> Option<Event> {
     let reason = match &plan.step {
-        Step::Done | Step::Wait | Step::Stall | Step::MarkVolume { .. } => return None,
+        Step::Done
+        | Step::Wait
+        | Step::Stall
+        | Step::MarkVolume { .. }
+        | Step::MarkRemoved { .. } => return None,
+        Step::Bootstrap { .. } => "ClusterFormed",
         Step::RecordBootstrap { .. } => "BootstrapStarted",
         Step::RecordCluster { .. } => "ClusterKnown",
         Step::AddLearner { .. } => "MemberAdded",
@@ -24,7 +29,6 @@ pub fn event(desired: &Desired, plan: &Plan) -> Option<Event> {
         Step::DeleteSet { .. } => "StatefulSetDeleted",
         Step::DeleteVolume { .. } => "DiskDeleted",
         Step::RestartPod { .. } => "PodRestarted",
-        Step::GrowVolume { .. } => "DiskGrown",
     };
     Some(Event {
         type_: EventType::Normal,
@@ -80,12 +84,13 @@ fn member(desired: &Desired, step: &Step) -> Option<String> {
     match step {
         Step::RecordBootstrap { seed: ordinal, .. }
         | Step::MarkVolume { ordinal, .. }
+        | Step::Bootstrap { ordinal, .. }
+        | Step::MarkRemoved { ordinal, .. }
         | Step::AddLearner { ordinal }
         | Step::Promote { ordinal, .. }
         | Step::DeleteSet { ordinal, .. }
         | Step::DeleteVolume { ordinal, .. }
-        | Step::RestartPod { ordinal, .. }
-        | Step::GrowVolume { ordinal, .. } => Some(names::member(&desired.name, *ordinal)),
+        | Step::RestartPod { ordinal, .. } => Some(names::member(&desired.name, *ordinal)),
         Step::RemoveMember { name, .. } => Some(name.clone()),
         Step::Done
         | Step::Wait

@@ -202,6 +202,22 @@ fn sick_because(observed: &Observed, member: &MemberSeen) -> String {
     if let Some(trouble) = observed.trouble(n) {
         return format!("does not run: {trouble}");
     }
+    if let Some(waiting) = observed.waiting.get(&n) {
+        return match observed.is_emptied(n) {
+            true => format!("has lost its data: {}", waiting.why),
+            false => format!("does not serve: {}", waiting.why),
+        };
+    }
+    if let Some(other) = observed
+        .answers
+        .get(&n)
+        .filter(|a| a.member_id != member.id)
+    {
+        return format!(
+            "is not there: its pod answers as member {:x} of cluster {:x}",
+            other.member_id, other.cluster_id
+        );
+    }
     match (observed.answer_of(member), observed.lag_of(member)) {
         (None, _) => "does not answer".to_owned(),
         (Some(answer), _) if answer.leader == 0 => "sees no leader".to_owned(),

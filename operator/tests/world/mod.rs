@@ -15,7 +15,7 @@ mod steps;
 mod writes;
 
 use coord_operator::crd::{Bootstrap, LostNode};
-use coord_operator::observe::{ChildSeen, Memory, Observed, Ordinal, Record, StartMode, quorum};
+use coord_operator::observe::{ChildSeen, Memory, Observed, Ordinal, Record, quorum};
 use coord_operator::plan::{Plan, plan};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,6 @@ pub(crate) use writes::Call;
 pub(crate) struct Set {
     uid: String,
     version: u64,
-    mode: StartMode,
     hash: String,
     content: String,
 }
@@ -37,7 +36,8 @@ pub(crate) struct Set {
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
     uid: String,
-    mode: StartMode,
+    /// Counts up whenever its container starts again in place.
+    start: u64,
     hash: String,
     voter_label: bool,
 }
@@ -49,12 +49,15 @@ pub(crate) struct Volume {
     version: u64,
     cluster_mark: Option<u64>,
     member_mark: Option<u64>,
+    removed_mark: Option<u64>,
     bootstrap: Option<Bootstrap>,
     bytes: u64,
     /// (cluster, member)
     data: Option<(u64, u64)>,
     /// True if it is on a node that is gone for good.
     stranded: bool,
+    /// True if somebody has deleted its claim: it goes as soon as no pod uses it.
+    terminating: bool,
 }
 
 /// An entry of the replicated member list.
@@ -96,6 +99,9 @@ pub(crate) struct World {
     pub(crate) now: i64,
     /// True once a majority of disks was lost by somebody else's act: then nothing can be promised.
     pub(crate) data_lost: bool,
+    /// Members that the operator took out of the list, and those that somebody else did.
+    removed: BTreeSet<u64>,
+    pub(crate) taken_out: BTreeSet<u64>,
     /// Writes that changed something.
     pub(crate) written: u64,
     /// The operator dies once it has made so many.
@@ -130,6 +136,8 @@ impl World {
             refuses: None,
             now: 1_000,
             data_lost: false,
+            removed: BTreeSet::new(),
+            taken_out: BTreeSet::new(),
             written: 0,
             dies_after: None,
             late: Vec::new(),
@@ -180,6 +188,16 @@ impl World {
         for n in orphans {
             self.pods.remove(&n);
         }
+        let going: Vec<Ordinal> = self
+            .volumes
+            .iter()
+            .filter(|(n, v)| v.terminating && !self.pods.contains_key(n))
+            .map(|(n, _)| *n)
+            .collect();
+        for n in going {
+            self.volumes.remove(&n);
+            self.count_what_is_left();
+        }
         let missing: Vec<Ordinal> = self
             .sets
             .keys()
@@ -192,7 +210,7 @@ impl World {
                 n,
                 Pod {
                     uid,
-                    mode: set.mode,
+                    start: 0,
                     hash: set.hash.clone(),
                     voter_label: false,
                 },
@@ -226,42 +244,45 @@ impl World {
         }
     }
 
+    /// A server on an empty disk waits to be added; it never does more by itself.
     fn start_on_empty_disk(&mut self, n: Ordinal) {
-        match self.pods[&n].mode {
-            StartMode::Seed => {
-                let (cluster, member) = (0xc0 + self.fresh(), 0xa0 + self.fresh());
-                self.bootstraps += 1;
-                assert!(
-                    self.bootstraps == 1 || self.members.len() <= 1 || self.data_lost,
-                    "a second cluster was bootstrapped beside one that others had joined"
-                );
-                self.cluster_id = Some(cluster);
-                self.members = vec![Member {
-                    id: member,
-                    ordinal: n,
-                    is_learner: false,
-                    joined: true,
-                    lag: 0,
-                }];
-                self.volumes.get_mut(&n).expect("it runs").data = Some((cluster, member));
-            }
-            StartMode::Join => {
-                let Some(cluster) = self.cluster_id.filter(|_| self.leader.is_some()) else {
-                    return;
-                };
-                // A member that had joined and lost its disk is refused under its old id.
-                let Some(member) = self
-                    .members
-                    .iter_mut()
-                    .find(|m| m.ordinal == n && !m.joined)
-                else {
-                    return;
-                };
-                member.joined = true;
-                member.lag = 3;
-                self.volumes.get_mut(&n).expect("it runs").data = Some((cluster, member.id));
-            }
-        }
+        let Some(cluster) = self.cluster_id.filter(|_| self.leader.is_some()) else {
+            return;
+        };
+        // A member that had joined and lost its disk is refused under its old id.
+        let Some(member) = self
+            .members
+            .iter_mut()
+            .find(|m| m.ordinal == n && !m.joined)
+        else {
+            return;
+        };
+        member.joined = true;
+        member.lag = 3;
+        self.volumes.get_mut(&n).expect("it runs").data = Some((cluster, member.id));
+    }
+
+    /// The server of `n`, which waits on an empty disk, forms a cluster alone. Ids come from its URL and the token.
+    fn form(&mut self, n: Ordinal) {
+        let (cluster, member) = (0xc0 + self.fresh(), 0xa0 + self.fresh());
+        self.bootstraps += 1;
+        assert!(
+            self.bootstraps == 1 || self.members.len() <= 1 || self.data_lost,
+            "a second cluster was formed beside one that others had joined"
+        );
+        assert!(
+            self.record.cluster_id.is_none(),
+            "a cluster was formed though one is recorded"
+        );
+        self.cluster_id = Some(cluster);
+        self.members = vec![Member {
+            id: member,
+            ordinal: n,
+            is_learner: false,
+            joined: true,
+            lag: 0,
+        }];
+        self.volumes.get_mut(&n).expect("it runs").data = Some((cluster, member));
     }
 
     /// Looks and decides, and checks that deciding twice gives the same.
@@ -298,6 +319,85 @@ impl World {
         self.volumes.remove(&n);
         self.pods.remove(&n);
         self.count_what_is_left();
+    }
+
+    /// The directory of `n` is emptied under its claim, and its container starts again in place.
+    pub(crate) fn empty_disk(&mut self, n: Ordinal) {
+        self.put_on_disk(n, None);
+    }
+
+    /// Another cluster's directory is put in the place of that of `n`.
+    pub(crate) fn foreign_disk(&mut self, n: Ordinal) {
+        self.put_on_disk(n, Some((0xf0, 0xf1)));
+    }
+
+    fn put_on_disk(&mut self, n: Ordinal, data: Option<(u64, u64)>) {
+        let Some(volume) = self.volumes.get_mut(&n) else {
+            return;
+        };
+        volume.data = data;
+        if let Some(pod) = self.pods.get_mut(&n) {
+            pod.start += 1;
+        }
+        self.count_what_is_left();
+    }
+
+    /// Somebody deletes the pod of `n`; its StatefulSet brings it back.
+    pub(crate) fn delete_pod(&mut self, n: Ordinal) {
+        self.pods.remove(&n);
+    }
+
+    /// Somebody deletes the claim of `n`: Kubernetes keeps it for as long as there is a pod.
+    pub(crate) fn delete_claim(&mut self, n: Ordinal) {
+        if let Some(volume) = self.volumes.get_mut(&n) {
+            volume.terminating = true;
+            volume.version += 1;
+        }
+    }
+
+    /// Somebody takes the member of `n` out of the list, if the leader agrees.
+    pub(crate) fn take_out(&mut self, n: Ordinal) {
+        let Some(id) = self.members.iter().find(|m| m.ordinal == n).map(|m| m.id) else {
+            return;
+        };
+        if self.leader != Some(id) && self.may_remove(id) {
+            self.members.retain(|m| m.id != id);
+            self.taken_out.insert(id);
+        }
+    }
+
+    /// What people do on reading the conditions: delete the claims of disks that are another's, and of those that are kept,
+    /// and give company to a member whose disk goes with its pod.
+    pub(crate) fn do_as_told(&mut self) {
+        for _ in 0..100 {
+            self.settle();
+            self.pass();
+        }
+        let foreign = self.volumes.iter();
+        let foreign = foreign.filter(|(_, v)| {
+            v.data.is_some_and(|(cluster, id)| {
+                Some(cluster) != self.cluster_id || self.taken_out.contains(&id)
+            })
+        });
+        let numbers: Vec<Ordinal> = foreign.map(|(n, _)| *n).chain(self.kept()).collect();
+        numbers.into_iter().for_each(|n| self.delete_claim(n));
+        if self.record.cluster_id.is_none() {
+            let gone = |n: &Ordinal| self.volumes.get(n).is_none_or(|v| !v.terminating);
+            self.pods.retain(|n, _| gone(n));
+        }
+        if self.replicas == 1 && self.volumes.values().any(|v| v.terminating) {
+            self.replicas = 3;
+        }
+    }
+
+    /// Numbers whose disk is kept because somebody else took its member out of the list.
+    pub(crate) fn kept(&self) -> BTreeSet<Ordinal> {
+        let volumes = self.volumes.iter();
+        volumes
+            .filter(|(_, v)| v.member_mark.is_some_and(|id| self.taken_out.contains(&id)))
+            .filter(|(_, v)| v.removed_mark != v.member_mark)
+            .map(|(n, _)| *n)
+            .collect()
     }
 
     /// The node that holds the disk of `n` is gone for good, and Kubernetes has been told so.
@@ -339,6 +439,13 @@ impl World {
         self.record = Record::default();
         self.version += 1;
         self.forget();
+    }
+
+    /// What each disk asks for.
+    pub(crate) fn show_disks(&self) -> String {
+        let disks = self.volumes.iter();
+        let lines = disks.map(|(n, v)| format!("demo-{n}: {} MiB", v.bytes >> 20));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// One line per number in use.

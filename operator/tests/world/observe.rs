@@ -2,7 +2,7 @@ use super::World;
 use coord_operator::crd::{CoordCluster, CoordClusterSpec, Repair, Storage};
 use coord_operator::observe::{
     Answer, ChildSeen, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, SetSeen,
-    StorageClassSeen, VolumeSeen, child_key,
+    StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen, child_key,
 };
 use coord_operator::validate::{Desired, ServerImage, validate};
 use std::collections::BTreeSet;
@@ -33,7 +33,8 @@ impl World {
                 SetSeen {
                     uid: set.uid.clone(),
                     resource_version: set.version.to_string(),
-                    mode: set.mode,
+                    replicas: 1,
+                    update_revision: None,
                     template_hash: set.hash.clone(),
                     image: self.image.clone(),
                     deleting: false,
@@ -70,12 +71,21 @@ impl World {
                     }),
                     cluster_id: volume.cluster_mark,
                     member_id: volume.member_mark,
+                    removed_id: volume.removed_mark,
+                    deleting: volume.terminating,
                     bootstrap: volume.bootstrap.clone(),
                     requested_bytes: volume.bytes,
                     ..VolumeSeen::default()
                 },
             );
-            let Some((cluster_id, member_id)) = volume.data.filter(|_| self.runs(*n)) else {
+            if !self.runs(*n) {
+                continue;
+            }
+            let Some((cluster_id, member_id)) = volume
+                .data
+                .filter(|(cluster, _)| Some(*cluster) == self.cluster_id)
+            else {
+                observed.waiting.insert(*n, self.waits(*n));
                 continue;
             };
             let member = self.members.iter().find(|m| m.id == member_id);
@@ -107,6 +117,7 @@ impl World {
             observed.membership = Some(Membership {
                 cluster_id,
                 leader,
+                term: 0,
                 leader_index: INDEX,
                 members,
             });
@@ -118,6 +129,23 @@ impl World {
         }
         self.memory.remember(&mut observed, &caught_up, self.now);
         observed
+    }
+
+    /// What the server of `n` says, whose disk is empty or another's.
+    fn waits(&self, n: u32) -> WaitingSeen {
+        let is_empty = self.member_on(n).is_none();
+        let has_run = self.members.iter().any(|m| m.ordinal == n && m.joined);
+        let reason = match (is_empty, has_run && self.leader.is_some()) {
+            (false, _) => WaitReason::Foreign,
+            (true, true) => WaitReason::Wiped,
+            (true, false) => WaitReason::NotAdded,
+        };
+        let has_heard = self.members.iter().any(|m| self.is_up(m));
+        WaitingSeen {
+            reason,
+            why: format!("{reason:?}"),
+            start: (is_empty && !has_heard).then(|| self.pods[&n].start.to_string()),
+        }
     }
 
     pub(crate) fn desired(&self, observed: &Observed) -> Desired {

@@ -129,16 +129,17 @@ impl World {
     pub(crate) fn run(&mut self) -> Vec<Plan> {
         let mut plans = Vec::new();
         let mut quiet = 0;
-        for _ in 0..600 {
+        for _ in 0..1_200 {
             self.settle();
             let decided = self.pass();
             if decided.step.acts() {
                 quiet = 0;
                 plans.push(decided);
             } else {
-                // Longer than it takes to call a member dead, or its node gone.
+                // Longer than it takes to call a member dead, its node gone, or its disk empty.
                 quiet += 1;
-                if quiet > 30 {
+                let is_waiting = self.volumes.values().any(|v| v.data.is_none());
+                if quiet > if is_waiting { 70 } else { 30 } {
                     plans.push(decided);
                     return plans;
                 }
@@ -159,13 +160,8 @@ impl World {
         };
         let whole = self.volumes.iter().filter(|(n, v)| is_whole(n, v)).count();
         let labelled = self.pods.values().filter(|pod| pod.voter_label).count();
-        let seeds = self
-            .sets
-            .values()
-            .filter(|set| set.mode == coord_operator::observe::StartMode::Seed)
-            .count();
         text += &format!(
-            "\n{whole} disks of one cluster with their members' marks, {labelled} pods labelled, {seeds} seeds, \
+            "\n{whole} disks of one cluster with their members' marks, {labelled} pods labelled, \
              {} members, {} bootstraps, cluster recorded: {}",
             self.members.len(),
             self.bootstraps,

@@ -51,6 +51,17 @@ impl World {
                 volume.member_mark = member_id.or(volume.member_mark);
                 volume.bootstrap = self.record.bootstrap.clone().or(volume.bootstrap.take());
             }
+            Step::Bootstrap { ordinal, .. } => self.form(*ordinal),
+            Step::MarkRemoved {
+                ordinal,
+                uid,
+                member_id,
+            } => {
+                let volume = self.volumes.get_mut(ordinal).expect("marked disks exist");
+                assert_eq!(&volume.uid, uid);
+                volume.version += 1;
+                volume.removed_mark = *member_id;
+            }
             Step::AddLearner { ordinal } => {
                 assert!(self.leader.is_some());
                 assert!(
@@ -103,6 +114,7 @@ impl World {
                 assert!(late || self.leader != Some(*id), "the leader was removed");
                 let was_learner = self.members.iter().any(|m| m.id == *id && m.is_learner);
                 self.members.retain(|m| m.id != *id);
+                self.removed.insert(*id);
                 let voters = self.voters().count();
                 assert!(
                     was_learner || self.has_quorum(),
@@ -133,6 +145,14 @@ impl World {
                         .any(|m| m.id == id && !(late && m.is_learner))
                 });
                 assert!(!lives, "the disk of a member was deleted");
+                // As far as anybody can know: the mark comes with the first word of the member.
+                assert!(
+                    volume.terminating
+                        || volume
+                            .member_mark
+                            .is_none_or(|id| !self.taken_out.contains(&id)),
+                    "the disk of a member that somebody else took out was deleted"
+                );
             }
             Step::RestartPod { ordinal, uid } => {
                 let is_voter = self
@@ -143,6 +163,12 @@ impl World {
                     late || !is_voter || all_up,
                     "a serving voter was restarted while another was down"
                 );
+                let volume = self.volumes.get(ordinal);
+                let is_going = volume.is_some_and(|v| v.terminating && v.data.is_some());
+                assert!(
+                    late || !is_going,
+                    "a pod was restarted whose disk goes with it"
+                );
                 let had_quorum = self.has_quorum();
                 let pod = self.pods.remove(ordinal).expect("restarted pods exist");
                 assert_eq!(&pod.uid, uid);
@@ -151,12 +177,6 @@ impl World {
                     alone || !had_quorum || self.has_quorum(),
                     "quorum lost by a restart"
                 );
-            }
-            Step::GrowVolume { ordinal, uid } => {
-                let volume = self.volumes.get_mut(ordinal).expect("grown disks exist");
-                assert_eq!(&volume.uid, uid);
-                volume.version += 1;
-                volume.bytes = coord_operator::crd::quantity::parse(self.size).expect("a size");
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{Pod, Set, Volume, World};
 use coord_operator::build::content_hash;
 use coord_operator::crd::{Bootstrap, quantity};
-use coord_operator::observe::{Applied, ChildSeen, Failure, Observed, Ordinal, StartMode};
+use coord_operator::observe::{Applied, ChildSeen, Failure, Observed, Ordinal};
 use coord_operator::plan::{Plan, Step};
 use coord_operator::writes::{Child, Object, Write, writes};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -101,6 +101,18 @@ impl World {
                     }),
                 })
             }
+            // In the model nobody scales a StatefulSet.
+            Write::RunSet { .. } => Ok(Landed::changed(false)),
+            Write::Grow { ordinal, uid } => {
+                let size = quantity::parse(self.size).expect("a size");
+                let Some(volume) = self.volumes.get_mut(ordinal).filter(|v| &v.uid == uid) else {
+                    return Err(Failure::Stale);
+                };
+                volume.version += 1;
+                let changed = volume.bytes != size;
+                volume.bytes = size;
+                Ok(Landed::changed(changed))
+            }
             Write::CreateVolume { ordinal, volume: _ } => {
                 if self.volumes.contains_key(ordinal) {
                     return Err(Failure::Stale);
@@ -116,10 +128,12 @@ impl World {
                     version: 0,
                     cluster_mark: None,
                     member_mark: None,
+                    removed_mark: None,
                     bootstrap: call.made_for.clone(),
                     bytes: quantity::parse(self.size).expect("a size"),
                     data: None,
                     stranded: false,
+                    terminating: false,
                 };
                 self.volumes.insert(*ordinal, volume);
                 Ok(Landed::changed(true))
@@ -202,21 +216,9 @@ impl World {
     ) -> Result<bool, Failure> {
         let n = coord_operator::writes::ordinal_of(child, "demo").expect("a member's");
         let annotations = object.metadata.annotations.clone().unwrap_or_default();
-        let mode = match annotations["coord.dev/start-mode"].as_str() {
-            "seed" => StartMode::Seed,
-            _ => StartMode::Join,
-        };
-        assert!(
-            late || mode == StartMode::Join || self.record.cluster_id.is_none(),
-            "a known cluster has a seed"
-        );
         let there = self.sets.get(&n);
         if let Some(uid) = &object.metadata.uid {
-            let version = object.metadata.resource_version.as_ref();
-            let is_same = there.is_some_and(|set| {
-                &set.uid == uid && version.is_none_or(|version| *version == set.version.to_string())
-            });
-            if !is_same {
+            if there.is_none_or(|set| &set.uid != uid) {
                 return Err(Failure::Stale);
             }
         } else if late && there.is_some() {
@@ -236,7 +238,6 @@ impl World {
             Set {
                 uid,
                 version,
-                mode,
                 hash,
                 content,
             },
@@ -250,8 +251,15 @@ impl World {
         match step {
             Step::Done | Step::Wait | Step::Stall => true,
             Step::RecordBootstrap { .. } | Step::RecordCluster { .. } => true,
-            Step::MarkVolume { ordinal, uid, .. } | Step::GrowVolume { ordinal, uid } => {
+            Step::MarkVolume { ordinal, uid, .. } | Step::MarkRemoved { ordinal, uid, .. } => {
                 self.volumes.get(ordinal).is_some_and(|v| &v.uid == uid)
+            }
+            // Only the start that was seen, and while its disk is empty and it has heard of nobody.
+            Step::Bootstrap { ordinal, start } => {
+                let pod = self.pods.get(ordinal);
+                let is_it = pod.is_some_and(|pod| pod.start.to_string() == *start);
+                let waits = self.runs(*ordinal) && self.member_on(*ordinal).is_none();
+                is_it && waits && !self.members.iter().any(|m| self.is_up(m))
             }
             Step::DeleteVolume { ordinal, uid } => {
                 let volume = self.volumes.get(ordinal);
@@ -277,19 +285,22 @@ impl World {
                 self.leader == Some(*from)
                     && member(*to).is_some_and(|m| !m.is_learner && self.is_up(m))
             }
-            Step::RemoveMember { id, .. } => {
-                let Some(leaves) = member(*id).filter(|_| self.leader.is_some()) else {
-                    return false;
-                };
-                let (left, up) = (
-                    self.voters().count() - 1,
-                    self.voters().filter(|m| self.is_up(m)).count(),
-                );
-                let lost = usize::from(self.is_up(leaves));
-                leaves.is_learner
-                    || (left > 0 && up - lost >= coord_operator::observe::quorum(left))
-            }
+            Step::RemoveMember { id, .. } => self.may_remove(*id),
         }
+    }
+
+    /// Whether the leader agrees to a removal.
+    pub(super) fn may_remove(&self, id: u64) -> bool {
+        let leaves = self.members.iter().find(|m| m.id == id);
+        let Some(leaves) = leaves.filter(|_| self.leader.is_some()) else {
+            return false;
+        };
+        let (left, up) = (
+            self.voters().count() - usize::from(!leaves.is_learner),
+            self.voters().filter(|m| self.is_up(m)).count(),
+        );
+        let lost = usize::from(self.is_up(leaves));
+        leaves.is_learner || (left > 0 && up - lost >= coord_operator::observe::quorum(left))
     }
 
     /// An eviction of a pod that serves is counted against the budget; one that does not serve may always go.
