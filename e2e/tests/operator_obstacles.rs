@@ -157,6 +157,8 @@ async fn what_a_policy_refuses_is_quoted_tried_rarely_and_done_afterwards() {
         put(&trial.kubernetes, object).await.unwrap();
     }
     sleep(Duration::from_secs(5)).await;
+    // Its clients' address goes with the Service.
+    writer.finish(20).await.unwrap();
     trial
         .kubectl(&format!("delete service {NAME}-client"))
         .await
@@ -173,7 +175,12 @@ async fn what_a_policy_refuses_is_quoted_tried_rarely_and_done_afterwards() {
         delete(&trial.kubernetes, object).await.unwrap();
     }
     trial.ready().await.unwrap();
-    trial.finish(writer, 20).await.unwrap();
+    trial.is_one_cluster().await.unwrap();
+    trial
+        .kubernetes
+        .delete_namespace(&trial.namespace)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -328,6 +335,8 @@ async fn one_cluster_that_cannot_be_read_stops_nobody_else() {
         .unwrap();
     operator.kill().unwrap();
     let _operator = trial.operators.start("after", &[]).unwrap();
+    // Its clients' address goes with the Service.
+    writer.finish(20).await.unwrap();
     trial
         .kubectl(&format!("delete service {NAME}-client"))
         .await
@@ -356,7 +365,12 @@ async fn one_cluster_that_cannot_be_read_stops_nobody_else() {
         .unwrap();
     told.unwrap();
     trial.until(is_at_rest).await.unwrap();
-    trial.finish(writer, 20).await.unwrap();
+    trial.is_one_cluster().await.unwrap();
+    trial
+        .kubernetes
+        .delete_namespace(&trial.namespace)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
