@@ -14,7 +14,11 @@ on_each_cluster!(
     a_damaged_log_is_refused_and_says_how_to_go_on,
 );
 
-on_three_processes!(the_others_go_on_beside_a_damaged_member);
+on_three_processes!(
+    the_others_go_on_beside_a_damaged_member,
+    a_directory_from_an_older_copy_is_refused,
+    a_member_that_has_applied_what_the_others_lost_stops,
+);
 
 const KEYS: i64 = 50;
 
@@ -96,5 +100,81 @@ async fn the_others_go_on_beside_a_damaged_member(cluster: &mut Cluster) -> Clai
     let other = cluster.client_of(cluster.leader().await?)?;
     other.put(put("k-after", "x")).await?;
     assert_eq!(other.range(prefix("k")).await?.count, KEYS + 1);
+    Ok(())
+}
+
+/// Copies a folder, which must not be there yet.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a copy in the place of a member's data directory.
+fn put_back(cluster: &Cluster, member: usize, copied: &Path) -> anyhow::Result<()> {
+    let data = cluster.data_dir(member);
+    fs::remove_dir_all(&data)?;
+    Ok(fs::rename(copied, data)?)
+}
+
+async fn puts(cluster: &Cluster, member: usize, name: &str) -> anyhow::Result<()> {
+    let client = cluster.client_of(member)?;
+    for number in 0..KEYS {
+        client.put(put(&format!("{name}{number}"), "x")).await?;
+    }
+    Ok(())
+}
+
+async fn a_directory_from_an_older_copy_is_refused(cluster: &mut Cluster) -> Claim {
+    let member = filled(cluster).await?;
+    let copied = cluster.directory().join("copy");
+    copy(&cluster.data_dir(member), &copied)?;
+    cluster.restart(member).await?;
+    let leader = cluster.leader().await?;
+    puts(cluster, leader, "l").await?;
+    cluster.kill(member).await?;
+    put_back(cluster, member, &copied)?;
+    cluster.spawn(member)?;
+    let (_, said) = cluster.ended(member).await?;
+    assert!(
+        said.contains("this data directory is an older copy: member "),
+        "{said}"
+    );
+    puts(cluster, leader, "m").await?;
+    Ok(())
+}
+
+/// Two members agree on a history that lacks what the third acknowledged with one of them: none of the two can know, and
+/// the third does not go on beside them.
+async fn a_member_that_has_applied_what_the_others_lost_stops(cluster: &mut Cluster) -> Claim {
+    let forgets = filled(cluster).await?;
+    let copied = cluster.directory().join("copy");
+    copy(&cluster.data_dir(forgets), &copied)?;
+    cluster.restart(forgets).await?;
+    let knows = cluster.leader().await?;
+    let behind = 3 - forgets - knows;
+    cluster.kill(behind).await?;
+    puts(cluster, knows, "l").await?;
+    cluster.kill_all(&[knows, forgets]).await?;
+    put_back(cluster, forgets, &copied)?;
+    cluster.spawn(behind)?;
+    cluster.spawn(forgets)?;
+    cluster.ready(behind).await?;
+    cluster.ready(forgets).await?;
+    puts(cluster, behind, "m").await?;
+    cluster.spawn(knows)?;
+    let (_, said) = cluster.ended(knows).await?;
+    assert!(
+        said.contains("this member's applied log is not the cluster's: "),
+        "{said}"
+    );
     Ok(())
 }
