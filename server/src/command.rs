@@ -205,21 +205,6 @@ pub struct Outcome {
     pub result: Result<Response, Refusal>,
 }
 
-/// What one applied entry did.
-#[derive(Clone, Debug, Default)]
-pub struct Applied {
-    /// Store revision after the entry.
-    pub revision: Revision,
-    /// One per proposal, in order, with who waits for it.
-    pub outcomes: Vec<(Proposer, Outcome)>,
-    /// Changes in `(mod_revision, sub)` order; all changes of one revision are together.
-    pub events: Vec<Event>,
-    /// Changes to leases, for whoever counts them down.
-    pub leases: Vec<LeaseChange>,
-    /// The new compaction floor, if it rose.
-    pub compacted: Option<Revision>,
-}
-
 /// Who waits for a proposal's outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Proposer {

@@ -15,6 +15,7 @@ use crate::command::{
     codec,
 };
 use crate::raft::{ChangeError, Raft};
+pub use crate::state::{Answer, Reading};
 use crate::state::{History, State};
 use crate::watch::Hub;
 
@@ -166,6 +167,13 @@ impl Coordinator {
     /// Errors: `Refused` changed nothing. `Unavailable` other than `TooManyRequests` and `Learner`: the change may
     /// still happen, and must not be proposed again on the client's behalf.
     pub async fn propose(&self, command: Command) -> Result<Outcome, Error> {
+        let answer = self.submit(command).await?;
+        self.finish(answer).await
+    }
+
+    /// As [`propose`](Self::propose), for whoever keeps account of a long answer: it is for the caller to
+    /// [`go_on`](Self::go_on) reading it.
+    pub async fn submit(&self, command: Command) -> Result<Answer, Error> {
         if self.raft.is_learner() {
             return Err(Unavailable::Learner.into());
         }
@@ -175,13 +183,20 @@ impl Coordinator {
         self.quota
             .check(&command, &self.locked())
             .map_err(|fault| self.stop_on(&fault))??;
-        Ok(self.in_time(self.raft.propose(command)).await?)
+        Ok(self.in_time(self.raft.submit(command)).await?)
     }
 
     /// Answers a question from this member's state.
     ///
     /// Errors: `Unavailable` if a linearizable read finds no leader in time.
     pub async fn read(&self, query: &Query, consistency: Consistency) -> Result<Outcome, Error> {
+        let answer = self.ask(query, consistency).await?;
+        self.finish(answer).await
+    }
+
+    /// As [`read`](Self::read), for whoever keeps account of a long answer: it is for the caller to
+    /// [`go_on`](Self::go_on) reading it.
+    pub async fn ask(&self, query: &Query, consistency: Consistency) -> Result<Answer, Error> {
         match consistency {
             Consistency::Serializable => {}
             Consistency::Linearizable if self.raft.is_learner() => {
@@ -190,8 +205,27 @@ impl Coordinator {
             Consistency::Linearizable => self.in_time(self.raft.read_barrier()).await?,
         }
         self.locked()
-            .answer(query)
+            .ask(query)
             .map_err(|fault| self.stop_on(&fault))
+    }
+
+    /// The next slice of an answer. Give others a turn of the runtime before each.
+    pub fn go_on(&self, reading: Box<Reading>) -> Result<Answer, Error> {
+        self.locked()
+            .go_on(reading)
+            .map_err(|fault| self.stop_on(&fault))
+    }
+
+    async fn finish(&self, mut answer: Answer) -> Result<Outcome, Error> {
+        loop {
+            match answer {
+                Answer::Done(outcome) => return Ok(outcome),
+                Answer::More(reading) => {
+                    tokio::task::yield_now().await;
+                    answer = self.go_on(reading)?;
+                }
+            }
+        }
     }
 
     /// Returns once this member has applied everything that was acknowledged before the call.

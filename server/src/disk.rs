@@ -1,8 +1,8 @@
 //! Where state rows live: a layer in memory in front of fjall, the only room that names it.
 //!
 //! Owns [`Disk`]: four ordered spaces of rows, the writer thread, the generations of the state directory and its marks.
-//! In go whole log entries worth of rows ([`Disk::rows`]); they are visible at once and reach fjall behind the caller's
-//! back, coalesced, in one atomic batch that always holds whole entries. Nothing here waits for fjall to write.
+//! In go the rows of whole turns of applying ([`Disk::rows`]); they are visible at once and reach fjall behind the caller's
+//! back, coalesced, in one atomic batch that always holds whole turns. Nothing here waits for fjall to write.
 //!
 //! It does not know what a row means: not revisions, not keys, not leases. Durability of a single entry is the log's
 //! business; [`Disk::persist`] says up to where the log is no longer needed.

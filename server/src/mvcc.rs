@@ -8,36 +8,32 @@
 //! It decides nothing: no limits, leases, refusals or revisions of its own. Callers say what to write and only ask for
 //! revisions above the compaction floor. Read [`Mvcc`] first, then `leaves.rs` for how current keys are found.
 
+mod counting;
 mod history;
 mod leaves;
 mod moment;
 mod past;
 mod row;
+mod span;
 #[cfg(test)]
 mod tests;
-
-use std::cell::RefCell;
-use std::ops::ControlFlow;
+mod undo;
 
 use bytes::Bytes;
+use std::cell::RefCell;
 
-use crate::command::{Fault, KeyValue, Keys, LeaseId, Revision, Stamp};
+use crate::command::{Fault, KeyValue, LeaseId, Revision, Stamp};
 use crate::disk::{Rows, Space};
+pub use counting::Counting;
 pub(crate) use history::removed;
 pub use history::{Change, garbage};
-use leaves::{LOADS_KEPT, Leaves};
+pub(crate) use leaves::LOADS_KEPT;
+use leaves::Leaves;
 pub use moment::{Page, log_page, past_page};
 use past::Remainders;
 pub use row::{Version, key_fits};
-
-/// What a search found.
-#[derive(Debug, Default)]
-pub struct Found {
-    /// The pairs, in key order.
-    pub kvs: Vec<KeyValue>,
-    /// Keys in the whole range at that revision, however many were asked for.
-    pub count: u64,
-}
+pub use span::{Budget, Slice, Span};
+pub use undo::{Undone, undo};
 
 /// What a put stores besides its place in history.
 #[derive(Clone, Debug)]
@@ -116,67 +112,15 @@ impl Mvcc {
         self.leaves.borrow_mut().remove(key);
     }
 
-    /// The live pairs of `keys`, at most `limit`.
-    pub fn range(&self, rows: &Rows<'_>, keys: &Keys, limit: usize) -> Result<Found, Fault> {
-        self.page(rows, keys, limit, usize::MAX)
-    }
-
-    /// The first live pairs of `keys`: at most `limit`, and none after those that together have `bytes_max`.
-    pub fn page(
-        &self,
-        rows: &Rows<'_>,
-        keys: &Keys,
-        limit: usize,
-        bytes_max: usize,
-    ) -> Result<Found, Fault> {
-        let (start, end) = match keys {
-            Keys::One(key) => {
-                let found = self.get(rows, key)?;
-                return Ok(Found {
-                    count: u64::from(found.is_some()),
-                    kvs: found
-                        .filter(|_| limit > 0)
-                        .map(|version| version.pair(Bytes::copy_from_slice(key)))
-                        .into_iter()
-                        .collect(),
-                });
-            }
-            Keys::Range { start, end } => (start, end.as_deref()),
-        };
+    /// How many keys of `span` are live.
+    pub fn count(&self, rows: &Rows<'_>, span: &Span) -> Result<u64, Fault> {
         let mut leaves = self.leaves.borrow_mut();
-        let mut kvs = Vec::new();
-        let mut is_cut = limit == 0;
-        if limit > 0 {
-            let mut bytes = 0;
-            leaves.visit(rows, start, end, LOADS_KEPT, &mut |key, row| {
-                if kvs.len() == limit || bytes >= bytes_max {
-                    is_cut = true;
-                    return Ok(ControlFlow::Break(()));
-                }
-                bytes += key.len() + row.len();
-                kvs.push(Version::decode(row.clone())?.pair(key.clone()));
-                Ok(ControlFlow::Continue(()))
-            })?;
-        }
-        let count = if is_cut {
-            leaves.count(rows, start, end)?
-        } else {
-            kvs.len() as u64
-        };
-        Ok(Found { kvs, count })
-    }
-
-    /// How many keys of `keys` are live.
-    pub fn count(&self, rows: &Rows<'_>, keys: &Keys) -> Result<u64, Fault> {
-        Ok(self.range(rows, keys, 0)?.count)
+        leaves.count(rows, &span.start, span.end.as_deref())
     }
 
     /// Remembers that at `revision` so many keys of the range are left after `last`, for the page that may follow.
-    pub fn remember(&self, revision: Revision, keys: &Keys, last: &[u8], left: u64) {
-        if let Keys::Range { end, .. } = keys {
-            self.remainders
-                .borrow_mut()
-                .remember(revision, end.as_ref(), last, left);
-        }
+    pub fn remember(&self, revision: Revision, end: Option<&Bytes>, last: &[u8], left: u64) {
+        let mut remainders = self.remainders.borrow_mut();
+        remainders.remember(revision, end, last, left);
     }
 }

@@ -45,7 +45,7 @@ use crate::command::{
 };
 use crate::metrics::{PendingProposal, metrics};
 use crate::network::Listener;
-use crate::state::State;
+use crate::state::{Answer, State};
 use crate::wal::Wal;
 use crate::watch::Hub;
 
@@ -337,12 +337,22 @@ impl Raft {
     /// Errors: `TooManyRequests` if it was not proposed; any other: its outcome is unknown, and it must not be proposed
     /// again on the client's behalf. Waits for a leader as long as the caller does.
     pub async fn propose(&self, command: Command) -> Result<Outcome, Unavailable> {
+        let answer = self.submit(command).await?;
+        let finished = lock(&self.membership.state).finish(answer);
+        finished.map_err(|fault| {
+            self.stop_on_fault(fault.to_string());
+            Unavailable::Stopped
+        })
+    }
+
+    /// As [`propose`](Self::propose), for commands whose answer may be long: the rest of it is for the caller to read.
+    pub async fn submit(&self, command: Command) -> Result<Answer, Unavailable> {
         let _pending = PendingProposal::begin();
-        let outcome = self.proposer.propose(command).await;
-        if outcome.is_err() {
+        let answer = self.proposer.propose(command).await;
+        if answer.is_err() {
             metrics().proposals_failed.inc();
         }
-        outcome
+        answer
     }
 
     /// The largest command that can be proposed, as [`codec::command_bytes`](crate::command::codec::command_bytes) counts.

@@ -2,23 +2,26 @@
 //!
 //! Owns [`State`]: applies log entries in order, each member alike, and answers questions. Pure and synchronous: no
 //! clock, no randomness, no tasks, nothing of this member's own. Everything that decides an outcome is replicated state.
-//! A command is checked completely before it writes its first row, so there is nothing to undo; the rows of one entry,
-//! with its position, reach the disk together or not at all.
+//! A command is checked completely before it writes its first row, so there is nothing to undo. The rows of one entry,
+//! with its position, reach the disk together; those of a change too large for one turn reach it piece by piece, and what
+//! stands there of a revision that did not end is undone at the next open. Questions are answered in slices as well
+//! (`reading.rs`): no turn of the runtime is long, whatever is asked or applied.
 //!
 //! It does not know who asks, what a wire looks like, or where rows are kept. Read `apply.rs`, then `kv.rs`.
 
-mod answer;
 mod apply;
 mod kv;
 mod lease;
 mod ledger;
 mod level;
 mod member;
+mod reading;
 mod running_hash;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod unfinished;
 mod view;
 
 use std::collections::BTreeMap;
@@ -33,7 +36,10 @@ use crate::command::{
 use crate::disk::{Disk, MemoryRows, Persisted, Progress};
 use crate::mvcc::{self, Mvcc};
 use crate::planted::{self, Bug};
+use apply::Making;
+pub use apply::{Applied, Large, Turn};
 use ledger::{Ledger, Trash};
+pub use reading::{Answer, Reading};
 pub use running_hash::RunningHash;
 pub use snapshot::{InstallReady, SnapshotReader, SnapshotWriter};
 
@@ -58,6 +64,7 @@ pub struct State {
     disk: Disk,
     mvcc: Mvcc,
     ledger: Ledger,
+    making: Making,
     trash: Trash,
     leases: BTreeMap<LeaseId, Lease>,
     members: BTreeMap<MemberId, MemberRecord>,
@@ -118,10 +125,11 @@ impl State {
     }
 
     fn load(disk: Disk, level_max: u32) -> Result<Self, Fault> {
+        let ledger = Ledger::load(&disk.rows())?;
+        unfinished::undo(&disk, ledger.revision)?;
         let mut rows = disk.rows();
         let level = level::load(&rows, level_max)?;
         let mvcc = Mvcc::open(&rows)?;
-        let ledger = Ledger::load(&rows)?;
         let trash = Trash::load(&rows)?;
         let leases = lease::load(&rows)?;
         let members = member::load(&rows)?;
@@ -134,6 +142,7 @@ impl State {
             disk,
             mvcc,
             ledger,
+            making: Making::default(),
             trash,
             leases,
             members,

@@ -2,7 +2,8 @@
 //!
 //! Two layers: the *forming* one takes writes, the *sealed* one is being committed by the writer thread. A read asks
 //! forming, sealed, fjall, in this order, so a row that fjall half shows in the middle of a commit is never seen.
-//! Invariant: a layer always holds whole log entries, because [`Rows`] keeps the lock for as long as one entry takes.
+//! Invariant: a layer always holds whole turns of applying, because [`Rows`] keeps the lock for as long as one takes; what a
+//! turn leaves half done, the state undoes when it is opened.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
@@ -197,7 +198,7 @@ impl Shared {
 /// Is shown key and value of one row after another, and says when to stop.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
-/// The rows, held for one log entry or one question.
+/// The rows, held for one turn of applying or one slice of a question.
 pub struct Rows<'a> {
     layers: MutexGuard<'a, Layers>,
     shared: &'a Shared,

@@ -1,6 +1,6 @@
 //! Rows that outlive whoever wrote them: the disk of a simulated machine.
 //!
-//! It promises what fjall does: a batch holds whole log entries, after a crash there is a prefix of the batches, and all
+//! It promises what fjall does: a batch holds whole turns of applying, after a crash there is a prefix of the batches, and all
 //! that [`Disk::persist`](super::Disk::persist) confirmed is in it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::layers::Space;
 
-/// Rows that one entry wrote; `None` is a removed one.
+/// Rows that one turn wrote; `None` is a removed one.
 pub(super) type Batch = Vec<(Space, Bytes, Option<Bytes>)>;
 type Kept = [BTreeMap<Bytes, Bytes>; 4];
 

@@ -1,6 +1,6 @@
 //! The KV service: range, put, delete, transaction, compaction.
 
-mod pages;
+mod slices;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,15 +33,6 @@ impl KvService {
         command: Command,
     ) -> Result<(pb::ResponseHeader, Revision, command::Response), Status> {
         let outcome = self.0.coordinator.propose(command).await;
-        self.answered(outcome.map_err(|error| error::status(&error))?)
-    }
-
-    async fn read(
-        &self,
-        query: &Query,
-        consistency: Consistency,
-    ) -> Result<(pb::ResponseHeader, Revision, command::Response), Status> {
-        let outcome = self.0.coordinator.read(query, consistency).await;
         self.answered(outcome.map_err(|error| error::status(&error))?)
     }
 
@@ -107,14 +98,13 @@ impl pb::kv_server::Kv for KvService {
         let range = convert::range(request.get_ref())?;
         let consistency = consistency(request.get_ref().serializable);
         let mut answering = Answering(None);
-        let outcome = if pages::is_long(&range) {
+        let is_long = slices::is_long(&range);
+        let query = Query::Range(range);
+        let outcome = if is_long {
             answering = Answering::begin(&request);
-            pages::read(&self.0.coordinator, range, consistency, &answering).await
+            slices::read(&self.0.coordinator, &query, consistency, &answering).await
         } else {
-            self.0
-                .coordinator
-                .read(&Query::Range(range), consistency)
-                .await
+            self.0.coordinator.read(&query, consistency).await
         };
         let (header, _, response) =
             self.answered(outcome.map_err(|error| error::status(&error))?)?;
@@ -158,8 +148,10 @@ impl pb::kv_server::Kv for KvService {
         } else {
             Answering(None)
         };
-        answering.grow(0).await.map_err(error::unavailable)?;
-        let (header, _, response) = self.propose(Command::DeleteRange(delete)).await?;
+        let command = Command::DeleteRange(delete);
+        let outcome = slices::propose(&self.0.coordinator, command, &answering).await;
+        let (header, _, response) =
+            self.answered(outcome.map_err(|error| error::status(&error))?)?;
         match response {
             command::Response::DeleteRange { deleted, prevs } => {
                 Ok(answering.end(convert::delete_range_response(header, deleted, prevs)))
@@ -176,13 +168,15 @@ impl pb::kv_server::Kv for KvService {
         } else {
             Answering(None)
         };
-        answering.grow(0).await.map_err(error::unavailable)?;
-        let (header, revision, response) = if txn.is_read_only() {
+        let coordinator = &self.0.coordinator;
+        let outcome = if txn.is_read_only() {
             let consistency = consistency(convert::is_serializable(request.get_ref()));
-            self.read(&Query::Txn(txn), consistency).await?
+            slices::read(coordinator, &Query::Txn(txn), consistency, &answering).await
         } else {
-            self.propose(Command::Txn(txn)).await?
+            slices::propose(coordinator, Command::Txn(txn), &answering).await
         };
+        let (header, revision, response) =
+            self.answered(outcome.map_err(|error| error::status(&error))?)?;
         match response {
             command::Response::Txn {
                 succeeded,

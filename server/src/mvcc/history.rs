@@ -47,16 +47,15 @@ fn split_log_row(stored: &[u8]) -> Option<(Change, &[u8])> {
 /// Shows the changes of `[from, upto)` in order until told to stop.
 pub(super) fn scan(
     rows: &Rows<'_>,
-    from: Revision,
-    upto: Option<Revision>,
+    from: Stamp,
+    upto: Option<Stamp>,
     visit: &mut dyn FnMut(Stamp, Change, &[u8]) -> Visited,
 ) -> Result<(), Fault> {
-    let first = |main| row::log_key(Stamp { main, sub: 0 });
     let mut outcome = Ok(());
     rows.scan(
         Space::Log,
-        &first(from),
-        upto.map(first).as_deref(),
+        &row::log_key(from),
+        upto.map(row::log_key).as_deref(),
         &mut |key, change| {
             let visited = row::split_log_key(key)
                 .zip(split_log_row(change))
@@ -106,20 +105,26 @@ impl Mvcc {
         let mut events: Vec<Event> = Vec::new();
         let mut bytes = 0;
         let mut next = upto;
-        scan(rows, from, Some(upto), &mut |at, change, key| {
-            let is_new = events
-                .last()
-                .is_some_and(|last| last.kv.mod_revision != at.main);
-            if is_new && bytes >= bytes_max {
-                next = at.main;
-                return Ok(ControlFlow::Break(()));
-            }
-            let event = self.event(rows, at, change, key, floor)?;
-            bytes += event.kv.key.len() + event.kv.value.len() + EVENT_OVERHEAD_BYTES;
-            bytes += event.prev.as_ref().map_or(0, |prev| prev.value.len());
-            events.push(event);
-            Ok(ControlFlow::Continue(()))
-        })?;
+        let first = |main| Stamp { main, sub: 0 };
+        scan(
+            rows,
+            first(from),
+            Some(first(upto)),
+            &mut |at, change, key| {
+                let is_new = events
+                    .last()
+                    .is_some_and(|last| last.kv.mod_revision != at.main);
+                if is_new && bytes >= bytes_max {
+                    next = at.main;
+                    return Ok(ControlFlow::Break(()));
+                }
+                let event = self.event(rows, at, change, key, floor)?;
+                bytes += event.kv.key.len() + event.kv.value.len() + EVENT_OVERHEAD_BYTES;
+                bytes += event.prev.as_ref().map_or(0, |prev| prev.value.len());
+                events.push(event);
+                Ok(ControlFlow::Continue(()))
+            },
+        )?;
         Ok((events, next))
     }
 

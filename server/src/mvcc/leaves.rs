@@ -27,7 +27,7 @@ const MISSES_WITH_ROOM: u8 = 4;
 /// .. and while there is none: loading costs as much as some twenty points.
 const MISSES_WITHOUT_ROOM: u8 = 128;
 /// A range keeps so many leaves that it loads; what a longer one reads would only turn out everything else.
-pub(super) const LOADS_KEPT: usize = 64;
+pub(crate) const LOADS_KEPT: usize = 64;
 
 type Row = (Bytes, Bytes);
 /// What a visit is told: go on or stop, or that a row is damaged.

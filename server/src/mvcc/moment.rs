@@ -1,13 +1,13 @@
 //! Reading all of one moment page by page, for a snapshot. Nothing that is written meanwhile shows.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::Mvcc;
 use super::past::{after, damaged_past};
-use super::row::{self, Version};
+use super::row;
+use super::span::{Budget, Span};
 use crate::command::{Fault, Revision};
 use crate::disk::{Rows, Space};
 
@@ -20,8 +20,14 @@ pub struct Page {
     pub next: Option<Bytes>,
 }
 
+/// Rows looked at in one page: some milliseconds, also where all of them are stepped over.
+const PAGE_ROWS: usize = 2048;
+/// What a row that is stepped over counts beside its key.
+const STEP_BYTES: usize = 96;
+
 impl Mvcc {
-    /// The current rows as of `revision`, from key `from` on, some `bytes_max` of them.
+    /// The current rows as of `revision`, from key `from` on, some `bytes_max` of them. A page may be empty and not the
+    /// last: what was rewritten since is stepped over, and that takes time as well.
     pub fn page_at(
         &self,
         rows: &Rows<'_>,
@@ -29,71 +35,20 @@ impl Mvcc {
         revision: Revision,
         bytes_max: usize,
     ) -> Result<Page, Fault> {
-        let mut found: BTreeMap<Bytes, Bytes> = BTreeMap::new();
-        let mut bytes = 0;
-        // Up to here the page is complete; `None` is to the end.
-        let mut last: Option<Bytes> = None;
-        // What a snapshot reads is not what clients ask for: keep none of it.
-        let visit = &mut |key: &Bytes, row: &Bytes| {
-            let version = Version::decode(row.clone())?;
-            if version.modified.main <= revision {
-                bytes += key.len() + row.len();
-                found.insert(key.clone(), row.clone());
-            }
-            if bytes < bytes_max {
-                return Ok(ControlFlow::Continue(()));
-            }
-            last = Some(key.clone());
-            Ok(ControlFlow::Break(()))
+        let span = Span {
+            start: from.clone(),
+            end: None,
         };
-        self.leaves.borrow_mut().visit(rows, from, None, 0, visit)?;
-
-        let upto = last.as_ref().map(|last| row::past_prefix(&after(last)));
-        let mut bytes = 0;
-        let mut seen: Option<Vec<u8>> = None;
-        let mut failed = None;
-        rows.scan(
-            Space::Past,
-            &row::past_prefix(from),
-            upto.as_deref(),
-            &mut |stored, version| {
-                let Some((key, ended)) = row::split_past_key(stored) else {
-                    failed = Some(damaged_past());
-                    return ControlFlow::Break(());
-                };
-                if ended <= revision || seen.as_ref() == Some(&key) {
-                    return ControlFlow::Continue(());
-                }
-                let row = Bytes::copy_from_slice(version);
-                match Version::decode(row.clone()) {
-                    Ok(version) if version.modified.main <= revision => {
-                        bytes += key.len() + row.len();
-                        found.insert(Bytes::copy_from_slice(&key), row);
-                    }
-                    Ok(_) => {}
-                    Err(fault) => {
-                        failed = Some(fault);
-                        return ControlFlow::Break(());
-                    }
-                }
-                if bytes >= bytes_max {
-                    last = Some(Bytes::from(key));
-                    return ControlFlow::Break(());
-                }
-                seen = Some(key);
-                ControlFlow::Continue(())
-            },
-        )?;
-        if let Some(fault) = failed {
-            return Err(fault);
-        }
-        let next = last.as_deref().map(after);
-        if let Some(next) = &next {
-            found.split_off(next);
-        }
+        let mut budget = Budget {
+            rows: PAGE_ROWS,
+            bytes: bytes_max,
+        };
+        // What a snapshot reads is not what clients ask for: keep none of it.
+        let slice = self.as_of(rows, &span, revision, usize::MAX, 0, &mut budget)?;
+        let found = slice.found.into_iter();
         Ok(Page {
-            rows: found.into_iter().collect(),
-            next,
+            rows: found.map(|(key, version)| (key, version.row())).collect(),
+            next: slice.next,
         })
     }
 }
@@ -138,7 +93,7 @@ fn page(
     let mut failed = None;
     rows.scan(space, from, None, &mut |key, value| {
         // Rows that are stepped over take time as well.
-        bytes += key.len();
+        bytes += key.len() + STEP_BYTES;
         match belongs(key) {
             Some(true) => {
                 bytes += value.len();

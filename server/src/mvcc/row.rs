@@ -10,7 +10,9 @@ use crate::command::{Fault, KeyValue, LeaseId, Revision, Stamp};
 /// What the storage engine takes as a key, less what the disk room puts before it.
 const STORED_KEY_BYTES_MAX: usize = 65_534;
 /// Ends the key inside a past key: sorts before every byte a longer key could go on with.
-const TERMINATOR: [u8; 2] = [0, 1];
+pub(super) const TERMINATOR: [u8; 2] = [0, 1];
+/// After an escaped key: behind all its past rows, before those of the next key.
+pub(super) const BEHIND_VERSIONS: [u8; 2] = [0, 2];
 /// Follows a zero byte that is part of the key.
 const ESCAPE: u8 = 0xff;
 
@@ -138,10 +140,16 @@ pub(super) fn past_prefix(key: &[u8]) -> Vec<u8> {
     stored
 }
 
-/// The key and the end in a past key.
-pub(super) fn split_past_key(stored: &[u8]) -> Option<(Vec<u8>, Revision)> {
+/// The escaped key and the end in a past key.
+pub(super) fn cut_past_key(stored: &[u8]) -> Option<(&[u8], Revision)> {
     let (escaped, end) = stored.split_at_checked(stored.len().checked_sub(8)?)?;
     let escaped = escaped.strip_suffix(&TERMINATOR)?;
+    Some((escaped, Revision(u64::from_be_bytes(end.try_into().ok()?))))
+}
+
+/// The key and the end in a past key.
+pub(super) fn split_past_key(stored: &[u8]) -> Option<(Vec<u8>, Revision)> {
+    let (escaped, end) = cut_past_key(stored)?;
     let mut key = Vec::with_capacity(escaped.len());
     let mut bytes = escaped.iter();
     while let Some(&byte) = bytes.next() {
@@ -150,7 +158,7 @@ pub(super) fn split_past_key(stored: &[u8]) -> Option<(Vec<u8>, Revision)> {
             return None;
         }
     }
-    Some((key, Revision(u64::from_be_bytes(end.try_into().ok()?))))
+    Some((key, end))
 }
 
 /// Key of the log row of a change.

@@ -55,11 +55,11 @@ fn leaves_count_and_find_what_an_ordered_map_does() {
             } else {
                 0
             };
-            let keys = Keys::Range {
+            let span = Span {
                 start,
                 end: Some(end),
             };
-            assert_eq!(mvcc.count(&rows, &keys).unwrap(), expected, "{keys:?}");
+            assert_eq!(mvcc.count(&rows, &span).unwrap(), expected, "{span:?}");
             drop(rows);
             if main % 2000 == 0 {
                 mvcc = Mvcc::open(&disk.rows()).unwrap();
@@ -68,15 +68,15 @@ fn leaves_count_and_find_what_an_ordered_map_does() {
                 mvcc.forget_resident();
             }
         }
-        let all = Keys::Range {
+        let all = Span {
             start: Bytes::new(),
             end: None,
         };
-        let found = mvcc.range(&disk.rows(), &all, usize::MAX).unwrap();
+        let mut budget = Budget::NONE;
+        let found = mvcc.live(&disk.rows(), &all, usize::MAX, &mut budget);
+        let found = found.unwrap().found.into_iter();
         let found: Vec<_> = found
-            .kvs
-            .iter()
-            .map(|kv| (kv.key.clone(), kv.mod_revision.0))
+            .map(|(key, version)| (key, version.modified.main.0))
             .collect();
         assert_eq!(found, model.into_iter().collect::<Vec<_>>());
     }

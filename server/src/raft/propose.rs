@@ -17,7 +17,8 @@ pub(super) use gather::{Forwarded, Gather, run};
 pub(super) use pending::Pending;
 use tokio::sync::oneshot;
 
-use crate::command::{Command, MemberId, Outcome, Unavailable, codec};
+use crate::command::{Command, MemberId, Unavailable, codec};
+use crate::state::Answer;
 
 /// Proposals of this member that may wait for their outcome.
 const REQUESTS_MAX: usize = 16 * 1024;
@@ -56,7 +57,7 @@ impl Proposer {
     ///
     /// Errors: `TooManyRequests` before anything was proposed, also for a command that no entry has room for;
     /// `LeaderChanged` when its outcome cannot be known.
-    pub(super) async fn propose(&self, command: Command) -> Result<Outcome, Unavailable> {
+    pub(super) async fn propose(&self, command: Command) -> Result<Answer, Unavailable> {
         let bytes = weight(&command);
         if bytes > self.gather.batch_bytes_max() {
             return Err(Unavailable::TooManyRequests);

@@ -1,8 +1,10 @@
 //! openraft's state machine over the law: committed entries in, visible changes and answers out.
 //!
-//! The order for each batch is what clients rely on: the state first, then watchers, then the applied mark, then whoever
+//! The order for each turn is what clients rely on: the state first, then watchers, then the applied mark, then whoever
 //! proposed. So a client that got its answer sees its write in the next read, and a watcher is never behind a reader.
+//! A large entry takes many turns; what is through of it is shown after each, and the applied mark rises with the last.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -18,12 +20,12 @@ use super::propose::Pending;
 use super::snapshot::{self, Builder, Snapshot, SnapshotData};
 use super::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
 use crate::blocking::Blocking;
-use crate::command::{Applied, Fault, LeaseChange, codec};
-use crate::state::State;
+use crate::command::{Envelope, Event, Fault, LeaseChange, LogPosition, Proposer, Revision, codec};
+use crate::state::{Answer, Large, State, Turn};
 use crate::watch::Hub;
 
-/// Bytes of entries applied in one turn of the runtime: some milliseconds, so that heartbeats are not held up.
-const TURN_BYTES: usize = 1 << 20;
+/// Bytes of entries that are taken to be applied together: several turns at most.
+const TAKEN_BYTES: usize = 1 << 20;
 /// Bytes the state store may be behind before applying waits for it.
 const UNWRITTEN_BYTES_MAX: usize = 32 << 20;
 
@@ -39,6 +41,7 @@ pub(super) struct StateMachine {
 }
 
 type Item = EntryResponder<TypeConfig>;
+type Responder = openraft::storage::ApplyResponder<TypeConfig>;
 
 fn size(item: &Item) -> usize {
     const OVERHEAD: usize = 64;
@@ -48,21 +51,38 @@ fn size(item: &Item) -> usize {
     }
 }
 
+/// What one turn brought about.
+#[derive(Default)]
+struct Done {
+    revision: Option<Revision>,
+    outcomes: Vec<(Proposer, Answer)>,
+    events: Vec<Event>,
+    large: Option<Large>,
+    leases: Vec<LeaseChange>,
+    /// The last entry that is through.
+    last: Option<LogPosition>,
+    responders: Vec<Responder>,
+}
+
+/// Entries that are being applied, and the first of them as far as it has come.
+#[derive(Default)]
+struct Taken {
+    items: VecDeque<Item>,
+    begun: Option<Envelope>,
+}
+
 impl StateMachine {
-    /// Applies entries and makes them visible.
-    fn apply_turn(&mut self, items: Vec<Item>) -> Result<(), Fault> {
-        let Some((last, _)) = items.last() else {
-            return Ok(());
-        };
-        let last = types::position(&last.log_id);
-        let mut all = Applied::default();
-        let mut changed = false;
+    /// Applies entries for one turn, and makes visible what is through.
+    fn apply_turn(&self, taken: &mut Taken) -> Result<(), Fault> {
+        let is_wanted = |proposer: &Proposer| self.pending.waits_for(proposer);
+        let mut turn = Turn::new(&is_wanted);
+        let mut done = Done::default();
         {
             let mut state = self
                 .state
                 .lock()
                 .expect("nothing panics while it holds the lock");
-            for (entry, _) in &items {
+            while let Some((entry, _)) = taken.items.front() {
                 let at = types::position(&entry.log_id);
                 match &entry.payload {
                     EntryPayload::Blank => state.apply_blank(at)?,
@@ -70,45 +90,74 @@ impl StateMachine {
                         state.apply_membership(at, types::encode_members(members))?;
                     }
                     EntryPayload::Normal(proposals) => {
-                        let envelope = proposals.take_envelope(codec::decode_envelope);
-                        let envelope = envelope.map_err(|why| Fault::UnknownEntry {
-                            index: at.index,
-                            why: why.to_string(),
-                        })?;
-                        let applied = state.apply_encoded(at, proposals.bytes(), &envelope)?;
-                        changed = true;
-                        all.revision = applied.revision;
-                        all.outcomes.extend(applied.outcomes);
-                        all.events.extend(applied.events);
-                        all.leases.extend(applied.leases);
+                        if taken.begun.is_none() {
+                            let envelope = proposals.take_envelope(codec::decode_envelope);
+                            taken.begun = Some(envelope.map_err(|why| Fault::UnknownEntry {
+                                index: at.index,
+                                why: why.to_string(),
+                            })?);
+                        }
+                        let envelope = taken.begun.as_ref().expect("it was just decoded");
+                        let applied =
+                            state.apply_encoded(at, proposals.bytes(), envelope, &mut turn)?;
+                        done.revision = Some(applied.revision);
+                        done.outcomes.extend(applied.outcomes);
+                        done.events.extend(applied.events);
+                        done.large = applied.large;
+                        done.leases.extend(applied.leases);
+                        if !applied.is_whole {
+                            break;
+                        }
+                        taken.begun = None;
                     }
                 }
                 self.agreement.applied(at, state.running_hash());
+                let (_, responder) = taken.items.pop_front().expect("it is at the front");
+                done.responders.extend(responder);
+                done.last = Some(at);
+                if turn.is_over() {
+                    break;
+                }
             }
         }
-        let Applied {
+        self.show(done);
+        Ok(())
+    }
+
+    fn show(&self, done: Done) {
+        let Done {
             revision,
             outcomes,
             events,
+            large,
             leases,
-            compacted: _,
-        } = all;
-        if changed {
-            self.hub.publish(revision, events);
+            last,
+            responders,
+        } = done;
+        if let Some(revision) = revision {
+            match large {
+                None => self.hub.publish(revision, events),
+                Some(large) => {
+                    let before = Revision(large.revision.0 - 1);
+                    self.hub.publish(before, events);
+                    self.hub.publish_large(large.revision, &large.keys);
+                }
+            }
         }
         if !leases.is_empty() {
             // The countdown ends before Raft does only when the process stops.
             let _ = self.leases.send(leases);
         }
-        self.applied.raise(last.index);
-        self.pending.resolve(outcomes);
-        self.pending.leader_seen((last.term, last.leader));
-        for (_, responder) in items {
-            if let Some(responder) = responder {
-                responder.send(());
-            }
+        if let Some(last) = last {
+            self.applied.raise(last.index);
         }
-        Ok(())
+        self.pending.resolve(outcomes);
+        if let Some(last) = last {
+            self.pending.leader_seen((last.term, last.leader));
+        }
+        for responder in responders {
+            responder.send(());
+        }
     }
 
     /// Waits while the state store is far behind.
@@ -150,24 +199,28 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Strm: Stream<Item = io::Result<Item>> + Unpin + OptionalSend,
     {
         loop {
-            let mut items = Vec::new();
+            let mut taken = Taken::default();
             let mut bytes = 0;
             let mut ended = false;
-            while bytes < TURN_BYTES {
+            while bytes < TAKEN_BYTES {
                 let Some(item) = entries.next().await else {
                     ended = true;
                     break;
                 };
                 let item = item?;
                 bytes += size(&item);
-                items.push(item);
+                taken.items.push_back(item);
             }
-            self.apply_turn(items).map_err(io::Error::other)?;
+            while !taken.items.is_empty() {
+                self.apply_turn(&mut taken).map_err(io::Error::other)?;
+                if !taken.items.is_empty() || !ended {
+                    self.wait_for_store().await;
+                    tokio::task::yield_now().await;
+                }
+            }
             if ended {
                 return Ok(());
             }
-            self.wait_for_store().await;
-            tokio::task::yield_now().await;
         }
     }
 

@@ -112,10 +112,12 @@ pub(super) async fn run(
         let Some(applied) = applied else {
             continue;
         };
-        let state_bytes = state
-            .lock()
-            .expect("nothing panics while it holds the lock")
-            .logical_bytes();
+        let state_bytes = {
+            let state = super::lock(&state);
+            // A fault is met by the next entry as well, which ends this member.
+            let _ = state.sweep_released();
+            state.logical_bytes()
+        };
         let (bytes, entries) = match sending.is_any() {
             false => (limits.bytes_above(state_bytes), limits.entries),
             true => (limits.bytes_while_sending(state_bytes), u64::MAX),

@@ -1,15 +1,25 @@
 //! One log entry, applied: the envelope's proposals in order, each with its own outcome.
+//!
+//! An entry is applied in turns of bounded work ([`State::apply_some`]): between two of them readers, heartbeats and the disk
+//! have theirs. A command that changes many keys may take many turns for its one revision; until it ends nobody is shown
+//! any of it, and a crash undoes it (`unfinished.rs`).
+//!
+//! Invariants. What is applied never depends on who waits, on how turns fall, or on what is in memory. The memory that an
+//! entry takes is bounded by its turn, whatever it changes: rows wait for the disk between turns, events of a large
+//! revision are left to history, and what is read for an answer is read afterwards ([`Reading`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::kv::Deleting;
 use super::ledger::{self, Ledger, Trash};
+use super::reading::{Answer, Moment, Part, Piece, RangeReading, Reading};
 use super::running_hash::RunningHash;
-use super::view::View;
+use super::txn::{self, Branch};
 use super::{State, level, snapshot};
 use crate::command::{
-    Applied, Command, Envelope, Event, Fault, Lease, LeaseChange, LeaseId, LogPosition, MemberId,
+    Command, Envelope, Event, Fault, Keys, Lease, LeaseChange, LeaseId, LogPosition, MemberId,
     MemberRecord, Outcome, Proposal, Proposer, Refusal, Response, Revision, Stamp, codec,
 };
 use crate::disk::Rows;
@@ -19,7 +29,115 @@ use crate::planted::{self, Bug};
 /// What a command came to, or that the state is broken.
 pub(super) type Ruling = Result<Result<Response, Refusal>, Fault>;
 
-/// The state in the hands of one entry.
+/// Changes in one turn of the runtime: two or three milliseconds. Tests must come to the end of one.
+const TURN_CHANGES: usize = if cfg!(test) { 3 } else { 1000 };
+/// And bytes that they read and write.
+const TURN_BYTES: usize = 1 << 20;
+/// Bytes of answers that a turn makes while it applies; what is more is read afterwards.
+const ANSWERS_BYTES: usize = 256 << 10;
+/// Bytes of events of one revision that are kept to be published; watchers read a larger revision from history.
+const EVENTS_BYTES_MAX: usize = if cfg!(test) { 4 << 10 } else { 8 << 20 };
+/// What an event takes beyond its bytes.
+const EVENT_BYTES: usize = 256;
+
+/// What one turn may still do, and for whom outcomes are made.
+pub struct Turn<'a> {
+    changes: usize,
+    bytes: usize,
+    is_wanted: &'a dyn Fn(&Proposer) -> bool,
+}
+
+impl<'a> Turn<'a> {
+    /// A turn like any other. Outcomes are made of those proposals that `is_wanted` says somebody waits for here; it makes
+    /// no difference to what is applied.
+    pub fn new(is_wanted: &'a dyn Fn(&Proposer) -> bool) -> Self {
+        Self {
+            changes: TURN_CHANGES,
+            bytes: TURN_BYTES,
+            is_wanted,
+        }
+    }
+
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        self.changes == 0 || self.bytes == 0
+    }
+}
+
+/// What one turn did of an entry.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Store revision now.
+    pub revision: Revision,
+    /// Of proposals that are through and that somebody waits for, in order.
+    pub outcomes: Vec<(Proposer, Answer)>,
+    /// Changes in `(mod_revision, sub)` order; all changes of one revision are together.
+    pub events: Vec<Event>,
+    /// A revision after those of `events` that is too large for its events to be kept: they are read from history.
+    pub large: Option<Large>,
+    /// Changes to leases, for whoever counts them down.
+    pub leases: Vec<LeaseChange>,
+    /// The new compaction floor, if it rose.
+    pub compacted: Option<Revision>,
+    /// Whether the entry is through. If not, apply it again to go on.
+    pub is_whole: bool,
+}
+
+/// A revision whose events nobody holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Large {
+    /// Which.
+    pub revision: Revision,
+    /// All its changes are of keys in here.
+    pub keys: Keys,
+}
+
+/// A revision in the making, over as many turns as it takes.
+#[derive(Default)]
+pub(super) struct Making {
+    /// Changes made in it.
+    sub: u32,
+    /// The command that makes it, if its turn was over before it was through.
+    running: Option<Running>,
+    /// Its events, while they are not too large.
+    events: Vec<Event>,
+    events_bytes: usize,
+    /// Its first and last key, once its events are too large.
+    touched: Option<(Bytes, Bytes)>,
+    /// The ledger before its first change: what may stand on disk beside a part of it.
+    before: Option<Ledger>,
+}
+
+impl Making {
+    pub(super) fn sub(&self) -> u32 {
+        self.sub
+    }
+}
+
+/// A command that may take several turns.
+enum Running {
+    Delete(Deleting),
+    Txn(Branch),
+    Revoke {
+        from: Bytes,
+    },
+    Expire {
+        /// The place of the lease in hand.
+        place: usize,
+        from: Bytes,
+    },
+}
+
+/// What has become of a command.
+enum Verdict {
+    Answer(Result<Response, Refusal>),
+    /// It is applied, and is answered by reading.
+    Read(Reading),
+    /// The turn is over before it was through.
+    NotYet(Running),
+}
+
+/// The state in the hands of one turn.
 pub(super) struct Law<'a> {
     pub(super) at: LogPosition,
     pub(super) rows: Rows<'a>,
@@ -34,27 +152,59 @@ pub(super) struct Law<'a> {
     pub(super) compacted: Option<Revision>,
     pub(super) level: &'a mut u32,
     pub(super) level_max: u32,
-    /// Changes made in the revision in the making.
-    pub(super) sub: u32,
-    /// Over all that was applied, with what of this entry is done.
-    pub(super) hash: RunningHash,
+    /// Whether somebody waits here for what the command in hand answers.
+    pub(super) is_wanted: bool,
+    /// Bytes of answers that were made in this turn.
+    pub(super) answer_bytes: usize,
+    making: &'a mut Making,
+    large: Option<Large>,
+    changes_left: usize,
+    bytes_left: usize,
 }
 
 impl State {
-    /// Applies the entry at `at`, which must be the next one.
+    /// Applies the whole entry at `at`, which must be the next one, as if somebody waited here for every outcome.
     ///
-    /// After a fault the state must not be used: nothing more of it reaches the disk.
-    /// Faults: [`Fault::UnknownEntry`] if it was written for a newer law; others if the store is broken.
+    /// Faults: as [`apply_some`](Self::apply_some).
     pub fn apply(&mut self, at: LogPosition, envelope: &Envelope) -> Result<Applied, Fault> {
-        self.apply_encoded(at, &codec::encode_envelope(envelope), envelope)
+        let mut all = Applied::default();
+        loop {
+            let mut turn = Turn::new(&|_| true);
+            let some = self.apply_some(at, envelope, &mut turn)?;
+            all.revision = some.revision;
+            all.outcomes.extend(some.outcomes);
+            all.events.extend(some.events);
+            all.large = some.large.or(all.large);
+            all.leases.extend(some.leases);
+            all.compacted = some.compacted.or(all.compacted);
+            if some.is_whole {
+                all.is_whole = true;
+                return Ok(all);
+            }
+        }
     }
 
-    /// As [`apply`](Self::apply), for those who have the envelope's bytes at hand.
+    /// Applies the entry at `at`, which must be the next one, or goes on with it, until the turn is over.
+    ///
+    /// Between two turns readers see what has ended, and nothing of a revision in the making. The same entry must be
+    /// given again until it is whole. After a fault the state must not be used: nothing more of it reaches the disk.
+    /// Faults: [`Fault::UnknownEntry`] if it was written for a newer law; others if the store is broken.
+    pub fn apply_some(
+        &mut self,
+        at: LogPosition,
+        envelope: &Envelope,
+        turn: &mut Turn<'_>,
+    ) -> Result<Applied, Fault> {
+        self.apply_encoded(at, &codec::encode_envelope(envelope), envelope, turn)
+    }
+
+    /// As [`apply_some`](Self::apply_some), for those who have the envelope's bytes at hand.
     pub fn apply_encoded(
         &mut self,
         at: LogPosition,
         bytes: &[u8],
         envelope: &Envelope,
+        turn: &mut Turn<'_>,
     ) -> Result<Applied, Fault> {
         let Envelope {
             feature_level,
@@ -67,26 +217,46 @@ impl State {
                 why: level::beyond(*feature_level, self.level_max),
             });
         }
-        let mut outcomes = Vec::with_capacity(proposals.len());
-        let mut applied = self.entry(at, bytes, |law| {
+        let mut outcomes = Vec::new();
+        let is_wanted = turn.is_wanted;
+        let mut applied = self.entry(at, bytes, turn, |law| {
             law.ledger.leader_time = law.ledger.leader_time.max(*leader_time);
-            for proposal in proposals {
+            loop {
+                let done = usize::try_from(law.ledger.ahead - 1).unwrap_or(usize::MAX);
+                let Some(proposal) = proposals.get(done) else {
+                    return Ok(true);
+                };
+                if law.is_spent() {
+                    return Ok(false);
+                }
                 let Proposal {
                     origin,
                     run,
                     sequence,
                     command,
                 } = proposal;
-                let result = law.decide(*origin, command)?;
-                let revision = law.ledger.revision;
                 let proposer = Proposer {
                     origin: *origin,
                     run: *run,
                     sequence: *sequence,
                 };
-                outcomes.push((proposer, Outcome { revision, result }));
+                law.is_wanted = is_wanted(&proposer);
+                let answer = match law.decide(*origin, command)? {
+                    Verdict::NotYet(running) => {
+                        law.making.running = Some(running);
+                        return Ok(false);
+                    }
+                    Verdict::Answer(result) => Answer::Done(Outcome {
+                        revision: law.ledger.revision,
+                        result,
+                    }),
+                    Verdict::Read(reading) => Answer::More(Box::new(reading)),
+                };
+                law.ledger.ahead += 1;
+                if law.is_wanted {
+                    outcomes.push((proposer, answer));
+                }
             }
-            Ok(())
         })?;
         applied.outcomes = outcomes;
         Ok(applied)
@@ -94,9 +264,9 @@ impl State {
 
     /// Applies an entry that changes who the members are; the bytes are the Raft room's own.
     pub fn apply_membership(&mut self, at: LogPosition, membership: Bytes) -> Result<(), Fault> {
-        self.entry(at, &membership, |law| {
+        self.entry(at, &membership, &mut Turn::new(&|_| false), |law| {
             ledger::store_membership(&mut law.rows, Some(at), &membership);
-            Ok(())
+            Ok(true)
         })?;
         self.membership = Some((Some(at), membership));
         Ok(())
@@ -104,14 +274,16 @@ impl State {
 
     /// Applies an entry without content.
     pub fn apply_blank(&mut self, at: LogPosition) -> Result<(), Fault> {
-        self.entry(at, &[], |_| Ok(())).map(|_| ())
+        let mut turn = Turn::new(&|_| false);
+        self.entry(at, &[], &mut turn, |_| Ok(true)).map(|_| ())
     }
 
     fn entry(
         &mut self,
         at: LogPosition,
         content: &[u8],
-        apply: impl FnOnce(&mut Law<'_>) -> Result<(), Fault>,
+        turn: &mut Turn<'_>,
+        apply: impl FnOnce(&mut Law<'_>) -> Result<bool, Fault>,
     ) -> Result<Applied, Fault> {
         let expected = self.ledger.applied.map(|applied| applied.index + 1);
         if expected.is_some_and(|expected| at.index != expected) {
@@ -122,6 +294,11 @@ impl State {
         }
         let mut hash = self.ledger.hash;
         hash.begin(at, content);
+        if self.ledger.ahead == 0 {
+            self.ledger.ahead = 1;
+            self.ledger.hash_ahead = self.ledger.hash;
+            self.ledger.hash_ahead.begin(at, content);
+        }
         let mut law = Law {
             at,
             rows: self.disk.rows(),
@@ -136,99 +313,309 @@ impl State {
             compacted: None,
             level: &mut self.level,
             level_max: self.level_max,
-            sub: 0,
-            hash,
+            is_wanted: false,
+            answer_bytes: 0,
+            making: &mut self.making,
+            large: None,
+            changes_left: turn.changes,
+            bytes_left: turn.bytes,
         };
         law.rows.check()?;
-        if let Err(fault) = apply(&mut law) {
-            // Half an entry is in the rows. It must never be on disk, least of all without its position.
-            law.rows.give_up(&fault);
-            return Err(fault);
-        }
+        let is_whole = match apply(&mut law) {
+            Ok(is_whole) => is_whole,
+            Err(fault) => {
+                // Half a change is in the rows. It must never be on disk, least of all without its position.
+                law.rows.give_up(&fault);
+                return Err(fault);
+            }
+        };
+        turn.changes = law.changes_left;
+        turn.bytes = law.bytes_left;
         if law.pins.take_released()
             && let Some(floor) = law.ledger.floor
         {
             law.rows.sweep_below(law.pins.floor(floor).0)?;
         }
-        law.hash.end(law.ledger, *law.level);
-        law.ledger.hash = law.hash;
-        if planted::has(Bug::DuplicateApply) {
-            law.ledger.store(&mut law.rows);
-            law.ledger.applied = Some(at);
+        if is_whole {
+            let mut hash = law.ledger.hash_ahead;
+            hash.end(law.ledger, *law.level);
+            law.ledger.hash = hash;
+            law.ledger.hash_ahead = RunningHash::default();
+            law.ledger.ahead = 0;
+            if planted::has(Bug::DuplicateApply) {
+                law.ledger.store(&mut law.rows);
+                law.ledger.applied = Some(at);
+            } else {
+                law.ledger.applied = Some(at);
+                law.ledger.store(&mut law.rows);
+            }
         } else {
-            law.ledger.applied = Some(at);
-            law.ledger.store(&mut law.rows);
+            // What is written until here may reach the disk before the rest. At the next open the revision in the making is
+            // undone, and the entry goes on after the proposals that were through.
+            let stored = match law.making.sub {
+                0 => Some(*law.ledger),
+                _ => law.making.before,
+            };
+            if let Some(stored) = stored {
+                stored.store(&mut law.rows);
+            }
         }
         Ok(Applied {
             revision: law.ledger.revision,
             outcomes: Vec::new(),
             events: law.events,
+            large: law.large,
             leases: law.lease_changes,
             compacted: law.compacted,
+            is_whole,
         })
     }
 }
 
 impl Law<'_> {
-    fn decide(&mut self, origin: MemberId, command: &Command) -> Ruling {
-        let ruling = match command {
-            Command::Put(put) => self.put_alone(put),
-            Command::DeleteRange(delete) => self.delete_alone(delete),
-            Command::Txn(txn) => self.txn(txn),
-            Command::Compact { revision } => self.compact(*revision),
-            Command::LeaseGrant { id, ttl_seconds } => Ok(self.grant(*id, *ttl_seconds)),
-            Command::LeaseRevoke { id } => self.revoke(*id),
+    fn decide(&mut self, origin: MemberId, command: &Command) -> Result<Verdict, Fault> {
+        let answer = match command {
+            Command::Put(put) => self.put_alone(put)?,
+            Command::DeleteRange(_)
+            | Command::Txn(_)
+            | Command::LeaseRevoke { .. }
+            | Command::LeaseExpire { .. } => {
+                let begun = match self.making.running.take() {
+                    Some(running) => Ok(running),
+                    None => self.begin(origin, command)?,
+                };
+                match begun {
+                    Ok(running) => return self.run(command, running),
+                    Err(answer) => answer,
+                }
+            }
+            Command::Compact { revision } => self.compact(*revision)?,
+            Command::LeaseGrant { id, ttl_seconds } => self.grant(*id, *ttl_seconds),
             // What a leader found out while it counted down is void once another one counts.
-            Command::LeaseExpire { .. } | Command::LeaseCheckpoint { .. }
-                if origin != self.at.leader =>
-            {
-                Ok(Ok(Response::Done))
-            }
-            Command::LeaseExpire { term, ids } => self.expire(*term, ids),
-            Command::LeaseCheckpoint { remaining_seconds } => {
-                Ok(self.checkpoint(remaining_seconds))
-            }
-            Command::MemberPublish(record) => Ok(self.publish(record)),
-            Command::RaiseLevel { level } => self.raise(*level),
+            Command::LeaseCheckpoint { .. } if origin != self.at.leader => Ok(Response::Done),
+            Command::LeaseCheckpoint { remaining_seconds } => self.checkpoint(remaining_seconds),
+            Command::MemberPublish(record) => self.publish(record),
+            Command::RaiseLevel { level } => self.raise(*level)?,
         };
+        self.spend(1, 0);
         self.seal();
-        ruling
+        Ok(Verdict::Answer(answer))
     }
 
-    /// Notes a change that was made.
-    pub(super) fn changed(&mut self, event: Event) {
-        self.hash.change(&event);
-        self.events.push(event);
+    /// Checks a command that may take several turns; an error is its answer.
+    fn begin(
+        &mut self,
+        origin: MemberId,
+        command: &Command,
+    ) -> Result<Result<Running, Result<Response, Refusal>>, Fault> {
+        Ok(match command {
+            Command::DeleteRange(_) => Ok(Running::Delete(Deleting::default())),
+            Command::Txn(txn) => match self.begin_txn(txn)? {
+                Ok(branch) => Ok(Running::Txn(branch)),
+                Err(refusal) => Err(Err(refusal)),
+            },
+            Command::LeaseRevoke { id } => match self.check_lease(*id) {
+                Ok(()) => Ok(Running::Revoke { from: Bytes::new() }),
+                Err(refusal) => Err(Err(refusal)),
+            },
+            // A decision of an earlier leader, or term, is void: a newer one may have renewed them.
+            Command::LeaseExpire { term, .. }
+                if origin == self.at.leader && *term == self.at.term =>
+            {
+                Ok(Running::Expire {
+                    place: 0,
+                    from: Bytes::new(),
+                })
+            }
+            Command::LeaseExpire { .. }
+            | Command::Put(_)
+            | Command::Compact { .. }
+            | Command::LeaseGrant { .. }
+            | Command::LeaseCheckpoint { .. }
+            | Command::MemberPublish(_)
+            | Command::RaiseLevel { .. } => Err(Ok(Response::Done)),
+        })
+    }
+
+    fn run(&mut self, command: &Command, mut running: Running) -> Result<Verdict, Fault> {
+        let is_through = match (&mut running, command) {
+            (Running::Delete(deleting), Command::DeleteRange(delete)) => {
+                self.delete_some(&delete.keys, deleting)?
+            }
+            (Running::Txn(branch), Command::Txn(txn)) => self.go_on_txn(txn, branch)?,
+            (Running::Revoke { from }, Command::LeaseRevoke { id }) => self.end_some(*id, from)?,
+            (Running::Expire { place, from }, Command::LeaseExpire { ids, .. }) => {
+                self.expire_some(ids, place, from)?
+            }
+            _ => {
+                return Err(Fault::Store(
+                    "an entry was given up before it was applied".to_owned(),
+                ));
+            }
+        };
+        if !is_through {
+            return Ok(Verdict::NotYet(running));
+        }
+        let changed = self.making.sub > 0;
+        self.seal();
+        let newest = self.ledger.revision;
+        let (succeeded, pieces, oldest) = match (running, command) {
+            (Running::Txn(branch), Command::Txn(txn)) if self.is_wanted => {
+                let succeeded = branch.succeeded;
+                let (pieces, oldest) = txn::pieces(txn, branch, newest, changed);
+                (Some(succeeded), pieces, oldest)
+            }
+            (Running::Delete(Deleting { deleted, .. }), Command::DeleteRange(delete)) => {
+                if deleted == 0 || !delete.prev_kv || !self.is_wanted {
+                    let prevs = Vec::new();
+                    return Ok(Verdict::Answer(Ok(Response::DeleteRange {
+                        deleted,
+                        prevs,
+                    })));
+                }
+                let at = Revision(newest.0 - 1);
+                let keys = delete.keys.clone();
+                let prevs = RangeReading::all(VecDeque::from([Part { keys, at }]));
+                (
+                    None,
+                    VecDeque::from([Piece::Removed { deleted, prevs }]),
+                    at,
+                )
+            }
+            (
+                Running::Txn(_)
+                | Running::Delete(_)
+                | Running::Revoke { .. }
+                | Running::Expire { .. },
+                _,
+            ) => return Ok(Verdict::Answer(Ok(Response::Done))),
+        };
+        if pieces.iter().all(|piece| matches!(piece, Piece::Ready(_))) {
+            return Ok(Verdict::Answer(Ok(Piece::answer(succeeded, pieces))));
+        }
+        let pin = self.pins.hold(oldest);
+        let reading = Reading::of_ops(newest, succeeded, pieces, pin);
+        Ok(Verdict::Read(reading))
+    }
+
+    /// Ends leases whose time is over, each in a revision of its own, until the turn is over; whether all have ended.
+    fn expire_some(
+        &mut self,
+        ids: &[LeaseId],
+        place: &mut usize,
+        from: &mut Bytes,
+    ) -> Result<bool, Fault> {
+        while let Some(id) = ids.get(*place) {
+            if self.is_spent() {
+                return Ok(false);
+            }
+            self.spend(1, 0);
+            if self.leases.contains_key(id) {
+                if !self.end_some(*id, from)? {
+                    return Ok(false);
+                }
+                self.seal();
+            }
+            *place += 1;
+            *from = Bytes::new();
+        }
+        Ok(true)
     }
 
     /// Ends the revision in the making, if anything changed in it.
     pub(super) fn seal(&mut self) {
-        if self.sub > 0 {
+        if self.making.sub > 0 {
             self.ledger.revision = self.ledger.revision.next();
-            self.sub = 0;
+            self.making.sub = 0;
+            self.making.events_bytes = 0;
+            self.making.before = None;
             self.trash.store(&mut self.rows);
+            match self.making.touched.take() {
+                None => self.events.append(&mut self.making.events),
+                Some((first, last)) => {
+                    self.large = Some(Large {
+                        revision: self.ledger.revision,
+                        keys: Keys::Range {
+                            start: first,
+                            end: Some(Bytes::from([last.as_ref(), &[0]].concat())),
+                        },
+                    });
+                    // Whatever follows is told after it.
+                    self.changes_left = 0;
+                }
+            }
+        }
+    }
+
+    /// Notes a change that was made.
+    pub(super) fn changed(&mut self, event: Event) {
+        self.ledger.hash_ahead.change(&event);
+        let making = &mut *self.making;
+        if let Some((first, last)) = &mut making.touched {
+            let key = event.kv.key;
+            if key < *first {
+                *first = key;
+            } else if key > *last {
+                *last = key;
+            }
+            return;
+        }
+        let prev_bytes = event.prev.as_ref().map_or(0, |prev| prev.value.len());
+        making.events_bytes += EVENT_BYTES + event.kv.key.len() + event.kv.value.len() + prev_bytes;
+        making.events.push(event);
+        if making.events_bytes > EVENTS_BYTES_MAX {
+            let events = std::mem::take(&mut making.events);
+            let keys = events.iter().map(|event| &event.kv.key);
+            making.touched = keys.clone().min().cloned().zip(keys.max().cloned());
         }
     }
 
     /// Where the next change stands.
     pub(super) fn stamp(&mut self) -> Stamp {
+        if self.making.sub == 0 {
+            self.making.before = Some(*self.ledger);
+        }
         let stamp = Stamp {
             main: self.ledger.revision.next(),
-            sub: self.sub,
+            sub: self.making.sub,
         };
-        self.sub += 1;
+        self.making.sub += 1;
         stamp
     }
 
-    pub(super) fn view(&self) -> View<'_> {
-        let newest = self.ledger.revision;
-        View {
+    /// The newest revision, the one in the making included.
+    pub(super) fn newest(&self) -> Revision {
+        match self.making.sub {
+            0 => self.ledger.revision,
+            _ => self.ledger.revision.next(),
+        }
+    }
+
+    pub(super) fn moment(&self) -> Moment<'_> {
+        Moment {
             rows: &self.rows,
             mvcc: self.mvcc,
-            newest: if self.sub > 0 { newest.next() } else { newest },
-            floor: self.ledger.floor,
-            is_settled: false,
+            top: Stamp {
+                main: self.ledger.revision.next(),
+                sub: self.making.sub,
+            },
         }
+    }
+
+    /// Notes what was done of the turn.
+    pub(super) fn spend(&mut self, changes: usize, bytes: usize) {
+        self.changes_left = self.changes_left.saturating_sub(changes);
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+    }
+
+    /// Whether the turn is over.
+    pub(super) fn is_spent(&self) -> bool {
+        self.changes_left == 0 || self.bytes_left == 0
+    }
+
+    /// Whether a small answer may be made at once.
+    pub(super) fn may_answer_now(&self) -> bool {
+        self.is_wanted && self.answer_bytes < ANSWERS_BYTES
     }
 
     fn compact(&mut self, revision: Revision) -> Ruling {

@@ -6,11 +6,22 @@ use super::apply::{Law, Ruling};
 use super::ledger::VERSION_BYTES;
 use super::{KEY_BYTES_MAX, lease};
 use crate::command::{
-    DeleteRange, Event, EventKind, Fault, KeyValue, LeaseId, Put, PutLease, PutValue, Refusal,
-    Response,
+    Event, EventKind, Fault, KeyValue, Keys, LeaseId, Put, PutLease, PutValue, Refusal, Response,
 };
 use crate::disk::Space;
-use crate::mvcc::{self, Store, Version};
+use crate::mvcc::{self, Budget, Span, Store, Version};
+
+/// Keys that are looked up to be removed together, and their bytes.
+const KEYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
+const BYTES_AT_ONCE: usize = 256 << 10;
+
+/// How far the removal of a range has come.
+#[derive(Debug, Default)]
+pub(super) struct Deleting {
+    /// Where to go on, once it has begun.
+    next: Option<Bytes>,
+    pub(super) deleted: u64,
+}
 
 /// Refuses keys that cannot be stored.
 pub(super) fn check_key(key: &[u8]) -> Result<(), Refusal> {
@@ -40,13 +51,8 @@ impl Law<'_> {
         }))
     }
 
-    pub(super) fn delete_alone(&mut self, delete: &DeleteRange) -> Ruling {
-        let (deleted, prevs) = self.delete_range(delete)?;
-        Ok(Ok(Response::DeleteRange { deleted, prevs }))
-    }
-
     /// Refuses a put whose lease or key must exist and does not.
-    pub(super) fn check_put(&mut self, put: &Put) -> Result<Result<(), Refusal>, Fault> {
+    pub(super) fn check_put(&self, put: &Put) -> Result<Result<(), Refusal>, Fault> {
         if let PutLease::Set(Some(id)) = put.lease
             && !self.leases.contains_key(&id)
         {
@@ -90,51 +96,74 @@ impl Law<'_> {
         }
         self.attach(&kv.key, prev_lease, lease);
         let prev = prev.map(|prev| prev.pair(kv.key.clone()));
+        let prev_bytes = prev.as_ref().map_or(0, |prev| prev.value.len());
+        self.spend(1, kv.key.len() + kv.value.len() + prev_bytes);
+        let answer = prev.clone().filter(|_| *prev_kv && self.is_wanted);
         self.changed(Event {
             kind: EventKind::Put,
             kv,
-            prev: prev.clone(),
+            prev,
         });
-        Ok(prev.filter(|_| *prev_kv))
+        Ok(answer)
     }
 
-    /// Removes the keys of a range; answers how many, and the pairs if they were asked for.
-    pub(super) fn delete_range(
+    /// Removes keys until the turn is over; whether all are gone.
+    pub(super) fn delete_some(
         &mut self,
-        delete: &DeleteRange,
-    ) -> Result<(u64, Vec<KeyValue>), Fault> {
-        let DeleteRange { keys, prev_kv } = delete;
-        let found = self.mvcc.range(&self.rows, keys, usize::MAX)?.kvs;
-        let deleted = found.len() as u64;
-        let mut prevs = Vec::new();
-        for kv in found {
-            if *prev_kv {
-                prevs.push(kv.clone());
+        keys: &Keys,
+        deleting: &mut Deleting,
+    ) -> Result<bool, Fault> {
+        let (start, end) = match keys {
+            Keys::One(key) => {
+                self.spend(1, 0);
+                if let Some(prev) = self.mvcc.get(&self.rows, key)? {
+                    self.delete(key.clone(), &prev);
+                    deleting.deleted += 1;
+                }
+                return Ok(true);
             }
-            self.delete(kv.key)?;
+            Keys::Range { start, end } => (start, end),
+        };
+        loop {
+            if self.is_spent() {
+                return Ok(false);
+            }
+            let span = Span {
+                start: deleting.next.clone().unwrap_or_else(|| start.clone()),
+                end: end.clone(),
+            };
+            let mut budget = Budget {
+                rows: KEYS_AT_ONCE,
+                bytes: BYTES_AT_ONCE,
+            };
+            let slice = self.mvcc.live(&self.rows, &span, usize::MAX, &mut budget)?;
+            for (key, version) in slice.found {
+                self.delete(key, &version);
+                deleting.deleted += 1;
+            }
+            match slice.next {
+                Some(next) => deleting.next = Some(next),
+                None => return Ok(true),
+            }
         }
-        Ok((deleted, prevs))
     }
 
-    /// Removes one key, if it is there.
-    pub(super) fn delete(&mut self, key: Bytes) -> Result<(), Fault> {
-        let Some(prev) = self.mvcc.get(&self.rows, &key)? else {
-            return Ok(());
-        };
+    /// Removes one key, whose live version is `prev`.
+    pub(super) fn delete(&mut self, key: Bytes, prev: &Version) {
         let at = self.stamp();
-        self.mvcc.delete(&mut self.rows, at, &key, &prev);
+        self.mvcc.delete(&mut self.rows, at, &key, prev);
         // The tombstone counts until it is compacted, as the version it ended does.
         let tombstone = cost(key.len(), 0);
         self.ledger.logical_bytes += tombstone;
         self.trash
             .add(at.main, tombstone + cost(key.len(), prev.value_bytes()));
         self.attach(&key, prev.lease, None);
+        self.spend(1, key.len() + prev.value_bytes());
         self.changed(Event {
             kind: EventKind::Delete,
             kv: mvcc::removed(key.clone(), at.main),
             prev: Some(prev.pair(key)),
         });
-        Ok(())
     }
 
     /// Moves a key from one lease to another.

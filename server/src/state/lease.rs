@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::apply::{Law, Ruling};
+use super::apply::Law;
 use super::ledger::{self, VERSION_BYTES, system_key, tag};
 use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
@@ -14,6 +14,8 @@ use crate::disk::{Rows, Space};
 
 /// Longest time to live; etcd's bound.
 const TTL_SECONDS_MAX: i64 = 9_000_000_000;
+/// Keys of a lease that are looked up together.
+const KEYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
 
 impl Law<'_> {
     pub(super) fn grant(&mut self, id: LeaseId, ttl_seconds: i64) -> Result<Response, Refusal> {
@@ -37,27 +39,38 @@ impl Law<'_> {
         Ok(Response::LeaseGrant { id, ttl_seconds })
     }
 
-    pub(super) fn revoke(&mut self, id: LeaseId) -> Ruling {
-        if !self.leases.contains_key(&id) {
-            return Ok(Err(Refusal::LeaseNotFound(id)));
-        }
-        self.end(id)?;
-        Ok(Ok(Response::Done))
-    }
-
-    /// Ends leases whose time is over, each in a revision of its own. A decision of an earlier term is void: a newer
-    /// leader may have renewed them.
-    pub(super) fn expire(&mut self, term: u64, ids: &[LeaseId]) -> Ruling {
-        if term != self.at.term {
-            return Ok(Ok(Response::Done));
-        }
-        for id in ids {
-            if self.leases.contains_key(id) {
-                self.end(*id)?;
-                self.seal();
+    /// Ends a lease: removes its keys in key order in one revision, then the lease. Answers whether it is through; if not,
+    /// `from` is where to go on.
+    pub(super) fn end_some(&mut self, id: LeaseId, from: &mut Bytes) -> Result<bool, Fault> {
+        loop {
+            if self.is_spent() {
+                return Ok(false);
+            }
+            let mut keys = Vec::new();
+            let next = attached_keys(&self.rows, id, from, KEYS_AT_ONCE, &mut keys)?;
+            for key in keys {
+                if let Some(prev) = self.mvcc.get(&self.rows, &key)? {
+                    self.delete(key, &prev);
+                }
+            }
+            match next {
+                Some(next) => *from = next,
+                None => break,
             }
         }
-        Ok(Ok(Response::Done))
+        self.leases.remove(&id);
+        self.rows.delete(Space::System, lease_key(id));
+        self.ledger.logical_bytes = self.ledger.logical_bytes.saturating_sub(VERSION_BYTES);
+        self.lease_changes.push(LeaseChange::Ended(id));
+        Ok(true)
+    }
+
+    /// Whether there is such a lease.
+    pub(super) fn check_lease(&self, id: LeaseId) -> Result<(), Refusal> {
+        match self.leases.contains_key(&id) {
+            true => Ok(()),
+            false => Err(Refusal::LeaseNotFound(id)),
+        }
     }
 
     pub(super) fn checkpoint(
@@ -76,18 +89,6 @@ impl Law<'_> {
             self.lease_changes.push(LeaseChange::Checkpointed(lease));
         }
         Ok(Response::Done)
-    }
-
-    /// Removes a lease, and its keys in key order in one revision.
-    fn end(&mut self, id: LeaseId) -> Result<(), Fault> {
-        for key in attached_keys(&self.rows, id)? {
-            self.delete(key)?;
-        }
-        self.leases.remove(&id);
-        self.rows.delete(Space::System, lease_key(id));
-        self.ledger.logical_bytes = self.ledger.logical_bytes.saturating_sub(VERSION_BYTES);
-        self.lease_changes.push(LeaseChange::Ended(id));
-        Ok(())
     }
 
     fn store_lease(&mut self, lease: Lease) {
@@ -119,16 +120,30 @@ pub(super) fn load(rows: &Rows<'_>) -> Result<BTreeMap<LeaseId, Lease>, Fault> {
     Ok(leases)
 }
 
-/// The keys attached to a lease, in key order.
-pub(super) fn attached_keys(rows: &Rows<'_>, id: LeaseId) -> Result<Vec<Bytes>, Fault> {
-    let prefix = attachment_key(id, &[]);
-    let mut keys = Vec::new();
+/// Adds to `keys` the keys attached to a lease from `from` on, in key order, at most `limit`. Answers where to go on.
+pub(super) fn attached_keys(
+    rows: &Rows<'_>,
+    id: LeaseId,
+    from: &[u8],
+    limit: usize,
+    keys: &mut Vec<Bytes>,
+) -> Result<Option<Bytes>, Fault> {
+    let prefix_bytes = attachment_key(id, &[]).len();
+    let start = attachment_key(id, from);
+    let mut left = limit;
+    let mut next = None;
     // A scan without an end would go on through what is left of other leases that have ended, to the next that has not.
-    rows.scan(Space::System, &prefix, Some(&after(id)), &mut |row, _| {
-        keys.push(Bytes::copy_from_slice(&row[prefix.len()..]));
+    rows.scan(Space::System, &start, Some(&after(id)), &mut |row, _| {
+        let key = Bytes::copy_from_slice(&row[prefix_bytes..]);
+        if left == 0 {
+            next = Some(key);
+            return ControlFlow::Break(());
+        }
+        left -= 1;
+        keys.push(key);
         ControlFlow::Continue(())
     })?;
-    Ok(keys)
+    Ok(next)
 }
 
 /// Where the rows of the keys attached to a lease end.

@@ -33,12 +33,16 @@ const BUCKET_REVISIONS: u64 = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ledger {
     pub(super) applied: Option<LogPosition>,
+    /// 0 before the next entry has begun; then 1 more than the proposals of it that are applied already.
+    pub(super) ahead: u64,
     pub(super) revision: Revision,
     pub(super) floor: Option<Revision>,
     pub(super) leader_time: UnixMillis,
     pub(super) logical_bytes: u64,
-    /// Over all that was applied.
+    /// Over all that was applied, up to the last whole entry.
     pub(super) hash: RunningHash,
+    /// Once the next entry has begun: as [`hash`](Self::hash), with what of it is applied.
+    pub(super) hash_ahead: RunningHash,
 }
 
 impl Ledger {
@@ -47,11 +51,13 @@ impl Ledger {
             Some(row) => Self::decode(row).map_err(|error| damaged("ledger", &error)),
             None => Ok(Self {
                 applied: None,
+                ahead: 0,
                 revision: Revision(1),
                 floor: None,
                 leader_time: UnixMillis(0),
                 logical_bytes: 0,
                 hash: RunningHash::default(),
+                hash_ahead: RunningHash::default(),
             }),
         }
     }
@@ -67,36 +73,48 @@ impl Ledger {
     pub(super) fn encode(&self) -> Bytes {
         let Self {
             applied,
+            ahead,
             revision,
             floor,
             leader_time,
             logical_bytes,
             hash,
+            hash_ahead,
         } = self;
-        let mut out = Writer::with_capacity(72);
+        let mut out = Writer::with_capacity(80);
         write_position(&mut out, *applied);
+        out.u64(*ahead);
         out.u64(revision.0);
         out.bool(floor.is_some());
         out.u64(floor.unwrap_or_default().0);
         out.u64(leader_time.0);
         out.u64(*logical_bytes);
         out.u64(hash.0);
+        if *ahead > 0 {
+            out.u64(hash_ahead.0);
+        }
         out.finish()
     }
 
     pub(super) fn decode(row: Bytes) -> Result<Self, CodecError> {
         let mut input = Reader::new(row);
         let applied = read_position(&mut input)?;
+        let ahead = input.u64()?;
         let revision = Revision(input.u64()?);
         let has_floor = input.bool()?;
         let floor = Revision(input.u64()?);
         let ledger = Self {
             applied,
+            ahead,
             revision,
             floor: has_floor.then_some(floor),
             leader_time: UnixMillis(input.u64()?),
             logical_bytes: input.u64()?,
             hash: RunningHash(input.u64()?),
+            hash_ahead: match ahead {
+                0 => RunningHash::default(),
+                _ => RunningHash(input.u64()?),
+            },
         };
         input.end()?;
         Ok(ledger)

@@ -66,11 +66,13 @@ impl RunningHash {
     pub(super) fn end(&mut self, ledger: &Ledger, level: u32) {
         let Ledger {
             applied: _,
+            ahead: _,
             revision,
             floor,
             leader_time,
             logical_bytes,
             hash: _,
+            hash_ahead: _,
         } = ledger;
         let floor = floor.map_or(0, |floor| floor.0);
         let tail = [

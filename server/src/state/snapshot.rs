@@ -13,17 +13,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::State;
-use crate::command::Revision;
+use crate::command::{Fault, Revision};
 pub use reader::SnapshotReader;
 pub use writer::{InstallReady, SnapshotWriter};
 
-/// Floors that running snapshots hold.
-#[derive(Clone, Default)]
+/// Floors that running snapshots and readings hold.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Pins {
     held: Arc<Held>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Held {
     floors: Mutex<Vec<Revision>>,
     was_released: AtomicBool,
@@ -45,7 +45,8 @@ impl Pins {
         self.held.was_released.swap(false, Ordering::Relaxed)
     }
 
-    fn hold(&self, floor: Revision) -> Pin {
+    /// Keeps everything that can be read at `floor` or later.
+    pub(super) fn hold(&self, floor: Revision) -> Pin {
         let mut floors = self
             .held
             .floors
@@ -59,15 +60,22 @@ impl Pins {
     }
 }
 
-/// Keeps what a running snapshot needs.
-struct Pin {
+/// Keeps what a running snapshot or reading needs.
+#[derive(Debug)]
+pub(super) struct Pin {
     pins: Pins,
     floor: Revision,
 }
 
 impl Pin {
-    fn is_of(&self, pins: &Pins) -> bool {
+    /// Whether it holds anything of the state whose pins these are.
+    pub(super) fn is_of(&self, pins: &Pins) -> bool {
         Arc::ptr_eq(&self.pins.held, &pins.held)
+    }
+
+    /// What it holds.
+    pub(super) fn floor(&self) -> Revision {
+        self.floor
     }
 }
 
@@ -83,7 +91,17 @@ impl Drop for Pin {
 }
 
 impl State {
-    /// Holds the state as it is now, to be read in chunks.
+    /// Lets go of what was kept only for readers that have ended since; to be called now and then where nothing is applied.
+    pub fn sweep_released(&self) -> Result<(), Fault> {
+        if let Some(floor) = self.ledger.floor
+            && self.pins.take_released()
+        {
+            self.disk.rows().sweep_below(self.pins.floor(floor).0)?;
+        }
+        Ok(())
+    }
+
+    /// Holds the state as it is now, to be read in chunks. Of a revision in the making it has nothing.
     pub fn begin_snapshot(&mut self) -> SnapshotReader {
         let floor = self.ledger.floor.unwrap_or_default();
         SnapshotReader::new(self, self.pins.hold(floor))

@@ -2,6 +2,7 @@
 //! Single commands and their refusals are in the printed scripts of `server/tests`.
 
 mod model;
+mod turns;
 
 use std::ops::ControlFlow;
 
@@ -24,19 +25,51 @@ impl Log {
     }
 
     pub(super) fn apply(&mut self, state: &mut State, command: Command) -> (Outcome, Vec<Event>) {
+        self.apply_in_turns(state, command, &mut |_| {})
+    }
+
+    /// As [`Log::apply`]; `between` sees the state after each turn but the last.
+    pub(super) fn apply_in_turns(
+        &mut self,
+        state: &mut State,
+        command: Command,
+        between: &mut dyn FnMut(&State),
+    ) -> (Outcome, Vec<Event>) {
         self.index += 1;
-        let envelope = Envelope {
-            feature_level: FEATURE_LEVEL,
-            leader_time: UnixMillis(self.index),
-            proposals: vec![Proposal {
-                origin: MemberId(1),
-                run: 1,
-                sequence: self.index,
-                command,
-            }],
-        };
-        let mut applied = state.apply(position(self.index), &envelope).unwrap();
-        (applied.outcomes.remove(0).1, applied.events)
+        let envelope = envelope(self.index, command);
+        let mut outcomes = Vec::new();
+        let mut events = Vec::new();
+        loop {
+            let mut turn = Turn::new(&|_| true);
+            let applied = state.apply_some(position(self.index), &envelope, &mut turn);
+            let applied = applied.unwrap();
+            outcomes.extend(applied.outcomes);
+            events.extend(applied.events);
+            if let Some(large) = applied.large {
+                let history = state.history(large.revision, large.revision.next(), 1);
+                let told = history.unwrap().unwrap().events;
+                assert!(told.iter().all(|event| large.keys.contains(&event.kv.key)));
+                events.extend(told);
+            }
+            if applied.is_whole {
+                let outcome = state.finish(outcomes.remove(0).1).unwrap();
+                return (outcome, events);
+            }
+            between(state);
+        }
+    }
+}
+
+fn envelope(index: u64, command: Command) -> Envelope {
+    Envelope {
+        feature_level: FEATURE_LEVEL,
+        leader_time: UnixMillis(index),
+        proposals: vec![Proposal {
+            origin: MemberId(1),
+            run: 1,
+            sequence: index,
+            command,
+        }],
     }
 }
 
@@ -111,8 +144,14 @@ fn check(state: &State, model: &Model, random: &mut StdRng) {
 fn run(state: &mut State, log: &mut Log, model: &mut Model, random: &mut StdRng, steps: usize) {
     for _ in 0..steps {
         let command = model.random_command(random);
+        let mut now = StdRng::seed_from_u64(random.random());
+        // In the middle of a revision nobody is shown any of it.
+        let (outcome, events) = log.apply_in_turns(state, command.clone(), &mut |state| {
+            if state.revision().0 == model.revision() {
+                check(state, model, &mut now);
+            }
+        });
         let expected = model.apply(&command);
-        let (outcome, events) = log.apply(state, command.clone());
         assert_eq!(outcome.revision.0, model.revision(), "after {command:?}");
         assert_eq!(outcome.result.map(drop), expected, "after {command:?}");
         assert_eq!(events, model.newest_events(), "after {command:?}");

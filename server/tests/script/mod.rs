@@ -66,8 +66,9 @@ impl Session {
                 command,
             }],
         };
-        let applied = self.state.apply(at, &envelope).unwrap();
-        let mut printed = print::outcome(&applied.outcomes[0].1);
+        let mut applied = self.state.apply(at, &envelope).unwrap();
+        let outcome = self.state.finish(applied.outcomes.remove(0).1).unwrap();
+        let mut printed = print::outcome(&outcome);
         printed.extend(applied.events.iter().map(print::event));
         printed.extend(applied.leases.iter().map(print::lease_change));
         if let Some(Revision(floor)) = applied.compacted {

@@ -349,13 +349,14 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::command::{Command, MemberId, Outcome, Revision};
+    use crate::command::{Command, MemberId, Revision};
+    use crate::state::Answer;
 
     /// Makes a proposal that somebody waits for.
     fn propose(
         gather: &Gather,
         pending: &Pending,
-    ) -> oneshot::Receiver<Result<Outcome, Unavailable>> {
+    ) -> oneshot::Receiver<Result<Answer, Unavailable>> {
         let (reply, outcome) = oneshot::channel();
         let command = Command::Compact {
             revision: Revision(1),

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{BYTES_MAX, REQUESTS_MAX};
-use crate::command::{Command, LeaderKey, MemberId, Outcome, Proposal, Proposer, Unavailable};
+use crate::command::{Command, LeaderKey, MemberId, Proposal, Proposer, Unavailable};
+use crate::state::Answer;
 
-type Reply = oneshot::Sender<Result<Outcome, Unavailable>>;
+type Reply = oneshot::Sender<Result<Answer, Unavailable>>;
 
 struct Waiting {
     reply: Reply,
@@ -123,8 +124,8 @@ impl Pending {
         self.origin
     }
 
-    /// Answers what was applied, as far as it was proposed here and in this run of the process.
-    pub(in crate::raft) fn resolve(&self, outcomes: Vec<(Proposer, Outcome)>) {
+    /// Answers what was applied. What was proposed here and is not among it was given up by whoever waited.
+    pub(in crate::raft) fn resolve(&self, outcomes: Vec<(Proposer, Answer)>) {
         let mut inner = self.lock();
         for (proposer, outcome) in outcomes {
             if proposer.origin == self.origin && proposer.run == self.run {
@@ -159,6 +160,13 @@ impl Pending {
         inner.tidy();
     }
 
+    /// Whether a proposal was made here, in this run of the process, by somebody who still waits.
+    pub(in crate::raft) fn waits_for(&self, proposer: &Proposer) -> bool {
+        proposer.origin == self.origin
+            && proposer.run == self.run
+            && self.is_wanted(proposer.sequence)
+    }
+
     /// Whether anyone still waits for this one.
     pub(super) fn is_wanted(&self, sequence: u64) -> bool {
         let mut inner = self.lock();
@@ -178,7 +186,7 @@ impl Inner {
         self.slot(sequence)?.as_mut()
     }
 
-    fn answer(&mut self, sequence: u64, answer: Result<Outcome, Unavailable>) {
+    fn answer(&mut self, sequence: u64, answer: Result<Answer, Unavailable>) {
         let Some(waiting) = self.slot(sequence).and_then(Option::take) else {
             return;
         };

@@ -1,0 +1,309 @@
+//! Reading a span of keys slice by slice, as it is or as it was.
+//!
+//! A slice ends when its budget is used up and says where the next one begins. Rows that are stepped over cost as much
+//! as rows that are found, so no slice takes long, whatever the span holds: not where most keys are newer than the
+//! revision asked for, nor where one key has a hundred thousand superseded versions.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::Mvcc;
+use super::leaves::LOADS_KEPT;
+use super::past::damaged_past;
+use super::row::{self, Version};
+use crate::command::{Fault, Revision};
+use crate::disk::{Rows, Space};
+
+/// Superseded versions of one key that are stepped over before the rest of them is jumped: a jump costs as much as some.
+const STEPS_MAX: usize = 16;
+
+/// How much one look may do before others get a turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Rows looked at.
+    pub rows: usize,
+    /// Bytes of what is found.
+    pub bytes: usize,
+}
+
+impl Budget {
+    /// No bound.
+    pub const NONE: Self = Self {
+        rows: usize::MAX,
+        bytes: usize::MAX,
+    };
+
+    /// Takes what a row costs out of it.
+    pub fn spend(&mut self, rows: usize, bytes: usize) {
+        self.rows = self.rows.saturating_sub(rows);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Whether nothing is left.
+    pub fn is_spent(&self) -> bool {
+        self.rows == 0 || self.bytes == 0
+    }
+}
+
+/// The keys of `[start, end)`, to the end of the key space without `end`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First key.
+    pub start: Bytes,
+    /// First key not meant.
+    pub end: Option<Bytes>,
+}
+
+impl Span {
+    /// Whether no key can be in it.
+    pub fn is_empty(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end <= &self.start)
+    }
+
+    /// Whether `key` is in it.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        key >= self.start.as_ref() && self.end.as_ref().is_none_or(|end| key < end.as_ref())
+    }
+}
+
+/// Some versions in key order.
+#[derive(Debug, Default)]
+pub struct Slice {
+    /// Keys and their versions.
+    pub found: Vec<(Bytes, Version)>,
+    /// Where the next slice begins; `None` if this one reached the end of the span.
+    pub next: Option<Bytes>,
+}
+
+impl Mvcc {
+    /// The first live versions of `span`: at most `limit`, and what `budget` has room for, but at least one. Takes what it
+    /// used out of the budget.
+    pub fn live(
+        &self,
+        rows: &Rows<'_>,
+        span: &Span,
+        limit: usize,
+        budget: &mut Budget,
+    ) -> Result<Slice, Fault> {
+        let mut slice = Slice::default();
+        let visit = &mut |key: &Bytes, row: &Bytes| {
+            if !slice.found.is_empty() && (slice.found.len() >= limit || budget.is_spent()) {
+                slice.next = Some(key.clone());
+                return Ok(ControlFlow::Break(()));
+            }
+            budget.spend(1, key.len() + row.len());
+            slice
+                .found
+                .push((key.clone(), Version::decode(row.clone())?));
+            Ok(ControlFlow::Continue(()))
+        };
+        self.leaves.borrow_mut().visit(
+            rows,
+            &span.start,
+            span.end.as_deref(),
+            LOADS_KEPT,
+            visit,
+        )?;
+        Ok(slice)
+    }
+
+    /// The first versions of `span` that stood at `revision`, which is not below the compaction floor: at most `limit`,
+    /// none if `budget` was used up by rows that did not stand then. Of the leaves that it loads, `loads_kept` stay.
+    pub fn as_of(
+        &self,
+        rows: &Rows<'_>,
+        span: &Span,
+        revision: Revision,
+        limit: usize,
+        loads_kept: usize,
+        budget: &mut Budget,
+    ) -> Result<Slice, Fault> {
+        if span.is_empty() {
+            return Ok(Slice::default());
+        }
+        let mut search = Search {
+            revision,
+            limit,
+            found: BTreeMap::new(),
+            next: None,
+        };
+        // Both halves may take as much: the slice is at most twice as long as asked for.
+        let mut first_half = *budget;
+        search.live(self, rows, span, loads_kept, &mut first_half)?;
+        let mut second_half = *budget;
+        search.superseded(rows, span, &mut second_half)?;
+        budget.rows = first_half.rows.min(second_half.rows);
+        budget.bytes = first_half.bytes.min(second_half.bytes);
+        Ok(search.finish())
+    }
+}
+
+struct Search {
+    revision: Revision,
+    limit: usize,
+    found: BTreeMap<Bytes, Version>,
+    /// Complete to before this key.
+    next: Option<Bytes>,
+}
+
+impl Search {
+    /// Finds the live versions that stood already.
+    fn live(
+        &mut self,
+        mvcc: &Mvcc,
+        rows: &Rows<'_>,
+        span: &Span,
+        loads_kept: usize,
+        budget: &mut Budget,
+    ) -> Result<(), Fault> {
+        let mut visited = false;
+        let visit = &mut |key: &Bytes, row: &Bytes| {
+            if visited && (self.found.len() >= self.limit || budget.is_spent()) {
+                self.next = Some(key.clone());
+                return Ok(ControlFlow::Break(()));
+            }
+            visited = true;
+            let version = Version::decode(row.clone())?;
+            if version.modified.main <= self.revision {
+                budget.spend(1, key.len() + row.len());
+                self.found.insert(key.clone(), version);
+            } else {
+                budget.spend(1, 0);
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        let end = span.end.as_deref();
+        mvcc.leaves
+            .borrow_mut()
+            .visit(rows, &span.start, end, loads_kept, visit)
+    }
+
+    /// Adds what stood then and was superseded since, of the keys that the first half came to.
+    fn superseded(
+        &mut self,
+        rows: &Rows<'_>,
+        span: &Span,
+        budget: &mut Budget,
+    ) -> Result<(), Fault> {
+        let upto = self.next.as_ref().or(span.end.as_ref());
+        let upto = upto.map(|upto| row::past_prefix(upto));
+        let mut walk = Walk {
+            search: self,
+            key: Vec::new(),
+            is_settled: false,
+            steps: 0,
+            added: 0,
+            jump: Some(row::past_prefix(&span.start)),
+            failed: None,
+        };
+        while let Some(from) = walk.jump.take() {
+            rows.scan(
+                Space::Past,
+                &from,
+                upto.as_deref(),
+                &mut |stored, version| walk.visit(stored, version, budget),
+            )?;
+        }
+        walk.failed.map_or(Ok(()), Err)
+    }
+
+    fn finish(self) -> Slice {
+        let Self {
+            revision: _,
+            limit,
+            mut found,
+            mut next,
+        } = self;
+        if let Some(next) = &next {
+            found.split_off(next);
+        }
+        if found.len() > limit {
+            next = found.keys().nth(limit).cloned();
+        }
+        Slice {
+            found: found.into_iter().take(limit).collect(),
+            next,
+        }
+    }
+}
+
+/// A walk over superseded versions: key by key, each key's by the revision that ended it.
+struct Walk<'a> {
+    search: &'a mut Search,
+    /// The key in hand, as it stands in past rows.
+    key: Vec<u8>,
+    /// Whether it is known what stood of it.
+    is_settled: bool,
+    steps: usize,
+    added: usize,
+    /// Where to go on when the scan has stopped.
+    jump: Option<Vec<u8>>,
+    failed: Option<Fault>,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, stored: &[u8], version: &[u8], budget: &mut Budget) -> ControlFlow<()> {
+        let Some((escaped, ended)) = row::cut_past_key(stored) else {
+            self.failed = Some(damaged_past());
+            return ControlFlow::Break(());
+        };
+        if self.key != escaped {
+            // Between two keys the walk may stop; one key takes a few dozen rows at most.
+            if !self.key.is_empty() && (self.added >= self.search.limit || budget.is_spent()) {
+                match row::split_past_key(stored) {
+                    Some((key, _)) => self.search.next = Some(Bytes::from(key)),
+                    None => self.failed = Some(damaged_past()),
+                }
+                return ControlFlow::Break(());
+            }
+            self.key.clear();
+            self.key.extend_from_slice(escaped);
+            self.is_settled = false;
+            self.steps = 0;
+        }
+        budget.spend(1, 0);
+        if self.is_settled {
+            return self.step(|key| [key, &row::BEHIND_VERSIONS].concat());
+        }
+        let revision = self.search.revision;
+        if ended <= revision {
+            return self.step(|key| {
+                let next = revision.next().0.to_be_bytes();
+                [key, &row::TERMINATOR, &next].concat()
+            });
+        }
+        // Of the versions that ended after `revision` only the first can have stood then.
+        self.is_settled = true;
+        self.steps = 0;
+        match Version::decode(Bytes::copy_from_slice(version)) {
+            Ok(version) if version.modified.main <= revision => {
+                let Some((key, _)) = row::split_past_key(stored) else {
+                    self.failed = Some(damaged_past());
+                    return ControlFlow::Break(());
+                };
+                budget.spend(0, key.len() + version.value_bytes());
+                self.search.found.insert(Bytes::from(key), version);
+                self.added += 1;
+                ControlFlow::Continue(())
+            }
+            Ok(_) => ControlFlow::Continue(()),
+            Err(fault) => {
+                self.failed = Some(fault);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Steps over a row, or stops to go on from what `jump` makes of the key.
+    fn step(&mut self, jump: impl Fn(&[u8]) -> Vec<u8>) -> ControlFlow<()> {
+        self.steps += 1;
+        if self.steps < STEPS_MAX {
+            return ControlFlow::Continue(());
+        }
+        self.steps = 0;
+        self.jump = Some(jump(&self.key));
+        ControlFlow::Break(())
+    }
+}

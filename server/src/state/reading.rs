@@ -1,0 +1,421 @@
+//! A question on its way: answered slice by slice, at one revision, so that no turn of the runtime is long.
+//!
+//! A [`Reading`] begins at a revision and stays there, whatever is written between two slices; while it lives, nothing that
+//! it needs is swept, so compaction cannot overtake it. What a writing transaction reads, and the pairs that deletes
+//! answer, are readings as well: made when the command is applied, on the member that answers, and read afterwards.
+//!
+//! Invariants: a slice looks at about [`SLICE`] rows and bytes; a reading never shows half of a revision; what it holds
+//! in memory is what it has found, which [`Reading::bytes`] tells whoever keeps account.
+
+mod range;
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::snapshot::Pin;
+use super::{State, lease, view};
+use crate::command::{
+    Fault, KeyValue, Lease, LeaseId, LeaseTimeToLive, Op, OpResponse, Outcome, Query, Range,
+    RangeResponse, Refusal, Response, Revision, Stamp, Txn,
+};
+use crate::disk::Rows;
+use crate::mvcc::{Budget, Mvcc};
+pub(super) use range::{Part, RangeReading};
+
+/// What one slice may do: about a millisecond. Tests must come to the end of one.
+const SLICE: Budget = Budget {
+    rows: if cfg!(test) { 3 } else { 512 },
+    bytes: 512 << 10,
+};
+
+/// An answer, or what is still to be done for it.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is known.
+    Done(Outcome),
+    /// Give others a turn, then go on with [`State::go_on`].
+    More(Box<Reading>),
+}
+
+/// A question that is being answered.
+#[derive(Debug)]
+pub struct Reading {
+    /// The revision that the answer's header says.
+    revision: Revision,
+    task: Task,
+    /// Found in pieces that are answered.
+    bytes: usize,
+    pin: Pin,
+}
+
+#[derive(Debug)]
+enum Task {
+    /// Operations, one after the other.
+    Ops {
+        /// How the compares of a transaction went; `None` if the operation stands for itself.
+        succeeded: Option<bool>,
+        left: VecDeque<Piece>,
+        answered: Vec<OpResponse>,
+    },
+    /// The keys of a lease. They have no history: one that is attached or removed meanwhile may be listed or not.
+    LeaseKeys {
+        lease: Lease,
+        from: Bytes,
+        keys: Vec<Bytes>,
+    },
+    Leases {
+        after: Option<LeaseId>,
+        ids: Vec<LeaseId>,
+    },
+}
+
+/// One operation.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// Answered when it was applied.
+    Ready(OpResponse),
+    /// A range.
+    Range(RangeReading),
+    /// The pair that a put replaced.
+    Replaced(RangeReading),
+    /// The pairs that a delete removed.
+    Removed { deleted: u64, prevs: RangeReading },
+}
+
+/// The key space in the hands of one slice.
+pub(super) struct Moment<'a> {
+    pub(super) rows: &'a Rows<'a>,
+    pub(super) mvcc: &'a Mvcc,
+    /// Where the next change will stand. What stands at a revision below has ended.
+    pub(super) top: Stamp,
+}
+
+impl Moment<'_> {
+    /// Whether nothing changed after `revision`.
+    pub(super) fn is_newest(&self, revision: Revision) -> bool {
+        self.top.main <= revision || (self.top.main == revision.next() && self.top.sub == 0)
+    }
+}
+
+impl Reading {
+    /// Of operations that were applied or asked for, at their revisions; the answer's header says `revision`.
+    pub(super) fn of_ops(
+        revision: Revision,
+        succeeded: Option<bool>,
+        pieces: VecDeque<Piece>,
+        pin: Pin,
+    ) -> Self {
+        Self {
+            revision,
+            task: Task::Ops {
+                succeeded,
+                answered: Vec::with_capacity(pieces.len()),
+                left: pieces,
+            },
+            bytes: 0,
+            pin,
+        }
+    }
+
+    /// About what it holds in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+            + match &self.task {
+                Task::Ops { left, .. } => left.front().map_or(0, Piece::bytes),
+                Task::LeaseKeys { keys, .. } => keys.len() * size_of::<Bytes>(),
+                Task::Leases { ids, .. } => ids.len() * size_of::<LeaseId>(),
+            }
+    }
+}
+
+impl State {
+    /// Answers `query` from what is applied, or begins to. Reads disk when the rows are not in memory.
+    pub fn ask(&self, query: &Query) -> Result<Answer, Fault> {
+        let revision = self.ledger.revision;
+        let rows = self.disk.rows();
+        let moment = self.moment(&rows);
+        let refused = |refusal| {
+            let result = Err(refusal);
+            Ok(Answer::Done(Outcome { revision, result }))
+        };
+        let check =
+            |range: &Range| view::check_revision(range.revision, revision, self.ledger.floor);
+        let task = match query {
+            Query::Range(range) => {
+                if let Err(refusal) = check(range) {
+                    return refused(refusal);
+                }
+                let mut reading = RangeReading::at(range, revision);
+                // What most questions are: one key, or a few.
+                if reading.step(&moment, &mut SLICE.clone())? {
+                    let result = Ok(Response::Range(reading.finish(self.mvcc())));
+                    return Ok(Answer::Done(Outcome { revision, result }));
+                }
+                Task::Ops {
+                    succeeded: None,
+                    left: VecDeque::from([Piece::Range(reading)]),
+                    answered: Vec::new(),
+                }
+            }
+            Query::Txn(txn) => {
+                let (succeeded, branch) = self.branch(&moment, txn)?;
+                let mut left = VecDeque::with_capacity(branch.len());
+                for op in branch {
+                    let Op::Range(range) = op else {
+                        return Err(Fault::Store(
+                            "a transaction that writes was asked as a question".to_owned(),
+                        ));
+                    };
+                    if let Err(refusal) = check(range) {
+                        return refused(refusal);
+                    }
+                    left.push_back(Piece::Range(RangeReading::at(range, revision)));
+                }
+                Task::Ops {
+                    succeeded: Some(succeeded),
+                    answered: Vec::with_capacity(left.len()),
+                    left,
+                }
+            }
+            Query::Lease { id, keys } => match self.leases.get(id) {
+                Some(lease) if *keys => Task::LeaseKeys {
+                    lease: *lease,
+                    from: Bytes::new(),
+                    keys: Vec::new(),
+                },
+                lease => {
+                    let known = lease.map(|lease| LeaseTimeToLive {
+                        lease: *lease,
+                        keys: Vec::new(),
+                    });
+                    let result = Ok(Response::Lease(known));
+                    return Ok(Answer::Done(Outcome { revision, result }));
+                }
+            },
+            Query::Leases => Task::Leases {
+                after: None,
+                ids: Vec::new(),
+            },
+        };
+        let reading = Box::new(Reading {
+            revision,
+            task,
+            bytes: 0,
+            pin: self.pins.hold(query_floor(query, revision)),
+        });
+        self.slice(&rows, reading)
+    }
+
+    /// Goes on with a reading.
+    pub fn go_on(&self, mut reading: Box<Reading>) -> Result<Answer, Fault> {
+        if !reading.pin.is_of(&self.pins) {
+            // Another state took this one's place: a snapshot was installed.
+            let revision = reading.revision;
+            let oldest = self.ledger.floor.unwrap_or_default();
+            if reading.pin.floor() < oldest || self.ledger.revision < revision {
+                let result = Err(Refusal::Compacted { oldest });
+                return Ok(Answer::Done(Outcome { revision, result }));
+            }
+            reading.pin = self.pins.hold(reading.pin.floor());
+        }
+        self.slice(&self.disk.rows(), reading)
+    }
+
+    /// Answers at once, whatever it takes: for tests, and for answers that are known to be small.
+    ///
+    /// Faults: as [`ask`](Self::ask).
+    pub fn finish(&self, mut answer: Answer) -> Result<Outcome, Fault> {
+        loop {
+            match answer {
+                Answer::Done(outcome) => return Ok(outcome),
+                Answer::More(reading) => answer = self.go_on(reading)?,
+            }
+        }
+    }
+
+    /// As [`ask`](Self::ask) and [`finish`](Self::finish).
+    pub fn answer(&self, query: &Query) -> Result<Outcome, Fault> {
+        self.finish(self.ask(query)?)
+    }
+
+    pub(super) fn moment<'a>(&'a self, rows: &'a Rows<'a>) -> Moment<'a> {
+        Moment {
+            rows,
+            mvcc: &self.mvcc,
+            top: Stamp {
+                main: self.ledger.revision.next(),
+                sub: self.making.sub(),
+            },
+        }
+    }
+
+    fn mvcc(&self) -> &Mvcc {
+        &self.mvcc
+    }
+
+    fn branch<'a>(&self, moment: &Moment<'_>, txn: &'a Txn) -> Result<(bool, &'a [Op]), Fault> {
+        let now = self.ledger.revision;
+        let succeeded =
+            super::txn::compares_hold(&txn.compares, |key| match moment.is_newest(now) {
+                true => self.mvcc.get(moment.rows, key),
+                false => self.mvcc.get_at(moment.rows, key, now),
+            })?;
+        let branch = if succeeded {
+            &txn.success
+        } else {
+            &txn.failure
+        };
+        Ok((succeeded, branch))
+    }
+
+    fn slice(&self, rows: &Rows<'_>, mut reading: Box<Reading>) -> Result<Answer, Fault> {
+        let moment = self.moment(rows);
+        let mut budget = SLICE;
+        let Reading {
+            revision,
+            task,
+            bytes,
+            pin: _,
+        } = &mut *reading;
+        let response = match task {
+            Task::Ops {
+                succeeded,
+                left,
+                answered,
+            } => loop {
+                if budget.is_spent() && !left.is_empty() {
+                    break None;
+                }
+                let Some(piece) = left.front_mut() else {
+                    break Some(whole(*succeeded, std::mem::take(answered)));
+                };
+                if !piece.step(&moment, &mut budget)? {
+                    break None;
+                }
+                let piece = left.pop_front().expect("it is at the front");
+                *bytes += piece.bytes();
+                answered.push(piece.finish(&self.mvcc));
+            },
+            Task::LeaseKeys { lease, from, keys } => {
+                let next = lease::attached_keys(rows, lease.id, from, SLICE.rows, keys)?;
+                match next {
+                    Some(next) => {
+                        *from = next;
+                        None
+                    }
+                    None => Some(Response::Lease(Some(LeaseTimeToLive {
+                        lease: *lease,
+                        keys: std::mem::take(keys),
+                    }))),
+                }
+            }
+            Task::Leases { after, ids } => {
+                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let next = self.leases.range((from, Bound::Unbounded));
+                let before = ids.len();
+                // An id costs less than a row.
+                ids.extend(next.map(|(id, _)| *id).take(8 * SLICE.rows));
+                *after = ids.last().copied();
+                let is_last = ids.len() - before < 8 * SLICE.rows;
+                is_last.then(|| Response::Leases(std::mem::take(ids)))
+            }
+        };
+        Ok(match response {
+            Some(response) => Answer::Done(Outcome {
+                revision: *revision,
+                result: Ok(response),
+            }),
+            None => Answer::More(reading),
+        })
+    }
+}
+
+impl Piece {
+    fn step(&mut self, moment: &Moment<'_>, budget: &mut Budget) -> Result<bool, Fault> {
+        match self {
+            Self::Ready(_) => Ok(true),
+            Self::Range(reading)
+            | Self::Replaced(reading)
+            | Self::Removed { prevs: reading, .. } => reading.step(moment, budget),
+        }
+    }
+
+    /// The answer to operations that have answered all.
+    pub(super) fn answer(succeeded: Option<bool>, pieces: VecDeque<Self>) -> Response {
+        let ready = pieces.into_iter().filter_map(|piece| match piece {
+            Self::Ready(response) => Some(response),
+            Self::Range(_) | Self::Replaced(_) | Self::Removed { .. } => None,
+        });
+        whole(succeeded, ready.collect())
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Ready(response) => match response {
+                OpResponse::Range(RangeResponse { kvs, .. })
+                | OpResponse::DeleteRange { prevs: kvs, .. } => kvs.iter().map(pair_bytes).sum(),
+                OpResponse::Put { prev } => prev.as_ref().map_or(0, pair_bytes),
+            },
+            Self::Range(reading)
+            | Self::Replaced(reading)
+            | Self::Removed { prevs: reading, .. } => reading.bytes(),
+        }
+    }
+
+    fn finish(self, mvcc: &Mvcc) -> OpResponse {
+        match self {
+            Self::Ready(response) => response,
+            Self::Range(reading) => OpResponse::Range(reading.finish(mvcc)),
+            Self::Replaced(reading) => OpResponse::Put {
+                prev: reading.finish(mvcc).kvs.pop(),
+            },
+            Self::Removed { deleted, prevs } => OpResponse::DeleteRange {
+                deleted,
+                prevs: prevs.finish(mvcc).kvs,
+            },
+        }
+    }
+}
+
+/// About what a pair takes in memory.
+pub(super) fn pair_bytes(kv: &KeyValue) -> usize {
+    size_of::<KeyValue>() + kv.key.len() + kv.value.len()
+}
+
+/// The oldest revision that a question needs.
+fn query_floor(query: &Query, newest: Revision) -> Revision {
+    let at = |range: &Range| range.revision.unwrap_or(newest);
+    match query {
+        Query::Range(range) => at(range),
+        Query::Txn(txn) => {
+            let ops = txn.success.iter().chain(&txn.failure);
+            ops.map(|op| match op {
+                Op::Range(range) => at(range),
+                Op::Put(_) | Op::DeleteRange(_) => newest,
+            })
+            .min()
+            .unwrap_or(newest)
+        }
+        Query::Lease { .. } | Query::Leases => newest,
+    }
+}
+
+fn whole(succeeded: Option<bool>, mut answered: Vec<OpResponse>) -> Response {
+    match (succeeded, answered.pop()) {
+        (None, Some(OpResponse::Range(found))) => Response::Range(found),
+        (None, Some(OpResponse::Put { prev })) => Response::Put { prev },
+        (None, Some(OpResponse::DeleteRange { deleted, prevs })) => {
+            Response::DeleteRange { deleted, prevs }
+        }
+        (None, None) => Response::Done,
+        (Some(succeeded), last) => {
+            answered.extend(last);
+            Response::Txn {
+                succeeded,
+                responses: answered,
+            }
+        }
+    }
+}
