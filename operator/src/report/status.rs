@@ -150,7 +150,15 @@ pub(super) fn members(account: &Account) -> Vec<MemberRow> {
             .map(|lag| i64::try_from(lag).unwrap_or(i64::MAX));
         rows.insert((n, member.name.clone()), row);
     }
-    rows.into_values().collect()
+    let mut rows: Vec<MemberRow> = rows.into_values().collect();
+    // A member that somebody else added may carry a name of ours, and the API server takes no two rows of one name.
+    let mut names = BTreeSet::new();
+    for row in &mut rows {
+        if !names.insert(row.name.clone()) {
+            row.name = format!("{} ({})", row.name, row.id.as_deref().unwrap_or("?"));
+        }
+    }
+    rows
 }
 
 fn row(
@@ -252,4 +260,35 @@ fn version_key(version: &str) -> Vec<u64> {
         .split(['.', '-'])
         .map(|part| part.parse().unwrap_or(0))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Membership;
+
+    #[test]
+    fn no_two_rows_have_one_name() {
+        let member = |id, ordinal| MemberSeen {
+            id,
+            ordinal,
+            name: "demo-1".to_owned(),
+            is_learner: false,
+        };
+        let observed = Observed {
+            membership: Some(Membership {
+                members: vec![member(0xa1, Some(1)), member(0xf1, None)],
+                ..Membership::default()
+            }),
+            ..Observed::default()
+        };
+        let account = Account {
+            name: "demo",
+            generation: None,
+            observed: &observed,
+            outcome: Outcome::Invalid(&[]),
+        };
+        let names: Vec<String> = members(&account).into_iter().map(|row| row.name).collect();
+        assert_eq!(names, ["demo-1", "demo-1 (f1)"]);
+    }
 }
