@@ -107,7 +107,8 @@ pub(super) async fn wait_to_be_added(
                 }
                 (None, None) => {
                     let why = "the cluster does not list this member's peer URLs yet";
-                    shown.set(Reason::NotAdded, why);
+                    let said = format!("waiting to be added to the cluster: {why}");
+                    shown.set(Reason::NotAdded, &said);
                     why.to_owned()
                 }
             },
