@@ -42,9 +42,14 @@ pub(super) async fn propose(
     answering: &Answering,
 ) -> Result<Outcome, Error> {
     answering.grow(0).await?;
-    let answer = coordinator.submit(command).await?;
+    let answer = match coordinator.submit(command).await? {
+        // The law refused it, and nothing was changed.
+        Answer::Done(outcome) if outcome.result.is_err() => return Ok(outcome),
+        answer => answer,
+    };
     let collected = collect(coordinator, answer, answering).await;
     match collected {
+        // It was changed, and another member's state took the place of what was read.
         Ok(Outcome {
             result: Err(Refusal::Compacted { .. }),
             ..
