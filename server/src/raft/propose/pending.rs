@@ -124,7 +124,7 @@ impl Pending {
         self.origin
     }
 
-    /// Answers what was applied. What was proposed here and is not among it was given up by whoever waited.
+    /// Answers what was applied. Of what was given up [`waits_for`](Self::waits_for) has heard before.
     pub(in crate::raft) fn resolve(&self, outcomes: Vec<(Proposer, Answer)>) {
         let mut inner = self.lock();
         for (proposer, outcome) in outcomes {
@@ -160,11 +160,20 @@ impl Pending {
         inner.tidy();
     }
 
-    /// Whether a proposal was made here, in this run of the process, by somebody who still waits.
+    /// Whether a proposal that is being applied was made here, in this run of the process, by somebody who still waits.
+    ///
+    /// One that was given up is forgotten here, since no outcome of it will come: it would stand before all later ones for
+    /// ever, and their batches would count as under way until no further one may leave.
     pub(in crate::raft) fn waits_for(&self, proposer: &Proposer) -> bool {
-        proposer.origin == self.origin
-            && proposer.run == self.run
-            && self.is_wanted(proposer.sequence)
+        if proposer.origin != self.origin || proposer.run != self.run {
+            return false;
+        }
+        let is_wanted = self.is_wanted(proposer.sequence);
+        if !is_wanted {
+            self.lock()
+                .answer(proposer.sequence, Err(Unavailable::LeaderChanged));
+        }
+        is_wanted
     }
 
     /// Whether anyone still waits for this one.
@@ -231,5 +240,52 @@ impl Inner {
             let (_, answered) = self.batches.pop_front().expect("checked");
             let _ = answered.send(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Outcome, Response, Revision};
+
+    #[test]
+    fn a_batch_ends_although_some_of_it_was_given_up() {
+        let pending = Pending::new(MemberId(1), 7);
+        let propose = || {
+            let (reply, outcome) = oneshot::channel();
+            let command = Command::Compact {
+                revision: Revision(1),
+            };
+            let proposal = pending.register(command, 1, reply).unwrap();
+            let proposer = Proposer {
+                origin: proposal.origin,
+                run: proposal.run,
+                sequence: proposal.sequence,
+            };
+            (proposer, outcome)
+        };
+        let (given_up, outcome) = propose();
+        let (kept, mut waited_for) = propose();
+        let sequences = [given_up.sequence, kept.sequence];
+        let mut ended = pending.sent(&sequences, (1, MemberId(2)));
+        drop(outcome);
+        // As the state machine does.
+        assert!(!pending.waits_for(&given_up) && pending.waits_for(&kept));
+        let done = Answer::Done(Outcome {
+            revision: Revision(1),
+            result: Ok(Response::Done),
+        });
+        pending.resolve(vec![(kept, done)]);
+        assert!(matches!(waited_for.try_recv(), Ok(Ok(Answer::Done(_)))));
+        assert_eq!(ended.try_recv(), Ok(()), "the next batch may leave");
+        let mut alone = {
+            let (given_up, outcome) = propose();
+            let ended = pending.sent(&[given_up.sequence], (1, MemberId(2)));
+            drop(outcome);
+            assert!(!pending.waits_for(&given_up));
+            ended
+        };
+        pending.resolve(Vec::new());
+        assert_eq!(alone.try_recv(), Ok(()), "also if nothing else was in it");
     }
 }
