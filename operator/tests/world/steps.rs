@@ -145,9 +145,11 @@ impl World {
                         .any(|m| m.id == id && !(late && m.is_learner))
                 });
                 assert!(!lives, "the disk of a member was deleted");
-                // As far as anybody can know: the mark comes with the first word of the member.
+                // As far as anybody can know: the mark comes with the first word of the member. What this operator had marked
+                // to be removed is its own to delete, whoever was quicker at the list.
                 assert!(
                     volume.terminating
+                        || volume.removed_mark == volume.member_mark
                         || volume
                             .member_mark
                             .is_none_or(|id| !self.taken_out.contains(&id)),
