@@ -86,7 +86,7 @@ async fn a_large_change_is_told_to_many_watchers_one_after_the_other() -> Result
     for first in (0..KEYS).step_by(100) {
         let puts =
             (first..first + 100).map(|number| client.put(put(&format!("many/{number:06}"), "x")));
-        try_join_all(puts.map(|put| async { put.await })).await?;
+        try_join_all(puts).await?;
     }
     let mut stream = client.watch();
     for number in 0..WATCHERS {

@@ -141,8 +141,11 @@ fn next_step(case: &Case) -> (Step, String, Duration) {
     (Step::Done, because, LATER)
 }
 
+/// A question to one pass; the first in a lane that answers decides it.
+type Question = fn(&Case) -> Verdict;
+
 /// The questions in order of urgency. Those after `bootstrap::is_quorate` only run with a confirmed member list.
-const QUESTIONS: [(Lane, fn(&Case) -> Verdict); 13] = [
+const QUESTIONS: [(Lane, Question); 13] = [
     (Lane::Ground, bootstrap::is_recorded),
     (Lane::Ground, identity::is_one_cluster),
     (Lane::Pods, roll::is_a_broken_pod_outdated),
