@@ -104,7 +104,7 @@ verify: ## Formatting, unused dependencies, licences and who may depend on what,
 	cargo deny --log-level error check bans licenses sources
 	cargo test --workspace --quiet --test documents
 	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --quiet
 
 # one seed with what its members say, or many for so many hours
 SEED ?= 1

@@ -1,7 +1,7 @@
 //! Bugs put in on purpose, and faults of the disk, to prove that the fault runs find what they are for.
 //!
 //! Only a build with the feature `planted-bugs` has them, and there the environment chooses: [`Bug`] by its name in
-//! `COORD_PLANTED_BUG`, the disk's faults as [`seams`] says. In every other build [`has`] is a constant `false`, and
+//! `COORD_PLANTED_BUG`, the disk's faults as `seams` says. In every other build [`has`] is a constant `false`, and
 //! nothing reads the environment. Each bug stands where the real one would, in a line or two that name it; this room
 //! only says whether it is there. `docs/robustness.md` lists which run finds which.
 

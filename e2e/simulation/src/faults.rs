@@ -1,7 +1,7 @@
 //! What goes wrong, and when: all of it from the seed.
 //!
 //! A run draws which kinds of fault it has at all (a run with few kinds goes deeper into those) and how often they come.
-//! Each fault brings its own end. Decisions only; [`World`](crate::world::World) carries them out.
+//! Each fault brings its own end. Decisions only; `world` carries them out.
 
 use std::time::Duration;
 

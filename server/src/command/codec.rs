@@ -1,4 +1,4 @@
-//! The canonical bytes of an [`Envelope`](super::Envelope): one value, one encoding.
+//! The canonical bytes of an [`Envelope`]: one value, one encoding.
 //!
 //! Owns what a log entry looks like on disk and between members; `docs/formats.md` describes it and the golden tests pin
 //! it. Whatever is not known exactly is an error: a field that one member skips and another applies splits the
