@@ -1,6 +1,6 @@
 //! Where state rows live: a layer in memory in front of fjall, the only room that names it.
 //!
-//! Owns [`Disk`]: four ordered spaces of rows, the writer thread, the generations of the state directory and its marks.
+//! Owns [`Disk`]: the ordered spaces of rows that the room above declares ([`Layout`]), the writer thread, the generations of the state directory and its marks.
 //! In go the rows of whole turns of applying ([`Disk::rows`]); they are visible at once and reach fjall behind the caller's
 //! back, coalesced, in one atomic batch that always holds whole turns. Nothing here waits for fjall to write.
 //!
@@ -9,6 +9,7 @@
 //! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs`, `filling.rs` and `merging.rs` for fjall, `generation.rs` for files.
 
 mod background;
+mod error;
 mod filling;
 mod generation;
 mod journal_tail;
@@ -18,6 +19,7 @@ mod memory;
 mod merging;
 mod note;
 mod panics;
+mod space;
 mod store;
 mod sweep;
 #[cfg(test)]
@@ -33,12 +35,14 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::command::{Fault, LogPosition};
+use error::OpenError;
 pub use generation::Fresh;
 use generation::Generation;
-pub use layers::{Rows, Space, Visit};
+pub use layers::{Rows, Visit};
 use layers::{Shared, Waiting};
 pub use memory::{MemoryRows, RowsCopy};
-use store::{OpenError, Store};
+pub use space::{Layout, Space};
+use store::Store;
 pub use sweep::{Garbage, Sweep};
 
 /// Follows [`Flushed`].
@@ -70,34 +74,34 @@ impl Disk {
     ///
     /// A generation that is damaged is renamed to `<n>.damaged`, never deleted, and an empty one takes its place:
     /// the caller sees that by the missing rows, and decides whether the log reaches back far enough.
-    /// `sweep` tells the writer thread which rows are garbage. Blocks on file operations.
-    pub fn open(dir: &Path, sweep: Sweep) -> Result<Self, Fault> {
+    /// A space of `layout` that the store does not have is added to it. Blocks on file operations.
+    pub fn open(dir: &Path, layout: &'static Layout) -> Result<Self, Fault> {
         let mut generation = Generation::current(dir)?;
-        let store = match Store::open(&generation.path()) {
+        let store = match Store::open(&generation.path(), layout) {
             Ok(store) => store,
             Err(OpenError::Damaged(why)) => {
                 let path = generation.path();
                 tracing::error!(why, path = %path.display(), "the state is damaged and set aside");
                 generation.set_aside()?;
-                Store::open(&generation.path()).map_err(OpenError::into_fault)?
+                Store::open(&generation.path(), layout).map_err(OpenError::into_fault)?
             }
             Err(OpenError::Fault(fault)) => return Err(fault),
         };
         generation.sync_names()?;
-        Ok(Self::start(store, generation, sweep))
+        Ok(Self::start(store, generation, layout))
     }
 
     /// Sets the current generation below `dir` aside, whose rows cannot be what was written, and opens an empty one.
     /// The store must be closed.
-    pub fn open_anew(dir: &Path, why: &str, sweep: Sweep) -> Result<Self, Fault> {
+    pub fn open_anew(dir: &Path, why: &str, layout: &'static Layout) -> Result<Self, Fault> {
         note::damaged(&Generation::current(dir)?.path(), why);
-        Self::open(dir, sweep)
+        Self::open(dir, layout)
     }
 
     /// Rows in memory only: the same behaviour for tests and simulation, without files and threads.
-    pub fn in_memory(sweep: Sweep) -> Self {
+    pub fn in_memory(layout: &'static Layout) -> Self {
         Self {
-            shared: Arc::new(Shared::new(sweep)),
+            shared: Arc::new(Shared::new(layout)),
             store: None,
             writer: None,
             generation: None,
@@ -106,14 +110,14 @@ impl Disk {
     }
 
     /// A generation that was filled. The next open finds it only after [`make_current`](Self::make_current).
-    pub fn filled(fresh: Fresh, sweep: Sweep) -> Self {
+    pub fn filled(fresh: Fresh, layout: &'static Layout) -> Self {
         let (generation, store) = fresh.into_store();
-        Self::start(store, generation, sweep)
+        Self::start(store, generation, layout)
     }
 
     /// Rows in memory that a simulated machine keeps when this is gone.
-    pub fn on(kept: MemoryRows, sweep: Sweep) -> Self {
-        let disk = Self::in_memory(sweep);
+    pub fn on(kept: MemoryRows, layout: &'static Layout) -> Self {
+        let disk = Self::in_memory(layout);
         disk.shared.load(kept.rows());
         disk.shared.keep_in(kept);
         disk
@@ -123,17 +127,17 @@ impl Disk {
     pub fn filled_with(
         rows: Vec<(Space, Bytes, Bytes)>,
         becomes: Option<MemoryRows>,
-        sweep: Sweep,
+        layout: &'static Layout,
     ) -> Self {
-        let mut disk = Self::in_memory(sweep);
+        let mut disk = Self::in_memory(layout);
         disk.shared.load(rows);
         disk.becomes = becomes;
         disk
     }
 
-    fn start(store: Store, generation: Generation, sweep: Sweep) -> Self {
+    fn start(store: Store, generation: Generation, layout: &'static Layout) -> Self {
         let store = Arc::new(store);
-        let shared = Arc::new(Shared::new(sweep));
+        let shared = Arc::new(Shared::new(layout));
         let writer = writer::spawn(shared.clone(), store.clone());
         Self {
             shared,

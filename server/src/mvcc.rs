@@ -35,6 +35,13 @@ pub use row::{Version, key_fits};
 pub use span::{Budget, Slice, Span};
 pub use undo::{Undone, undo};
 
+/// Each key's live version.
+pub const CURRENT: Space = Space::new(1);
+/// Superseded versions.
+pub const PAST: Space = Space::new(2);
+/// What changed, in order.
+pub const LOG: Space = Space::new(3);
+
 /// What a put stores besides its place in history.
 #[derive(Clone, Debug)]
 pub struct Store<'a> {
@@ -88,12 +95,12 @@ impl Mvcc {
         let change = match prev {
             None => Change::Create,
             Some(prev) => {
-                rows.put(Space::Past, row::past_key(&key, at.main), prev.row());
+                rows.put(PAST, row::past_key(&key, at.main), prev.row());
                 Change::Update
             }
         };
-        rows.put(Space::Log, row::log_key(at), history::log_row(change, &key));
-        rows.put(Space::Current, key.clone(), version.row());
+        rows.put(LOG, row::log_key(at), history::log_row(change, &key));
+        rows.put(CURRENT, key.clone(), version.row());
         self.leaves
             .borrow_mut()
             .set(rows, key.clone(), version.row(), prev.is_some())?;
@@ -102,13 +109,9 @@ impl Mvcc {
 
     /// Removes a key whose live version is `prev`.
     pub fn delete(&self, rows: &mut Rows<'_>, at: Stamp, key: &Bytes, prev: &Version) {
-        rows.put(Space::Past, row::past_key(key, at.main), prev.row());
-        rows.put(
-            Space::Log,
-            row::log_key(at),
-            history::log_row(Change::Delete, key),
-        );
-        rows.delete(Space::Current, key.clone());
+        rows.put(PAST, row::past_key(key, at.main), prev.row());
+        rows.put(LOG, row::log_key(at), history::log_row(Change::Delete, key));
+        rows.delete(CURRENT, key.clone());
         self.leaves.borrow_mut().remove(key);
     }
 

@@ -18,6 +18,7 @@ mod member;
 mod reading;
 mod running_hash;
 mod snapshot;
+mod spaces;
 #[cfg(test)]
 mod tests;
 mod txn;
@@ -34,7 +35,7 @@ use crate::command::{
     Revision,
 };
 use crate::disk::{Disk, MemoryRows, Persisted, Progress};
-use crate::mvcc::{self, Mvcc};
+use crate::mvcc::Mvcc;
 use crate::planted::{self, Bug};
 use apply::Making;
 pub use apply::{Applied, Large, Turn};
@@ -42,6 +43,7 @@ use ledger::{Ledger, Trash};
 pub use reading::{Answer, Reading};
 pub use running_hash::RunningHash;
 pub use snapshot::{InstallReady, SnapshotReader, SnapshotWriter};
+use spaces::LAYOUT;
 
 /// The newest law this version can apply: 1, and 2 for [`LEVEL_LEASE_COPIES`].
 pub const FEATURE_LEVEL: u32 = 2;
@@ -90,11 +92,11 @@ impl State {
     /// What was applied may lie behind what was applied before a crash: replay the log after [`applied`](Self::applied),
     /// or give up if the log begins later. Blocks; takes about a second for each two million keys.
     pub fn open(dir: &Path) -> Result<Self, Fault> {
-        match Self::load(Disk::open(dir, mvcc::garbage)?, FEATURE_LEVEL) {
+        match Self::load(Disk::open(dir, &LAYOUT)?, FEATURE_LEVEL) {
             Err(Fault::Corrupt { what, why }) => {
                 tracing::error!(what, why, "the state is damaged and set aside");
                 let why = format!("{what}: {why}");
-                Self::load(Disk::open_anew(dir, &why, mvcc::garbage)?, FEATURE_LEVEL)
+                Self::load(Disk::open_anew(dir, &why, &LAYOUT)?, FEATURE_LEVEL)
             }
             opened => opened,
         }
@@ -107,7 +109,7 @@ impl State {
         match place {
             StatePlace::Directory(dir) => Self::open(dir),
             StatePlace::Memory(Some(rows)) => {
-                Self::load(Disk::on(rows.clone(), mvcc::garbage), FEATURE_LEVEL)
+                Self::load(Disk::on(rows.clone(), &LAYOUT), FEATURE_LEVEL)
             }
             StatePlace::Memory(None) => Ok(Self::in_memory()),
         }
@@ -120,7 +122,7 @@ impl State {
 
     /// As [`State::in_memory`], of a version that knows the law up to `level_max`.
     pub fn in_memory_with(level_max: u32) -> Self {
-        Self::load(Disk::in_memory(mvcc::garbage), level_max)
+        Self::load(Disk::in_memory(&LAYOUT), level_max)
             .expect("empty rows in memory hold no damage")
     }
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use fjall::Keyspace;
 
 use super::background;
-use super::layers::Space;
 use super::marks;
+use super::space::Space;
 
 /// Rows that may wait for the disk, in calls of [`Filling::write`].
 const WAITING_MAX: usize = 1;

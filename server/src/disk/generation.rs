@@ -7,11 +7,12 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::error::OpenError;
 use super::filling::Filling;
-use super::layers::Space;
 use super::marks::Mark;
 use super::note;
-use super::store::{OpenError, Store};
+use super::space::{Layout, Space};
+use super::store::Store;
 use crate::command::Fault;
 use bytes::Bytes;
 
@@ -112,7 +113,7 @@ pub struct Fresh {
 
 impl Fresh {
     /// Begins an empty generation below `dir`, after the current one.
-    pub fn create(dir: &Path) -> Result<Self, Fault> {
+    pub fn create(dir: &Path, layout: &Layout) -> Result<Self, Fault> {
         let generation = Generation {
             dir: dir.to_owned(),
             number: read_pointer(dir)?.unwrap_or(0) + 1,
@@ -121,7 +122,7 @@ impl Fresh {
         if path.exists() {
             generation.remove()?;
         }
-        let store = Store::open(&path).map_err(OpenError::into_fault)?;
+        let store = Store::open(&path, layout).map_err(OpenError::into_fault)?;
         Ok(Self {
             filling: None,
             generation,
@@ -129,7 +130,7 @@ impl Fresh {
         })
     }
 
-    /// Writes rows of the system space, in any order. Blocks, and may sleep while fjall is behind.
+    /// Writes rows of the layout's first space, in any order. Blocks, and may sleep while fjall is behind.
     pub fn write(&mut self, rows: &[(Bytes, Bytes)]) -> Result<(), Fault> {
         let mark = Mark {
             last: self.store.mark.last + 1,
@@ -137,7 +138,7 @@ impl Fresh {
         };
         let mut batch = self.store.batch(mark, rows.len());
         for (key, value) in rows {
-            batch.set(Space::System, key, Some(value));
+            batch.set(Layout::SMALL, key, Some(value));
         }
         batch.commit()?;
         self.store.mark = mark;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::store::OpenError;
+use super::error::OpenError;
 use crate::command::Fault;
 
 const START: u8 = 1;

@@ -14,36 +14,10 @@ use tokio::sync::{oneshot, watch};
 
 use super::Flushed;
 use super::memory::{self, MemoryRows};
+use super::space::{Layout, Space};
 use super::store::Store;
-use super::sweep::{self, Sweep};
+use super::sweep;
 use crate::command::{Fault, LogPosition};
-
-/// An ordered space of rows of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Space {
-    /// Small rows: positions, leases, members.
-    System,
-    /// Each key's live version.
-    Current,
-    /// Superseded versions.
-    Past,
-    /// What changed, in order.
-    Log,
-}
-
-impl Space {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::System, Self::Current, Self::Past, Self::Log];
-
-    pub(super) fn index(self) -> usize {
-        match self {
-            Self::System => 0,
-            Self::Current => 1,
-            Self::Past => 2,
-            Self::Log => 3,
-        }
-    }
-}
 
 /// What a row takes in memory beyond its bytes: two handles, its share of a tree node, two allocations.
 const ROW_OVERHEAD_BYTES: usize = 112;
@@ -51,14 +25,21 @@ const ROW_OVERHEAD_BYTES: usize = 112;
 pub(super) const LAYER_BYTES_SOON: usize = 4 << 20;
 
 /// Written rows; `None` is a removed one.
-#[derive(Default)]
 pub(super) struct Layer {
-    pub(super) spaces: [BTreeMap<Bytes, Option<Bytes>>; 4],
+    pub(super) spaces: Vec<BTreeMap<Bytes, Option<Bytes>>>,
     pub(super) bytes: usize,
     pub(super) sweep_below: Option<u64>,
 }
 
 impl Layer {
+    pub(super) fn empty(layout: &Layout) -> Self {
+        Self {
+            spaces: layout.names.iter().map(|_| BTreeMap::new()).collect(),
+            bytes: 0,
+            sweep_below: None,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.bytes == 0 && self.sweep_below.is_none()
     }
@@ -92,7 +73,6 @@ impl Waiting {
     }
 }
 
-#[derive(Default)]
 pub(super) struct Layers {
     pub(super) forming: Layer,
     pub(super) sealed: Option<Arc<Layer>>,
@@ -110,18 +90,25 @@ pub(super) struct Shared {
     layers: Mutex<Layers>,
     pub(super) wake: Condvar,
     pub(super) flushed: watch::Sender<Flushed>,
-    sweep: Sweep,
+    layout: &'static Layout,
     /// What remembers rows in memory across a crash.
     kept: OnceLock<MemoryRows>,
 }
 
 impl Shared {
-    pub(super) fn new(sweep: Sweep) -> Self {
+    pub(super) fn new(layout: &'static Layout) -> Self {
         Self {
-            layers: Mutex::default(),
+            layers: Mutex::new(Layers {
+                forming: Layer::empty(layout),
+                sealed: None,
+                persist: Vec::new(),
+                is_idle: false,
+                is_closing: false,
+                fault: None,
+            }),
             wake: Condvar::new(),
             flushed: watch::Sender::new(Flushed::default()),
-            sweep,
+            layout,
             kept: OnceLock::new(),
         }
     }
@@ -132,8 +119,8 @@ impl Shared {
             .expect("a thread that panics with the rows in hand ends the process")
     }
 
-    pub(super) fn sweep(&self) -> Sweep {
-        self.sweep
+    pub(super) fn layout(&self) -> &'static Layout {
+        self.layout
     }
 
     pub(super) fn kept(&self) -> Option<&MemoryRows> {
@@ -149,7 +136,7 @@ impl Shared {
     /// All rows in memory.
     pub(super) fn rows_in_memory(&self) -> Vec<(Space, Bytes, Bytes)> {
         let layers = self.lock();
-        let spaces = Space::ALL.into_iter();
+        let spaces = self.layout.spaces();
         let rows = spaces.flat_map(|space| {
             let rows = layers.forming.spaces[space.index()].iter();
             rows.filter_map(move |(key, value)| Some((space, key.clone(), value.clone()?)))
@@ -186,7 +173,7 @@ impl Shared {
 
     /// Drops what is not being committed yet: all of it is about to be replaced.
     pub(super) fn discard(&self) {
-        self.lock().forming = Layer::default();
+        self.lock().forming = Layer::empty(self.layout);
     }
 
     pub(super) fn close(&self) {
@@ -261,8 +248,7 @@ impl<'a> Rows<'a> {
     /// Lets what the sweep calls garbage below `floor` go, once everything written until now is in fjall.
     pub fn sweep_below(&mut self, floor: u64) -> Result<(), Fault> {
         if self.store.is_none() {
-            let sweep = self.shared.sweep();
-            return sweep::in_memory(self, sweep, floor);
+            return sweep::in_memory(self, self.shared.layout(), floor);
         }
         self.layers.forming.sweep_below = Some(floor);
         Ok(())

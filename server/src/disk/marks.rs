@@ -15,7 +15,9 @@ pub(super) const ROW: u8 = 1;
 /// Key of the format row.
 pub(super) const FORMAT_KEY: [u8; 2] = [OWN, b'f'];
 /// What it must hold: magic and format version.
-pub(super) const FORMAT: [u8; 3] = [b'C', b'S', 2];
+pub(super) const FORMAT: [u8; 3] = [b'C', b'S', 3];
+/// Key of the list of spaces, in the first of them only.
+pub(super) const LIST_KEY: [u8; 2] = [OWN, b's'];
 /// Key of the mark.
 pub(super) const MARK_KEY: [u8; 2] = [OWN, b'm'];
 /// First bytes of the batch numbers.
@@ -24,6 +26,21 @@ pub(super) const BATCH_PREFIX: [u8; 2] = [OWN, b'b'];
 pub(super) const NEWEST: [u8; 0] = [];
 /// .. and at one that the next batch has seen.
 pub(super) const FOLLOWED: [u8; 1] = [1];
+
+/// The list of spaces, as it is stored: names, each followed by a zero.
+pub(super) fn list(names: &[String]) -> Vec<u8> {
+    names
+        .iter()
+        .flat_map(|name| name.bytes().chain([0]))
+        .collect()
+}
+
+/// The names of a stored list, at least one; `None` if it is none.
+pub(super) fn listed(list: &[u8]) -> Option<Vec<String>> {
+    let names = std::str::from_utf8(list).ok()?.strip_suffix('\0')?;
+    let names: Vec<String> = names.split('\0').map(str::to_owned).collect();
+    (!names.iter().any(String::is_empty)).then_some(names)
+}
 
 /// Which batches a space has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::layers::Space;
+use super::space::Space;
 
 /// Rows that one turn wrote; `None` is a removed one.
 pub(super) type Batch = Vec<(Space, Bytes, Option<Bytes>)>;
-type Kept = [BTreeMap<Bytes, Bytes>; 4];
+type Kept = BTreeMap<Space, BTreeMap<Bytes, Bytes>>;
 
 #[derive(Default)]
 struct Inner {
@@ -89,7 +89,8 @@ impl MemoryRows {
     pub(super) fn replace(&self, rows: &[(Space, Bytes, Bytes)]) {
         let mut durable = Kept::default();
         for (space, key, value) in rows {
-            durable[space.index()].insert(key.clone(), value.clone());
+            let rows = durable.entry(*space).or_default();
+            rows.insert(key.clone(), value.clone());
         }
         let mut inner = self.lock();
         inner.durable = durable;
@@ -99,10 +100,9 @@ impl MemoryRows {
     pub(super) fn rows(&self) -> Vec<(Space, Bytes, Bytes)> {
         let mut inner = self.lock();
         inner.sync();
-        let spaces = Space::ALL.into_iter();
-        let rows = spaces.flat_map(|space| {
-            let rows = inner.durable[space.index()].iter();
-            rows.map(move |(key, value)| (space, key.clone(), value.clone()))
+        let rows = inner.durable.iter().flat_map(|(space, rows)| {
+            let rows = rows.iter();
+            rows.map(move |(key, value)| (*space, key.clone(), value.clone()))
         });
         rows.collect()
     }
@@ -112,7 +112,7 @@ impl Inner {
     fn sync(&mut self) {
         for batch in self.batches.drain(..) {
             for (space, key, value) in batch {
-                let rows = &mut self.durable[space.index()];
+                let rows = self.durable.entry(space).or_default();
                 match value {
                     Some(value) => rows.insert(key, value),
                     None => rows.remove(&key),

@@ -62,7 +62,7 @@ impl Merging {
     /// A panic over a damaged table is noted in `store`.
     pub(super) fn start(
         store: PathBuf,
-        keyspaces: [Keyspace; 4],
+        keyspaces: Vec<Keyspace>,
         floor: impl Fn() -> SeqNo + Send + 'static,
     ) -> Self {
         let shared = Arc::new(Shared::default());
@@ -152,10 +152,12 @@ mod tests {
 
     use super::*;
 
-    fn open(dir: &std::path::Path) -> (Database, [Keyspace; 4]) {
+    fn open(dir: &std::path::Path) -> (Database, Vec<Keyspace>) {
         let db = Database::builder(dir).worker_threads(1).open().unwrap();
         let options = || KeyspaceCreateOptions::default().compaction_strategy(Arc::new(by_fjall()));
-        let keyspaces = ["a", "b", "c", "d"].map(|name| db.keyspace(name, options).unwrap());
+        let keyspaces = ["a", "b", "c", "d"]
+            .map(|name| db.keyspace(name, options).unwrap())
+            .to_vec();
         (db, keyspaces)
     }
 

@@ -1,60 +1,41 @@
 //! fjall: one database, one keyspace per space, small memtables, no fsync but on demand.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, OwnedWriteBatch,
-    PersistMode, Slice,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice,
 };
 
+use super::error::{OpenError, classify};
 use super::filling::{FillError, Filling};
-use super::layers::Space;
 use super::marks::{self, Mark};
 use super::merging::{self, Merging};
 use super::note::{self, Note};
 use super::panics::{self, WatchedWorkers};
+use super::space::{Layout, Space};
 use super::{background, journal_tail, tree_versions};
 use crate::command::Fault;
 
 /// Blocks read again soon: enough for the index and filter blocks of some million rows.
 const CACHE_BYTES: u64 = 24 << 20;
-/// Four spaces, each with one of these filling and one being written out. A table is synced whole: a larger one holds up the log.
+/// Each space has one of these filling and one being written out. A table is synced whole: a larger one holds up the log.
 const MEMTABLE_BYTES: u64 = 4 << 20;
 /// The least fjall takes. More would only lengthen an open after a crash.
 const JOURNAL_BYTES: u64 = 64 << 20;
-/// Where a write failed with less than this left, a table of each space did not fit.
-const FULL_BYTES: u64 = 4 * MEMTABLE_BYTES;
 /// For flushes; tables are merged elsewhere, see `merging.rs`.
 const WORKERS: usize = 1;
-
-/// Why a store did not open.
-pub(super) enum OpenError {
-    /// It is damaged: set it aside.
-    Damaged(String),
-    /// Something else is wrong: leave it alone.
-    Fault(Fault),
-}
-
-impl OpenError {
-    /// Where there is nothing to set aside.
-    pub(super) fn into_fault(self) -> Fault {
-        match self {
-            Self::Damaged(why) => Fault::Store(why),
-            Self::Fault(fault) => fault,
-        }
-    }
-}
 
 /// An open database.
 pub(super) struct Store {
     /// Ends before the database does.
     merging: Merging,
     db: Database,
-    spaces: [Keyspace; 4],
+    /// Those of the layout, then those that a later version added: they are kept at the same batch, and not touched.
+    spaces: Vec<Keyspace>,
+    names: Vec<String>,
     path: PathBuf,
     /// What the spaces held when it was opened.
     pub(super) mark: Mark,
@@ -62,8 +43,9 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens or creates the database at `path` and checks that no batch is missing in any space.
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    /// Opens or creates the database at `path`, adds spaces of the layout that it does not have yet, and checks that no
+    /// batch is missing in any space.
+    pub(super) fn open(path: &Path, layout: &Layout) -> Result<Self, OpenError> {
         let note = note::read(path);
         if let Some(Note::Damaged(why)) = note {
             return Err(OpenError::Damaged(format!(
@@ -86,23 +68,28 @@ impl Store {
         };
         let db = background::on_a_thread(open).map_err(failed)?;
         let open = |name: &str| db.keyspace(name, options).map_err(failed);
-        let spaces = [
-            open("system")?,
-            open("current")?,
-            open("past")?,
-            open("log")?,
-        ];
+        let small = open(layout.names[Layout::SMALL.index()])?;
+        let listed = read_list(&small, path)?;
+        let mut names: Vec<String> = layout.names.iter().map(|&name| name.to_owned()).collect();
+        let later = listed
+            .iter()
+            .filter(|name| !layout.names.contains(&name.as_str()));
+        names.extend(later.cloned());
+        let spaces = names.iter().map(|name| open(name));
+        let spaces = spaces.collect::<Result<Vec<_>, _>>()?;
         let supervisor = db.supervisor.clone();
         let floor = move || supervisor.snapshot_tracker.get_seqno_safe_to_gc();
         let mut store = Self {
             merging: Merging::start(path.to_owned(), spaces.clone(), floor),
             db,
             spaces,
+            names,
             path: path.to_owned(),
             mark: Mark::default(),
             _watched: workers,
         };
-        store.mark = store.check_marks()?;
+        store.mark = store.check_marks(&listed)?;
+        store.add_spaces(&listed)?;
         if note.is_some() {
             tracing::warn!(path = %path.display(), "every row is checked, because the store failed when it was in use");
             store.check_rows()?;
@@ -123,9 +110,22 @@ impl Store {
         Ok(())
     }
 
-    fn check_marks(&self) -> Result<Mark, OpenError> {
+    /// The mark that all spaces have which the list names. A store whose first batch is not written yet has no list.
+    fn check_marks(&self, listed: &[String]) -> Result<Mark, OpenError> {
         let mut marks = Vec::new();
-        for keyspace in &self.spaces {
+        for (keyspace, name) in self.spaces.iter().zip(&self.names) {
+            if !listed.is_empty() && !listed.contains(name) {
+                let format = keyspace.get(marks::FORMAT_KEY);
+                if format
+                    .map_err(|error| classify(&self.path, error))?
+                    .is_some()
+                {
+                    return Err(OpenError::Damaged(format!(
+                        "space {name:?} is in use and not on the list of spaces"
+                    )));
+                }
+                continue;
+            }
             let read = |key: &[u8]| {
                 keyspace
                     .get(key)
@@ -157,6 +157,39 @@ impl Store {
             )));
         }
         Ok(marks[0])
+    }
+
+    /// Gives each space that the list lacks what the others have, in one batch with the new list. It is durable when this
+    /// returns: a crash before leaves the old list, and an empty space beside it.
+    fn add_spaces(&self, listed: &[String]) -> Result<(), OpenError> {
+        let is_new = |name: &String| !listed.contains(name);
+        if listed.is_empty() || !self.names.iter().any(is_new) {
+            return Ok(());
+        }
+        let mut batch = OwnedWriteBatch::with_capacity(self.db.clone(), 16);
+        for (keyspace, _) in self
+            .spaces
+            .iter()
+            .zip(&self.names)
+            .filter(|(_, name)| is_new(name))
+        {
+            batch.insert(keyspace, marks::FORMAT_KEY, marks::FORMAT);
+            batch.insert(keyspace, marks::MARK_KEY, self.mark.encode());
+            for number in self.mark.numbers() {
+                let seen: &[u8] = match number == self.mark.last {
+                    true => &marks::NEWEST,
+                    false => &marks::FOLLOWED,
+                };
+                batch.insert(keyspace, marks::batch_key(number), seen);
+            }
+        }
+        batch.insert(self.small(), marks::LIST_KEY, marks::list(&self.names));
+        let added = batch.durability(Some(PersistMode::SyncAll)).commit();
+        added.map_err(|error| classify(&self.path, error))
+    }
+
+    fn small(&self) -> &Keyspace {
+        &self.spaces[Layout::SMALL.index()]
     }
 
     fn check_numbers(&self, keyspace: &Keyspace, mark: Mark) -> Result<(), OpenError> {
@@ -214,6 +247,9 @@ impl Store {
     pub(super) fn batch(&self, mark: Mark, rows: usize) -> Batch<'_> {
         let mut batch = OwnedWriteBatch::with_capacity(self.db.clone(), rows + 12)
             .durability(Some(PersistMode::Buffer));
+        if mark.last == 1 {
+            batch.insert(self.small(), marks::LIST_KEY, marks::list(&self.names));
+        }
         for keyspace in &self.spaces {
             if mark.last == 1 {
                 batch.insert(keyspace, marks::FORMAT_KEY, marks::FORMAT);
@@ -242,14 +278,19 @@ impl Store {
         }
     }
 
-    /// Starts writing the memtables of these spaces to tables.
-    pub(super) fn rotate(&self, spaces: &[Space]) -> Result<(), Fault> {
-        for space in spaces {
-            self.spaces[space.index()]
-                .rotate_memtable()
-                .map_err(|error| self.fault(error))?;
-        }
-        Ok(())
+    /// Starts writing the memtables of all spaces to tables.
+    pub(super) fn rotate(&self) -> Result<(), Fault> {
+        self.spaces.iter().try_for_each(|space| self.rotated(space))
+    }
+
+    /// Starts writing the memtable of the small rows to a table.
+    pub(super) fn rotate_small(&self) -> Result<(), Fault> {
+        self.rotated(self.small())
+    }
+
+    fn rotated(&self, space: &Keyspace) -> Result<(), Fault> {
+        let rotated = space.rotate_memtable();
+        rotated.map(|_| ()).map_err(|error| self.fault(error))
     }
 
     /// Whether no memtable waits to be written out.
@@ -352,39 +393,17 @@ fn options() -> KeyspaceCreateOptions {
         ]))
 }
 
-/// What a user may still write where `path` is.
-fn bytes_left(path: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(path).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-fn classify(path: &Path, error: fjall::Error) -> OpenError {
-    match error {
-        fjall::Error::Io(source) | fjall::Error::Storage(LsmError::Io(source)) => {
-            match source.kind() {
-                // What fjall meets in files that are cut short or missing, never what a disk says.
-                ErrorKind::NotFound
-                | ErrorKind::AlreadyExists
-                | ErrorKind::InvalidInput
-                | ErrorKind::InvalidData
-                | ErrorKind::UnexpectedEof => OpenError::Damaged(source.to_string()),
-                _ => OpenError::Fault(Fault::Io {
-                    path: path.to_owned(),
-                    source,
-                }),
-            }
-        }
-        fjall::Error::Locked => OpenError::Fault(Fault::Store(format!(
-            "{} is in use by another process",
-            path.display()
-        ))),
-        fjall::Error::Poisoned => OpenError::Fault(Fault::Store(match bytes_left(path) {
-            // fjall keeps the reason to itself.
-            Some(left) if left < FULL_BYTES => format!(
-                "a write failed before, and the disk has {left} bytes left: No space left on device"
-            ),
-            _ => "a write failed before; the disk may be full or failing, or a table is damaged: the next start checks".to_owned(),
-        })),
-        error => OpenError::Damaged(error.to_string()),
+/// The spaces that a store says it has; none before its first batch.
+fn read_list(small: &Keyspace, path: &Path) -> Result<Vec<String>, OpenError> {
+    let read = |key: &[u8]| small.get(key).map_err(|error| classify(path, error));
+    match (read(&marks::FORMAT_KEY)?, read(&marks::LIST_KEY)?) {
+        // Another format is refused where the marks are checked.
+        (Some(format), _) if format.as_ref() != marks::FORMAT => Ok(Vec::new()),
+        (_, Some(list)) => marks::listed(&list)
+            .ok_or_else(|| OpenError::Damaged("the list of spaces cannot be read".to_owned())),
+        (Some(_), None) => Err(OpenError::Damaged(
+            "the list of spaces is missing".to_owned(),
+        )),
+        (None, None) => Ok(Vec::new()),
     }
 }

@@ -4,14 +4,15 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::layers::{Rows, Space};
+use super::layers::Rows;
+use super::space::{Layout, Space};
 use super::store::Store;
 use crate::command::Fault;
 
 /// Rows looked at in one step: a commit of about a millisecond.
 const STEP_ROWS: usize = 512;
 
-/// Says which rows one row of [`Space::Log`] makes garbage once `floor` is the oldest revision anybody may read; `None`
+/// Says which rows one row of [`Layout::swept`] makes garbage once `floor` is the oldest revision anybody may read; `None`
 /// if that row and all after it are needed.
 pub type Sweep = fn(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage>;
 
@@ -47,15 +48,15 @@ impl Sweeper {
     pub(super) fn step(
         &mut self,
         store: &Store,
-        sweep: Sweep,
+        layout: &Layout,
     ) -> Result<Vec<(Space, Bytes)>, Fault> {
-        let mut rows = store.range(Space::Log, &self.next, None);
+        let mut rows = store.range(layout.swept, &self.next, None);
         let mut garbage = Vec::new();
         for _ in 0..STEP_ROWS {
             let found = rows.next()?;
             let needed = found.as_ref().and_then(|(key, value)| {
                 let key = Store::strip(key);
-                let found = sweep(key, value, self.floor)?;
+                let found = (layout.sweep)(key, value, self.floor)?;
                 Some((Bytes::copy_from_slice(key), found))
             });
             let Some((key, mut found)) = needed else {
@@ -70,13 +71,13 @@ impl Sweeper {
 }
 
 /// The same for rows in memory, all at once.
-pub(super) fn in_memory(rows: &mut Rows<'_>, sweep: Sweep, floor: u64) -> Result<(), Fault> {
+pub(super) fn in_memory(rows: &mut Rows<'_>, layout: &Layout, floor: u64) -> Result<(), Fault> {
     let mut garbage = Vec::new();
     rows.scan(
-        Space::Log,
+        layout.swept,
         &[],
         None,
-        &mut |key, value| match sweep(key, value, floor) {
+        &mut |key, value| match (layout.sweep)(key, value, floor) {
             Some(mut found) => {
                 garbage.append(&mut found.rows);
                 ControlFlow::Continue(())

@@ -10,9 +10,17 @@ use bytes::Bytes;
 use super::marks::{Mark, batch_key};
 use super::*;
 
-pub(super) fn keep_all(_: &[u8], _: &[u8], _: u64) -> Option<Garbage> {
-    None
-}
+const SYSTEM: Space = Space::new(0);
+pub(super) const CURRENT: Space = Space::new(1);
+const PAST: Space = Space::new(2);
+const LOG: Space = Space::new(3);
+
+/// Nothing becomes garbage.
+pub(super) static LAYOUT: Layout = Layout {
+    names: &["system", "current", "past", "log"],
+    swept: LOG,
+    sweep: |_, _, _| None,
+};
 
 fn all(disk: &Disk, space: Space) -> Result<Vec<(Bytes, Bytes)>, Fault> {
     let mut found = Vec::new();
@@ -34,8 +42,8 @@ fn number(n: u32) -> Bytes {
 /// Entry `n`: says in every space that it was there, and in one row that it was the last.
 fn entry(disk: &Disk, n: u32) {
     let mut rows = disk.rows();
-    rows.put(Space::System, Bytes::from_static(b"last"), number(n));
-    for space in [Space::Current, Space::Past, Space::Log] {
+    rows.put(SYSTEM, Bytes::from_static(b"last"), number(n));
+    for space in [CURRENT, PAST, LOG] {
         rows.put(space, number(n), Bytes::from(vec![7; 40]));
         rows.put(space, Bytes::from_static(b"same"), number(n));
         rows.delete(space, number(n.wrapping_sub(1)));
@@ -44,11 +52,11 @@ fn entry(disk: &Disk, n: u32) {
 
 /// What all spaces must hold after entry `n`.
 fn check(disk: &Disk) -> Result<u32, Fault> {
-    let last = match disk.rows().get(Space::System, b"last")? {
+    let last = match disk.rows().get(SYSTEM, b"last")? {
         None => 0,
         Some(last) => u32::from_be_bytes(last.as_ref().try_into().unwrap()),
     };
-    for space in [Space::Current, Space::Past, Space::Log] {
+    for space in [CURRENT, PAST, LOG] {
         let expected = if last == 0 {
             Vec::new()
         } else {
@@ -66,7 +74,7 @@ fn check(disk: &Disk) -> Result<u32, Fault> {
 fn rows_come_back_in_order_from_every_layer() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..4 {
-        let disk = Disk::open(dir.path(), keep_all).unwrap();
+        let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
         assert_eq!(check(&disk).unwrap(), round * 100);
         for n in 1..=100 {
             entry(&disk, round * 100 + n);
@@ -81,30 +89,30 @@ fn rows_come_back_in_order_from_every_layer() {
 #[test]
 fn an_entry_that_was_given_up_never_reaches_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Disk::open(dir.path(), keep_all).unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     entry(&disk, 1);
     persist(&disk);
     let mut rows = disk.rows();
-    rows.put(Space::Current, Bytes::from_static(b"half"), Bytes::new());
+    rows.put(CURRENT, Bytes::from_static(b"half"), Bytes::new());
     rows.give_up(&Fault::Store("planned".to_owned()));
     drop(rows);
     assert!(disk.persist(None).blocking_recv().unwrap().is_err());
     assert!(disk.rows().check().is_err());
     drop(disk);
-    let disk = Disk::open(dir.path(), keep_all).unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     assert_eq!(check(&disk).unwrap(), 1);
 }
 
 #[test]
 fn a_batch_missing_in_the_middle_sets_the_generation_aside() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Disk::open(dir.path(), keep_all).unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     for n in 1..4 {
         entry(&disk, n);
         persist(&disk);
     }
     drop(disk);
-    let store = Store::open(&dir.path().join("1"))
+    let store = Store::open(&dir.path().join("1"), &LAYOUT)
         .map_err(OpenError::into_fault)
         .unwrap();
     assert!(store.mark.last >= 3, "{:?}", store.mark);
@@ -119,12 +127,12 @@ fn a_batch_missing_in_the_middle_sets_the_generation_aside() {
     batch.commit().unwrap();
     drop(store);
 
-    let disk = Disk::open(dir.path(), keep_all).unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     assert_eq!(check(&disk).unwrap(), 0, "it begins anew");
     assert!(dir.path().join("1.damaged").is_dir());
     entry(&disk, 1);
     drop(disk);
-    let disk = Disk::open(dir.path(), keep_all).unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     assert_eq!(check(&disk).unwrap(), 1);
 }
 
@@ -134,7 +142,7 @@ fn a_batch_missing_in_the_middle_sets_the_generation_aside() {
 fn a_batch_in_another_place_sets_the_generation_aside() {
     const TRAILER: &[u8] = b"FJL\x03";
     let dir = tempfile::tempdir().unwrap();
-    let disk = Disk::open(dir.path(), keep_all).unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     for n in 1..=4 {
         entry(&disk, n);
         persist(&disk);
@@ -167,7 +175,7 @@ fn a_batch_in_another_place_sets_the_generation_aside() {
             .path()
             .join(journal.strip_prefix(dir.path()).unwrap());
         fs::write(journal, changed).unwrap();
-        let disk = Disk::open(copied.path(), keep_all).unwrap();
+        let disk = Disk::open(copied.path(), &LAYOUT).unwrap();
         assert_eq!(check(&disk).unwrap(), 0, "batch {which} at {wanted}");
         assert!(copied.path().join("1.damaged").is_dir());
     }
@@ -176,70 +184,67 @@ fn a_batch_in_another_place_sets_the_generation_aside() {
 #[test]
 fn damage_found_in_use_is_remembered_for_the_next_open() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Disk::open(dir.path(), keep_all).unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     entry(&disk, 1);
     drop(disk);
     note::damaged(&dir.path().join("1"), "a block's checksum");
-    let disk = Disk::open(dir.path(), keep_all).unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     assert_eq!(check(&disk).unwrap(), 0);
     drop(disk);
     assert!(dir.path().join("1.damaged").is_dir());
-    assert_eq!(
-        check(&Disk::open(dir.path(), keep_all).unwrap()).unwrap(),
-        0
-    );
+    assert_eq!(check(&Disk::open(dir.path(), &LAYOUT).unwrap()).unwrap(), 0);
 }
 
 #[test]
 fn an_unfinished_generation_is_removed_and_a_finished_one_switched_in() {
     let dir = tempfile::tempdir().unwrap();
-    let mut disk = Disk::open(dir.path(), keep_all).unwrap();
+    let mut disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     entry(&disk, 1);
-    let mut fresh = Fresh::create(dir.path()).unwrap();
+    let mut fresh = Fresh::create(dir.path(), &LAYOUT).unwrap();
     fresh.write(&[row("half", "")]).unwrap();
-    fresh.fill(Space::Current, vec![row("half", "")]).unwrap();
+    fresh.fill(CURRENT, vec![row("half", "")]).unwrap();
     drop(fresh);
     drop(disk);
-    disk = Disk::open(dir.path(), keep_all).unwrap();
+    disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     assert!(!dir.path().join("2").exists());
     assert_eq!(check(&disk).unwrap(), 1);
 
-    let mut fresh = Fresh::create(dir.path()).unwrap();
+    let mut fresh = Fresh::create(dir.path(), &LAYOUT).unwrap();
     fresh.write(&[row("new", "state")]).unwrap();
     let many = |from: u32| (from..from + 1000).map(|number| row(&format!("{number:05}"), "x"));
-    fresh.fill(Space::Current, many(0).collect()).unwrap();
+    fresh.fill(CURRENT, many(0).collect()).unwrap();
     fresh.write(&[row("between", "")]).unwrap();
-    fresh.fill(Space::Current, many(1000).collect()).unwrap();
-    fresh.fill(Space::Log, vec![row("a", "b")]).unwrap();
+    fresh.fill(CURRENT, many(1000).collect()).unwrap();
+    fresh.fill(LOG, vec![row("a", "b")]).unwrap();
     fresh.sync().unwrap();
-    let filled = Disk::filled(fresh, keep_all);
+    let filled = Disk::filled(fresh, &LAYOUT);
     filled.make_current().unwrap();
     disk.remove().unwrap();
     disk = filled;
     assert!(!dir.path().join("1").exists());
     let expect = |disk: &Disk| {
         let system = vec![row("between", ""), row("new", "state")];
-        assert_eq!(all(disk, Space::System).unwrap(), system);
+        assert_eq!(all(disk, SYSTEM).unwrap(), system);
         let current: Vec<_> = many(0).chain(many(1000)).collect();
-        assert_eq!(all(disk, Space::Current).unwrap(), current);
-        assert_eq!(all(disk, Space::Past).unwrap(), []);
-        assert_eq!(all(disk, Space::Log).unwrap(), [row("a", "b")]);
+        assert_eq!(all(disk, CURRENT).unwrap(), current);
+        assert_eq!(all(disk, PAST).unwrap(), []);
+        assert_eq!(all(disk, LOG).unwrap(), [row("a", "b")]);
     };
     expect(&disk);
     drop(disk);
-    let disk = Disk::open(dir.path(), keep_all).unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     expect(&disk);
     // What comes later stands before what was filled.
     let mut rows = disk.rows();
     rows.put(
-        Space::Current,
+        CURRENT,
         Bytes::from_static(b"00007"),
         Bytes::from_static(b"later"),
     );
     drop(rows);
     drop(disk);
-    let disk = Disk::open(dir.path(), keep_all).unwrap();
-    let later = disk.rows().get(Space::Current, b"00007").unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
+    let later = disk.rows().get(CURRENT, b"00007").unwrap();
     assert_eq!(later.as_deref(), Some(&b"later"[..]));
 }
 
@@ -251,14 +256,14 @@ fn row(key: &str, value: &str) -> (Bytes, Bytes) {
 #[test]
 fn a_generation_takes_no_rows_out_of_order() {
     let dir = tempfile::tempdir().unwrap();
-    let mut fresh = Fresh::create(dir.path()).unwrap();
-    fresh.fill(Space::Current, vec![row("b", "")]).unwrap();
+    let mut fresh = Fresh::create(dir.path(), &LAYOUT).unwrap();
+    fresh.fill(CURRENT, vec![row("b", "")]).unwrap();
     for disorder in [
         vec![row("a", "")],
         vec![row("b", "")],
         vec![row("d", ""), row("c", "")],
     ] {
-        let error = fresh.fill(Space::Current, disorder).unwrap_err();
+        let error = fresh.fill(CURRENT, disorder).unwrap_err();
         assert!(matches!(error, Fault::Corrupt { .. }), "{error}");
     }
 }
@@ -324,7 +329,7 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) {
 fn a_crash_of_memory_keeps_what_was_persisted_and_whole_entries_after_it() {
     for kept in 0..=3 {
         let rows = MemoryRows::default();
-        let disk = Disk::on(rows.clone(), keep_all);
+        let disk = Disk::on(rows.clone(), &LAYOUT);
         entry(&disk, 1);
         entry(&disk, 2);
         persist(&disk);
@@ -334,7 +339,81 @@ fn a_crash_of_memory_keeps_what_was_persisted_and_whole_entries_after_it() {
         drop(disk);
         assert_eq!(rows.unsynced(), 3);
         rows.crash(kept);
-        let disk = Disk::on(rows, keep_all);
+        let disk = Disk::on(rows, &LAYOUT);
         assert_eq!(check(&disk).unwrap(), 2 + u32::try_from(kept).unwrap());
+    }
+}
+
+/// As [`LAYOUT`], of a version that has one more.
+static LATER: Layout = Layout {
+    names: &["system", "current", "past", "log", "nodes"],
+    ..LAYOUT
+};
+const NODES: Space = Space::new(4);
+
+#[test]
+fn a_later_version_adds_its_space_to_a_store_and_an_earlier_one_carries_it_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let earlier = || Disk::open(dir.path(), &LAYOUT).unwrap();
+    let later = || Disk::open(dir.path(), &LATER).unwrap();
+    let node = || (Bytes::from_static(b"node"), Bytes::from_static(b"row"));
+    let disk = earlier();
+    entry(&disk, 1);
+    persist(&disk);
+    drop(disk);
+    // Nothing is written: it must be at the others' batch all the same.
+    drop(later());
+    let disk = later();
+    assert_eq!(check(&disk).unwrap(), 1);
+    disk.rows().put(NODES, node().0, node().1);
+    entry(&disk, 2);
+    persist(&disk);
+    drop(disk);
+    for n in 3..6 {
+        let disk = earlier();
+        assert_eq!(check(&disk).unwrap(), n - 1, "nothing was set aside");
+        entry(&disk, n);
+        persist(&disk);
+        drop(disk);
+    }
+    let disk = later();
+    assert_eq!(check(&disk).unwrap(), 5);
+    assert_eq!(all(&disk, NODES).unwrap(), [node()]);
+}
+
+#[test]
+fn a_space_that_is_on_the_list_and_gone_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::open(dir.path(), &LATER).unwrap();
+    entry(&disk, 1);
+    persist(&disk);
+    drop(disk);
+    let path = dir.path().join("1");
+    let db = fjall::Database::builder(&path).open().unwrap();
+    let nodes = db.keyspace("nodes", Default::default).unwrap();
+    db.delete_keyspace(nodes).unwrap();
+    drop(db);
+    let disk = Disk::open(dir.path(), &LATER).unwrap();
+    assert_eq!(
+        check(&disk).unwrap(),
+        0,
+        "another generation is in its place"
+    );
+    assert!(dir.path().join("1.damaged").exists());
+}
+
+#[test]
+fn a_list_of_spaces_has_one_reading() {
+    let names = |names: &[&str]| {
+        names
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect::<Vec<_>>()
+    };
+    for list in [names(&["system"]), names(&["system", "current", "a-b"])] {
+        assert_eq!(super::marks::listed(&super::marks::list(&list)), Some(list));
+    }
+    for damaged in [&b""[..], b"system", b"system\0\0", b"\xff\0"] {
+        assert_eq!(super::marks::listed(damaged), None);
     }
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::store::OpenError;
+use super::error::OpenError;
 use crate::command::Fault;
 
 /// Number (8 bytes), checksum (16), both little-endian, and the checksum's type.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::layers::{LAYER_BYTES_SOON, Layer, Shared, Space};
+use super::layers::{LAYER_BYTES_SOON, Layer, Shared};
 use super::marks::Mark;
 use super::store::Store;
 use super::sweep::Sweeper;
@@ -164,7 +164,10 @@ impl Writer {
             if let Some(why) = &layers.fault {
                 return Err(Fault::Store(why.clone()));
             }
-            let sealed = Arc::new(std::mem::take(&mut layers.forming));
+            let sealed = Arc::new(std::mem::replace(
+                &mut layers.forming,
+                Layer::empty(self.shared.layout()),
+            ));
             layers.sealed = Some(sealed.clone());
             let waiting = std::mem::take(&mut layers.persist);
             let is_closing = layers.is_closing;
@@ -212,7 +215,7 @@ impl Writer {
     fn tidy(&mut self) -> Result<(), Fault> {
         self.mark.last += 1;
         self.store.batch(self.mark, 0).commit()?;
-        self.store.rotate(&[Space::System])
+        self.store.rotate_small()
     }
 
     fn commit(&mut self, layer: &Layer) -> Result<(), Fault> {
@@ -224,7 +227,7 @@ impl Writer {
                 .sum();
             self.mark.last += 1;
             let mut batch = self.store.batch(self.mark, rows);
-            for space in Space::ALL {
+            for space in self.shared.layout().spaces() {
                 for (key, value) in &layer.spaces[space.index()] {
                     batch.set(space, key, value.as_deref());
                 }
@@ -250,7 +253,7 @@ impl Writer {
         if !self.sweeper.has_work() {
             return Ok(());
         }
-        let garbage = self.sweeper.step(&self.store, self.shared.sweep())?;
+        let garbage = self.sweeper.step(&self.store, self.shared.layout())?;
         if garbage.is_empty() {
             return Ok(());
         }
@@ -268,7 +271,7 @@ impl Writer {
             None if self.bytes_since_checkpoint >= CHECKPOINT_BYTES => {
                 self.rotating = Some(self.mark.last);
                 self.bytes_since_checkpoint = 0;
-                self.store.rotate(&Space::ALL)
+                self.store.rotate()
             }
             Some(checkpoint) if self.store.is_rotated() => {
                 self.rotating = None;
@@ -288,6 +291,8 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::OpenError;
+    use super::super::tests::{CURRENT, LAYOUT};
     use super::*;
 
     #[test]
@@ -309,26 +314,21 @@ mod tests {
     #[test]
     fn a_store_that_is_tidied_has_the_same_rows() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).map_err(super::super::store::OpenError::into_fault);
-        let mut writer = Writer::new(
-            Arc::new(Shared::new(super::super::tests::keep_all)),
-            Arc::new(store.unwrap()),
-        );
+        let store = Store::open(dir.path(), &LAYOUT).map_err(OpenError::into_fault);
+        let mut writer = Writer::new(Arc::new(Shared::new(&LAYOUT)), Arc::new(store.unwrap()));
         for round in 0..12u8 {
-            let mut layer = Layer {
-                bytes: TIDY_BYTES,
-                ..Layer::default()
-            };
+            let mut layer = Layer::empty(&LAYOUT);
+            layer.bytes = TIDY_BYTES;
             let key = bytes::Bytes::copy_from_slice(&[round]);
-            layer.spaces[Space::Current.index()].insert(key.clone(), Some(key));
+            layer.spaces[CURRENT.index()].insert(key.clone(), Some(key));
             writer.commit(&layer).unwrap();
             writer.tidy().unwrap();
         }
         drop(writer);
-        let store = Store::open(dir.path()).map_err(super::super::store::OpenError::into_fault);
+        let store = Store::open(dir.path(), &LAYOUT).map_err(OpenError::into_fault);
         let store = store.unwrap();
         for round in 0..12u8 {
-            let found = store.get(Space::Current, &[round]).unwrap();
+            let found = store.get(CURRENT, &[round]).unwrap();
             assert_eq!(found.as_deref(), Some(&[round][..]));
         }
     }

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use super::Mvcc;
 use super::leaves::Visited;
 use super::row::{self, Version};
+use super::{LOG, PAST};
 use crate::command::{Event, EventKind, Fault, KeyValue, Revision, Stamp};
-use crate::disk::{Garbage, Rows, Space};
+use crate::disk::{Garbage, Rows};
 
 /// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub(super) fn scan(
 ) -> Result<(), Fault> {
     let mut outcome = Ok(());
     rows.scan(
-        Space::Log,
+        LOG,
         &row::log_key(from),
         upto.map(row::log_key).as_deref(),
         &mut |key, change| {
@@ -80,13 +81,11 @@ pub fn garbage(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage> {
     let (change, changed) = split_log_row(value)?;
     let mut garbage = Garbage::default();
     if change != Change::Create {
-        garbage
-            .rows
-            .push((Space::Past, row::past_key(changed, at.main)));
+        garbage.rows.push((PAST, row::past_key(changed, at.main)));
     }
     // Events of the floor itself stay: a watch may start there.
     if at.main.0 < floor {
-        garbage.rows.push((Space::Log, Bytes::copy_from_slice(key)));
+        garbage.rows.push((LOG, Bytes::copy_from_slice(key)));
     }
     Some(garbage)
 }
@@ -142,7 +141,7 @@ impl Mvcc {
             // What the floor's own changes superseded is compacted: not to be had, swept already or not.
             Change::Update | Change::Delete if at.main <= floor => None,
             Change::Update | Change::Delete => rows
-                .get(Space::Past, &row::past_key(&key, at.main))?
+                .get(PAST, &row::past_key(&key, at.main))?
                 .map(Version::decode)
                 .transpose()?
                 .map(|prev| prev.pair(key.clone())),

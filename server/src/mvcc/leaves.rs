@@ -9,8 +9,9 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::CURRENT;
 use crate::command::Fault;
-use crate::disk::{Rows, Space};
+use crate::disk::Rows;
 
 /// Keys a leaf begins with; it is split at twice as many.
 const LEAF_KEYS: usize = 64;
@@ -81,7 +82,7 @@ impl Leaves {
         let mut filling: Vec<Row> = Vec::with_capacity(LEAF_KEYS);
         let mut count = 0;
         let mut bytes = 0;
-        rows.scan(Space::Current, &[], None, &mut |key, row| {
+        rows.scan(CURRENT, &[], None, &mut |key, row| {
             if count == LEAF_KEYS || bytes >= LEAF_BYTES {
                 let next = Bytes::copy_from_slice(key);
                 leaves.push(finish(
@@ -132,7 +133,7 @@ impl Leaves {
                 MISSES_WITHOUT_ROOM
             };
             if leaf.misses < enough {
-                return rows.get(Space::Current, key);
+                return rows.get(CURRENT, key);
             }
             self.load(rows, place)?;
         }
@@ -317,15 +318,10 @@ impl Leaves {
         let leaf = self.leaf(place);
         let end = self.after(place).map(|next| self.leaf(next).first.clone());
         let mut read = Vec::with_capacity(leaf.count);
-        rows.scan(
-            Space::Current,
-            &leaf.first,
-            end.as_deref(),
-            &mut |key, row| {
-                read.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
-                ControlFlow::Continue(())
-            },
-        )?;
+        rows.scan(CURRENT, &leaf.first, end.as_deref(), &mut |key, row| {
+            read.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
+            ControlFlow::Continue(())
+        })?;
         if read.len() != leaf.count {
             return Err(Fault::Corrupt {
                 what: "the current keys in the state store".to_owned(),

@@ -8,6 +8,7 @@ use super::Mvcc;
 use super::past::{after, damaged_past};
 use super::row;
 use super::span::{Budget, Span};
+use super::{LOG, PAST};
 use crate::command::{Fault, Revision};
 use crate::disk::{Rows, Space};
 
@@ -61,7 +62,7 @@ pub fn past_page(
     revision: Revision,
     bytes_max: usize,
 ) -> Result<Page, Fault> {
-    page(rows, Space::Past, from, bytes_max, |stored| {
+    page(rows, PAST, from, bytes_max, |stored| {
         let (_, ended) = row::split_past_key(stored)?;
         Some(ended > floor && ended <= revision)
     })
@@ -75,7 +76,7 @@ pub fn log_page(
     revision: Revision,
     bytes_max: usize,
 ) -> Result<Page, Fault> {
-    page(rows, Space::Log, from, bytes_max, |stored| {
+    page(rows, LOG, from, bytes_max, |stored| {
         let at = row::split_log_key(stored)?.main;
         Some(at >= floor && at <= revision)
     })

@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Mvcc;
+use super::PAST;
 use super::row::{self, Version};
 use crate::command::{Fault, Revision};
-use crate::disk::{Rows, Space};
+use crate::disk::Rows;
 
 /// Lists that are being paged through at the same time and remembered.
 const REMAINDERS_MAX: usize = 128;
@@ -77,7 +78,7 @@ impl Mvcc {
         let mut upto = row::past_prefix(key);
         upto.extend_from_slice(&row::BEHIND_VERSIONS);
         let mut found = None;
-        rows.scan(Space::Past, &from, Some(&upto), &mut |_, version| {
+        rows.scan(PAST, &from, Some(&upto), &mut |_, version| {
             found = Some(Bytes::copy_from_slice(version));
             ControlFlow::Break(())
         })?;

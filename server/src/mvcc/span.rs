@@ -10,11 +10,12 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Mvcc;
+use super::PAST;
 use super::leaves::LOADS_KEPT;
 use super::past::damaged_past;
 use super::row::{self, Version};
 use crate::command::{Fault, Revision};
-use crate::disk::{Rows, Space};
+use crate::disk::Rows;
 
 /// Superseded versions of one key that are stepped over before the rest of them is jumped: a jump costs as much as some.
 const STEPS_MAX: usize = 16;
@@ -199,12 +200,9 @@ impl Search {
             failed: None,
         };
         while let Some(from) = walk.jump.take() {
-            rows.scan(
-                Space::Past,
-                &from,
-                upto.as_deref(),
-                &mut |stored, version| walk.visit(stored, version, budget),
-            )?;
+            rows.scan(PAST, &from, upto.as_deref(), &mut |stored, version| {
+                walk.visit(stored, version, budget)
+            })?;
         }
         walk.failed.map_or(Ok(()), Err)
     }

@@ -9,7 +9,13 @@ use rand::{RngExt, SeedableRng};
 
 use super::row::{log_key, past_key, past_prefix, split_log_key, split_past_key};
 use super::*;
-use crate::disk::Disk;
+use crate::disk::{Disk, Layout};
+
+static LAYOUT: Layout = Layout {
+    names: &["others", "current", "past", "log"],
+    swept: LOG,
+    sweep: garbage,
+};
 
 #[test]
 fn leaves_count_and_find_what_an_ordered_map_does() {
@@ -17,7 +23,7 @@ fn leaves_count_and_find_what_an_ordered_map_does() {
         println!("seed {seed}");
         let mut random = StdRng::seed_from_u64(seed);
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open(dir.path(), garbage).unwrap();
+        let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
         let mut mvcc = Mvcc::open(&disk.rows()).unwrap();
         let mut model: BTreeMap<Bytes, u64> = BTreeMap::new();
         for main in 2..6000 {

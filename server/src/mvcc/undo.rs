@@ -9,8 +9,9 @@ use bytes::Bytes;
 
 use super::history::{self, Change};
 use super::row::{self, Version};
+use super::{CURRENT, LOG, PAST};
 use crate::command::{Fault, LeaseId, Stamp};
-use crate::disk::{Rows, Space};
+use crate::disk::Rows;
 
 /// A key that is again what it was.
 #[derive(Debug)]
@@ -44,17 +45,17 @@ pub fn undo(rows: &mut Rows<'_>, from: Stamp, limit: usize) -> Result<(Vec<Undon
             let version = row.map(Version::decode).transpose()?;
             Ok::<_, Fault>(version.and_then(|version| version.lease))
         };
-        let made = rows.get(Space::Current, &key)?;
+        let made = rows.get(CURRENT, &key)?;
         let past = row::past_key(&key, at.main);
         let before = match change {
             Change::Create => None,
-            Change::Update | Change::Delete => Some(rows.get(Space::Past, &past)?),
+            Change::Update | Change::Delete => Some(rows.get(PAST, &past)?),
         };
         match before {
-            None => rows.delete(Space::Current, key.clone()),
+            None => rows.delete(CURRENT, key.clone()),
             Some(Some(before)) => {
-                rows.put(Space::Current, key.clone(), before.clone());
-                rows.delete(Space::Past, past);
+                rows.put(CURRENT, key.clone(), before.clone());
+                rows.delete(PAST, past);
             }
             Some(None) => {
                 return Err(Fault::Corrupt {
@@ -63,10 +64,10 @@ pub fn undo(rows: &mut Rows<'_>, from: Stamp, limit: usize) -> Result<(Vec<Undon
                 });
             }
         }
-        rows.delete(Space::Log, row::log_key(at));
+        rows.delete(LOG, row::log_key(at));
         undone.push(Undone {
             from: lease(made)?,
-            to: lease(rows.get(Space::Current, &key)?)?,
+            to: lease(rows.get(CURRENT, &key)?)?,
             key,
         });
     }

@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use super::apply::{Law, Ruling};
 use super::ledger::VERSION_BYTES;
+use super::spaces::SYSTEM;
 use super::{KEY_BYTES_MAX, lease};
 use crate::command::{
     Event, EventKind, Fault, KeyValue, Keys, LeaseId, Put, PutLease, PutValue, Refusal, Response,
 };
-use crate::disk::Space;
 use crate::mvcc::{self, Budget, Span, Store, Version};
 
 /// Keys that are looked up to be removed together, and their bytes.
@@ -172,12 +172,11 @@ impl Law<'_> {
             return;
         }
         if let Some(from) = from {
-            self.rows
-                .delete(Space::System, lease::attachment_key(from, key));
+            self.rows.delete(SYSTEM, lease::attachment_key(from, key));
         }
         if let Some(to) = to {
             self.rows
-                .put(Space::System, lease::attachment_key(to, key), Bytes::new());
+                .put(SYSTEM, lease::attachment_key(to, key), Bytes::new());
         }
     }
 }

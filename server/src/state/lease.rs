@@ -7,10 +7,11 @@ use bytes::Bytes;
 
 use super::apply::Law;
 use super::ledger::{self, VERSION_BYTES, system_key, tag};
+use super::spaces::SYSTEM;
 use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
 use crate::command::{Fault, Lease, LeaseChange, LeaseId, Refusal, Response};
-use crate::disk::{Rows, Space};
+use crate::disk::Rows;
 
 /// Longest time to live; etcd's bound.
 const TTL_SECONDS_MAX: i64 = 9_000_000_000;
@@ -59,7 +60,7 @@ impl Law<'_> {
             }
         }
         self.leases.remove(&id);
-        self.rows.delete(Space::System, lease_key(id));
+        self.rows.delete(SYSTEM, lease_key(id));
         self.ledger.logical_bytes = self.ledger.logical_bytes.saturating_sub(VERSION_BYTES);
         self.lease_changes.push(LeaseChange::Ended(id));
         Ok(true)
@@ -95,8 +96,7 @@ impl Law<'_> {
         let mut out = Writer::with_capacity(20);
         out.i64(lease.ttl_seconds);
         out.i64(lease.remaining_seconds);
-        self.rows
-            .put(Space::System, lease_key(lease.id), out.finish());
+        self.rows.put(SYSTEM, lease_key(lease.id), out.finish());
         self.leases.insert(lease.id, lease);
     }
 }
@@ -133,7 +133,7 @@ pub(super) fn attached_keys(
     let mut left = limit;
     let mut next = None;
     // A scan without an end would go on through what is left of other leases that have ended, to the next that has not.
-    rows.scan(Space::System, &start, Some(&after(id)), &mut |row, _| {
+    rows.scan(SYSTEM, &start, Some(&after(id)), &mut |row, _| {
         let key = Bytes::copy_from_slice(&row[prefix_bytes..]);
         if left == 0 {
             next = Some(key);

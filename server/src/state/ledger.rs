@@ -6,12 +6,13 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::running_hash::RunningHash;
+use super::spaces::SYSTEM;
 use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
 use crate::command::{Fault, LogPosition, MemberId, Revision, UnixMillis};
-use crate::disk::{Rows, Space};
+use crate::disk::Rows;
 
-/// First byte of the keys of [`Space::System`]. Never used again for something else.
+/// First byte of the keys of [`SYSTEM`]. Never used again for something else.
 pub(super) mod tag {
     pub(in crate::state) const ATTACHED: u8 = b'A';
     pub(in crate::state) const LEVEL: u8 = b'F';
@@ -47,7 +48,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn load(rows: &Rows<'_>) -> Result<Self, Fault> {
-        match rows.get(Space::System, &[tag::LEDGER])? {
+        match rows.get(SYSTEM, &[tag::LEDGER])? {
             Some(row) => Self::decode(row).map_err(|error| damaged("ledger", &error)),
             None => Ok(Self {
                 applied: None,
@@ -63,11 +64,7 @@ impl Ledger {
     }
 
     pub(super) fn store(&self, rows: &mut Rows<'_>) {
-        rows.put(
-            Space::System,
-            Bytes::from_static(&[tag::LEDGER]),
-            self.encode(),
-        );
+        rows.put(SYSTEM, Bytes::from_static(&[tag::LEDGER]), self.encode());
     }
 
     pub(super) fn encode(&self) -> Bytes {
@@ -182,7 +179,7 @@ impl Trash {
             let mut out = Writer::with_capacity(20);
             out.u64(newest.last.0);
             out.u64(newest.bytes);
-            rows.put(Space::System, bucket_key(newest.first), out.finish());
+            rows.put(SYSTEM, bucket_key(newest.first), out.finish());
         }
         self.is_dirty = false;
     }
@@ -192,7 +189,7 @@ impl Trash {
         let mut freed = 0;
         while let Some(oldest) = self.buckets.front().filter(|oldest| oldest.last <= floor) {
             freed += oldest.bytes;
-            rows.delete(Space::System, bucket_key(oldest.first));
+            rows.delete(SYSTEM, bucket_key(oldest.first));
             self.buckets.pop_front();
         }
         freed
@@ -203,7 +200,7 @@ fn bucket_key(first: Revision) -> Bytes {
     system_key(tag::TRASH, &first.0.to_be_bytes())
 }
 
-/// A key of [`Space::System`].
+/// A key of [`SYSTEM`].
 pub(super) fn system_key(tag: u8, rest: &[u8]) -> Bytes {
     let mut key = Vec::with_capacity(1 + rest.len());
     key.push(tag);
@@ -218,7 +215,7 @@ pub(super) fn each(
     mut read: impl FnMut(&[u8], Bytes) -> Result<(), CodecError>,
 ) -> Result<(), Fault> {
     let mut outcome = Ok(());
-    rows.scan(Space::System, &[tag], Some(&[tag + 1]), &mut |key, row| {
+    rows.scan(SYSTEM, &[tag], Some(&[tag + 1]), &mut |key, row| {
         outcome = read(&key[1..], Bytes::copy_from_slice(row));
         if outcome.is_ok() {
             ControlFlow::Continue(())
@@ -241,17 +238,13 @@ pub(super) fn store_membership(rows: &mut Rows<'_>, at: Option<LogPosition>, mem
     let mut out = Writer::with_capacity(32 + membership.len());
     write_position(&mut out, at);
     out.raw(membership);
-    rows.put(
-        Space::System,
-        Bytes::from_static(&[tag::MEMBERSHIP]),
-        out.finish(),
-    );
+    rows.put(SYSTEM, Bytes::from_static(&[tag::MEMBERSHIP]), out.finish());
 }
 
 pub(super) fn load_membership(
     rows: &Rows<'_>,
 ) -> Result<Option<(Option<LogPosition>, Bytes)>, Fault> {
-    let Some(row) = rows.get(Space::System, &[tag::MEMBERSHIP])? else {
+    let Some(row) = rows.get(SYSTEM, &[tag::MEMBERSHIP])? else {
         return Ok(None);
     };
     let mut input = Reader::new(row);

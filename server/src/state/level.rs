@@ -5,9 +5,10 @@
 
 use super::apply::{Law, Ruling};
 use super::ledger::{self, tag};
+use super::spaces::SYSTEM;
 use crate::command::codec::wire::{Reader, Writer};
 use crate::command::{Fault, Response};
-use crate::disk::{Rows, Space};
+use crate::disk::Rows;
 
 /// The level of a cluster that was never raised.
 const FIRST: u32 = 1;
@@ -23,11 +24,8 @@ impl Law<'_> {
         if level > *self.level {
             let mut out = Writer::with_capacity(5);
             out.u64(u64::from(level));
-            self.rows.put(
-                Space::System,
-                ledger::system_key(tag::LEVEL, &[]),
-                out.finish(),
-            );
+            self.rows
+                .put(SYSTEM, ledger::system_key(tag::LEVEL, &[]), out.finish());
             *self.level = level;
         }
         Ok(Ok(Response::Done))
@@ -38,7 +36,7 @@ impl Law<'_> {
 ///
 /// Faults: [`Fault::Store`] if it is beyond `level_max`.
 pub(super) fn load(rows: &Rows<'_>, level_max: u32) -> Result<u32, Fault> {
-    let Some(row) = rows.get(Space::System, &[tag::LEVEL])? else {
+    let Some(row) = rows.get(SYSTEM, &[tag::LEVEL])? else {
         return Ok(FIRST);
     };
     let mut input = Reader::new(row);

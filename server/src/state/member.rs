@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::apply::Law;
 use super::ledger::{self, system_key, tag};
+use super::spaces::SYSTEM;
 use crate::command::codec::{read_member, wire::Reader, wire::Writer, write_member};
 use crate::command::{Fault, MemberId, MemberRecord, Refusal, Response};
-use crate::disk::{Rows, Space};
+use crate::disk::Rows;
 use crate::planted::{self, Bug};
 
 impl Law<'_> {
@@ -24,7 +25,7 @@ impl Law<'_> {
         let mut out = Writer::with_capacity(128);
         write_member(&mut out, record);
         self.rows.put(
-            Space::System,
+            SYSTEM,
             system_key(tag::MEMBER, &record.id.0.to_be_bytes()),
             out.finish(),
         );

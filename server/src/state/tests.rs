@@ -11,8 +11,10 @@ use model::Model;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::spaces::SYSTEM;
 use super::*;
 use crate::command::*;
+use crate::mvcc;
 
 /// Applies commands one entry each, as a log would.
 pub(super) struct Log {
@@ -345,7 +347,7 @@ fn compaction_frees_the_accounts_and_the_rows() {
     assert!(state.logical_bytes() < 2000, "{}", state.logical_bytes());
     let mut left = 0;
     let rows = state.disk.rows();
-    for space in [crate::disk::Space::Past, crate::disk::Space::Log] {
+    for space in [mvcc::PAST, mvcc::LOG] {
         rows.scan(space, &[], None, &mut |_, _| {
             left += 1;
             ControlFlow::Continue(())
@@ -400,7 +402,7 @@ fn the_level_rises_and_never_falls() {
     log.apply(&mut state, Command::RaiseLevel { level: 1 });
     assert_eq!(state.feature_level(), 2);
     let rows = state.disk.rows();
-    let row = rows.get(crate::disk::Space::System, b"F").unwrap();
+    let row = rows.get(SYSTEM, b"F").unwrap();
     assert_eq!(row.as_deref(), Some(&b"\x02"[..]), "its bytes never change");
 }
 
@@ -434,7 +436,7 @@ async fn a_state_that_was_raised_beyond_this_version_is_not_opened() {
     state.persist().await.unwrap().unwrap();
     drop(state);
     assert_eq!(State::open(dir.path()).unwrap().feature_level(), 2);
-    let older = Disk::open(dir.path(), mvcc::garbage).unwrap();
+    let older = Disk::open(dir.path(), &LAYOUT).unwrap();
     let fault = State::load(older, 1).err().unwrap();
     assert!(
         fault

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::lease;
+use super::spaces::SYSTEM;
 use crate::command::{Fault, Revision, Stamp};
-use crate::disk::{Disk, Space};
+use crate::disk::Disk;
 use crate::mvcc;
 
 /// Changes undone in one batch of rows.
@@ -32,10 +33,10 @@ pub(super) fn undo(disk: &Disk, newest: Revision) -> Result<(), Fault> {
                 continue;
             }
             if let Some(id) = from {
-                rows.delete(Space::System, lease::attachment_key(*id, key));
+                rows.delete(SYSTEM, lease::attachment_key(*id, key));
             }
             if let Some(id) = to {
-                rows.put(Space::System, lease::attachment_key(*id, key), Bytes::new());
+                rows.put(SYSTEM, lease::attachment_key(*id, key), Bytes::new());
             }
         }
         rows.check()?;

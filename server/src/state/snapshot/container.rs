@@ -6,6 +6,7 @@ use crate::command::Fault;
 use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
 use crate::disk::Space;
+use crate::state::spaces;
 
 const MAGIC: &[u8; 4] = b"CSNP";
 const FORMAT: u8 = 1;
@@ -44,7 +45,7 @@ impl Chain {
             }
             Chunk::Rows { space, rows } => {
                 out.u8(ROWS);
-                out.u8(space_tag(*space));
+                out.u8(spaces::tag(*space));
                 out.u64(rows.len() as u64);
                 for (key, value) in rows {
                     out.bytes(key);
@@ -101,10 +102,7 @@ fn read(body: Bytes) -> Result<Chunk, CodecError> {
         ROWS => {
             let at = input.at();
             let tag = input.u8()?;
-            let space = Space::ALL
-                .into_iter()
-                .find(|space| space_tag(*space) == tag);
-            let space = space.ok_or(CodecError::Unknown {
+            let space = spaces::tagged(tag).ok_or(CodecError::Unknown {
                 what: "space",
                 tag,
                 at,
@@ -129,15 +127,6 @@ fn read(body: Bytes) -> Result<Chunk, CodecError> {
     Ok(chunk)
 }
 
-fn space_tag(space: Space) -> u8 {
-    match space {
-        Space::System => 1,
-        Space::Current => 2,
-        Space::Past => 3,
-        Space::Log => 4,
-    }
-}
-
 pub(super) fn damaged(why: &str) -> Fault {
     Fault::Corrupt {
         what: "a snapshot from a peer".to_owned(),
@@ -150,6 +139,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mvcc::CURRENT;
 
     /// A chunk's bytes with a checksum that fits: what a peer could send on purpose.
     fn framed(body: &[u8]) -> Bytes {
@@ -181,7 +171,7 @@ mod tests {
     fn a_count_of_rows_beyond_the_bytes_is_refused() {
         let mut out = Writer::with_capacity(16);
         out.u8(ROWS);
-        out.u8(space_tag(Space::Current));
+        out.u8(spaces::tag(CURRENT));
         out.u64(u64::MAX);
         let error = Chain::default().decode(&framed(&out.finish()));
         assert!(error.is_err());

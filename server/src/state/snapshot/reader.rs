@@ -8,11 +8,11 @@ use bytes::Bytes;
 use super::Pin;
 use super::container::{Chain, Chunk, Row};
 use crate::command::{Fault, LogPosition, Revision};
-use crate::disk::Space;
 use crate::mvcc;
 use crate::planted::{self, Bug};
 use crate::state::State;
 use crate::state::ledger::tag;
+use crate::state::spaces::SYSTEM;
 
 /// Bytes of rows after which a chunk ends; one large value may make it longer.
 const CHUNK_BYTES: usize = 192 << 10;
@@ -97,7 +97,7 @@ impl SnapshotReader {
                     } else {
                         Stage::System(small)
                     };
-                    (Space::System, rows)
+                    (SYSTEM, rows)
                 }
                 Stage::Current(from) => {
                     let page = state.mvcc.page_at(
@@ -107,7 +107,7 @@ impl SnapshotReader {
                         CHUNK_BYTES,
                     )?;
                     self.stage = page.next.map_or(Stage::Past(Bytes::new()), Stage::Current);
-                    (Space::Current, page.rows)
+                    (mvcc::CURRENT, page.rows)
                 }
                 Stage::Past(from) => {
                     let page = mvcc::past_page(
@@ -118,7 +118,7 @@ impl SnapshotReader {
                         CHUNK_BYTES,
                     )?;
                     self.stage = page.next.map_or(Stage::Log(Bytes::new()), Stage::Past);
-                    (Space::Past, page.rows)
+                    (mvcc::PAST, page.rows)
                 }
                 Stage::Log(from) => {
                     let page = mvcc::log_page(
@@ -129,7 +129,7 @@ impl SnapshotReader {
                         CHUNK_BYTES,
                     )?;
                     self.stage = page.next.map_or(Stage::Footer, Stage::Log);
-                    (Space::Log, page.rows)
+                    (mvcc::LOG, page.rows)
                 }
                 Stage::Footer => {
                     let footer = Chunk::Footer { rows: self.rows };
@@ -150,7 +150,7 @@ fn small_rows(state: &State) -> Result<VecDeque<Row>, Fault> {
     let rows = state.disk.rows();
     let mut small = VecDeque::new();
     for (from, upto) in [(0, tag::ATTACHED), (tag::ATTACHED + 1, u8::MAX)] {
-        rows.scan(Space::System, &[from], Some(&[upto]), &mut |key, value| {
+        rows.scan(SYSTEM, &[from], Some(&[upto]), &mut |key, value| {
             small.push_back((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
             ControlFlow::Continue(())
         })?;

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::container::{Chain, Chunk, Row, damaged};
 use crate::command::{Fault, LogPosition, Revision};
 use crate::disk::{Disk, Fresh, MemoryRows, Space};
-use crate::mvcc::{self, Version};
+use crate::mvcc::{CURRENT, Version};
+use crate::state::spaces::{LAYOUT, SYSTEM};
 use crate::state::{FEATURE_LEVEL, State, StatePlace, lease};
 
 /// A snapshot being received.
@@ -40,7 +41,9 @@ impl SnapshotWriter {
     /// Begins a fresh generation below the state directory `dir`; the current one stays in use.
     /// There may be one at a time.
     pub fn create(dir: &Path) -> Result<Self, Fault> {
-        Ok(Self::new(Target::Disk(Box::new(Fresh::create(dir)?))))
+        Ok(Self::new(Target::Disk(Box::new(Fresh::create(
+            dir, &LAYOUT,
+        )?))))
     }
 
     /// Begins one that will take the place of the state at `place`.
@@ -99,9 +102,9 @@ impl SnapshotWriter {
         let disk = match self.target {
             Target::Disk(mut fresh) => {
                 fresh.sync()?;
-                Disk::filled(*fresh, mvcc::garbage)
+                Disk::filled(*fresh, &LAYOUT)
             }
-            Target::Memory(held, becomes) => Disk::filled_with(held, becomes, mvcc::garbage),
+            Target::Memory(held, becomes) => Disk::filled_with(held, becomes, &LAYOUT),
         };
         let state = Box::new(State::load(disk, FEATURE_LEVEL)?);
         Ok(InstallReady { state })
@@ -109,7 +112,7 @@ impl SnapshotWriter {
 
     fn write(&mut self, space: Space, rows: Vec<Row>) -> Result<(), Fault> {
         let mut attachments = Vec::new();
-        if space == Space::Current {
+        if space == CURRENT {
             for (key, row) in &rows {
                 if let Some(id) = Version::decode(row.clone())?.lease {
                     attachments.push((lease::attachment_key(id, key), Bytes::new()));
@@ -117,7 +120,7 @@ impl SnapshotWriter {
             }
         }
         match &mut self.target {
-            Target::Disk(fresh) if space == Space::System => fresh.write(&rows),
+            Target::Disk(fresh) if space == SYSTEM => fresh.write(&rows),
             Target::Disk(fresh) => {
                 if !attachments.is_empty() {
                     fresh.write(&attachments)?;
@@ -126,7 +129,7 @@ impl SnapshotWriter {
             }
             Target::Memory(held, _) => {
                 let system = attachments.into_iter();
-                held.extend(system.map(|(key, row)| (Space::System, key, row)));
+                held.extend(system.map(|(key, row)| (SYSTEM, key, row)));
                 held.extend(rows.into_iter().map(|(key, row)| (space, key, row)));
                 Ok(())
             }

@@ -7,7 +7,7 @@ use crate::disk::Space;
 fn rows(state: &State) -> Vec<(Space, Bytes, Bytes)> {
     let mut all = Vec::new();
     let rows = state.disk.rows();
-    for space in Space::ALL {
+    for space in LAYOUT.spaces() {
         rows.scan(space, &[], None, &mut |key, value| {
             let copy = Bytes::copy_from_slice;
             all.push((space, copy(key), copy(value)));
@@ -151,7 +151,7 @@ fn a_revision_that_a_crash_cut_short_is_undone_and_applied_again() {
             if ended == revision.next() {
                 let keys = |rows: &[(Space, Bytes, Bytes)]| -> Vec<_> {
                     let rows = rows.iter().filter(|(space, key, _)| {
-                        *space == Space::Current || (*space == Space::System && key[0] == b'A')
+                        *space == mvcc::CURRENT || (*space == SYSTEM && key[0] == b'A')
                     });
                     rows.map(|(_, key, row)| (key.clone(), row.clone()))
                         .filter(|(key, _)| key.as_ref() != b"first")

@@ -1,0 +1,42 @@
+//! The spaces of a store: declared by the room above, which knows what their rows mean.
+
+use super::sweep::Sweep;
+
+/// One ordered space of rows: its place in the [`Layout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Space(u8);
+
+impl Space {
+    /// The space at a place of the layout, from 0.
+    pub const fn new(place: u8) -> Self {
+        Self(place)
+    }
+
+    pub(super) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Which spaces a store has.
+///
+/// A name is a keyspace of fjall's. A later version may append names, never change or move one: a store that lacks a
+/// space gets it, empty, at its next open.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Their names, in the order of their places; the first is for small rows, which a filling writes in any order.
+    pub names: &'static [&'static str],
+    /// The space whose rows say what became garbage.
+    pub swept: Space,
+    /// What a row of it makes garbage.
+    pub sweep: Sweep,
+}
+
+impl Layout {
+    /// The space of small rows.
+    pub(super) const SMALL: Space = Space(0);
+
+    /// All spaces, in order.
+    pub fn spaces(&self) -> impl Iterator<Item = Space> + use<> {
+        (0..self.names.len()).map(|place| Space(u8::try_from(place).expect("a handful of spaces")))
+    }
+}
