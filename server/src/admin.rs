@@ -1,28 +1,44 @@
-//! The admin door: health, readiness, version and metrics over plain HTTP, and the HTTP listener of the client port.
+//! The admin door: health, readiness, version and metrics over plain HTTP.
 //!
-//! Answers on the client port beside gRPC, in etcd's paths and words. It knows no gRPC service; the etcd door asks it
-//! for what is not gRPC.
+//! Answers on the client port beside gRPC, in etcd's paths and words. It knows no gRPC service.
 
 mod health;
-pub mod http;
 mod metrics_page;
 mod process;
 mod waiting;
 
-use ::http::{Method, Response, StatusCode, Uri, header};
+use std::sync::Arc;
+
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 
 use crate::cli::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use crate::coordinator::Coordinator;
+use crate::http::{Page, Pages};
 
 pub use waiting::{Reason, Waiting, serve_waiting};
 
-/// A whole answer.
-pub type Answer = Response<Full<Bytes>>;
+/// The pages of a member that serves.
+pub struct Admin(Arc<Coordinator>);
 
-/// Answers one plain HTTP request.
-pub async fn answer(coordinator: &Coordinator, method: &Method, uri: &Uri) -> Answer {
+impl Admin {
+    /// Those that say how `coordinator` is.
+    pub fn new(coordinator: Arc<Coordinator>) -> Self {
+        Self(coordinator)
+    }
+}
+
+impl Pages for Admin {
+    fn answer(&self, request: Request<Incoming>) -> BoxFuture<'static, Page> {
+        let coordinator = self.0.clone();
+        Box::pin(async move { answer(&coordinator, request.method(), request.uri()).await })
+    }
+}
+
+async fn answer(coordinator: &Coordinator, method: &Method, uri: &Uri) -> Page {
     if method != Method::GET {
         return method_not_allowed();
     }
@@ -39,7 +55,7 @@ pub async fn answer(coordinator: &Coordinator, method: &Method, uri: &Uri) -> An
 }
 
 /// etcd's versions, which clients go by, and the version of this program beside them.
-fn version() -> Answer {
+fn version() -> Page {
     let coord = env!("CARGO_PKG_VERSION");
     let body = format!(
         r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{ETCD_CLUSTER_VERSION}","storage":"{ETCD_CLUSTER_VERSION}","coord":"{coord}"}}"#
@@ -47,7 +63,7 @@ fn version() -> Answer {
     with_type(StatusCode::OK, "application/json", body)
 }
 
-fn method_not_allowed() -> Answer {
+fn method_not_allowed() -> Page {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
     answer
         .headers_mut()
@@ -55,11 +71,11 @@ fn method_not_allowed() -> Answer {
     answer
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Answer {
+fn text(status: StatusCode, body: impl Into<String>) -> Page {
     with_type(status, "text/plain; charset=utf-8", body.into())
 }
 
-fn with_type(status: StatusCode, kind: &'static str, body: String) -> Answer {
+fn with_type(status: StatusCode, kind: &'static str, body: String) -> Page {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer

@@ -4,12 +4,13 @@
 //!
 //! - [`config`], [`node`]: what was asked for, and the composition root that wires the rooms.
 //! - doors: [`etcd`] (gRPC), [`admin`] (health, version, metrics over HTTP).
+//! - front: [`http`] (from a socket to a call: listener, limits, router, the bytes of a call), [`budget`] (bytes that calls
+//!   hold).
 //! - engine: [`coordinator`] (the narrow waist every door holds), [`raft`], [`watch`], [`expiry`].
 //! - law: [`state`] (pure: what a command does).
 //! - memory: [`mvcc`] (keys by revision).
 //! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`blocking`], [`clock`],
-//!   [`connection`] (what a client or peer may do beside its calls), [`budget`] (bytes that calls hold), [`planted`] (bugs
-//!   for the fault runs to find, in builds of their own).
+//!   [`planted`] (bugs for the fault runs to find, in builds of their own).
 
 pub mod admin;
 pub mod blocking;
@@ -18,11 +19,11 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
-pub mod connection;
 pub mod coordinator;
 pub mod disk;
 pub mod etcd;
 pub mod expiry;
+pub mod http;
 pub mod metrics;
 pub mod mvcc;
 pub mod network;

@@ -29,9 +29,12 @@ mod trim;
 mod types;
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper_util::service::TowerToHyperService;
 use openraft::RaftMetrics;
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
@@ -44,7 +47,6 @@ use crate::command::{
     LogPosition, MemberId, Outcome, Refusal, Unavailable,
 };
 use crate::metrics::{PendingProposal, metrics};
-use crate::network::Listener;
 use crate::state::{Answer, State};
 use crate::wal::Wal;
 use crate::watch::Hub;
@@ -526,9 +528,21 @@ impl Raft {
         });
     }
 
-    /// Serves peers on this listener for as long as the future lives; dropping it closes their connections.
-    pub fn serve_peers(&self, listener: Listener) -> impl Future<Output = ()> + Send + 'static {
-        peer::serve(listener, self.service.clone())
+    /// What answers the calls of peers, for as many connections as there are.
+    pub fn peer_calls(
+        &self,
+    ) -> impl hyper::service::Service<
+        http::Request<Incoming>,
+        Response = http::Response<tonic::body::Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    >
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + use<> {
+        TowerToHyperService::new(self.service.clone().server())
     }
 
     /// Hands leadership over if there is someone fit, then ends Raft. The caller bounds how long this may take.

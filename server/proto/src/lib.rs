@@ -8,6 +8,8 @@
     reason = "generated code; the .proto files carry the documentation"
 )]
 
+pub mod methods;
+
 /// The etcd v3 API.
 pub mod etcd {
     /// Key-value pair and event (`mvccpb`).

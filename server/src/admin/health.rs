@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{Answer, text, with_type};
+use super::{text, with_type};
 use crate::command::{Keys, Order, Query, Range, RangeFilter, SortTarget};
 use crate::coordinator::{Consistency, Coordinator};
+use crate::http::Page;
 use crate::metrics::metrics;
 
 /// One thing to look at.
@@ -76,7 +77,7 @@ pub(super) async fn checked(
     coordinator: &Coordinator,
     Checks(checks): Checks,
     query: &str,
-) -> Answer {
+) -> Page {
     let excluded: Vec<&str> = values(query, "exclude").collect();
     let mut lines = String::new();
     let mut is_fine = true;
@@ -104,7 +105,7 @@ pub(super) async fn checked(
 }
 
 /// etcd's older health check: one question, answered in JSON. `exclude=NOSPACE` passes over a full store.
-pub(super) async fn health(coordinator: &Coordinator, query: &str) -> Answer {
+pub(super) async fn health(coordinator: &Coordinator, query: &str) -> Page {
     let is_serializable = values(query, "serializable").any(|value| value == "true");
     let is_full_fine = values(query, "exclude").any(|alarm| alarm == "NOSPACE");
     let reason = if coordinator.is_full() && !is_full_fine {

@@ -6,12 +6,12 @@ use http::StatusCode;
 use prometheus::{Encoder, TextEncoder};
 
 use super::process::Process;
-use super::{Answer, text, with_type};
+use super::{text, with_type};
 use crate::cli::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use crate::coordinator::Coordinator;
 use crate::metrics::metrics;
 
-pub(super) fn page(coordinator: &Coordinator) -> Answer {
+pub(super) fn page(coordinator: &Coordinator) -> crate::http::Page {
     let mut counted = Vec::new();
     if let Err(error) = TextEncoder::new().encode(&metrics().registry.gather(), &mut counted) {
         return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"));

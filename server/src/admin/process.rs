@@ -16,13 +16,6 @@ pub(super) struct Process {
     pub(super) open_files_max: u64,
 }
 
-/// Descriptors this process may have; a thousand if the kernel does not say.
-pub(super) fn descriptors_max() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let max = open_files_max(&limits).and_then(|max| usize::try_from(max).ok());
-    max.unwrap_or(1024)
-}
-
 impl Process {
     /// Reads what can be read; the rest stays zero.
     pub(super) fn now() -> Self {

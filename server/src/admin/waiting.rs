@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ::http::{Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use hyper::service::service_fn;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tonic::Status;
 
-use super::{Answer, method_not_allowed, text, version, with_type};
-use crate::budget::Budget;
+use super::{method_not_allowed, text, version, with_type};
+use crate::http::{Limits, Page, serve_until_dropped};
 use crate::network::Listener;
 
 /// Why a member does not serve.
@@ -110,7 +110,7 @@ impl Waiting {
     }
 
     /// The same call twice is answered twice alike, and does one thing.
-    fn bootstrap(&self, query: &str) -> Answer {
+    fn bootstrap(&self, query: &str) -> Page {
         let value = |name: &str| {
             let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
             pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
@@ -141,17 +141,13 @@ impl Waiting {
 
 /// Answers on `listener` for a member that does not serve, until it is dropped.
 pub async fn serve_waiting(listener: Listener, waiting: Waiting) {
-    let (_closing, closed) = watch::channel(false);
-    let service = move |_| {
-        let waiting = waiting.clone();
-        service_fn(move |request| {
-            std::future::ready(Ok::<_, Infallible>(answer(&request, &waiting)))
-        })
-    };
-    super::http::serve(listener, Budget::default(), service, closed).await;
+    let service = service_fn(move |request| {
+        std::future::ready(Ok::<_, Infallible>(answer(&request, &waiting)))
+    });
+    serve_until_dropped(listener, Limits::clients(), service).await;
 }
 
-fn answer<B>(request: &Request<B>, waiting: &Waiting) -> Answer {
+fn answer<B>(request: &Request<B>, waiting: &Waiting) -> Page {
     let (reason, why) = waiting.now();
     let kind = request.headers().get(header::CONTENT_TYPE);
     if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {

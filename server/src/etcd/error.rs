@@ -62,22 +62,6 @@ pub(super) fn status(error: &Error) -> Status {
     }
 }
 
-/// The answer to a request that could not be received, in the words of Go's gRPC: tonic calls a message above the limit
-/// out of range, which etcd's clients take for a compacted revision.
-pub(super) fn received(status: Status) -> Status {
-    let sizes = status
-        .message()
-        .strip_prefix("Error, decoded message length too large: found ")
-        .and_then(|rest| rest.split_once(" bytes, the limit is: "))
-        .and_then(|(found, limit)| Some((found, limit.strip_suffix(" bytes")?)));
-    match sizes {
-        Some((found, limit)) => Status::resource_exhausted(format!(
-            "grpc: received message larger than max ({found} vs. {limit})"
-        )),
-        None => status,
-    }
-}
-
 /// A refusal on the wire.
 pub(super) fn refused(refusal: &Refusal) -> Status {
     let (code, text) = match refusal {

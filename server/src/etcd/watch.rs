@@ -22,11 +22,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::session::{Past, Session};
 use super::gate::{Gate, OnLearner};
-use super::requests;
 use crate::budget::{Budget, Held, Share};
 use crate::clock::Moment;
 use crate::command::{Refusal, Revision, Unavailable};
 use crate::coordinator::Error;
+use crate::http::come;
 
 /// etcd's `--watch-progress-notify-interval`.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
@@ -114,7 +114,7 @@ async fn serve(
         };
         let reads = (answers.is_empty() && session.reads_history()).then_some(&reading);
         tokio::select! {
-            came = requests::come(&mut stream), if is_open && may_ask => {
+            came = come(&mut stream), if is_open && may_ask => {
                 for request in came.requests {
                     answers.extend(answer(&mut session, request, &watchers, coordinator.term()));
                 }

@@ -5,42 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use coord_proto::methods::{METHODS, Method};
 use http::{HeaderMap, Response};
 use hyper::body::{Body, Frame, SizeHint};
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::{counter, metrics, registered};
-
-/// The calls there are: service, method, type.
-const METHODS: &[(&str, &str, &str)] = &[
-    ("etcdserverpb.KV", "Range", "unary"),
-    ("etcdserverpb.KV", "RangeStream", "server_stream"),
-    ("etcdserverpb.KV", "Put", "unary"),
-    ("etcdserverpb.KV", "DeleteRange", "unary"),
-    ("etcdserverpb.KV", "Txn", "unary"),
-    ("etcdserverpb.KV", "Compact", "unary"),
-    ("etcdserverpb.Watch", "Watch", "bidi_stream"),
-    ("etcdserverpb.Lease", "LeaseGrant", "unary"),
-    ("etcdserverpb.Lease", "LeaseRevoke", "unary"),
-    ("etcdserverpb.Lease", "LeaseKeepAlive", "bidi_stream"),
-    ("etcdserverpb.Lease", "LeaseTimeToLive", "unary"),
-    ("etcdserverpb.Lease", "LeaseLeases", "unary"),
-    ("etcdserverpb.Cluster", "MemberAdd", "unary"),
-    ("etcdserverpb.Cluster", "MemberRemove", "unary"),
-    ("etcdserverpb.Cluster", "MemberUpdate", "unary"),
-    ("etcdserverpb.Cluster", "MemberList", "unary"),
-    ("etcdserverpb.Cluster", "MemberPromote", "unary"),
-    ("etcdserverpb.Maintenance", "Alarm", "unary"),
-    ("etcdserverpb.Maintenance", "Status", "unary"),
-    ("etcdserverpb.Maintenance", "Defragment", "unary"),
-    ("etcdserverpb.Maintenance", "Hash", "unary"),
-    ("etcdserverpb.Maintenance", "HashKV", "unary"),
-    ("etcdserverpb.Maintenance", "Snapshot", "server_stream"),
-    ("etcdserverpb.Maintenance", "MoveLeader", "unary"),
-    ("etcdserverpb.Maintenance", "Downgrade", "unary"),
-    ("grpc.health.v1.Health", "Check", "unary"),
-    ("grpc.health.v1.Health", "Watch", "server_stream"),
-];
 
 /// gRPC's codes by number, as Go's metrics spell them.
 const CODES: [&str; 17] = [
@@ -67,15 +37,14 @@ const CANCELED: usize = 1;
 const UNKNOWN: usize = 2;
 
 pub(super) struct Counters {
-    methods: HashMap<String, Method>,
+    methods: HashMap<&'static str, Counted>,
     handled: IntCounterVec,
     received_bytes: IntCounter,
     sent_bytes: IntCounter,
 }
 
-struct Method {
-    /// Service, method, type.
-    names: (&'static str, &'static str, &'static str),
+struct Counted {
+    method: &'static Method,
     started: IntCounter,
     /// Looked up once: nearly every call ends with it.
     ok: IntCounter,
@@ -96,14 +65,16 @@ impl Counters {
             registry,
             IntCounterVec::new(Opts::new("grpc_server_handled_total", help), &labels),
         );
-        let methods = METHODS.iter().map(|&names| {
-            let (service, method, kind) = names;
-            let started = started.with_label_values(&[method, service, kind]);
-            let ok = handled.with_label_values(&[CODES[OK], method, service, kind]);
-            (
-                format!("/{service}/{method}"),
-                Method { names, started, ok },
-            )
+        let methods = METHODS.iter().map(|method| {
+            let Method { service, name, .. } = method;
+            let started = started.with_label_values(&[name, service, kind(method)]);
+            let ok = handled.with_label_values(&[CODES[OK], name, service, kind(method)]);
+            let counted = Counted {
+                method,
+                started,
+                ok,
+            };
+            (method.path, counted)
         });
         Self {
             methods: methods.collect(),
@@ -122,31 +93,48 @@ impl Counters {
     }
 }
 
+/// The type of a method, as Go's metrics spell it.
+fn kind(method: &Method) -> &'static str {
+    match (method.client_streaming, method.server_streaming) {
+        (false, false) => "unary",
+        (true, false) => "client_stream",
+        (false, true) => "server_stream",
+        (true, true) => "bidi_stream",
+    }
+}
+
 /// A call under way. Counted as canceled if it is dropped before it ends.
-pub struct Call(Option<&'static Method>);
+pub struct Call(Option<&'static Counted>);
 
 /// Counts a call by its path; unknown paths are not counted, or a client could make up any number of names.
 pub fn call_started(path: &str) -> Call {
-    let method = metrics().grpc.methods.get(path);
-    if let Some(method) = method {
-        method.started.inc();
+    let counted = metrics().grpc.methods.get(path);
+    if let Some(counted) = counted {
+        counted.started.inc();
     }
-    Call(method)
+    Call(counted)
 }
 
 impl Call {
+    /// The method that is called, if there is one of that path.
+    pub fn method(&self) -> Option<&'static Method> {
+        self.0.map(|counted| counted.method)
+    }
+
     fn end(&mut self, code: usize) {
-        let Some(method) = self.0.take() else { return };
+        let Some(Counted { method, ok, .. }) = self.0.take() else {
+            return;
+        };
         if code == OK {
-            method.ok.inc();
+            ok.inc();
             return;
         }
-        let (service, name, kind) = method.names;
+        let Method { service, name, .. } = *method;
         let code = CODES.get(code).unwrap_or(&CODES[UNKNOWN]);
         metrics()
             .grpc
             .handled
-            .with_label_values(&[code, name, service, kind])
+            .with_label_values(&[code, name, service, kind(method)])
             .inc();
     }
 }

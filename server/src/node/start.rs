@@ -10,10 +10,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::{Ground, Node, Stop, identity, join, owner, rebuild, stored};
+use crate::admin::Admin;
 use crate::budget::Budget;
 use crate::command::{Command, Incarnation, MemberId, MemberRecord, Unavailable};
 use crate::config::{Config, InitialState, Url};
 use crate::coordinator::{Coordinator, Identity, Parts};
+use crate::http::{self, Router};
 use crate::network::{Listener, Network};
 use crate::raft::{self, Raft};
 use crate::state::FEATURE_LEVEL;
@@ -121,7 +123,11 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
     let peer_addresses = addresses(&peer_listeners)?;
     let mut tasks = JoinSet::new();
     for listener in peer_listeners {
-        tasks.spawn(raft.serve_peers(listener));
+        tasks.spawn(http::serve_until_dropped(
+            listener,
+            http::Limits::peers(),
+            raft.peer_calls(),
+        ));
     }
     if let Some(members) = founders {
         raft.initialize(members)
@@ -137,14 +143,19 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
     ));
     let mut doors = JoinSet::new();
     let budget = Budget::default();
+    let router = Router::new(
+        etcd::Services::new(coordinator.clone(), closed.clone()),
+        Admin::new(coordinator.clone()),
+    );
     for listener in client_listeners {
-        let served = etcd::serve(
+        let router = router.clone();
+        doors.spawn(http::serve(
             listener,
-            coordinator.clone(),
+            http::Limits::clients(),
             budget.clone(),
+            move |share| router.connection(share),
             closed.clone(),
-        );
-        doors.spawn(served);
+        ));
     }
     tasks.spawn(publish(raft.clone(), record(&config, identity)));
     Ok(Node {

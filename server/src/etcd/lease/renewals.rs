@@ -14,9 +14,10 @@ use tonic::{Status, Streaming};
 
 use super::super::error;
 use super::super::gate::Gate;
-use super::super::{header, requests};
+use super::super::header;
 use crate::budget::{Held, Share};
 use crate::command::LeaseId;
+use crate::http::come;
 
 /// Renewals of one stream that may be under way: what arrives together shares a round to the leader.
 const UNDER_WAY_MAX: usize = 256;
@@ -92,7 +93,7 @@ impl Stream {
             }
             let is_done = done.is_some();
             tokio::select! {
-                came = requests::come(&mut self.requests), if self.is_open && self.has_room() => {
+                came = come(&mut self.requests), if self.is_open && self.has_room() => {
                     self.waiting.extend(came.requests.into_iter().map(|request| request.id));
                     self.is_open = came.is_open;
                     if let Some(status) = came.broken {

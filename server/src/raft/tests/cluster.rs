@@ -13,6 +13,7 @@ use crate::command::{
     ClusterId, Command, Fault, Incarnation, KeyValue, Keys, MemberId, MemberRecord, Order, Put,
     PutLease, PutValue, Query, Range, RangeFilter, Response, Revision, SortTarget,
 };
+use crate::http;
 use crate::network::Network;
 use crate::raft::{Config, Limits, Raft, refuse_older_copy};
 use crate::state::{FEATURE_LEVEL, State, StatePlace};
@@ -123,7 +124,11 @@ impl Member {
             asks,
         );
         let raft = raft.await?;
-        let serving = tokio::spawn(raft.serve_peers(listener.into()));
+        let serving = tokio::spawn(http::serve_until_dropped(
+            listener,
+            http::Limits::peers(),
+            raft.peer_calls(),
+        ));
         Ok(Self {
             id,
             incarnation,

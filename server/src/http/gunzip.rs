@@ -10,6 +10,7 @@ use flate2::write::GzDecoder;
 use tonic::Status;
 
 use super::bodies::PREFIX_BYTES;
+use super::words::too_large;
 
 /// Unpacks one stream of messages.
 pub(super) struct Gunzip {
@@ -85,10 +86,7 @@ impl Gunzip {
         let [flag, length @ ..] = self.prefix;
         self.left = u32::from_be_bytes(length) as usize;
         if self.left > self.bytes_max {
-            let (bytes, max) = (self.left, self.bytes_max);
-            return Err(Status::resource_exhausted(format!(
-                "grpc: received message larger than max ({bytes} vs. {max})"
-            )));
+            return Err(too_large(self.left, self.bytes_max));
         }
         if flag == 1 {
             self.packed = Some(GzDecoder::new(Unpacked {

@@ -1,11 +1,12 @@
-//! The HTTP listener: accepts connections, bounds what each may take, and ends them in order.
+//! The accept loop of every door: accepts connections, bounds what each may take, and ends them in order.
 //!
-//! HTTP/1.1 and HTTP/2 without TLS on one port, told apart by the first bytes. The limits replace hyper's and h2's where
-//! those are unlimited, or where one client could hold more than its share. There is no limit per address: behind a
-//! proxy or a node's address translation many clients have one.
+//! HTTP/1.1 and HTTP/2 on one port, told apart by the first bytes. The loop is our own, because tonic's leaves
+//! connections running when it is dropped: a member that ended inside a longer-lived process would go on answering.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,52 +15,23 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::process;
+use super::guard::Guarded;
+use super::limits::Limits;
 use crate::budget::{Budget, Share};
-use crate::connection::Guarded;
 use crate::metrics::metrics;
 use crate::network::{Listener, Stream};
 
-/// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 16_384;
-/// Descriptors left to the store, the log and the peers; of fewer than twice as many, half.
-const DESCRIPTORS_RESERVED: usize = 1024;
 /// How often a connection is looked at beside its calls.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// So many looks without a call, and a connection gives way while there are nearly too many: its client, if it is one,
+/// So many looks without a call, and a connection is evicted while there are nearly too many: its client, if it is one,
 /// connects again when it has something to ask.
 const IDLE_LOOKS_MAX: u32 = 2;
-/// So many looks during which its client took nothing of its answers, and a connection gives way while memory is short.
+/// So many looks during which its client took nothing of its answers, and a connection is evicted while memory is short.
 const STALLED_LOOKS_MAX: u32 = 2;
-/// Time for the head of an HTTP/1.1 request, and between two.
-const HEAD_MAX: Duration = Duration::from_secs(10);
-/// Bytes buffered for the head of an HTTP/1.1 request.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Calls and streams at once on one connection: one client with a thousand concurrent calls is usual.
-const STREAMS_MAX: u32 = 4096;
-/// Bytes of all headers of a call.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// Streams that a client has reset before they were taken up. Never reached: `Guarded` reads a few hundred frames at a
-/// time, and what they opened is taken up before it reads more. h2's own bound of 20 would end the connection of a client
-/// whose deadlines passed while this member stood still, with its watches and all its writes under way.
-const PENDING_RESETS_MAX: usize = 16_384;
-/// Streams that were reset for a client's mistakes, over the life of its connection. Data on its way to a call that ended
-/// early is one. About 10 MB, if it takes nothing of what it is told.
-const ERROR_RESETS_MAX: usize = 16_384;
-/// Received bytes that one stream, and one connection, may have outstanding: a request of the largest size in one go.
-const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// Written bytes held per stream while the client does not read.
-const SEND_BUFFER_BYTES: usize = 256 * 1024;
-/// How often a silent client is asked for a sign of life, and how long it may take: a client that is gone holds its
-/// watchers no longer than 40 s. The answer may wait behind a full socket's bytes, so not much less.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_MAX: Duration = Duration::from_secs(20);
 /// Pause after `accept` failed for want of descriptors or memory: trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long calls under way may take when the door closes.
@@ -71,6 +43,7 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 /// Dropping the future closes every connection.
 pub async fn serve<S, B>(
     listener: impl Into<Listener>,
+    limits: Limits,
     budget: Budget,
     service: impl Fn(Arc<Share>) -> S,
     mut closing: watch::Receiver<bool>,
@@ -82,23 +55,35 @@ pub async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let listener = listener.into();
-    let connections_max = connections_max();
     let crowded = Arc::new(AtomicBool::new(false));
     let mut connections = JoinSet::new();
+    let mut addresses = Addresses::new(limits.address_connections_max);
     loop {
         crowded.store(
-            connections.len() >= connections_max / 4 * 3,
+            connections.len() >= limits.connections_max / 4 * 3,
             Ordering::Relaxed,
         );
         tokio::select! {
             () = closed(&mut closing) => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < connections_max => match accepted {
-                Ok((stream, _)) => {
+            // A connection whose task failed stays counted; panics end the process.
+            Some(ended) = connections.join_next() => if let Ok(address) = ended {
+                addresses.leave(address);
+            },
+            accepted = listener.accept(), if connections.len() < limits.connections_max => match accepted {
+                Ok((stream, from)) => {
+                    let address = from.ip().to_canonical();
+                    if !addresses.enter(address) {
+                        tracing::debug!(%from, "too many connections from one address");
+                        continue;
+                    }
                     let share = budget.share();
-                    let watched = watched(share.clone(), crowded.clone());
+                    let evicted = evicted(limits.evicts, share.clone(), crowded.clone());
                     let service = service(share);
-                    connections.spawn(connection(stream, service, watched, closing.clone()));
+                    let serving = connection(stream, limits, service, evicted, closing.clone());
+                    connections.spawn(async move {
+                        serving.await;
+                        address
+                    });
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -115,15 +100,63 @@ pub async fn serve<S, B>(
     }
 }
 
-/// As many as there are descriptors for, or accepting one more would keep the store from opening a file.
-fn connections_max() -> usize {
-    let descriptors = process::descriptors_max();
-    let left = descriptors - DESCRIPTORS_RESERVED.min(descriptors / 2);
-    left.clamp(1, CONNECTIONS_MAX)
+/// Serves `listener` until it is dropped, without counting what calls hold.
+pub async fn serve_until_dropped<S, B>(listener: impl Into<Listener>, limits: Limits, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (_open, closing) = watch::channel(false);
+    let service = move |_| service.clone();
+    serve(listener, limits, Budget::default(), service, closing).await;
 }
 
-/// Resolves when a connection must give way to others, with the reason.
-async fn watched(share: Arc<Share>, crowded: Arc<AtomicBool>) -> &'static str {
+/// Open connections by where they come from, if that is bounded.
+struct Addresses {
+    max: Option<usize>,
+    open: HashMap<IpAddr, usize>,
+}
+
+impl Addresses {
+    fn new(max: Option<usize>) -> Self {
+        Self {
+            max,
+            open: HashMap::new(),
+        }
+    }
+
+    /// Counts one more, unless there are too many.
+    fn enter(&mut self, address: IpAddr) -> bool {
+        let Some(max) = self.max else { return true };
+        let open = self.open.entry(address).or_default();
+        if *open >= max {
+            return false;
+        }
+        *open += 1;
+        true
+    }
+
+    fn leave(&mut self, address: IpAddr) {
+        if let Some(open) = self.open.get_mut(&address) {
+            *open -= 1;
+            if *open == 0 {
+                self.open.remove(&address);
+            }
+        }
+    }
+}
+
+/// Resolves when a connection must make room for others, with the reason.
+async fn evicted(may_be: bool, share: Arc<Share>, crowded: Arc<AtomicBool>) -> &'static str {
+    if !may_be {
+        return std::future::pending().await;
+    }
     let (mut idle, mut stalled) = (0, 0);
     let mut taken = share.taken();
     loop {
@@ -162,8 +195,9 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 
 async fn connection<S, B>(
     stream: Stream,
+    limits: Limits,
     service: S,
-    gives_way: impl Future<Output = &'static str>,
+    evicted: impl Future<Output = &'static str>,
     mut closing: watch::Receiver<bool>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
@@ -176,7 +210,7 @@ async fn connection<S, B>(
         tracing::debug!(%error, "the connection ended before it began");
         return;
     }
-    let builder = builder();
+    let builder = limits.builder();
     let stream = TokioIo::new(Guarded::new(stream));
     let mut connection = pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
@@ -185,9 +219,9 @@ async fn connection<S, B>(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        why = gives_way => {
+        why = evicted => {
             metrics().connections_cut.with_label_values(&[why]).inc();
-            tracing::debug!(why, "a connection gives way");
+            tracing::debug!(why, "a connection is evicted");
             connection.as_mut().graceful_shutdown();
             // One that stalls cannot be told.
             tokio::time::timeout(CLOSE_MAX, connection).await.unwrap_or(Ok(()))
@@ -209,30 +243,6 @@ fn cut_by_hyper(error: &hyper::Error) -> Option<&'static str> {
     // A ping that stays unanswered has a source. One that HTTP/1.1 waited for in vain between two requests has none: an
     // idle client of that kind is closed, not cut.
     (error.is_timeout() && std::error::Error::source(error).is_some()).then_some("silent")
-}
-
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        // Nobody caches the answers of gRPC; a date in each costs its look-up and its bytes.
-        .auto_date_header(false)
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(ERROR_RESETS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_MAX);
-    builder
 }
 
 #[cfg(test)]
@@ -260,7 +270,13 @@ mod tests {
                 Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"fine"))))
             })
         };
-        let served = tokio::spawn(serve(listener, Budget::default(), service, closed));
+        let served = tokio::spawn(serve(
+            listener,
+            Limits::clients(),
+            Budget::default(),
+            service,
+            closed,
+        ));
         (address, closing, served)
     }
 
@@ -318,5 +334,17 @@ mod tests {
             TcpStream::connect(address).await.is_err(),
             "nobody listens any more"
         );
+    }
+
+    #[test]
+    fn one_address_cannot_take_all_connections_where_addresses_are_counted() {
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
+        let mut addresses = Addresses::new(Some(2));
+        assert!(addresses.enter(one) && addresses.enter(one) && !addresses.enter(one));
+        assert!(addresses.enter(other));
+        addresses.leave(one);
+        assert!(addresses.enter(one));
+        let mut uncounted = Addresses::new(None);
+        assert!((0..100).all(|_| uncounted.enter(one)));
     }
 }

@@ -1,4 +1,4 @@
-//! Requests of a stream, as many as have come.
+//! The requests of a stream, as many as have come.
 //!
 //! A connection hands over some dozen frames between two turns of its streams, and a turn of a stream is bounded as well:
 //! one that took a single request in each step would fall behind, and h2 ends a connection of which some thousand frames
@@ -11,17 +11,17 @@ use tonic::{Status, Streaming};
 const AT_ONCE_MAX: usize = 1024;
 
 /// What came.
-pub(super) struct Came<M> {
+pub struct Came<M> {
     /// In order.
-    pub(super) requests: Vec<M>,
+    pub requests: Vec<M>,
     /// Whether more may come.
-    pub(super) is_open: bool,
+    pub is_open: bool,
     /// Why the stream is broken behind them.
-    pub(super) broken: Option<Status>,
+    pub broken: Option<Status>,
 }
 
 /// Waits for a request, and takes all that are there. Loses none when it is dropped.
-pub(super) async fn come<M>(stream: &mut Streaming<M>) -> Came<M> {
+pub async fn come<M>(stream: &mut Streaming<M>) -> Came<M> {
     let mut came = Came {
         requests: Vec::new(),
         is_open: true,
@@ -32,7 +32,7 @@ pub(super) async fn come<M>(stream: &mut Streaming<M>) -> Came<M> {
         match message {
             Ok(Some(request)) => came.requests.push(request),
             Ok(None) => came.is_open = false,
-            Err(status) => came.broken = Some(super::error::received(status)),
+            Err(status) => came.broken = Some(super::words::received(status)),
         }
         let goes_on = came.is_open && came.broken.is_none() && came.requests.len() < AT_ONCE_MAX;
         next = match goes_on {

@@ -17,10 +17,9 @@ use prost::Message;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use super::check::RECEIVE_BYTES_MAX;
+use super::bodies::PREFIX_BYTES as PREFIX;
+use super::words::too_large;
 
-/// Compression flag and length in front of every message.
-const PREFIX: usize = 5;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// An answer, or tonic's body of an error.
@@ -32,16 +31,10 @@ pub(super) fn is_plain<B>(request: &Request<B>) -> bool {
     encoding.is_none_or(|encoding| encoding == "identity")
 }
 
-/// What a client is told whose message is larger than allowed, in Go's words.
-fn too_large(bytes: usize) -> Status {
-    Status::resource_exhausted(format!(
-        "grpc: received message larger than max ({bytes} vs. {RECEIVE_BYTES_MAX})"
-    ))
-}
-
-/// Reads the one message of a request and answers with what `handle` makes of it.
+/// Reads the one message of a request, of at most `bytes_max`, and answers with what `handle` makes of it.
 pub(super) async fn answer<B, M, A, F>(
     request: Request<B>,
+    bytes_max: usize,
     handle: impl FnOnce(tonic::Request<M>) -> F,
 ) -> Response<Reply>
 where
@@ -53,7 +46,7 @@ where
 {
     let (parts, body) = request.into_parts();
     let answered = async {
-        let message = M::decode(received(body).await?)
+        let message = M::decode(received(body, bytes_max).await?)
             .map_err(|error| Status::internal(error.to_string()))?;
         let metadata = MetadataMap::from_headers(parts.headers);
         let request = tonic::Request::from_parts(metadata, parts.extensions, message);
@@ -77,7 +70,7 @@ where
 }
 
 /// The message of a body, without its prefix. A small one shares the buffer that the connection was read into.
-async fn received<B>(mut body: B) -> Result<Bytes, Status>
+async fn received<B>(mut body: B, bytes_max: usize) -> Result<Bytes, Status>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -86,28 +79,28 @@ where
         return Err(Status::internal("Missing request message."));
     };
     if body.is_end_stream() {
-        return unframed(first);
+        return unframed(first, bytes_max);
     }
     let mut parts = BytesMut::from(first);
-    announced(&parts)?;
+    announced(&parts, bytes_max)?;
     while let Some(part) = next_part(&mut body).await? {
         parts.extend_from_slice(&part);
-        announced(&parts)?;
-        if parts.len() > PREFIX + RECEIVE_BYTES_MAX {
-            return Err(too_large(parts.len() - PREFIX));
+        announced(&parts, bytes_max)?;
+        if parts.len() > PREFIX + bytes_max {
+            return Err(too_large(parts.len() - PREFIX, bytes_max));
         }
     }
-    unframed(parts.freeze())
+    unframed(parts.freeze(), bytes_max)
 }
 
 /// Refuses a message when it is announced, not when it has come.
-fn announced(parts: &[u8]) -> Result<(), Status> {
+fn announced(parts: &[u8], bytes_max: usize) -> Result<(), Status> {
     let Some([_, length @ ..]) = parts.first_chunk::<PREFIX>() else {
         return Ok(());
     };
     let length = u32::from_be_bytes(*length) as usize;
-    if length > RECEIVE_BYTES_MAX {
-        return Err(too_large(length));
+    if length > bytes_max {
+        return Err(too_large(length, bytes_max));
     }
     Ok(())
 }
@@ -127,7 +120,7 @@ where
     Ok(None)
 }
 
-fn unframed(mut bytes: Bytes) -> Result<Bytes, Status> {
+fn unframed(mut bytes: Bytes, bytes_max: usize) -> Result<Bytes, Status> {
     let cut_short = || Status::internal("Unexpected EOF decoding stream.");
     if bytes.len() < PREFIX {
         return Err(cut_short());
@@ -147,8 +140,8 @@ fn unframed(mut bytes: Bytes) -> Result<Bytes, Status> {
         }
     }
     let length = bytes.get_u32() as usize;
-    if length > RECEIVE_BYTES_MAX {
-        return Err(too_large(length));
+    if length > bytes_max {
+        return Err(too_large(length, bytes_max));
     }
     if length > bytes.len() {
         return Err(cut_short());
@@ -172,7 +165,7 @@ fn framed(message: &impl Message) -> Result<Bytes, Status> {
 }
 
 /// One message, then the status that says all is well.
-pub(super) struct Answer {
+pub struct Answer {
     message: Option<Bytes>,
     has_ended: bool,
 }
@@ -208,6 +201,8 @@ mod tests {
 
     use super::*;
 
+    const BYTES_MAX: usize = 2 * 1024 * 1024;
+
     /// Sends `bytes` as parts cut at `cut`, and answers what a handler that gives the text back says to it.
     async fn echoed(bytes: &[u8], cut: usize) -> Result<String, Status> {
         let parts = [&bytes[..cut], &bytes[cut..]].map(Bytes::copy_from_slice);
@@ -216,13 +211,13 @@ mod tests {
         let echo = |request: tonic::Request<String>| async {
             Ok(tonic::Response::new(request.into_inner()))
         };
-        let response = answer(request, echo).await;
+        let response = answer(request, BYTES_MAX, echo).await;
         if let Some(status) = Status::from_header_map(response.headers()) {
             return Err(status);
         }
         let whole = response.into_body().collect().await.unwrap();
         assert_eq!(whole.trailers().unwrap()["grpc-status"], "0");
-        let message = unframed(whole.to_bytes())?;
+        let message = unframed(whole.to_bytes(), BYTES_MAX)?;
         Ok(String::decode(message).unwrap())
     }
 
@@ -257,14 +252,14 @@ mod tests {
         );
         let empty = Request::new(http_body_util::Empty::<Bytes>::new());
         let never = |_: tonic::Request<String>| async { Ok(tonic::Response::new(String::new())) };
-        let refused = answer(empty, never).await;
+        let refused = answer(empty, BYTES_MAX, never).await;
         let refused = Status::from_header_map(refused.headers()).unwrap();
         assert_eq!(refused.message(), "Missing request message.");
     }
 
     #[tokio::test]
     async fn what_is_too_large_is_refused_however_it_says_so() {
-        let largest = "x".repeat(RECEIVE_BYTES_MAX - 5);
+        let largest = "x".repeat(BYTES_MAX - 5);
         let wire = framed(&largest).unwrap();
         assert!(echoed(&wire, 10).await.is_ok());
         let larger = framed(&(largest + "xx")).unwrap();

@@ -32,7 +32,7 @@ const TURN_FRAMES: u32 = 64;
 ///
 /// Errors beyond the stream's own: `TimedOut`, `InvalidData`; both end the connection.
 #[derive(Debug)]
-pub struct Guarded<T> {
+pub(super) struct Guarded<T> {
     stream: T,
     frames: Frames,
     sent: Sent,
@@ -44,7 +44,7 @@ pub struct Guarded<T> {
 
 impl<T> Guarded<T> {
     /// Guards a connection that was just accepted.
-    pub fn new(stream: T) -> Self {
+    pub(super) fn new(stream: T) -> Self {
         let frames = Frames::default();
         let owed = frames.owed().map(|what| (what, timer(HEAD_MAX)));
         Self {

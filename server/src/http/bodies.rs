@@ -14,10 +14,9 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 use tonic::Status;
 
-use super::error::unavailable;
 use super::gunzip::Gunzip;
+use super::words::Words;
 use crate::budget::{Held, OpenCall, Share};
-use crate::command::Unavailable;
 
 /// Time for a request to come whole, from when it is first waited for. Two megabytes are enough for a slow link.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
@@ -42,13 +41,14 @@ pub(super) enum Requests {
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request body.
-pub(super) struct Received<B> {
+pub struct Received<B> {
     body: B,
     call: Arc<OpenCall>,
     requests: Requests,
     messages: Messages,
     /// Where the client compresses what it sends.
     gunzip: Option<Gunzip>,
+    words: &'static Words,
     late: Option<Pin<Box<Sleep>>>,
 }
 
@@ -58,6 +58,7 @@ impl<B> Received<B> {
         call: Arc<OpenCall>,
         requests: Requests,
         gunzip: Option<Gunzip>,
+        words: &'static Words,
     ) -> Self {
         Self {
             body,
@@ -65,6 +66,7 @@ impl<B> Received<B> {
             requests,
             messages: Messages::default(),
             gunzip,
+            words,
             late: None,
         }
     }
@@ -78,7 +80,7 @@ impl<B> Received<B> {
         let before = gunzip.held_bytes();
         let plain = gunzip.feed(&data)?;
         let held = self.call.request();
-        let full = |_| unavailable(Unavailable::TooManyRequests);
+        let full = |_| (self.words.too_many)();
         match self.requests {
             Requests::One => {
                 let after = gunzip.held_bytes() + plain.len();
@@ -105,8 +107,7 @@ impl<B> Received<B> {
         if more == 0 {
             return Ok(());
         }
-        held.grow(more)
-            .map_err(|_| unavailable(Unavailable::TooManyRequests))
+        held.grow(more).map_err(|_| (self.words.too_many)())
     }
 
     /// Whether something has begun and not ended.
@@ -144,7 +145,7 @@ where
                     .late
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep(REQUEST_MAX)));
                 ready!(late.as_mut().poll(cx));
-                return Poll::Ready(Some(Err(unavailable(Unavailable::Timeout).into())));
+                return Poll::Ready(Some(Err((self.words.late)().into())));
             };
             let Some(frame) = polled.transpose().map_err(Into::<BoxError>::into)? else {
                 return Poll::Ready(None);
@@ -208,7 +209,7 @@ impl Messages {
 }
 
 /// A response body. Its call is open for as long as it is there.
-pub(super) struct Sending<B> {
+pub struct Sending<B> {
     body: B,
     call: Arc<OpenCall>,
     requests: Requests,
@@ -346,6 +347,11 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
 
+    const WORDS: &Words = &Words {
+        too_many: || Status::resource_exhausted("too many"),
+        late: || Status::unavailable("late"),
+    };
+
     fn body(parts: Vec<Bytes>) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
         let frames = parts.into_iter().map(|part| Ok(Frame::data(part)));
         StreamBody::new(stream::iter(frames.collect::<Vec<_>>()))
@@ -376,14 +382,14 @@ mod tests {
         let budget = Budget::default();
         let call = Arc::new(budget.share().call().unwrap());
         let parts = || vec![Bytes::from(message(1000)), Bytes::from(vec![0, 0, 0])];
-        let received = Received::new(body(parts()), call.clone(), Requests::One, None);
+        let received = Received::new(body(parts()), call.clone(), Requests::One, None, WORDS);
         received.collect().await.unwrap();
         assert_eq!(budget.held_bytes(), 1008);
         drop(call);
         assert_eq!(budget.held_bytes(), 0);
 
         let call = Arc::new(budget.share().call().unwrap());
-        let received = Received::new(body(parts()), call.clone(), Requests::Stream, None);
+        let received = Received::new(body(parts()), call.clone(), Requests::Stream, None, WORDS);
         received.collect().await.unwrap();
         assert_eq!(budget.held_bytes(), 3);
     }
@@ -393,13 +399,13 @@ mod tests {
         let budget = Budget::default();
         let call = Arc::new(budget.share().call().unwrap());
         let silent = || StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let received = Received::new(silent(), call.clone(), Requests::One, None);
+        let received = Received::new(silent(), call.clone(), Requests::One, None, WORDS);
         let error = received.collect().await.unwrap_err();
         let status = error.downcast::<Status>().unwrap();
-        assert_eq!(status.message(), "etcdserver: request timed out");
+        assert_eq!(status.message(), "late");
 
         // Nothing is owed between two messages of a stream.
-        let mut received = Received::new(silent(), call, Requests::Stream, None);
+        let mut received = Received::new(silent(), call, Requests::Stream, None, WORDS);
         let hour = tokio::time::timeout(Duration::from_secs(3600), received.frame());
         assert!(hour.await.is_err());
     }

@@ -1,0 +1,178 @@
+//! The services of the door, by path.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use coord_proto::etcd::etcdserverpb as pb;
+use http::Response;
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use super::check::{RECEIVE_BYTES_MAX, STREAM_REQUEST_BYTES_MAX};
+use super::cluster::ClusterService;
+use super::error::unavailable;
+use super::gate::Gate;
+use super::kv::KvService;
+use super::lease::LeaseService;
+use super::maintenance::MaintenanceService;
+use super::watch::WatchService;
+use crate::command::Unavailable;
+use crate::coordinator::Coordinator;
+use crate::http::{Answering, Call, Calls, GrpcRequest, Words};
+use pb::kv_server::Kv;
+use pb::lease_server::Lease;
+
+static WORDS: Words = Words {
+    too_many: || unavailable(Unavailable::TooManyRequests),
+    late: || unavailable(Unavailable::Timeout),
+};
+
+/// All services of the door. Cheap to clone.
+#[derive(Clone)]
+pub struct Services(Arc<Each>);
+
+struct Each {
+    kv: pb::kv_server::KvServer<KvService>,
+    kv_calls: Arc<KvService>,
+    watch: pb::watch_server::WatchServer<WatchService>,
+    lease: pb::lease_server::LeaseServer<LeaseService>,
+    lease_calls: Arc<LeaseService>,
+    cluster: pb::cluster_server::ClusterServer<ClusterService>,
+    maintenance: pb::maintenance_server::MaintenanceServer<MaintenanceService>,
+    health: HealthServer<HealthService>,
+}
+
+/// A service by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Kv,
+    Watch,
+    Lease,
+    Cluster,
+    Maintenance,
+    Health,
+}
+
+impl Name {
+    /// The service of a path.
+    ///
+    /// Errors: the part that names none.
+    fn of(path: &str) -> Result<Self, &str> {
+        match path.split('/').nth(1).unwrap_or_default() {
+            "etcdserverpb.KV" => Ok(Self::Kv),
+            "etcdserverpb.Watch" => Ok(Self::Watch),
+            "etcdserverpb.Lease" => Ok(Self::Lease),
+            "etcdserverpb.Cluster" => Ok(Self::Cluster),
+            "etcdserverpb.Maintenance" => Ok(Self::Maintenance),
+            "grpc.health.v1.Health" => Ok(Self::Health),
+            unknown => Err(unknown),
+        }
+    }
+
+    /// Bytes of one request message at most.
+    fn request_bytes_max(self) -> usize {
+        match self {
+            Self::Watch | Self::Lease => STREAM_REQUEST_BYTES_MAX,
+            Self::Kv | Self::Cluster | Self::Maintenance | Self::Health => RECEIVE_BYTES_MAX,
+        }
+    }
+}
+
+impl Services {
+    /// Those that ask `coordinator`; their streams end when `closing` turns true.
+    pub fn new(coordinator: Arc<Coordinator>, closing: watch::Receiver<bool>) -> Self {
+        let gate = Gate::new(coordinator, closing);
+        let kv_calls = Arc::new(KvService(gate.clone()));
+        let kv = pb::kv_server::KvServer::from_arc(kv_calls.clone());
+        let watch = pb::watch_server::WatchServer::new(WatchService(gate.clone()));
+        let lease_calls = Arc::new(LeaseService(gate.clone()));
+        let lease = pb::lease_server::LeaseServer::from_arc(lease_calls.clone());
+        let cluster = pb::cluster_server::ClusterServer::new(ClusterService(gate.clone()));
+        let maintenance = pb::maintenance_server::MaintenanceServer::new(MaintenanceService(gate));
+        let max = Name::request_bytes_max;
+        Self(Arc::new(Each {
+            kv: kv.max_decoding_message_size(max(Name::Kv)),
+            kv_calls,
+            watch: watch.max_decoding_message_size(max(Name::Watch)),
+            lease: lease.max_decoding_message_size(max(Name::Lease)),
+            lease_calls,
+            cluster: cluster.max_decoding_message_size(max(Name::Cluster)),
+            maintenance: maintenance.max_decoding_message_size(max(Name::Maintenance)),
+            health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
+        }))
+    }
+}
+
+impl Calls for Services {
+    fn answer(&self, call: Call) -> Answering {
+        let each = self.0.clone();
+        if !call.is_plain() {
+            return call.through(move |request| each.grpc(request));
+        }
+        // The calls that come often enough for each of tonic's layers to count.
+        match call.path() {
+            "/etcdserverpb.KV/Range" => {
+                call.unary(move |m| async move { each.kv_calls.range(m).await })
+            }
+            "/etcdserverpb.KV/Put" => {
+                call.unary(move |m| async move { each.kv_calls.put(m).await })
+            }
+            "/etcdserverpb.KV/Txn" => {
+                call.unary(move |m| async move { each.kv_calls.txn(m).await })
+            }
+            "/etcdserverpb.KV/DeleteRange" => {
+                call.unary(move |m| async move { each.kv_calls.delete_range(m).await })
+            }
+            "/etcdserverpb.Lease/LeaseGrant" => {
+                call.unary(move |m| async move { each.lease_calls.lease_grant(m).await })
+            }
+            "/etcdserverpb.Lease/LeaseRevoke" => {
+                call.unary(move |m| async move { each.lease_calls.lease_revoke(m).await })
+            }
+            _ => call.through(move |request| each.grpc(request)),
+        }
+    }
+
+    fn request_bytes_max(&self, path: &str) -> usize {
+        Name::of(path).map_or(STREAM_REQUEST_BYTES_MAX, Name::request_bytes_max)
+    }
+
+    fn words(&self) -> &'static Words {
+        &WORDS
+    }
+}
+
+impl Each {
+    async fn grpc(self: Arc<Self>, request: GrpcRequest) -> Result<Response<Body>, Infallible> {
+        match Name::of(request.uri().path()) {
+            Ok(Name::Kv) => self.kv.clone().call(request).await,
+            Ok(Name::Watch) => self.watch.clone().call(request).await,
+            Ok(Name::Lease) => self.lease.clone().call(request).await,
+            Ok(Name::Cluster) => self.cluster.clone().call(request).await,
+            Ok(Name::Maintenance) => self.maintenance.clone().call(request).await,
+            Ok(Name::Health) => self.health.clone().call(request).await,
+            Err(unknown) => {
+                Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coord_proto::methods::METHODS;
+
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_definitions_has_a_service_here() {
+        for method in METHODS {
+            assert!(Name::of(method.path).is_ok(), "{}", method.path);
+        }
+        assert_eq!(Name::of("/no.Such/Method"), Err("no.Such"));
+    }
+}

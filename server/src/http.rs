@@ -1,0 +1,23 @@
+//! The front room: what all doors share between a socket and a call.
+//!
+//! Owns the accept loop and its limits ([`serve`], [`Limits`]), the time and the frames that the other side has
+//! (`guard`), the bytes of requests and answers (`bodies`, `gunzip`), the way of calls with one message (`unary`) and which
+//! door answers what ([`Router`]). In: a listener and what answers. Out: calls, each with its part of the budget. It
+//! must not know what a call means, nor any door: a door hands in its services ([`Calls`]), its pages ([`Pages`]) and
+//! its words for a refusal ([`Words`]). Read `listener` first.
+
+mod bodies;
+mod guard;
+mod gunzip;
+mod incoming;
+mod limits;
+mod listener;
+mod router;
+mod unary;
+mod words;
+
+pub use incoming::{Came, come};
+pub use limits::Limits;
+pub use listener::{serve, serve_until_dropped};
+pub use router::{Answering, Call, Calls, Connection, GrpcRequest, Page, Pages, Reply, Router};
+pub use words::{Words, received};
