@@ -21,7 +21,6 @@
 //! `plan` names no kube and no tonic; only `observe` and `execute` talk to the API server and to members. Nothing
 //! waits inside a pass: what is not there yet is asked again in the next one.
 
-pub mod build;
 pub mod cli;
 pub mod context;
 pub mod controllers;
@@ -32,9 +31,11 @@ pub mod http;
 pub mod leader;
 pub mod member_client;
 pub mod metrics;
+pub mod model;
 pub mod observe;
 pub mod plan;
 pub mod report;
+pub mod resources;
 pub mod run;
 pub mod telemetry;
 pub mod validate;

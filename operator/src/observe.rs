@@ -8,12 +8,14 @@ mod kube;
 mod members;
 mod memory;
 mod observed;
+mod pod;
+mod volume;
 
 pub use memory::{Failure, Memory};
 pub use observed::{
     Answer, Applied, ChildSeen, Home, HomeState, LAG_ENTRIES_MAX, MemberSeen, Membership, Observed,
-    Ordinal, PodSeen, Record, Refusal, SetSeen, StorageClassSeen, VolumeSeen, WaitReason,
-    WaitingSeen, child_key, quorum,
+    PodSeen, Record, Refusal, SetSeen, StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen,
+    child_key,
 };
 
 use crate::crd::CoordCluster;

@@ -23,8 +23,8 @@ mod volumes;
 pub use protect::{Tied, to_untie};
 pub use step::{Children, MemberChild, Plan, Step};
 
-use crate::build::names;
-use crate::observe::{MemberSeen, Membership, Observed, Ordinal, VolumeSeen, quorum};
+use crate::model::{Ordinal, names, quorum};
+use crate::observe::{MemberSeen, Membership, Observed, VolumeSeen};
 use crate::validate::Desired;
 use std::collections::BTreeMap;
 use std::time::Duration;

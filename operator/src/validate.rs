@@ -3,8 +3,8 @@
 //! Most rules live at admission (`crd`); here are those that need a look at the cluster, and a second look at the few
 //! whose violation would cost data, in case an older CRD let something through.
 
-use crate::build::template_hash;
 use crate::crd::{CoordCluster, CoordClusterSpec, ReclaimPolicy, quantity};
+use crate::model::template::template_hash;
 use crate::observe::{Observed, StorageClassSeen};
 use kube::ResourceExt;
 

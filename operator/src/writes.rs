@@ -5,16 +5,16 @@
 //! nothing is sent that would change nothing; what was refused waits its turn and stops only what needs it
 //! ([`Write::stops`]); and the step comes last, after the objects that protect it.
 
-use crate::build::{self, content_hash, labels, names, wanted_hash};
-use crate::observe::{ChildSeen, Observed, Ordinal, child_key};
+use crate::model::{Ordinal, labels, names, hash::wanted_hash};
+use crate::observe::{ChildSeen, Observed, child_key};
 use crate::plan::{Children, Plan, Step};
+use crate::resources;
 use crate::validate::Desired;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource, ResourceExt};
-use serde::Serialize;
+use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The calls of one pass.
@@ -317,22 +317,22 @@ fn of_children(children: &Children, observed: &Observed, desired: &Desired) -> V
         };
         apply(object, name, wanted)
     };
-    writes.extend(child(Object::ServiceAccount(build::service_account(
+    writes.extend(child(Object::ServiceAccount(resources::service_account(
         desired,
     ))));
-    writes.extend(child(Object::Service(build::peer_service(desired))));
-    writes.extend(child(Object::Service(build::client_service(desired))));
+    writes.extend(child(Object::Service(resources::peer_service(desired))));
+    writes.extend(child(Object::Service(resources::client_service(desired))));
     let missing = children
         .members
         .iter()
         .filter(|(n, child)| child.may_create_volume && !observed.volumes.contains_key(n));
     writes.extend(missing.map(|(n, _)| Write::CreateVolume {
         ordinal: *n,
-        volume: Box::new(build::volume(desired, *n, bootstrap)),
+        volume: Box::new(resources::volume(desired, *n, bootstrap)),
     }));
     for (n, member) in &children.members {
         if member.takes_template {
-            let set = build::stateful_set(desired, *n, member, bootstrap);
+            let set = resources::stateful_set(desired, *n, member.is_voter, bootstrap);
             writes.extend(child(Object::StatefulSet(set)));
             continue;
         }
@@ -349,7 +349,7 @@ fn of_children(children: &Children, observed: &Observed, desired: &Desired) -> V
         .filter(|seen| seen.is_ours);
     match children.min_available {
         Some(min_available) => {
-            let budget = build::disruption_budget(desired, min_available);
+            let budget = resources::disruption_budget(desired, min_available);
             writes.extend(child(Object::Budget(budget)));
         }
         None => writes.extend(budget.map(|seen| Write::DeleteBudget {
@@ -395,7 +395,7 @@ fn of_volumes<'a>(
         labels: labels::of_member(&desired.name, *n),
         owners: desired
             .volumes_owned
-            .then(|| build::owner(desired))
+            .then(|| resources::owner(desired))
             .into_iter()
             .collect(),
     })
@@ -410,23 +410,6 @@ impl Object {
             Self::StatefulSet(_) => "StatefulSet",
             Self::Budget(_) => BUDGET,
         }
-    }
-}
-
-/// What a look at an object of ours, or of our names, tells.
-pub fn child_seen<K: Resource<DynamicType = ()> + Serialize>(
-    object: &K,
-    cluster: &str,
-    owner: &str,
-) -> ChildSeen {
-    let is_labelled = object.labels().get(labels::CLUSTER).map(String::as_str) == Some(cluster);
-    let is_owned = object.owner_references().iter().any(|o| o.uid == owner);
-    ChildSeen {
-        uid: object.uid().unwrap_or_default(),
-        resource_version: object.resource_version().unwrap_or_default(),
-        content: content_hash(object),
-        is_ours: is_labelled || is_owned,
-        min_available: None,
     }
 }
 

@@ -6,9 +6,10 @@
 use coord_operator::crd::{
     Bootstrap, CoordCluster, CoordClusterSpec, LostNode, Repair, ServerOptions, Storage,
 };
+use coord_operator::model::{Ordinal, quorum};
 use coord_operator::observe::{
-    Answer, Home, HomeState, MemberSeen, Membership, Observed, Ordinal, PodSeen, Record, SetSeen,
-    StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen, quorum,
+    Answer, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, Record, SetSeen,
+    StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen,
 };
 use coord_operator::plan::{Plan, Step, plan};
 use coord_operator::validate::{Desired, ServerImage, validate};

@@ -1,10 +1,10 @@
 //! The pass over one CoordCluster and its wiring to kube-rs: watch, queue, retry. Decides nothing about a cluster.
 
 use super::unreadable;
-use crate::build::labels;
 use crate::context::Context;
 use crate::crd::{CoordCluster, conditions};
 use crate::execute::{ExecuteError, Hands, Sent, send, sentence, untie};
+use crate::model::labels;
 use crate::observe::{Failure, Memory, Observed, Refusal, observe};
 use crate::plan::{Plan, plan, to_untie};
 use crate::report::{self, Account, Outcome};

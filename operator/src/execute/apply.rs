@@ -2,8 +2,8 @@
 
 use super::objects::{patch_volume, within};
 use super::{ExecuteError, Hands, Sent};
-use crate::build::{content_hash, names};
-use crate::observe::{Applied, Ordinal};
+use crate::model::{Ordinal, names, hash::content_hash};
+use crate::observe::Applied;
 use crate::writes::{Child, Object};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};

@@ -2,9 +2,8 @@
 //! list by its URL, who was removed is not found.
 
 use super::{ExecuteError, Hands};
-use crate::build::names;
 use crate::member_client::{self, MemberClient, MemberError};
-use crate::observe::Ordinal;
+use crate::model::{Ordinal, names};
 
 pub(super) async fn add_learner(hands: &Hands<'_>, ordinal: Ordinal) -> Result<(), ExecuteError> {
     let url = names::peer_url(&hands.desired.name, &hands.desired.namespace, ordinal);

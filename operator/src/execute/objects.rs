@@ -2,8 +2,7 @@
 
 use super::writes::DEADLINE;
 use super::{ExecuteError, Hands};
-use crate::build::{self, labels, names};
-use crate::observe::Ordinal;
+use crate::model::{Ordinal, labels, names};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -29,7 +28,7 @@ pub(super) async fn mark_volume(
     if let Some(id) = member_id {
         annotations.insert(labels::MEMBER_ID.to_owned(), json!(format!("{id:x}")));
     }
-    let made_for = build::made_for(hands.desired);
+    let made_for = names::made_for(&hands.desired.name, &hands.desired.namespace);
     annotations.insert(labels::MADE_FOR.to_owned(), json!(made_for));
     // The disk may have been made for an earlier attempt; who adopts it must find the token of this cluster.
     if let Some(bootstrap) = &hands.observed.record.bootstrap {

@@ -2,8 +2,8 @@
 
 use super::objects::within;
 use super::{ExecuteError, LOOK_AGE_MAX, Writes};
-use crate::build::names;
 use crate::leader::Tenure;
+use crate::model::names;
 use crate::plan::Tied;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{Patch, PatchParams};

@@ -3,7 +3,8 @@
 //!
 //! Asked only for members that have not run for a while: in a healthy cluster it costs nothing.
 
-use super::{Memory, Observed, Ordinal};
+use super::{Memory, Observed};
+use crate::model::{Ordinal, names};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
@@ -76,7 +77,6 @@ pub(super) async fn quote(
 
 /// What may say why member `n` does not run: its pod, or if it has none its StatefulSet, and a disk that is not there.
 fn subjects(observed: &Observed, cluster: &str, n: Ordinal) -> Vec<About> {
-    use crate::build::names;
     let mut subjects = Vec::new();
     match (observed.pods.get(&n), observed.sets.get(&n)) {
         (Some(pod), _) if pod.trouble.is_none() => subjects.push(About {

@@ -2,7 +2,8 @@
 //!
 //! Asked only for members whose pod is not ready: in a healthy cluster it costs nothing.
 
-use super::{Home, HomeState, Memory, Observed, Ordinal};
+use super::{Home, HomeState, Memory, Observed};
+use crate::model::Ordinal;
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, PersistentVolume};
 use kube::api::ListParams;
 use kube::{Api, Client, Error, ResourceExt};

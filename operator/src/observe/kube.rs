@@ -1,28 +1,23 @@
 //! Reads of the API server: consistent lists, never a watch cache. A decision to delete must not rest on old news.
 
-use super::{
-    ChildSeen, Observed, Ordinal, PodSeen, Record, SetSeen, StorageClassSeen, VolumeSeen, child_key,
-};
-use crate::build::{SERVER, labels, names};
-use crate::crd::{Bootstrap, CoordCluster, quantity};
-use crate::writes::child_seen;
+use super::pod::pod_seen;
+use super::volume::{can_grow, storage_class, volume_seen};
+use super::{ChildSeen, Observed, Record, SetSeen, child_key};
+use crate::crd::CoordCluster;
+use crate::model::{hash::content_hash, template::SERVER};
+use crate::model::{Ordinal, labels, names};
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{
-    ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod, PodStatus, Service,
-    ServiceAccount,
-};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ListParams;
 use kube::{Api, Client, Error, Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// Seconds beyond its grace period after which a pod that does not end is called stuck.
 const STUCK_SECONDS: i64 = 30;
@@ -130,37 +125,6 @@ pub(super) async fn read(
     Ok(observed)
 }
 
-/// Asks the classes of disks that are too small whether they can grow: the claim's own, which may be neither the spec's
-/// nor the default of today.
-async fn can_grow(
-    client: &Client,
-    cluster: &CoordCluster,
-    observed: &mut Observed,
-) -> Result<(), Error> {
-    let wanted = quantity::parse(&cluster.spec.storage.size).unwrap_or(0);
-    let small = observed
-        .volumes
-        .values()
-        .filter(|v| v.requested_bytes < wanted);
-    let names: BTreeSet<String> = small.filter_map(|v| v.class.clone()).collect();
-    let classes: Api<StorageClass> = Api::all(client.clone());
-    for name in names {
-        let expands = match classes.get_opt(&name).await {
-            Ok(Some(class)) => Some(class.allow_volume_expansion == Some(true)),
-            // Gone since, or none that was ever there: volumes that were made by hand.
-            Ok(None) => Some(false),
-            Err(Error::Api(status)) if status.is_forbidden() => None,
-            Err(error) => return Err(error),
-        };
-        let of_class = observed
-            .volumes
-            .values_mut()
-            .filter(|v| v.class.as_ref() == Some(&name));
-        of_class.for_each(|volume| volume.expands = expands);
-    }
-    Ok(())
-}
-
 /// The children of which a cluster has one each, by name: what lost its labels is found, and so is what is not ours.
 async fn singles(
     client: &Client,
@@ -202,6 +166,23 @@ async fn singles(
         put("PodDisruptionBudget", budget.name_any(), child);
     }
     Ok(seen)
+}
+
+/// What a look at an object of ours, or of our names, tells.
+fn child_seen<K: Resource<DynamicType = ()> + Serialize>(
+    object: &K,
+    cluster: &str,
+    owner: &str,
+) -> ChildSeen {
+    let is_labelled = object.labels().get(labels::CLUSTER).map(String::as_str) == Some(cluster);
+    let is_owned = object.owner_references().iter().any(|o| o.uid == owner);
+    ChildSeen {
+        uid: object.uid().unwrap_or_default(),
+        resource_version: object.resource_version().unwrap_or_default(),
+        content: content_hash(object),
+        is_ours: is_labelled || is_owned,
+        min_available: None,
+    }
 }
 
 /// The numbers of members that are, were or will be.
@@ -281,14 +262,6 @@ fn record(cluster: &CoordCluster) -> Record {
     }
 }
 
-fn id(hexadecimal: &str) -> Option<u64> {
-    u64::from_str_radix(hexadecimal, 16).ok()
-}
-
-fn annotation<'a>(annotations: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
-    annotations.get(key).map(String::as_str)
-}
-
 fn set_seen(set: &StatefulSet) -> SetSeen {
     let containers = set
         .spec
@@ -315,182 +288,15 @@ fn set_seen(set: &StatefulSet) -> SetSeen {
     }
 }
 
-fn pod_seen(pod: &Pod) -> PodSeen {
-    let status = pod.status.as_ref();
-    let container = status.and_then(server_status);
-    let state = container.and_then(|c| c.state.as_ref());
-    PodSeen {
-        uid: pod.uid().unwrap_or_default(),
-        resource_version: pod.resource_version().unwrap_or_default(),
-        ip: status.and_then(|s| s.pod_ip.clone()),
-        node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
-        container: container.and_then(|c| c.container_id.clone()),
-        running: state.is_some_and(|s| s.running.is_some()),
-        // Not the container's own word: of a node that is lost that stays as it was, and only this turns.
-        ready: is_ready(pod),
-        deleting_since: pod
-            .metadata
-            .deletion_timestamp
-            .as_ref()
-            .map(|t| t.0.as_second()),
-        stuck: false,
-        template_hash: annotation(pod.annotations(), labels::TEMPLATE_HASH)
-            .unwrap_or_default()
-            .to_owned(),
-        revision: pod.labels().get("controller-revision-hash").cloned(),
-        labelled_voter: pod.labels().get(labels::ROLE).map(String::as_str) == Some(labels::VOTER),
-        stripped: false,
-        trouble: trouble(pod),
-    }
+/// A number that is written in hexadecimal.
+pub(super) fn id(hexadecimal: &str) -> Option<u64> {
+    u64::from_str_radix(hexadecimal, 16).ok()
 }
 
-/// The server's own container. Kubelets sort containers by name, and a mesh may have added one before it.
-fn server_status(status: &PodStatus) -> Option<&ContainerStatus> {
-    let containers = status.container_statuses.as_ref()?;
-    containers.iter().find(|c| c.name == SERVER)
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| c.type_ == "Ready" && c.status == "True")
-}
-
-/// Why a pod does not run: the kubelet's word, else the scheduler's.
-fn trouble(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let container = server_status(status);
-    let state = container.and_then(|c| c.state.as_ref());
-    let last = container
-        .and_then(|c| c.last_state.as_ref()?.terminated.as_ref())
-        .map(ended);
-    if let Some(waiting) = state.and_then(|s| s.waiting.as_ref()) {
-        let reason = waiting.reason.clone().unwrap_or_default();
-        // Every container waits in these two states for a moment; they are no trouble.
-        if !matches!(reason.as_str(), "ContainerCreating" | "PodInitializing") {
-            return Some(match (last, &waiting.message) {
-                // The kubelet's own text counts seconds, and each number would be a write of the status.
-                (Some(last), _) => format!("{reason}: {last}"),
-                (None, Some(message)) => format!("{reason}: {message}"),
-                (None, None) => reason,
-            });
-        }
-    }
-    if let Some(terminated) = state.and_then(|s| s.terminated.as_ref()) {
-        return Some(ended(terminated));
-    }
-    let scheduled = status
-        .conditions
-        .as_ref()?
-        .iter()
-        .find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
-    let message = scheduled.message.clone().unwrap_or_default();
-    Some(format!(
-        "{}: {message}",
-        scheduled.reason.clone().unwrap_or_default()
-    ))
-}
-
-/// How a server ended, and what it said last.
-fn ended(terminated: &ContainerStateTerminated) -> String {
-    if terminated.reason.as_deref() == Some("OOMKilled") {
-        return "its server was killed because it used more memory than spec.resources.limits allow (OOMKilled)"
-            .to_owned();
-    }
-    let code = format!("its server ended with exit code {}", terminated.exit_code);
-    match terminated.message.as_deref().and_then(last_words) {
-        Some(words) => format!("{code}: {words}"),
-        None => code,
-    }
-}
-
-/// The last line of a server's log, or the message in it: with the kubelet's FallbackToLogsOnError that is how a
-/// container that failed tells why.
-fn last_words(log: &str) -> Option<String> {
-    let line = log
-        .lines()
-        .rev()
-        .map(str::trim)
-        .find(|line| !line.is_empty())?;
-    let message = serde_json::from_str::<serde_json::Value>(line)
-        .ok()
-        .and_then(|json| Some(json.get("message")?.as_str()?.to_owned()));
-    Some(
-        message
-            .unwrap_or_else(|| line.to_owned())
-            .chars()
-            .take(500)
-            .collect(),
-    )
-}
-
-fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> VolumeSeen {
-    let annotations = volume.annotations();
-    let requests = volume
-        .spec
-        .as_ref()
-        .and_then(|s| s.resources.as_ref()?.requests.as_ref());
-    let bootstrap =
-        annotation(annotations, labels::TOKEN).zip(annotation(annotations, labels::BOOTSTRAP_SEED));
-    VolumeSeen {
-        uid: volume.uid().unwrap_or_default(),
-        resource_version: volume.resource_version().unwrap_or_default(),
-        cluster_id: annotation(annotations, labels::CLUSTER_ID).and_then(id),
-        member_id: annotation(annotations, labels::MEMBER_ID).and_then(id),
-        removed_id: annotation(annotations, labels::REMOVED).and_then(id),
-        made_for: annotation(annotations, labels::MADE_FOR).map(str::to_owned),
-        bootstrap: bootstrap.and_then(|(token, seed)| {
-            Some(Bootstrap {
-                token: token.to_owned(),
-                seed: seed.parse().ok()?,
-            })
-        }),
-        requested_bytes: requests
-            .and_then(|r| quantity::parse(&r.get("storage")?.0))
-            .unwrap_or(0),
-        capacity_bytes: volume
-            .status
-            .as_ref()
-            .and_then(|s| quantity::parse(&s.capacity.as_ref()?.get("storage")?.0)),
-        class: volume
-            .spec
-            .as_ref()
-            .and_then(|s| s.storage_class_name.clone()),
-        expands: None,
-        volume_name: volume.spec.as_ref().and_then(|s| s.volume_name.clone()),
-        home: None,
-        lost: volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Lost"),
-        deleting: volume.metadata.deletion_timestamp.is_some(),
-        owned: volume.owner_references().iter().any(|o| o.uid == owner),
-        trouble: None,
-        stripped: false,
-    }
-}
-
-/// The class that new disks get. Who may not read classes finds out from the disks.
-async fn storage_class(client: &Client, cluster: &CoordCluster) -> Result<StorageClassSeen, Error> {
-    let classes: Api<StorageClass> = Api::all(client.clone());
-    let found = |class: &StorageClass| StorageClassSeen::Found {
-        expands: class.allow_volume_expansion == Some(true),
-    };
-    let seen = match &cluster.spec.storage.storage_class_name {
-        Some(name) => classes
-            .get_opt(name)
-            .await
-            .map(|c| c.as_ref().map_or(StorageClassSeen::Missing, found)),
-        // Without a default class a claim may still be bound to a volume that was made by hand.
-        None => classes.list(&ListParams::default()).await.map(|classes| {
-            let default = classes
-                .iter()
-                .find(|c| annotation(c.annotations(), DEFAULT_CLASS) == Some("true"));
-            default.map_or(StorageClassSeen::Unknown, found)
-        }),
-    };
-    match seen {
-        Ok(seen) => Ok(seen),
-        Err(Error::Api(status)) if status.is_forbidden() => Ok(StorageClassSeen::Unknown),
-        Err(error) => Err(error),
-    }
+/// The annotation of that key.
+pub(super) fn annotation<'a>(
+    annotations: &'a BTreeMap<String, String>,
+    key: &str,
+) -> Option<&'a str> {
+    annotations.get(key).map(String::as_str)
 }

@@ -2,7 +2,8 @@
 //! a restart of the operator starts its clocks anew.
 
 use super::home::Tie;
-use super::{Applied, HomeState, Observed, Ordinal, Refusal};
+use super::{Applied, HomeState, Observed, Refusal};
+use crate::model::Ordinal;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Enough for every disk a cluster has at one time, many times over.

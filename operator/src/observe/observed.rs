@@ -1,11 +1,9 @@
 //! Everything that a pass has seen, as one plain value. The planner reads this and nothing else; it names no kube.
 
 use crate::crd::Bootstrap;
+use crate::model::Ordinal;
 use serde::Serialize;
 use std::collections::BTreeMap;
-
-/// The number of a member, `n` in `<cluster>-<n>`.
-pub type Ordinal = u32;
 
 /// Entries a voter may be behind the leader and still count as caught up: the two are read at different moments, and
 /// a busy leader moves on in between.
@@ -437,8 +435,3 @@ impl Refusal {
 
 /// Refusals in a row of what may pass by itself, before somebody is told.
 const TOLD_AFTER: u32 = 3;
-
-/// The smallest majority of `voters`.
-pub fn quorum(voters: usize) -> usize {
-    voters / 2 + 1
-}

@@ -7,8 +7,8 @@
 //! company, and a disk with one is adopted.
 
 use super::{Case, Step, Verdict, identity};
-use crate::build::names;
-use crate::observe::{Answer, Ordinal, VolumeSeen, WaitReason, quorum};
+use crate::model::{Ordinal, names, quorum};
+use crate::observe::{Answer, VolumeSeen, WaitReason};
 use std::collections::BTreeSet;
 
 /// Is it written down who bootstraps, or which cluster this is?

@@ -1,7 +1,8 @@
 //! Which objects should exist. They are all applied at once; only membership goes one by one.
 
 use super::{Case, Children, DEAD_SECONDS, MemberChild, Step, leftover, roll};
-use crate::observe::{Ordinal, child_key};
+use crate::model::Ordinal;
+use crate::observe::child_key;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The objects of the cluster as it stands before `step`.

@@ -5,7 +5,7 @@
 
 use super::leftover::{Leftover, joiners, leftover, may_delete};
 use super::{Case, Step, Verdict};
-use crate::observe::Ordinal;
+use crate::model::Ordinal;
 use std::collections::BTreeSet;
 
 /// Is there anything of members that are gone, or of joiners nobody wants any more?

@@ -4,7 +4,7 @@
 //! in the list: the disk may be a new one whose predecessor was lost.
 
 use super::{Case, Step, Verdict};
-use crate::build::{self, names};
+use crate::model::names;
 
 /// Do all disks belong to the recorded cluster, and to this CoordCluster?
 ///
@@ -29,7 +29,7 @@ pub(super) fn is_one_cluster(case: &Case) -> Verdict {
 
 /// Why the disks are not taken over: they were made for another CoordCluster. Members on them would be that one's.
 pub(super) fn is_copied(case: &Case) -> Option<String> {
-    let own = build::made_for(case.desired);
+    let own = names::made_for(&case.desired.name, &case.desired.namespace);
     case.observed.volumes.iter().find_map(|(n, volume)| {
         let other = volume.made_for.as_ref().filter(|other| **other != own)?;
         Some(format!(

@@ -1,8 +1,8 @@
 //! Numbers that are free, and what is left on them.
 
 use super::Case;
-use crate::build::names;
-use crate::observe::{Membership, Ordinal, VolumeSeen};
+use crate::model::{Ordinal, names};
+use crate::observe::{Membership, VolumeSeen};
 
 /// A pod that is being deleted for longer than its grace period and this: its node does not answer.
 const STUCK_SECONDS: i64 = 120;

@@ -2,7 +2,8 @@
 //! earlier cluster's objects are still going.
 
 use crate::crd::{CoordCluster, ReclaimPolicy};
-use crate::observe::{Observed, Ordinal};
+use crate::model::Ordinal;
+use crate::observe::Observed;
 
 /// A disk that names the CoordCluster as its owner, and would go with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

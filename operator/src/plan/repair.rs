@@ -2,7 +2,7 @@
 
 use super::safety::{Loss, may_lose};
 use super::{Case, DEAD_SECONDS, Verdict};
-use crate::build::names;
+use crate::model::names;
 use crate::observe::{HomeState, MemberSeen, WaitReason, WaitingSeen};
 
 /// Seconds for which a disk must have been empty.

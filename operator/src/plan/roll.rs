@@ -3,8 +3,8 @@
 
 use super::safety::{Loss, may_lose};
 use super::{Case, Step, Verdict, leftover};
-use crate::build::names;
-use crate::observe::{MemberSeen, Membership, Ordinal};
+use crate::model::{Ordinal, names};
+use crate::observe::{MemberSeen, Membership};
 use std::cmp::Reverse;
 
 /// True if the container of `n` does not run, so that it takes no part in anything.

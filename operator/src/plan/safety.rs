@@ -1,7 +1,8 @@
 //! The one predicate before any voter is lost: what remains must be able to decide.
 
 use super::Case;
-use crate::observe::{MemberSeen, Membership, quorum};
+use crate::model::quorum;
+use crate::observe::{MemberSeen, Membership};
 
 /// How a voter is lost.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! More voters: one waiting pod at a time is added as a learner, whichever runs.
 
 use super::{Case, Step, Verdict, leftover};
-use crate::build::names;
-use crate::observe::{Membership, Ordinal, VolumeSeen, WaitReason, quorum};
+use crate::model::{Ordinal, names, quorum};
+use crate::observe::{Membership, VolumeSeen, WaitReason};
 
 /// The next member to add.
 pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {

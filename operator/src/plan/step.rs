@@ -1,6 +1,6 @@
 //! What the planner can answer: the plan, its one step, and the children that must exist.
 
-use crate::observe::Ordinal;
+use crate::model::Ordinal;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Disks grow in place; nothing restarts for it, and nothing is waited for.
 
 use super::{Case, Verdict};
-use crate::observe::{Ordinal, VolumeSeen};
+use crate::model::Ordinal;
+use crate::observe::VolumeSeen;
 use std::collections::BTreeMap;
 
 /// The disks to ask another size for now. Also without a quorum: a disk that is full is how one is lost.

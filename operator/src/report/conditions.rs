@@ -234,7 +234,7 @@ fn going(account: &Account, membership: &Membership) -> Option<String> {
         .voters()
         .filter_map(|m| m.ordinal)
         .filter(|n| volumes.get(n).is_some_and(|v| v.deleting))
-        .map(|n| crate::build::names::volume(account.name, n))
+        .map(|n| crate::model::names::volume(account.name, n))
         .collect();
     if claims.is_empty() {
         return None;

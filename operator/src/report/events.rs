@@ -1,9 +1,9 @@
 //! Kubernetes events: one for a step that was taken, one for a turn for the worse.
 
 use super::conditions::{MEMBERS_UNHEALTHY, NO_QUORUM};
-use crate::build::names;
 use crate::crd::CoordClusterStatus;
 use crate::crd::conditions::{DEGRADED, QUORATE, STALLED};
+use crate::model::names;
 use crate::plan::{Plan, Step};
 use crate::validate::Desired;
 use k8s_openapi::api::core::v1::ObjectReference;

@@ -1,9 +1,9 @@
 //! The status that a pass publishes, member rows included, and whether it is worth a write.
 
 use super::{Account, Outcome, conditions, storage};
-use crate::build::{labels, names};
 use crate::crd::{Bootstrap, CoordClusterStatus, MemberRow, Operation};
-use crate::observe::{HomeState, MemberSeen, Observed, Ordinal};
+use crate::model::{Ordinal, labels, names};
+use crate::observe::{HomeState, MemberSeen, Observed};
 use crate::plan::{Plan, Step};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;

@@ -1,8 +1,8 @@
 //! StorageHealthy: whether the disks are as large as asked for, and whether what is stored fits.
 
-use crate::build::names;
 use crate::crd::{StorageRow, quantity};
-use crate::observe::{Observed, Ordinal};
+use crate::model::{Ordinal, names};
+use crate::observe::Observed;
 use crate::validate::Desired;
 
 /// Percent of the quota beyond which writes may be refused any moment.

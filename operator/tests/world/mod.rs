@@ -15,7 +15,8 @@ mod steps;
 mod writes;
 
 use coord_operator::crd::{Bootstrap, LostNode};
-use coord_operator::observe::{ChildSeen, Memory, Observed, Ordinal, Record, quorum};
+use coord_operator::model::{Ordinal, quorum};
+use coord_operator::observe::{ChildSeen, Memory, Observed, Record};
 use coord_operator::plan::{Plan, plan};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,7 @@
 
 use super::{Member, World};
 use coord_operator::crd::Bootstrap;
-use coord_operator::observe::quorum;
+use coord_operator::model::quorum;
 use coord_operator::plan::Step;
 
 impl World {

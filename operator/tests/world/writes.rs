@@ -1,9 +1,9 @@
 //! Single writes: what a pass sends, in order, and the preconditions it is held against when it lands.
 
 use super::{Pod, Set, Volume, World};
-use coord_operator::build::content_hash;
 use coord_operator::crd::{Bootstrap, quantity};
-use coord_operator::observe::{Applied, ChildSeen, Failure, Observed, Ordinal};
+use coord_operator::model::{Ordinal, hash::content_hash};
+use coord_operator::observe::{Applied, ChildSeen, Failure, Observed};
 use coord_operator::plan::{Plan, Step};
 use coord_operator::writes::{Child, Object, Write, writes};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -300,7 +300,7 @@ impl World {
             self.voters().filter(|m| self.is_up(m)).count(),
         );
         let lost = usize::from(self.is_up(leaves));
-        leaves.is_learner || (left > 0 && up - lost >= coord_operator::observe::quorum(left))
+        leaves.is_learner || (left > 0 && up - lost >= coord_operator::model::quorum(left))
     }
 
     /// An eviction of a pod that serves is counted against the budget; one that does not serve may always go.

@@ -1,6 +1,7 @@
 //! The two Services: every member for peers, serving voters for clients.
 
-use super::{labels, names, owner};
+use super::owner;
+use crate::model::{labels, names};
 use crate::validate::Desired;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

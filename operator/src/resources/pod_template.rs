@@ -1,9 +1,7 @@
 //! The pod of one member: container, flags, probes, scheduling, and the hash that tells an old template from a new one.
 
-use super::{labels, names};
 use crate::crd::{Bootstrap, quantity};
-use crate::observe::Ordinal;
-use crate::plan::MemberChild;
+use crate::model::{Ordinal, labels, names, template::SERVER};
 use crate::validate::Desired;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, HTTPGetAction, PersistentVolumeClaimVolumeSource,
@@ -13,8 +11,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// The name of the server's container: a mesh may add others beside it.
-pub const SERVER: &str = "server";
 const VOLUME: &str = "data";
 const MOUNT: &str = "/var/lib/coord";
 /// Below the mount, whose own root may hold a `lost+found`.
@@ -28,14 +24,11 @@ const GRACE_SECONDS: i64 = 30;
 pub(super) fn pod_template(
     desired: &Desired,
     ordinal: Ordinal,
-    child: &MemberChild,
+    is_voter: bool,
     bootstrap: Option<&Bootstrap>,
 ) -> PodTemplateSpec {
     let mut labels = labels::of_member(&desired.name, ordinal);
-    labels.insert(
-        labels::ROLE.to_owned(),
-        labels::role(child.is_voter).to_owned(),
-    );
+    labels.insert(labels::ROLE.to_owned(), labels::role(is_voter).to_owned());
     let scheduling = &desired.spec.scheduling;
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -140,8 +133,8 @@ fn container(desired: &Desired, ordinal: Ordinal, bootstrap: Option<&Bootstrap>)
 /// The server's flags. What stands behind `--initial-` only matters on an empty disk.
 ///
 /// Alike for every member: on an empty disk each waits. No template says that a pod may form a cluster, or a seed whose
-/// disk was emptied under it would form a second one beside the first. Whoever does form it is told once, over the wire
-/// ([`Step::Bootstrap`](crate::plan::Step::Bootstrap)).
+/// disk was emptied under it would form a second one beside the first. Whoever does form it is told once, over the wire,
+/// after the status says so.
 fn args(desired: &Desired, ordinal: Ordinal, bootstrap: Option<&Bootstrap>) -> Vec<String> {
     let (cluster, namespace) = (desired.name.as_str(), desired.namespace.as_str());
     let name = names::member(cluster, ordinal);

@@ -1,9 +1,8 @@
 //! What the built objects must have, whatever the spec says.
 
 use super::*;
-use crate::crd::{Bootstrap, CoordCluster, Storage};
+use crate::crd::{Bootstrap, CoordCluster, CoordClusterSpec, Scheduling, ServerOptions, Storage};
 use crate::observe::Observed;
-use crate::plan::MemberChild;
 use crate::validate::{ServerImage, validate};
 
 fn desired() -> Desired {
@@ -48,12 +47,7 @@ fn no_template_lets_a_pod_form_a_cluster_and_each_says_whose_data_it_must_find()
         token: "token".to_owned(),
     };
     for n in 0..3 {
-        let child = MemberChild {
-            is_voter: n == 0,
-            may_create_volume: true,
-            takes_template: true,
-        };
-        let set = stateful_set(&desired, n, &child, Some(&bootstrap));
+        let set = stateful_set(&desired, n, n == 0, Some(&bootstrap));
         let args = set
             .spec
             .and_then(|s| s.template.spec)

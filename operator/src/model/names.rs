@@ -1,6 +1,6 @@
 //! Names, ports and URLs of a cluster's objects, and the way back from a name to its ordinal. Pure.
 
-use crate::observe::Ordinal;
+use super::Ordinal;
 
 /// The port of clients, and of the HTTP health endpoints.
 pub const CLIENT_PORT: u16 = 2379;
@@ -41,7 +41,7 @@ pub fn host(cluster: &str, namespace: &str, ordinal: Ordinal) -> String {
     )
 }
 
-/// The URL under which other members reach this one; it is also how the operator tells members apart.
+/// The URL under which other members reach this one. Its host is how the operator tells members apart.
 pub fn peer_url(cluster: &str, namespace: &str, ordinal: Ordinal) -> String {
     format!("http://{}:{PEER_PORT}", host(cluster, namespace, ordinal))
 }
@@ -77,11 +77,21 @@ pub fn ordinal_of_volume(cluster: &str, name: &str) -> Option<Ordinal> {
     ordinal_of_pod(cluster, name.strip_prefix("data-")?)
 }
 
-/// The member's number in a peer URL; `None` if the operator gave no member that URL.
+/// The member's number in a peer URL; `None` if the operator gave no member that host.
+///
+/// Scheme and port are no part of who a member is: either may change under it, as when peers begin to speak TLS.
 pub fn ordinal_of_peer_url(cluster: &str, namespace: &str, url: &str) -> Option<Ordinal> {
-    let host = url.split_once("://")?.1;
-    let ordinal = ordinal_of_pod(cluster, host.split_once('.')?.0)?;
-    (peer_url(cluster, namespace, ordinal) == url).then_some(ordinal)
+    let authority = url.split_once("://")?.1.split('/').next()?;
+    let its = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    let ordinal = ordinal_of_pod(cluster, its.split_once('.')?.0)?;
+    (host(cluster, namespace, ordinal) == its).then_some(ordinal)
+}
+
+/// How a disk says for which CoordCluster it was made.
+pub fn made_for(cluster: &str, namespace: &str) -> String {
+    format!("{namespace}/{cluster}")
 }
 
 #[cfg(test)]
@@ -102,9 +112,27 @@ mod tests {
         ] {
             assert_eq!(ordinal_of_member("demo", foreign), None, "{foreign}");
         }
-        assert_eq!(
-            ordinal_of_peer_url("demo", "ns", "http://demo-1-0.demo-peers.other.svc:2380"),
-            None
-        );
+    }
+
+    #[test]
+    fn a_member_is_its_host_whatever_scheme_and_port_it_is_reached_by() {
+        for url in [
+            "http://demo-1-0.demo-peers.ns.svc:2380",
+            "https://demo-1-0.demo-peers.ns.svc:2380",
+            "https://demo-1-0.demo-peers.ns.svc:12380/",
+            "http://demo-1-0.demo-peers.ns.svc",
+        ] {
+            assert_eq!(ordinal_of_peer_url("demo", "ns", url), Some(1), "{url}");
+        }
+        for url in [
+            "http://demo-1-0.demo-peers.other.svc:2380",
+            "http://demo-1-0.other-peers.ns.svc:2380",
+            "http://demo-01-0.demo-peers.ns.svc:2380",
+            "http://10.0.0.1:2380",
+            "http://[fd00::1]:2380",
+            "demo-1-0.demo-peers.ns.svc:2380",
+        ] {
+            assert_eq!(ordinal_of_peer_url("demo", "ns", url), None, "{url}");
+        }
     }
 }

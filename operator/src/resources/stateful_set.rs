@@ -1,9 +1,8 @@
 //! The StatefulSet of one member: one replica, `OnDelete`, so that the planner alone restarts pods.
 
-use super::{labels, names, owner, pod_template};
+use super::{owner, pod_template};
 use crate::crd::Bootstrap;
-use crate::observe::Ordinal;
-use crate::plan::MemberChild;
+use crate::model::{Ordinal, labels, names};
 use crate::validate::Desired;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -12,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 pub fn stateful_set(
     desired: &Desired,
     ordinal: Ordinal,
-    child: &MemberChild,
+    is_voter: bool,
     bootstrap: Option<&Bootstrap>,
 ) -> StatefulSet {
     let name = names::member(&desired.name, ordinal);
@@ -45,7 +44,7 @@ pub fn stateful_set(
                 match_labels: Some(selector),
                 ..LabelSelector::default()
             },
-            template: pod_template::pod_template(desired, ordinal, child, bootstrap),
+            template: pod_template::pod_template(desired, ordinal, is_voter, bootstrap),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()

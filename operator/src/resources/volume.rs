@@ -1,8 +1,8 @@
 //! The PersistentVolumeClaim of one member, and the marks on it that outlive the CoordCluster.
 
-use super::{labels, names, owner};
+use super::owner;
 use crate::crd::Bootstrap;
-use crate::observe::Ordinal;
+use crate::model::{Ordinal, labels, names};
 use crate::validate::Desired;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
@@ -10,11 +10,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
-
-/// How a disk says for which CoordCluster it was made.
-pub fn made_for(desired: &Desired) -> String {
-    format!("{}/{}", desired.namespace, desired.name)
-}
 
 /// A new disk of a member.
 ///
@@ -26,8 +21,9 @@ pub fn volume(
     ordinal: Ordinal,
     bootstrap: Option<&Bootstrap>,
 ) -> PersistentVolumeClaim {
+    let made_for = names::made_for(&desired.name, &desired.namespace);
     let mut annotations: BTreeMap<String, String> =
-        [(labels::MADE_FOR.to_owned(), made_for(desired))].into();
+        [(labels::MADE_FOR.to_owned(), made_for)].into();
     if let Some(Bootstrap { seed, token }) = bootstrap {
         annotations.insert(labels::TOKEN.to_owned(), token.clone());
         annotations.insert(labels::BOOTSTRAP_SEED.to_owned(), seed.to_string());

@@ -1,6 +1,7 @@
 //! The PodDisruptionBudget over the voters.
 
-use super::{labels, owner};
+use super::owner;
+use crate::model::labels;
 use crate::validate::Desired;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

@@ -1,8 +1,7 @@
 //! The labels and annotations of every object that the operator makes. They are interface: a change of a value orphans
 //! what exists.
 
-use crate::build::names;
-use crate::observe::Ordinal;
+use super::{Ordinal, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::BTreeMap;
 

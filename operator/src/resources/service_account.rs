@@ -1,6 +1,7 @@
 //! The ServiceAccount of the members, which mounts no token.
 
-use super::{labels, owner};
+use super::owner;
+use crate::model::labels;
 use crate::validate::Desired;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
