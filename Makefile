@@ -56,8 +56,12 @@ test: ## All tests; the operator's run on a Kubernetes of their own, which needs
 	$(TARGET)/debug/coord-e2e programs
 	COORD_SIMULATED_HOURS=0.1 cargo test --workspace --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
+# The operator that fault tests end after any of its writes; they would build it themselves, silently.
+FAILPOINTS_OPERATOR := cargo build --workspace --bin coord-operator-failpoints --features coord-operator/failpoints
+
 test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
 	cargo build --workspace --bins
+	$(FAILPOINTS_OPERATOR)
 	$(TARGET)/debug/coord-e2e programs
 	cargo test --workspace --no-fail-fast --test operator_nodes --test operator_crashes --test operator_obstacles --test operator_disks; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 

@@ -26,8 +26,6 @@ pub struct Images {
     pub server: Archive,
     /// `coord.dev/coord-operator:TAG`.
     pub operator: Archive,
-    /// The operator that is in that image, as a program of this host.
-    pub operator_program: PathBuf,
 }
 
 /// Builds the binaries with cargo's `profile` ("dev", "release") and writes their images to `target/images`.
@@ -43,11 +41,7 @@ pub fn build_images(profile: &str) -> Result<Images> {
         .try_into()
         .ok()
         .context("one archive per program")?;
-    Ok(Images {
-        server,
-        operator,
-        operator_program: folder.join("coord-operator"),
-    })
+    Ok(Images { server, operator })
 }
 
 /// Builds and returns the folder of the binaries.

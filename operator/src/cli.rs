@@ -96,10 +96,20 @@ pub struct RunArgs {
     /// How logs look.
     #[arg(long, env = "COORD_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
-    /// For fault tests: end the process right after this many writes.
-    #[arg(long, env = "COORD_EXIT_AFTER_WRITES", hide = true)]
+    /// When this process ends or stops itself, for fault tests.
+    #[cfg(feature = "failpoints")]
+    #[command(flatten)]
+    pub failpoints: Failpoints,
+}
+
+/// When a process ends or stops itself: in `coord-operator-failpoints` only, which no image holds.
+#[cfg(feature = "failpoints")]
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Failpoints {
+    /// End the process right after this many writes.
+    #[arg(long)]
     pub exit_after_writes: Option<u64>,
-    /// For fault tests: stop the process (SIGSTOP) right after this many writes.
-    #[arg(long, env = "COORD_PAUSE_AFTER_WRITES", hide = true)]
+    /// Stop the process (SIGSTOP) right after this many writes.
+    #[arg(long)]
     pub pause_after_writes: Option<u64>,
 }

@@ -3,7 +3,7 @@
 use clap::Parser;
 use coord_operator::cli::{Cli, Command};
 
-fn main() -> anyhow::Result<()> {
+pub(crate) fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Crds => {
             print!("{}", coord_operator::crd::yaml());

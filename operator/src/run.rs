@@ -58,7 +58,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         instance: Some(identity),
     };
     let recorder = Recorder::new(client.clone(), reporter);
-    let writes = Writes::new(args.exit_after_writes, args.pause_after_writes);
+    #[cfg(feature = "failpoints")]
+    let writes = Writes::with(
+        args.failpoints.exit_after_writes,
+        args.failpoints.pause_after_writes,
+    );
+    #[cfg(not(feature = "failpoints"))]
+    let writes = Writes::default();
     let tenure = if args.leader_election {
         leadership.tenure()
     } else {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::operator::Operators;
+use super::process::failpoints_operator;
 use crate::demo::is_ready;
 use crate::local_kubernetes::run::run;
 use crate::local_kubernetes::steps::Steps;
@@ -79,12 +80,7 @@ impl Kubernetes {
             let kubeconfig = installed.site.operator_kubeconfig()?;
             let (repository, tag) = installed.images.server.parts();
             let server = (repository.to_owned(), tag.to_owned());
-            Operators::new(
-                &installed.images.operator_program,
-                &kubeconfig,
-                &namespace,
-                server,
-            )
+            Operators::new(&failpoints_operator()?, &kubeconfig, &namespace, server)
         };
         tokio::task::spawn_blocking(make).await?
     }

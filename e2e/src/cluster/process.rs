@@ -50,6 +50,16 @@ pub fn planted_program() -> Result<PathBuf> {
     built.clone().map_err(|error| anyhow!(error))
 }
 
+/// The operator that can end or stop itself after a given number of writes, which cargo brings up to date.
+pub fn failpoints_operator() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let features = ["--features", "coord-operator/failpoints"];
+        build("coord-operator-failpoints", &features).map_err(|error| format!("{error:#}"))
+    });
+    built.clone().map_err(|error| anyhow!(error))
+}
+
 /// A program, where it runs and in which environment.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
@@ -59,7 +69,7 @@ pub struct Program {
     pub environment: Vec<(String, String)>,
 }
 
-/// Builds one of the server's programs where this test's own lies, so that no stale one is tested.
+/// Builds one of the workspace's programs where this test's own lies, so that no stale one is tested.
 fn build(program: &str, features: &[&str]) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     // TARGET/PROFILE/deps/test-hash, or TARGET/PROFILE/coord-e2e
