@@ -17,10 +17,13 @@ pub use writes::Writes;
 
 use crate::leader::Tenure;
 use crate::member_client::{MemberError, Route};
+use crate::model::names;
 use crate::observe::{Applied, Failure, Observed};
 use crate::plan::Step;
 use crate::validate::Desired;
 use crate::writes::Write;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Client;
 use std::time::{Duration, Instant};
 
@@ -182,6 +185,7 @@ async fn execute(
     version: Option<String>,
     evicts: bool,
 ) -> Result<(), ExecuteError> {
+    let cluster = hands.desired.name.as_str();
     match step {
         Step::Done
         | Step::Wait
@@ -201,16 +205,20 @@ async fn execute(
         } => objects::mark_removed(hands, *ordinal, uid, *member_id).await,
         Step::Bootstrap { ordinal, start } => membership::bootstrap(hands, *ordinal, start).await,
         Step::DeleteSet { ordinal, uid } => {
-            objects::delete_set(hands, *ordinal, uid, version).await
+            let name = names::member(cluster, *ordinal);
+            objects::delete::<StatefulSet>(hands, &name, uid, version).await
         }
         Step::DeleteVolume { ordinal, uid } => {
-            objects::delete_volume(hands, *ordinal, uid, version).await
+            let name = names::volume(cluster, *ordinal);
+            objects::delete::<PersistentVolumeClaim>(hands, &name, uid, version).await
         }
         Step::RestartPod { ordinal, uid } if evicts => {
             objects::evict_pod(hands, *ordinal, uid).await
         }
+        // It does not serve and takes no part, so its restart must not wait for a budget that is used up because of it.
         Step::RestartPod { ordinal, uid } => {
-            objects::delete_pod(hands, *ordinal, uid, version).await
+            let name = names::pod(cluster, *ordinal);
+            objects::delete::<Pod>(hands, &name, uid, version).await
         }
         Step::AddLearner { ordinal } => membership::add_learner(hands, *ordinal).await,
         Step::Promote { id, ordinal: _ } => membership::promote(hands, *id).await,

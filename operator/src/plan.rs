@@ -141,6 +141,11 @@ fn next_step(case: &Case) -> (Step, String, Duration) {
     (Step::Done, because, LATER)
 }
 
+/// A reason as an aside that ends a sentence: ` (why)`, or nothing.
+fn aside(why: Option<&str>) -> String {
+    why.map(|why| format!(" ({why})")).unwrap_or_default()
+}
+
 /// A question to one pass; the first in a lane that answers decides it.
 type Question = fn(&Case) -> Verdict;
 

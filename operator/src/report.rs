@@ -1,10 +1,11 @@
 //! What people see: status, conditions and events. Pure, from the same values that were decided on.
 //!
-//! One function per condition; the sentence in it comes from the plan. Nothing here is read back to decide anything,
-//! but for the record (cluster id, bootstrap, image), which is written here and only ever added to.
+//! One function per condition; the sentence in it comes from the plan. Nothing here is read back to decide anything, but
+//! for `record`, which is only ever added to. This room writes nothing itself: `controllers/tell` does.
 
 mod conditions;
 mod events;
+mod record;
 mod status;
 mod storage;
 

@@ -1,11 +1,11 @@
 //! What a pass sends, in order: `writes(&Plan, &Observed, &Desired, now) -> Outgoing`, pure.
 //!
 //! In: what was planned and seen. Out: single calls, each with the UID or resource version that it was decided on.
-//! `controllers/cluster` sends exactly these and the model in `tests/world` lands exactly these. Three rules:
+//! `controllers/pass` sends exactly these and the model in `tests/world` lands exactly these. Three rules:
 //! nothing is sent that would change nothing; what was refused waits its turn and stops only what needs it
 //! ([`Write::stops`]); and the step comes last, after the objects that protect it.
 
-use crate::model::{Ordinal, labels, names, hash::wanted_hash};
+use crate::model::{Ordinal, hash::wanted_hash, labels, names};
 use crate::observe::{ChildSeen, Observed, child_key};
 use crate::plan::{Children, Plan, Step};
 use crate::resources;
@@ -252,24 +252,32 @@ pub fn writes(plan: &Plan, observed: &Observed, desired: &Desired, now: i64) -> 
 }
 
 fn of_step(step: &Step, observed: &Observed) -> Option<Write> {
-    let version = match step {
-        Step::DeleteSet { ordinal, .. } => observed
-            .sets
-            .get(ordinal)
-            .map(|set| set.resource_version.clone()),
-        Step::DeleteVolume { ordinal, .. } => observed
-            .volumes
-            .get(ordinal)
-            .map(|volume| volume.resource_version.clone()),
-        Step::RestartPod { ordinal, .. } => observed
-            .pods
-            .get(ordinal)
-            .map(|pod| pod.resource_version.clone()),
-        _ => None,
-    };
-    let evicts = match step {
-        Step::RestartPod { ordinal, .. } => observed.pods.get(ordinal).is_some_and(|pod| pod.ready),
-        _ => false,
+    let (version, evicts) = match step {
+        Step::DeleteSet { ordinal, .. } => {
+            let set = observed.sets.get(ordinal);
+            (set.map(|set| set.resource_version.clone()), false)
+        }
+        Step::DeleteVolume { ordinal, .. } => {
+            let volume = observed.volumes.get(ordinal);
+            (volume.map(|volume| volume.resource_version.clone()), false)
+        }
+        Step::RestartPod { ordinal, .. } => {
+            let pod = observed.pods.get(ordinal);
+            let version = pod.map(|pod| pod.resource_version.clone());
+            (version, pod.is_some_and(|pod| pod.ready))
+        }
+        Step::Done
+        | Step::Wait
+        | Step::Stall
+        | Step::RecordBootstrap { .. }
+        | Step::RecordCluster { .. }
+        | Step::MarkVolume { .. }
+        | Step::Bootstrap { .. }
+        | Step::MarkRemoved { .. }
+        | Step::AddLearner { .. }
+        | Step::Promote { .. }
+        | Step::MoveLeader { .. }
+        | Step::RemoveMember { .. } => (None, false),
     };
     step.acts().then(|| Write::Step {
         step: step.clone(),

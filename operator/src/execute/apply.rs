@@ -2,7 +2,7 @@
 
 use super::objects::{patch_volume, within};
 use super::{ExecuteError, Hands, Sent};
-use crate::model::{Ordinal, names, hash::content_hash};
+use crate::model::{Ordinal, hash::content_hash, names};
 use crate::observe::Applied;
 use crate::writes::{Child, Object};
 use k8s_openapi::NamespaceResourceScope;

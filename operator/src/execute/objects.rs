@@ -83,38 +83,6 @@ pub(super) async fn grow_volume(
     patch_volume(hands, ordinal, &patch).await
 }
 
-pub(super) async fn delete_set(
-    hands: &Hands<'_>,
-    ordinal: Ordinal,
-    uid: &str,
-    version: Option<String>,
-) -> Result<(), ExecuteError> {
-    let name = names::member(&hands.desired.name, ordinal);
-    delete::<StatefulSet>(hands, &name, uid, version).await
-}
-
-pub(super) async fn delete_volume(
-    hands: &Hands<'_>,
-    ordinal: Ordinal,
-    uid: &str,
-    version: Option<String>,
-) -> Result<(), ExecuteError> {
-    let name = names::volume(&hands.desired.name, ordinal);
-    delete::<PersistentVolumeClaim>(hands, &name, uid, version).await
-}
-
-/// Restarts the pod of a member that does not serve: it takes no part, and its restart must not wait for a budget that
-/// is used up because of it.
-pub(super) async fn delete_pod(
-    hands: &Hands<'_>,
-    ordinal: Ordinal,
-    uid: &str,
-    version: Option<String>,
-) -> Result<(), ExecuteError> {
-    let name = names::pod(&hands.desired.name, ordinal);
-    delete::<Pod>(hands, &name, uid, version).await
-}
-
 /// Restarts the pod of a member that serves, if the budget allows it.
 pub(super) async fn evict_pod(
     hands: &Hands<'_>,
@@ -157,7 +125,8 @@ pub(super) async fn patch_volume(
     Ok(())
 }
 
-async fn delete<K>(
+/// Deletes the object of that name, if it is still the one that was decided on.
+pub(super) async fn delete<K>(
     hands: &Hands<'_>,
     name: &str,
     uid: &str,

@@ -6,7 +6,7 @@
 //! is found anywhere, nobody is told any more. So a disk without a cluster id holds at most a seed that never had
 //! company, and a disk with one is adopted.
 
-use super::{Case, Step, Verdict, identity};
+use super::{Case, Step, Verdict, aside, identity};
 use crate::model::{Ordinal, names, quorum};
 use crate::observe::{Answer, VolumeSeen, WaitReason};
 use std::collections::BTreeSet;
@@ -128,13 +128,12 @@ pub(super) fn is_started(case: &Case) -> Verdict {
         let trouble = case
             .observed
             .trouble(seed)
-            .map(|t| t.to_string())
-            .or_else(|| waiting.map(|w| w.why.clone()))
-            .or_else(|| no_disk.filter(|_| volume.is_none()).cloned());
-        let trouble = trouble.map(|t| format!(" ({t})")).unwrap_or_default();
+            .or_else(|| waiting.map(|w| w.why.as_str()))
+            .or_else(|| no_disk.filter(|_| volume.is_none()).map(String::as_str));
         return Verdict::Hold(format!(
-            "waiting for {} to start the cluster{trouble}",
-            case.name(seed)
+            "waiting for {} to start the cluster{}",
+            case.name(seed),
+            aside(trouble)
         ));
     };
     let step = mark_seed(seed, volume, answer);

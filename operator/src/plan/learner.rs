@@ -1,6 +1,6 @@
 //! A learner on its way to become a voter. While there is one, nothing else changes the membership.
 
-use super::{Case, Step, Verdict};
+use super::{Case, Step, Verdict, aside};
 use crate::observe::LAG_ENTRIES_MAX;
 
 /// Seconds without a word after which a learner whose pod runs is given up and tried again on a new disk. One that
@@ -60,8 +60,7 @@ pub(super) fn is_one_pending(case: &Case) -> Verdict {
         );
     }
     let Some(lag) = case.observed.lag_of(learner) else {
-        let trouble = case.observed.trouble(n);
-        let trouble = trouble.map(|t| format!(" ({t})")).unwrap_or_default();
+        let trouble = aside(case.observed.trouble(n));
         return Verdict::Hold(format!("waiting for {name} to join{trouble}"));
     };
     let marked = case.observed.volumes.get(&n).and_then(|v| v.member_id);

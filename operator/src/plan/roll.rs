@@ -2,7 +2,7 @@
 //! lagged first, and the leader last, after its leadership has moved to an updated follower.
 
 use super::safety::{Loss, may_lose};
-use super::{Case, Step, Verdict, leftover};
+use super::{Case, Step, Verdict, aside, leftover};
 use crate::model::{Ordinal, names};
 use crate::observe::{MemberSeen, Membership};
 use std::cmp::Reverse;
@@ -151,14 +151,12 @@ fn next<'a>(
     if case.is_healthy(next)
         && let Some(sick) = membership.voters().find(|m| !case.is_healthy(m))
     {
-        let trouble = sick
-            .ordinal
-            .and_then(|n| case.observed.trouble(n))
-            .map(|t| format!(" ({t})"))
-            .unwrap_or_default();
+        let trouble = sick.ordinal.and_then(|n| case.observed.trouble(n));
         return Err(format!(
-            "; {} restarts once {} has caught up{trouble}",
-            next.name, sick.name
+            "; {} restarts once {} has caught up{}",
+            next.name,
+            sick.name,
+            aside(trouble)
         ));
     }
     if voters > 1

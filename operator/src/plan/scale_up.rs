@@ -1,6 +1,6 @@
 //! More voters: one waiting pod at a time is added as a learner, whichever runs.
 
-use super::{Case, Step, Verdict, leftover};
+use super::{Case, Step, Verdict, aside, leftover};
 use crate::model::{Ordinal, names, quorum};
 use crate::observe::{Membership, VolumeSeen, WaitReason};
 
@@ -59,10 +59,7 @@ fn is_ready<'a>(case: &'a Case, n: Ordinal) -> Result<&'a VolumeSeen, String> {
     };
     let pod = observed.pods.get(&n);
     if !pod.is_some_and(|pod| pod.running && pod.deleting_since.is_none()) {
-        let trouble = observed
-            .trouble(n)
-            .map(|t| format!(" ({t})"))
-            .unwrap_or_default();
+        let trouble = aside(observed.trouble(n));
         return Err(format!("waiting for the pod of {name} to run{trouble}"));
     }
     let claim = names::volume(&case.desired.name, n);

@@ -157,7 +157,18 @@ fn progressing(account: &Account) -> Claim {
             Step::Done => (false, "Done"),
             Step::Stall => (false, "Stalled"),
             Step::Wait => (true, "Waiting"),
-            _ => (true, "Acting"),
+            Step::RecordBootstrap { .. }
+            | Step::RecordCluster { .. }
+            | Step::MarkVolume { .. }
+            | Step::Bootstrap { .. }
+            | Step::MarkRemoved { .. }
+            | Step::AddLearner { .. }
+            | Step::Promote { .. }
+            | Step::MoveLeader { .. }
+            | Step::RemoveMember { .. }
+            | Step::DeleteSet { .. }
+            | Step::DeleteVolume { .. }
+            | Step::RestartPod { .. } => (true, "Acting"),
         },
     };
     Claim {

@@ -1,10 +1,10 @@
 //! The status that a pass publishes, member rows included, and whether it is worth a write.
 
-use super::{Account, Outcome, conditions, storage};
-use crate::crd::{Bootstrap, CoordClusterStatus, MemberRow, Operation};
+use super::{Account, Outcome, conditions, record, storage};
+use crate::crd::{CoordClusterStatus, MemberRow, Operation};
 use crate::model::{Ordinal, labels, names};
 use crate::observe::{HomeState, MemberSeen, Observed};
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,28 +57,7 @@ pub fn status(
         refusals: _,
     } = &account.outcome
     {
-        status.server_image = Some(desired.image.clone());
-        status.server_version = desired.spec.version.clone();
-        match &plan.step {
-            Step::RecordBootstrap { seed, token } => {
-                let token = token.clone().unwrap_or_else(new_token);
-                status.bootstrap = Some(Bootstrap {
-                    seed: i32::try_from(*seed).unwrap_or(0),
-                    token,
-                });
-            }
-            Step::RecordCluster { cluster_id } => {
-                status.cluster_id = Some(format!("{cluster_id:x}"));
-                // New members must know the token of the cluster they join; its disks do.
-                let on_disk = observed
-                    .volumes
-                    .values()
-                    .filter(|v| v.cluster_id == Some(*cluster_id));
-                let on_disk = on_disk.filter_map(|v| v.bootstrap.clone()).next();
-                status.bootstrap = status.bootstrap.or(on_disk);
-            }
-            _ => {}
-        }
+        record::write(&mut status, observed, desired, &plan.step, new_token);
         if plan.step.acts() {
             let same = before
                 .operation
