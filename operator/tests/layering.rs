@@ -1,0 +1,151 @@
+//! Holds the operator to its plan: which room may name which (docs/architecture.md), read from the `crate::` paths in the
+//! code. No arrow points up, and none is allowed that nobody uses.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy lets only the test functions themselves unwrap, not what they call"
+)]
+
+#[path = "../../server/tests/layering/source.rs"]
+mod source;
+
+use source::rooms_named;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// A room, and the rooms it may name, all of which stand further down.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("main", &["*"]),
+    // What a person or a Deployment starts.
+    ("run", &["*"]),
+    (
+        "explain",
+        &["cli", "member_client", "plan", "validate", "observe", "crd"],
+    ),
+    ("cli", &["validate", "telemetry"]),
+    // One turn: observe, validate, plan, write, report, execute.
+    (
+        "controllers",
+        &[
+            "context", "http", "execute", "writes", "report", "plan", "validate", "observe",
+            "model", "crd",
+        ],
+    ),
+    (
+        "context",
+        &[
+            "execute",
+            "validate",
+            "observe",
+            "member_client",
+            "leader",
+            "metrics",
+        ],
+    ),
+    ("http", &["metrics"]),
+    (
+        "execute",
+        &[
+            "writes",
+            "plan",
+            "validate",
+            "observe",
+            "model",
+            "member_client",
+            "leader",
+        ],
+    ),
+    (
+        "writes",
+        &["resources", "plan", "validate", "observe", "model"],
+    ),
+    ("resources", &["validate", "model", "crd"]),
+    ("report", &["plan", "validate", "observe", "model", "crd"]),
+    ("plan", &["validate", "observe", "model", "crd"]),
+    ("validate", &["observe", "model", "crd"]),
+    ("observe", &["model", "crd", "member_client"]),
+    ("model", &["crd"]),
+    ("crd", &[]),
+    ("member_client", &[]),
+    ("leader", &[]),
+    ("metrics", &[]),
+    ("telemetry", &[]),
+];
+
+/// What the rooms that decide may not name: they are functions of what was seen, and of a time that is an argument.
+const PURE: &[&str] = &["model", "validate", "plan", "resources", "writes", "report"];
+const PURE_NEVER: &[&str] = &[
+    "tokio::",
+    "tonic::",
+    "rand::",
+    "Timestamp::now",
+    "SystemTime",
+    "Instant",
+    "std::env",
+    "kube::Client",
+    "kube::Api",
+];
+
+fn sources() -> Vec<(String, PathBuf, String)> {
+    source::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+#[test]
+fn rooms_name_only_the_rooms_they_may() {
+    let known: BTreeSet<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
+    let mut wrong = Vec::new();
+    let mut used = BTreeSet::new();
+    for (room, path, code) in sources() {
+        let Some((_, may)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+            wrong.push(format!("{}: '{room}' is not in the table", path.display()));
+            continue;
+        };
+        for named in rooms_named(&code) {
+            let is_allowed = named == room || may.contains(&"*") || may.contains(&named.as_str());
+            if known.contains(named.as_str()) && !is_allowed {
+                wrong.push(format!(
+                    "{}: '{room}' may not name '{named}'",
+                    path.display()
+                ));
+            }
+            used.insert((room.clone(), named));
+        }
+    }
+    for (room, may) in ROOMS {
+        let unused = may.iter().filter(|named| {
+            **named != "*" && !used.contains(&((*room).to_owned(), (**named).to_owned()))
+        });
+        wrong.extend(unused.map(|named| format!("'{room}' never names '{named}'")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn arrows_point_down() {
+    let at = |room: &str| ROOMS.iter().position(|(name, _)| *name == room);
+    for (room, may) in ROOMS {
+        for named in may.iter().filter(|named| **named != "*") {
+            assert!(at(named) > at(room), "'{room}' stands below '{named}'");
+        }
+    }
+}
+
+#[test]
+fn the_rooms_that_decide_ask_nobody() {
+    let mut wrong = Vec::new();
+    let pure = sources().into_iter();
+    for (_, path, code) in pure.filter(|(room, ..)| PURE.contains(&room.as_str())) {
+        let named = PURE_NEVER.iter().filter(|never| code.contains(**never));
+        wrong.extend(named.map(|never| format!("{}: names {never}", path.display())));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_says_at_its_head_what_it_owns() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (_, path, _) in source::of(&root) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("//!"), "{}: no header", path.display());
+    }
+}
