@@ -85,11 +85,15 @@ impl Coordinator {
             .await
     }
 
-    /// Gives a learner a vote. Returns the members after the change.
+    /// Gives a learner a vote, and those `with` it theirs in the same change. Returns the members after the change.
     ///
-    /// Errors: `Refused` while the learner is behind.
-    pub async fn member_promote(&self, id: MemberId) -> Result<Vec<Member>, Error> {
-        self.member_change(MemberChange::Promote { id }).await
+    /// Errors: `Refused` while any of them is behind; then none has a vote.
+    pub async fn member_promote(
+        &self,
+        id: MemberId,
+        with: Vec<MemberId>,
+    ) -> Result<Vec<Member>, Error> {
+        self.member_change(MemberChange::Promote { id, with }).await
     }
 
     /// Hands leadership to another voter. Only the leader does this.

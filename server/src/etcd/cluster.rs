@@ -1,12 +1,16 @@
 //! The Cluster service: who belongs to the cluster.
 
 use coord_proto::etcd::etcdserverpb as pb;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::error::status;
 use super::gate::{Gate, OnLearner};
 use super::{check, header};
 use crate::command::{Member, MemberId};
+
+/// The header of MemberPromote that names another learner, once for each.
+const PROMOTE_WITH: &str = "coord-promote-with";
 
 /// See [`pb::cluster_server::Cluster`].
 pub(super) struct ClusterService(pub(super) Gate);
@@ -93,10 +97,11 @@ impl pb::cluster_server::Cluster for ClusterService {
         request: Request<pb::MemberPromoteRequest>,
     ) -> Answer<pb::MemberPromoteResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        let with = promoted_with(request.metadata())?;
         let members = self
             .0
             .coordinator
-            .member_promote(MemberId(request.get_ref().id))
+            .member_promote(MemberId(request.get_ref().id), with)
             .await;
         let members = all(members.map_err(|error| status(&error))?);
         Ok(Response::new(pb::MemberPromoteResponse {
@@ -117,6 +122,18 @@ impl ClusterService {
     }
 }
 
+/// Learners that are to have their votes in the same change as the one that the request names: etcd's request has room
+/// for one, and from one voter to three there must be no moment with two.
+fn promoted_with(metadata: &MetadataMap) -> Result<Vec<MemberId>, Status> {
+    let ids = metadata.get_all(PROMOTE_WITH).iter().map(|id| {
+        let id = id.to_str().ok()?;
+        u64::from_str_radix(id, 16).ok().map(MemberId)
+    });
+    ids.collect::<Option<_>>().ok_or_else(|| {
+        Status::invalid_argument(format!("{PROMOTE_WITH}: a member id in hexadecimal"))
+    })
+}
+
 fn all(members: Vec<Member>) -> Vec<pb::Member> {
     members.into_iter().map(member).collect()
 }
@@ -135,5 +152,23 @@ fn member(member: Member) -> pb::Member {
         peer_ur_ls: peer_urls,
         client_ur_ls: client_urls,
         is_learner,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn learners_that_vote_together_are_named_by_id_in_headers() {
+        let mut metadata = MetadataMap::new();
+        assert_eq!(promoted_with(&metadata).unwrap(), []);
+        metadata.append(PROMOTE_WITH, "a5".parse().unwrap());
+        metadata.append(PROMOTE_WITH, "ffffffffffffffff".parse().unwrap());
+        let named = promoted_with(&metadata).unwrap();
+        assert_eq!(named, [MemberId(0xa5), MemberId(u64::MAX)]);
+        metadata.append(PROMOTE_WITH, "m3".parse().unwrap());
+        let refused = promoted_with(&metadata).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     }
 }

@@ -25,8 +25,13 @@ use crate::command::{Fault, LogPosition, MemberId, Refusal, Unavailable};
 use crate::state::State;
 use view::{View, quorum};
 
-/// Learners at one time, as etcd's default: each costs the leader a copy of everything.
-const LEARNERS_MAX: usize = 1;
+/// Learners at one time while `voting` members vote: as etcd's default, since each costs the leader a copy of everything.
+///
+/// A single member may have two, which can then be promoted together: of just two voters neither may be lost.
+fn learners_max(voting: usize) -> usize {
+    if voting == 1 { 2 } else { 1 }
+}
+
 /// How long a change may wait for an earlier one beyond two election timeouts: etcd's limit of a request.
 const TURN_MAX: Duration = Duration::from_secs(5);
 
@@ -47,10 +52,12 @@ pub enum MemberChange {
         /// Where peers reach it.
         peer_urls: Vec<String>,
     },
-    /// Gives a learner that has caught up a vote.
+    /// Gives learners that have caught up their votes, all in one joint change.
     Promote {
         /// Who.
         id: MemberId,
+        /// Who else.
+        with: Vec<MemberId>,
     },
     /// Removes a member for good.
     Remove {
@@ -72,7 +79,7 @@ impl MemberChange {
         match self {
             Self::AddLearner { id, .. }
             | Self::AddVoter { id, .. }
-            | Self::Promote { id }
+            | Self::Promote { id, .. }
             | Self::Remove { id }
             | Self::SetPeerUrls { id, .. } => *id,
         }
@@ -302,7 +309,7 @@ impl Membership {
         Ok(match change {
             MemberChange::AddLearner { id, peer_urls } => {
                 view.check_new(id, &peer_urls)?;
-                if view.learners.len() >= LEARNERS_MAX {
+                if view.learners.len() >= learners_max(voting.len()) {
                     return Err(Refusal::TooManyLearners.into());
                 }
                 let node = BTreeMap::from([(id.0, Place::at(peer_urls))]);
@@ -327,18 +334,26 @@ impl Membership {
                     true,
                 )
             }
-            MemberChange::Promote { id } => {
-                view.check_known(id)?;
-                if voting.contains(&id.0) {
-                    return Err(Refusal::NotLearner(id).into());
+            MemberChange::Promote { id, with } => {
+                let ids: BTreeSet<MemberId> = std::iter::once(id).chain(with).collect();
+                for id in &ids {
+                    view.check_known(*id)?;
                 }
-                if !view.has_caught_up(id) {
-                    return Err(Refusal::LearnerNotReady(id).into());
+                let mut promoted = BTreeSet::new();
+                for id in ids {
+                    if voting.contains(&id.0) {
+                        return Err(Refusal::NotLearner(id).into());
+                    }
+                    if !view.has_caught_up(id) {
+                        return Err(Refusal::LearnerNotReady(id).into());
+                    }
+                    promoted.insert(id.0);
                 }
-                if view.started(&voting) + 1 < quorum(voting.len() + 1) {
+                let more = promoted.len();
+                if view.started(&voting) + more < quorum(voting.len() + more) {
                     return Err(Refusal::NotEnoughStartedMembers.into());
                 }
-                (ChangeMembers::AddVoterIds(BTreeSet::from([id.0])), true)
+                (ChangeMembers::AddVoterIds(promoted), true)
             }
             MemberChange::Remove { id } => {
                 view.check_known(id)?;

@@ -332,10 +332,14 @@ pub(super) fn read_unavailable(why: wire::Unavailable) -> Unavailable {
 
 pub(super) fn change(change: MemberChange) -> wire::ChangeRequest {
     use wire::change_request::Kind;
+    let mut with = Vec::new();
     let (kind, member, peer_urls) = match change {
         MemberChange::AddLearner { id, peer_urls } => (Kind::AddLearner, id, peer_urls),
         MemberChange::AddVoter { id, peer_urls } => (Kind::AddVoter, id, peer_urls),
-        MemberChange::Promote { id } => (Kind::Promote, id, Vec::new()),
+        MemberChange::Promote { id, with: others } => {
+            with = others.into_iter().map(|id| id.0).collect();
+            (Kind::Promote, id, Vec::new())
+        }
         MemberChange::Remove { id } => (Kind::Remove, id, Vec::new()),
         MemberChange::SetPeerUrls { id, peer_urls } => (Kind::SetPeerUrls, id, peer_urls),
     };
@@ -343,6 +347,7 @@ pub(super) fn change(change: MemberChange) -> wire::ChangeRequest {
         kind: kind.into(),
         member: member.0,
         peer_urls,
+        with,
     }
 }
 
@@ -354,7 +359,10 @@ pub(super) fn read_change(request: wire::ChangeRequest) -> Result<MemberChange, 
     Ok(match kind {
         Kind::AddLearner => MemberChange::AddLearner { id, peer_urls },
         Kind::AddVoter => MemberChange::AddVoter { id, peer_urls },
-        Kind::Promote => MemberChange::Promote { id },
+        Kind::Promote => MemberChange::Promote {
+            id,
+            with: request.with.into_iter().map(MemberId).collect(),
+        },
         Kind::Remove => MemberChange::Remove { id },
         Kind::SetPeerUrls => MemberChange::SetPeerUrls { id, peer_urls },
     })

@@ -366,7 +366,20 @@ fn change_request_and_response() {
             },
             "080111a4000000000000001a08687474703a2f2f64",
         ),
-        (MemberChange::Promote { id }, "080211a400000000000000"),
+        (
+            MemberChange::Promote {
+                id,
+                with: Vec::new(),
+            },
+            "080211a400000000000000",
+        ),
+        (
+            MemberChange::Promote {
+                id,
+                with: vec![MemberId(0xa5)],
+            },
+            "080211a4000000000000002208a500000000000000",
+        ),
         (MemberChange::Remove { id }, "080311a400000000000000"),
         (
             MemberChange::SetPeerUrls { id, peer_urls },

@@ -54,7 +54,10 @@ async fn a_second_member_of_one_costs_nothing_until_it_runs() {
     assert_eq!(again, Err(Refusal::NotEnoughStartedMembers.into()));
     let third = at_once(&cluster.members[0], add(3, &free_url().await)).await;
     assert_eq!(third, Err(Refusal::NotEnoughStartedMembers.into()));
-    let promoted = MemberChange::Promote { id: MemberId(2) };
+    let promoted = MemberChange::Promote {
+        id: MemberId(2),
+        with: Vec::new(),
+    };
     let promoted = at_once(&cluster.members[0], promoted).await;
     assert_eq!(promoted, Err(Refusal::NotLearner(MemberId(2)).into()));
 

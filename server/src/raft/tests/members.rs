@@ -1,6 +1,9 @@
 //! The membership: joining, promotion, removal, and who is refused.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
 
 use super::cluster::{CLUSTER, Cluster, Member, TOKEN};
 use crate::command::{LogPosition, MemberId, Refusal};
@@ -14,9 +17,16 @@ const KEEP_ALL: Limits = Limits {
     every: Duration::from_secs(3600),
 };
 
+fn promotion(id: MemberId) -> MemberChange {
+    MemberChange::Promote {
+        id,
+        with: Vec::new(),
+    }
+}
+
 async fn promote(member: &Member, id: MemberId) {
     loop {
-        match member.raft.change(MemberChange::Promote { id }).await {
+        match member.raft.change(promotion(id)).await {
             Ok(()) => return,
             Err(ChangeError::Refused(Refusal::LearnerNotReady(_))) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -55,10 +65,7 @@ async fn a_member_joins_as_a_learner_is_promoted_and_leaves() {
     cluster.assert_identical().await;
     let status = cluster.members[3].raft.status();
     assert!(!status.is_learner);
-    let again = cluster.members[through]
-        .raft
-        .change(MemberChange::Promote { id })
-        .await;
+    let again = cluster.members[through].raft.change(promotion(id)).await;
     assert_eq!(again, Err(Refusal::NotLearner(id).into()));
 
     let fourth = cluster.members.pop().unwrap();
@@ -152,13 +159,83 @@ async fn peer_urls_change_and_a_learner_stays_one() {
         member.raft.change(taken).await,
         Err(Refusal::PeerUrlExists.into())
     );
-    let second = MemberChange::AddLearner {
-        id: MemberId(10),
-        peer_urls: url("http://127.0.0.1:3"),
+}
+
+#[tokio::test]
+async fn a_single_member_has_two_learners_at_most_and_others_one() {
+    let learner = |id: u64| MemberChange::AddLearner {
+        id: MemberId(id),
+        peer_urls: vec![format!("http://127.0.0.1:{id}")],
     };
-    assert_eq!(
-        member.raft.change(second).await,
-        Err(Refusal::TooManyLearners.into())
+    for (members, most) in [(1, 2), (3, 1)] {
+        let cluster = Cluster::start(members).await;
+        let raft = &cluster.leader().await.raft;
+        for id in 0..most {
+            raft.change(learner(10 + id)).await.unwrap();
+        }
+        assert_eq!(
+            raft.change(learner(20)).await,
+            Err(Refusal::TooManyLearners.into()),
+            "{members} members"
+        );
+    }
+}
+
+/// From one voter to three, with no moment in which two vote: then neither of them could be lost.
+#[tokio::test]
+async fn two_learners_get_their_votes_in_one_change_or_none_does() {
+    let cluster = Cluster::start(1).await;
+    let first = &cluster.members[0];
+    first.put("before", "1").await;
+    let learners = [
+        Member::new(2, KEEP_ALL).await,
+        Member::new(3, KEEP_ALL).await,
+    ];
+    let add = |member: &Member| MemberChange::AddLearner {
+        id: member.id,
+        peer_urls: vec![member.url.clone()],
+    };
+    first.raft.change(add(&learners[0])).await.unwrap();
+    let together = |with: MemberId| MemberChange::Promote {
+        id: learners[0].id,
+        with: vec![with],
+    };
+    let voters = || -> Vec<usize> {
+        first
+            .raft
+            .membership
+            .voters()
+            .iter()
+            .map(BTreeSet::len)
+            .collect()
+    };
+    let unknown = first.raft.change(together(learners[1].id)).await;
+    assert_eq!(unknown, Err(Refusal::MemberNotFound(learners[1].id).into()));
+    assert_eq!(voters(), [1]);
+    first.raft.change(add(&learners[1])).await.unwrap();
+    for learner in &learners {
+        learner.raft.read_barrier().await.unwrap();
+        learner.publish().await;
+    }
+    let mut counts = first.raft.membership.core.server_metrics();
+    loop {
+        match first.raft.change(together(learners[1].id)).await {
+            Ok(()) => break,
+            Err(ChangeError::Refused(Refusal::LearnerNotReady(_))) => {
+                assert_eq!(voters(), [1], "one was promoted without the other");
+                counts.changed().await.unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(voters(), [3]);
+    for learner in &learners {
+        assert!(!learner.raft.status().is_learner);
+    }
+    let listed = first.raft.members().unwrap();
+    assert!(
+        listed.iter().all(|(_, _, is_learner)| !is_learner),
+        "{listed:?}"
     );
 }
 
