@@ -11,6 +11,8 @@ pub mod labels;
 pub mod names;
 /// What a pod is made from.
 pub mod template;
+/// Versions of Coord's server.
+pub mod version;
 
 /// The number of a member, `n` in `<cluster>-<n>`.
 pub type Ordinal = u32;

@@ -5,6 +5,7 @@
 
 use crate::crd::{CoordCluster, CoordClusterSpec, ReclaimPolicy, quantity};
 use crate::model::template::template_hash;
+use crate::model::{Ordinal, version::Version};
 use crate::observe::{Observed, StorageClassSeen};
 use kube::ResourceExt;
 
@@ -21,6 +22,8 @@ pub struct Desired {
     pub replicas: u32,
     /// The server image.
     pub image: String,
+    /// The version of the server in that image; `None` if neither the spec nor its tag nor a member that runs it says.
+    pub server_version: Option<Version>,
     /// The hash of everything that a running pod must be restarted for.
     pub template_hash: String,
     /// Bytes of each disk.
@@ -119,6 +122,7 @@ pub fn validate(
         uid: cluster.uid().unwrap_or_default(),
         replicas: u32::try_from(spec.replicas).expect("1, 3, 5 or 7, checked above"),
         template_hash: template_hash(&spec, &image),
+        server_version: server_version(&spec, &image, observed),
         image,
         storage_bytes,
         volumes_owned: spec.storage.reclaim_policy == ReclaimPolicy::Delete,
@@ -148,29 +152,29 @@ fn image(spec: &CoordClusterSpec, observed: &Observed, images: &ServerImage) -> 
     })
 }
 
+/// Which version the server of `image` is, in order of authority: the spec, the image's tag, the members that run it. A
+/// build that calls itself otherwise than its tag is judged by its tag, which a person chose.
+fn server_version(spec: &CoordClusterSpec, image: &str, observed: &Observed) -> Option<Version> {
+    let of_spec = || Version::parse(spec.version.as_deref()?);
+    let runs_it = |n: &Ordinal| observed.sets.get(n).is_some_and(|set| set.image == image);
+    let said = || {
+        let answers = observed.answers.iter().filter(|(n, _)| runs_it(n));
+        answers
+            .filter_map(|(_, answer)| Version::parse(&answer.version))
+            .min()
+    };
+    of_spec().or_else(|| Version::of_image(image)).or_else(said)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::Storage;
+    use crate::observe::{Answer, SetSeen};
+    use serde_json::json;
 
     fn spec(version: Option<&str>) -> CoordClusterSpec {
-        CoordClusterSpec {
-            replicas: 3,
-            version: version.map(ToOwned::to_owned),
-            image: None,
-            image_pull_policy: None,
-            image_pull_secrets: Vec::new(),
-            storage: Storage {
-                size: "1Gi".to_owned(),
-                storage_class_name: None,
-                reclaim_policy: Default::default(),
-            },
-            resources: None,
-            scheduling: Default::default(),
-            server: Default::default(),
-            repair: Default::default(),
-            paused: false,
-        }
+        let spec = json!({ "storage": { "size": "1Gi" }, "version": version });
+        serde_json::from_value(spec).expect("a spec")
     }
 
     fn runs(image: &str, version: Option<&str>) -> Observed {
@@ -209,6 +213,33 @@ mod tests {
         assert_eq!(
             image(&spec(Some("0.1.0")), &from_image, &images),
             "new/server:0.1.0"
+        );
+    }
+
+    #[test]
+    fn the_version_is_the_specs_else_the_tags_else_what_members_that_run_it_say() {
+        let version = |wanted: Option<&str>, image: &str, observed: &Observed| {
+            server_version(&spec(wanted), image, observed)
+        };
+        let nobody = Observed::default();
+        let first = Some(Version(0, 1, 0));
+        assert_eq!(version(Some("0.1.0"), "own/build:latest", &nobody), first);
+        assert_eq!(version(None, "own/build:0.1.0-5d41", &nobody), first);
+        assert_eq!(version(None, "own/build:latest", &nobody), None);
+        let mut some = Observed::default();
+        for (n, image, said) in [
+            (0, "own/build:latest", "0.3.0"),
+            (1, "own/build:latest", "0.2.0"),
+            (2, "own/build:before", "0.1.0"),
+        ] {
+            let (mut set, mut answer) = (SetSeen::default(), Answer::default());
+            (set.image, answer.version) = (image.to_owned(), said.to_owned());
+            some.sets.insert(n, set);
+            some.answers.insert(n, answer);
+        }
+        assert_eq!(
+            version(None, "own/build:latest", &some),
+            Some(Version(0, 2, 0))
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Account, Outcome, conditions, record, storage};
 use crate::crd::{CoordClusterStatus, MemberRow, Operation};
-use crate::model::{Ordinal, labels, names};
+use crate::model::{Ordinal, labels, names, version::Version};
 use crate::observe::{HomeState, MemberSeen, Observed};
 use crate::plan::Plan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -38,7 +38,7 @@ pub fn status(
             .values()
             .map(|a| &a.version)
             .filter(|version| !version.is_empty())
-            .min_by_key(|v| version_key(v))
+            .min_by_key(|version| Version::parse(version))
             .cloned(),
         members: members(account),
         operation: None,
@@ -231,14 +231,6 @@ pub(super) fn lost_home(observed: &Observed, n: Ordinal) -> Option<String> {
             "has its disk on node {node}, which Kubernetes no longer has"
         )),
     }
-}
-
-/// Orders `0.10.0` after `0.9.0`; what is no version comes first.
-fn version_key(version: &str) -> Vec<u64> {
-    version
-        .split(['.', '-'])
-        .map(|part| part.parse().unwrap_or(0))
-        .collect()
 }
 
 #[cfg(test)]
