@@ -221,7 +221,11 @@ async fn execute(
             objects::delete::<Pod>(hands, &name, uid, version).await
         }
         Step::AddLearner { ordinal } => membership::add_learner(hands, *ordinal).await,
-        Step::Promote { id, ordinal: _ } => membership::promote(hands, *id).await,
+        Step::Promote {
+            id,
+            with,
+            ordinal: _,
+        } => membership::promote(hands, *id, with).await,
         Step::MoveLeader { from: _, to } => membership::move_leader(hands, *to).await,
         Step::RemoveMember { id, name: _ } => membership::remove(hands, *id).await,
     }

@@ -19,6 +19,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Membership changes and transfers go through the log; the outcome is read again anyway.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(7);
 
+/// The header of MemberPromote that names another learner, once for each: etcd's request has room for one.
+const PROMOTE_WITH: &str = "coord-promote-with";
+
 /// How a member's pod is reached.
 #[derive(Clone, Debug, Default)]
 pub enum Route {
@@ -158,12 +161,17 @@ impl MemberClient {
             .map_err(|status| self.refused("MemberAdd", status))
     }
 
-    /// Makes a learner a voter.
-    pub async fn promote(&self, id: u64) -> Result<(), MemberError> {
+    /// Makes a learner a voter, and those `with` it in the same change.
+    pub async fn promote(&self, id: u64, with: &[u64]) -> Result<(), MemberError> {
         let mut client = ClusterClient::new(self.channel.clone());
-        let answer = client
-            .member_promote(within(CHANGE_TIMEOUT, MemberPromoteRequest { id }))
-            .await;
+        let mut request = within(CHANGE_TIMEOUT, MemberPromoteRequest { id });
+        for id in with {
+            let id = format!("{id:x}")
+                .parse()
+                .expect("digits are a header's value");
+            request.metadata_mut().append(PROMOTE_WITH, id);
+        }
+        let answer = client.member_promote(request).await;
         answer
             .map(|_| ())
             .map_err(|status| self.refused("MemberPromote", status))

@@ -33,7 +33,7 @@ pub async fn observe(
     now: i64,
 ) -> Result<Observed, ::kube::Error> {
     let mut observed = kube::read(client, cluster, now).await?;
-    home::find(client, memory, &mut observed).await?;
+    home::find(client, memory, &cluster.spec.scheduling, &mut observed).await?;
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     events::quote(client, &namespace, &name, memory, &mut observed, now).await?;
     let recorded = observed.record.cluster_id;

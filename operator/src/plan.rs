@@ -17,6 +17,7 @@ mod roll;
 mod safety;
 mod scale_down;
 mod scale_up;
+mod spread;
 mod step;
 mod volumes;
 
@@ -192,6 +193,16 @@ impl<'a> Case<'a> {
 
     fn replicas(&self) -> usize {
         self.desired.replicas as usize
+    }
+
+    /// Voters that there are to be now: as many as the spec says, and one more while two are parted.
+    fn wanted(&self, membership: &Membership) -> usize {
+        self.replicas() + spread::more(self, membership)
+    }
+
+    /// True if the only voter is to get company: two at once.
+    fn grows_from_one(&self, membership: &Membership) -> bool {
+        membership.voters().count() == 1 && self.replicas() > 1
     }
 
     /// What the disruption budget keeps of so many voters.

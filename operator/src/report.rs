@@ -6,6 +6,7 @@
 mod conditions;
 mod events;
 mod record;
+mod spread;
 mod status;
 mod storage;
 

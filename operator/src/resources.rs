@@ -3,6 +3,7 @@
 //! In: what was asked ([`Desired`]) and the number of a member. Out: objects to send. This room knows nothing of what is
 //! there. A newer operator may build a better pod here and restarts none for it: see [`crate::model::template`].
 
+mod flags;
 mod pdb;
 mod pod_template;
 mod service_account;

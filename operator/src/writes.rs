@@ -63,7 +63,7 @@ pub enum Write {
         /// Its UID.
         uid: String,
     },
-    /// Puts labels on a running pod: the template of its StatefulSet labels pods that are yet to come.
+    /// Puts labels on a running pod: whether it votes, and what somebody took off.
     LabelPod {
         /// The member's number.
         ordinal: Ordinal,
@@ -340,7 +340,7 @@ fn of_children(children: &Children, observed: &Observed, desired: &Desired) -> V
     }));
     for (n, member) in &children.members {
         if member.takes_template {
-            let set = resources::stateful_set(desired, *n, member.is_voter, bootstrap);
+            let set = resources::stateful_set(desired, *n, member.is_placed, bootstrap);
             writes.extend(child(Object::StatefulSet(set)));
             continue;
         }

@@ -3,9 +3,7 @@
 //! `plan_properties` walks through histories of a model; here every value of [`Observed`] is made up, but for what
 //! `observe` itself guarantees: a member list comes from a leader that answers. `PROPTEST_CASES=1000000` looks longer.
 
-use coord_operator::crd::{
-    Bootstrap, CoordCluster, CoordClusterSpec, LostNode, Repair, ServerOptions, Storage,
-};
+use coord_operator::crd::{Bootstrap, CoordCluster};
 use coord_operator::model::{Ordinal, quorum};
 use coord_operator::observe::{
     Answer, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, Record, SetSeen,
@@ -16,6 +14,7 @@ use coord_operator::validate::{Desired, ServerImage, validate};
 use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::select;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 const NOW: i64 = 10_000;
@@ -72,16 +71,17 @@ fn pod() -> impl Strategy<Value = PodSeen> {
     let since = select(vec![NOW - 500, NOW - 5]);
     (
         hash(),
-        weighted(0.9, Just(())),
+        // Kubernetes' word on whether it serves is one, the member's own another.
+        (weighted(0.9, Just(())), weighted(0.85, Just(()))),
         any::<bool>(),
         weighted(0.05, since),
         weighted(0.2, Just("Broken".to_owned())),
     )
         .prop_map(
-            |(template_hash, running, labelled_voter, deleting_since, trouble)| PodSeen {
+            |(template_hash, (running, ready), labelled_voter, deleting_since, trouble)| PodSeen {
                 uid: "pod".to_owned(),
                 running: running.is_some(),
-                ready: running.is_some(),
+                ready: ready.is_some(),
                 template_hash,
                 labelled_voter,
                 deleting_since,
@@ -102,7 +102,16 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
         weighted(0.04, Just(())),
         weighted(0.04, Just(())),
         weighted(0.2, state),
-        select(vec![1_u64 << 29, 1 << 30]),
+        // Too small, as asked for, and a size that was taken back; what it has follows, late or never.
+        (
+            select(vec![1_u64 << 29, 1 << 30, 1 << 31]),
+            weighted(0.8, select(vec![1_u64 << 29, 1 << 30])),
+            weighted(0.9, any::<bool>()),
+        ),
+        weighted(
+            0.4,
+            select(vec!["n1".to_owned(), "n2".to_owned(), "n3".to_owned()]),
+        ),
     )
         .prop_map(
             |(
@@ -112,7 +121,8 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
                 lost,
                 deleting,
                 state,
-                requested_bytes,
+                (requested_bytes, capacity_bytes, expands),
+                tied_to,
             )| {
                 VolumeSeen {
                     uid: "volume".to_owned(),
@@ -127,14 +137,26 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
                         state,
                     }),
                     requested_bytes,
+                    capacity_bytes,
+                    expands,
+                    tied_to,
                     ..VolumeSeen::default()
                 }
             },
         )
 }
 
+/// Whom a member calls its leader.
+#[derive(Clone, Copy, Debug)]
+enum Follows {
+    Leader,
+    Nobody,
+    Itself,
+}
+
 fn answer(n: Ordinal) -> impl Strategy<Value = Answer> {
-    let leader = prop_oneof![15 => Just(true), 1 => Just(false)];
+    // A leader that follows itself, though another gave the list, is one that was deposed or of another history.
+    let leader = prop_oneof![30 => Just(Follows::Leader), 2 => Just(Follows::Nobody), 1 => Just(Follows::Itself)];
     let lag = prop_oneof![15 => Just(0_u64), 1 => Just(900_u64), 1 => Just(40_000_u64)];
     let term = prop_oneof![30 => Just(0_u64), 1 => Just(1_u64)];
     let parts = (cluster_id(), member_id(n), leader, lag, term);
@@ -144,7 +166,11 @@ fn answer(n: Ordinal) -> impl Strategy<Value = Answer> {
             cluster_id,
             member_id,
             // Filled in with the leader, if there is one.
-            leader: u64::from(follows),
+            leader: match follows {
+                Follows::Leader => 1,
+                Follows::Nobody => 0,
+                Follows::Itself => member_id,
+            },
             applied_index: LEADER_INDEX - lag,
             ..Answer::default()
         }
@@ -204,15 +230,33 @@ fn observed() -> impl Strategy<Value = Observed> {
         weighted(0.03, Just("waiting for an old child".to_owned())),
         any::<bool>(),
         weighted(0.05, any::<bool>()),
-        weighted(0.3, Just(())),
+        (
+            weighted(0.3, Just(())),
+            weighted(0.5, Just("n4".to_owned())),
+        ),
     )
         .prop_map(
-            |(mut places, recorded, bootstrap, leads, in_the_way, expands, unmarked, tidy)| {
+            |(
+                mut places,
+                recorded,
+                bootstrap,
+                leads,
+                in_the_way,
+                expands,
+                unmarked,
+                (tidy, free),
+            )| {
                 if tidy.is_some() {
                     places.iter_mut().for_each(tidy_up);
                 }
                 let mut observed =
                     assemble(places, recorded, bootstrap, leads, in_the_way, expands);
+                if !observed
+                    .shared_nodes(observed.volumes.keys().copied())
+                    .is_empty()
+                {
+                    observed.free_nodes = free.into_iter().collect();
+                }
                 // Before there is a cluster, whether or not a seed has been chosen.
                 if let Some(has_bootstrap) = unmarked {
                     observed.record.cluster_id = None;
@@ -306,7 +350,7 @@ fn assemble(
                     ..Answer::default()
                 });
             }
-            if let Some(answer) = answer.as_mut().filter(|a| a.leader != 0) {
+            if let Some(answer) = answer.as_mut().filter(|a| a.leader == 1) {
                 answer.leader = leader;
             }
         }
@@ -318,12 +362,9 @@ fn assemble(
             observed.sick_since.insert(id, place.sick_since);
             observed.unheard_since.insert(id, place.sick_since);
         }
+        observed.down_since.insert(n, place.sick_since);
         observed.home_gone_since.insert(n, place.gone_since);
     }
-    observed
-        .volumes
-        .values_mut()
-        .for_each(|v| v.expands = Some(expands));
     observed.membership = leader.map(|(cluster_id, leader)| Membership {
         cluster_id,
         leader,
@@ -339,30 +380,11 @@ fn assemble(
 }
 
 fn desired(replicas: i32, wait: bool, paused: bool) -> Desired {
-    let spec = CoordClusterSpec {
-        replicas,
-        version: None,
-        image: Some("server:1".to_owned()),
-        image_pull_policy: None,
-        image_pull_secrets: Vec::new(),
-        storage: Storage {
-            size: "1Gi".to_owned(),
-            storage_class_name: None,
-            reclaim_policy: Default::default(),
-        },
-        resources: None,
-        scheduling: Default::default(),
-        server: ServerOptions::default(),
-        repair: Repair {
-            lost_node: if wait {
-                LostNode::Wait
-            } else {
-                LostNode::Replace
-            },
-            lost_node_seconds: None,
-        },
-        paused,
-    };
+    let spec = json!({
+        "replicas": replicas, "image": "server:1", "storage": { "size": "1Gi" }, "paused": paused,
+        "repair": { "lostNode": if wait { "Wait" } else { "Replace" } },
+    });
+    let spec = serde_json::from_value(spec).expect("a spec");
     let images = ServerImage {
         repository: String::new(),
         tag: String::new(),
@@ -390,6 +412,7 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
         .as_ref()
         .filter(|m| recorded == Some(m.cluster_id));
     check_children(observed, list, plan)?;
+    check_growth(desired, observed, plan)?;
     if plan.step.is_destructive() {
         prop_assert!(
             observed.contests_the_list().is_none(),
@@ -454,8 +477,14 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
         }
         Step::AddLearner { ordinal } => {
             let list = list.expect("only with a confirmed list");
-            prop_assert!(list.members.iter().all(|m| !m.is_learner) && list.at(*ordinal).is_none());
+            let learners = list.members.iter().filter(|m| m.is_learner).count();
+            let max = if voters == 1 { 2 } else { 1 };
+            prop_assert!(learners < max && list.at(*ordinal).is_none());
             prop_assert!(healthy_but(0) >= quorum(voters));
+            let numbers = list.members.iter().filter_map(|m| m.ordinal);
+            let is_shared = !observed.shared_nodes(numbers.clone()).is_empty();
+            let wanted = desired.replicas as usize + usize::from(is_shared);
+            prop_assert!(numbers.count() < wanted, "one more than anybody needs");
             let volume = &observed.volumes[ordinal];
             prop_assert_eq!(volume.cluster_id, recorded);
             prop_assert!(
@@ -463,9 +492,14 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
                 "a removed member's disk joins"
             );
         }
-        Step::Promote { id, ordinal } => {
+        Step::Promote { id, ordinal, with } => {
             prop_assert!(in_list(*ordinal).is_some_and(|m| m.is_learner && m.id == *id));
-            prop_assert!(observed.caught_up[id] >= 2);
+            for id in std::iter::once(id).chain(with) {
+                let list = list.expect("only with a confirmed list");
+                prop_assert!(list.members.iter().any(|m| m.is_learner && m.id == *id));
+                prop_assert!(observed.caught_up[id] >= 2);
+            }
+            prop_assert!(voters + 1 + with.len() != 2, "just two voters");
         }
         Step::MoveLeader { from, to } => {
             let list = list.expect("only with a confirmed list");
@@ -491,6 +525,13 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
                 prop_assert!(
                     !observed.is_healthy(member) || healthy_but(*id) == voters - 1,
                     "the dead go first"
+                );
+                let volume = member.ordinal.and_then(|n| observed.volumes.get(&n));
+                prop_assert!(
+                    !observed.is_healthy(member)
+                        || voters > desired.replicas as usize
+                        || volume.is_some_and(|v| v.deleting),
+                    "a healthy voter on a whole disk goes, and nobody takes its place"
                 );
             }
         }
@@ -539,6 +580,30 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
     Ok(())
 }
 
+/// A disk of this cluster that is too small is asked to grow, with a quorum and without, whatever else waits.
+fn check_growth(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), TestCaseError> {
+    for (n, volume) in &observed.volumes {
+        let is_ours =
+            volume.cluster_id.is_some() && volume.cluster_id == observed.record.cluster_id;
+        let is_there = !volume.deleting && !volume.lost;
+        let is_small = volume.requested_bytes < desired.storage_bytes;
+        if is_ours && is_there && is_small && volume.expands != Some(false) {
+            prop_assert!(plan.grow.contains_key(n), "a small disk that does not grow");
+        }
+        if !is_there
+            || volume
+                .capacity_bytes
+                .is_some_and(|has| has > desired.storage_bytes)
+        {
+            prop_assert!(
+                !plan.grow.contains_key(n),
+                "a disk that cannot be asked for less"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Nothing is taken of a number whose pod answers as a member, or whose member left without the operator.
 fn not_of_a_member(observed: &Observed, n: Ordinal) -> Result<(), TestCaseError> {
     let answers = observed.answers.get(&n);
@@ -580,12 +645,14 @@ fn check_children(
         );
     }
     let keeps = children.min_available.map_or(0, |min| min as usize);
-    let promoted = usize::from(matches!(plan.step, Step::Promote { .. }));
+    let promoted = plan.step.promotes();
     let learners = list
         .members
         .iter()
         .filter(|m| m.is_learner && observed.is_healthy(m));
     let joins = learners.count().max(promoted);
+    // A learner that waits for company has no vote yet.
+    let joins = if voters == 1 && joins == 1 { 0 } else { joins };
     prop_assert!(voters + joins <= 1 || keeps == quorum(voters + joins));
     Ok(())
 }

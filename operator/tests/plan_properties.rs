@@ -5,7 +5,8 @@ mod world;
 
 use coord_operator::plan::Step;
 use proptest::prelude::*;
-use world::{Fault, World};
+use proptest::sample::select;
+use world::{Fault, Resizer, World};
 
 /// What may happen to a cluster.
 #[derive(Clone, Debug)]
@@ -29,6 +30,14 @@ enum Happening {
     TakeOut(u32),
     LoseStatus,
     Recreate(i32),
+    Cordon(u32),
+    Uncordon(u32),
+    /// Its answers do not reach the operator, though it takes part.
+    Mute(u32),
+    Hear(u32),
+    Resizer(Resizer),
+    Size(bool),
+    BreakTemplate(u32),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -51,6 +60,13 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0..7_u32).prop_map(Happening::TakeOut),
         1 => Just(Happening::LoseStatus),
         1 => replicas().prop_map(Happening::Recreate),
+        1 => (1..=8_u32).prop_map(Happening::Cordon),
+        2 => (1..=8_u32).prop_map(Happening::Uncordon),
+        1 => (0..7_u32).prop_map(Happening::Mute),
+        3 => (0..7_u32).prop_map(Happening::Hear),
+        1 => select(vec![Resizer::Works, Resizer::Fails, Resizer::Absent]).prop_map(Happening::Resizer),
+        1 => any::<bool>().prop_map(Happening::Size),
+        1 => (0..7_u32).prop_map(Happening::BreakTemplate),
     ]
 }
 
@@ -84,6 +100,13 @@ fn happen(world: &mut World, happening: &Happening) {
         Happening::TakeOut(n) => world.take_out(*n),
         Happening::LoseStatus => world.lose_status(),
         Happening::Recreate(replicas) => world.recreate(*replicas),
+        Happening::Cordon(n) => world.open(*n, false),
+        Happening::Uncordon(n) => world.open(*n, true),
+        Happening::Mute(n) => drop(world.mute.insert(*n)),
+        Happening::Hear(n) => drop(world.mute.remove(n)),
+        Happening::Resizer(resizer) => world.resizer = *resizer,
+        Happening::Size(large) => world.size = if *large { "2Gi" } else { "1Gi" },
+        Happening::BreakTemplate(n) => world.break_template(*n),
     }
 }
 
@@ -94,13 +117,19 @@ proptest! {
     fn every_history_keeps_the_promises_and_ends_as_the_spec_says(
         replicas in prop_oneof![Just(1), Just(3), Just(5)],
         happenings in prop::collection::vec(happening(), 0..160),
+        nodes in prop_oneof![Just(0), Just(3), Just(8)],
     ) {
         let mut world = World::new(replicas);
+        world.local_nodes(nodes);
         for happening in &happenings {
             happen(&mut world, happening);
         }
         // Left alone, with nobody dead and an image that works, and with what the conditions ask people for done.
         world.dead.clear();
+        world.mute.clear();
+        world.resizer = Resizer::Works;
+        world.size = "2Gi";
+        world.nodes.values_mut().for_each(|is_open| *is_open = true);
         world.image = "server:3".to_owned();
         world.do_as_told();
         let last = world.run().pop().expect("a run has a last plan");
@@ -114,5 +143,9 @@ proptest! {
         prop_assert_eq!(world.volumes.len(), wanted, "{}", world.show());
         prop_assert_eq!(world.members.len(), wanted);
         prop_assert_eq!(world.decide().step, Step::Done, "a cluster at rest stays at rest");
+        if nodes == 8 {
+            let shared = world.observe().shared_nodes(0..20).len();
+            prop_assert_eq!(shared, 0, "two on one node\n{}", world.show_nodes());
+        }
     }
 }

@@ -6,7 +6,7 @@ mod world;
 
 use coord_operator::crd::LostNode;
 use std::path::Path;
-use world::World;
+use world::{Resizer, World};
 
 #[test]
 fn scripts_print_what_they_printed_before() {
@@ -67,7 +67,25 @@ fn answer(world: &mut World, command: &str) -> String {
         ["create", replicas] => *world = World::new(replicas.parse().expect("a number of voters")),
         ["replicas", replicas] => world.replicas = replicas.parse().expect("a number of voters"),
         ["image", image] => world.image = (*image).to_owned(),
+        ["size", "1Gi"] => world.size = "1Gi",
         ["size", "2Gi"] => world.size = "2Gi",
+        ["resizer", "works"] => world.resizer = Resizer::Works,
+        ["resizer", "fails"] => world.resizer = Resizer::Fails,
+        ["no", "resizer"] => world.resizer = Resizer::Absent,
+        ["fill", percent] => world.filled = percent.parse().expect("percent of the quota"),
+        ["mute", n] => drop(world.mute.insert(number(n))),
+        ["hear", n] => drop(world.mute.remove(&number(n))),
+        ["copies", "take", moments] => world.copy_takes = moments.parse().expect("moments"),
+        ["break", "template", n] => world.break_template(number(n)),
+        ["the", "leader", "refuses", "AddLearner"] => world.says_no = Some("AddLearner"),
+        ["the", "leader", "refuses", "nothing"] => world.says_no = None,
+        ["wait", passes] => {
+            let (plans, refused) = world.wait(number(passes));
+            let mut lines: Vec<String> = plans.iter().map(line).collect();
+            lines.extend((refused > 0).then(|| format!("refused {refused} times")));
+            return lines.join("\n");
+        }
+        ["conditions"] => return world.conditions(),
         ["pause"] => world.paused = true,
         ["go", "on"] => world.paused = false,
         ["kill", n] => drop(world.dead.insert(number(n))),
@@ -82,6 +100,10 @@ fn answer(world: &mut World, command: &str) -> String {
         ["lose", "status"] => world.lose_status(),
         ["recreate", replicas] => world.recreate(replicas.parse().expect("a number of voters")),
         ["restart", "operator"] => world.forget(),
+        ["local", "nodes", count] => world.local_nodes(number(count)),
+        ["cordon", node] => drop(world.nodes.insert((*node).to_owned(), false)),
+        ["uncordon", node] => drop(world.nodes.insert((*node).to_owned(), true)),
+        ["show", "nodes"] => return world.show_nodes(),
         ["settle"] => world.settle(),
         ["pass"] => return line(&world.pass()),
         ["lose", "node", n] => world.lose_node(number(n)),

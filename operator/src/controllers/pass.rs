@@ -322,3 +322,6 @@ fn patience(idle_seconds: i64) -> Duration {
         _ => Duration::from_secs(5),
     }
 }
+
+#[cfg(test)]
+mod tests;

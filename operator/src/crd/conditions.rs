@@ -10,6 +10,8 @@ pub const PROGRESSING: &str = "Progressing";
 pub const DEGRADED: &str = "Degraded";
 /// Every disk is as large as the spec says, and what is stored is well within the quota.
 pub const STORAGE_HEALTHY: &str = "StorageHealthy";
+/// No two voters share a node: a node that is lost takes one of them only.
+pub const SPREAD: &str = "Spread";
 /// The operator cannot go on without somebody's help (kstatus: failed).
 pub const STALLED: &str = "Stalled";
 /// `spec.paused` is set: nothing is touched.

@@ -49,7 +49,7 @@ pub struct CoordClusterStatus {
     /// The step the operator takes, recorded before it acts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
-    /// Ready, Quorate, Progressing, Degraded, StorageHealthy, Stalled, Paused.
+    /// Ready, Quorate, Progressing, Degraded, StorageHealthy, Spread, Stalled, Paused.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -50,10 +50,10 @@ pub(super) async fn bootstrap(
     Ok(())
 }
 
-pub(super) async fn promote(hands: &Hands<'_>, id: u64) -> Result<(), ExecuteError> {
+pub(super) async fn promote(hands: &Hands<'_>, id: u64, with: &[u64]) -> Result<(), ExecuteError> {
     let leader = leader(hands).await?;
     hands.may_write()?;
-    leader.promote(id).await?;
+    leader.promote(id, with).await?;
     hands.writes.wrote("MemberPromote");
     Ok(())
 }

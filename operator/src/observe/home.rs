@@ -1,14 +1,19 @@
-//! The one node that a disk is tied to, and whether Kubernetes still has that node.
+//! The one node that a disk is tied to, whether Kubernetes still has that node, and which others would do.
 //!
-//! Asked only for members whose pod is not ready: in a healthy cluster it costs nothing.
+//! What a volume is tied to never changes and is asked once. Nodes are asked for only where a pod is not ready or disks
+//! share a node: in a healthy cluster this costs nothing.
 
 use super::{Home, HomeState, Memory, Observed};
+use crate::crd::Scheduling;
 use crate::model::Ordinal;
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, PersistentVolume};
 use kube::api::ListParams;
 use kube::{Api, Client, Error, ResourceExt};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
+/// Nodes that are looked through for a free one.
+const NODES_MAX: u32 = 500;
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// What a volume's node affinity says, if it names exactly one node.
@@ -18,19 +23,27 @@ pub(super) enum Tie {
     Name(String),
 }
 
-/// Fills in where the disks of members without a ready pod can be used.
+impl Tie {
+    fn node(&self) -> &str {
+        match self {
+            Self::Hostname(name) | Self::Name(name) => name,
+        }
+    }
+}
+
+/// Fills in where disks can be used, and which nodes are free if some share one.
 pub(super) async fn find(
     client: &Client,
     memory: &mut Memory,
+    scheduling: &Scheduling,
     observed: &mut Observed,
 ) -> Result<(), Error> {
-    let absent: Vec<(Ordinal, String)> = observed
+    let bound: Vec<(Ordinal, String)> = observed
         .volumes
         .iter()
-        .filter(|(n, _)| !observed.pods.get(n).is_some_and(|pod| pod.ready))
         .filter_map(|(n, volume)| Some((*n, volume.volume_name.clone()?)))
         .collect();
-    for (n, name) in absent {
+    for (n, name) in bound {
         let tie = match memory.tie(&name) {
             Some(tie) => tie,
             None => {
@@ -42,12 +55,63 @@ pub(super) async fn find(
             }
         };
         let Some(tie) = tie else { continue };
-        let home = allowed(home(client, &tie).await)?;
+        let is_ready = observed.pods.get(&n).is_some_and(|pod| pod.ready);
+        let home = match is_ready {
+            true => None,
+            false => allowed(home(client, &tie).await)?,
+        };
         if let Some(volume) = observed.volumes.get_mut(&n) {
+            volume.tied_to = Some(tie.node().to_owned());
             volume.home = home;
         }
     }
+    if !observed
+        .shared_nodes(observed.volumes.keys().copied())
+        .is_empty()
+    {
+        observed.free_nodes =
+            allowed(free(client, scheduling, observed).await)?.unwrap_or_default();
+    }
     Ok(())
+}
+
+/// The nodes that would take another member and hold none. None where the spec says by more than labels where members
+/// may run: only the scheduler can tell then.
+async fn free(
+    client: &Client,
+    scheduling: &Scheduling,
+    observed: &Observed,
+) -> Result<BTreeSet<String>, Error> {
+    let is_simple = scheduling.affinity.is_none();
+    if !is_simple || !scheduling.topology_spread_constraints.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let nodes: Api<Node> = Api::all(client.clone());
+    let nodes = nodes.list(&ListParams::default().limit(NODES_MAX)).await?;
+    let takes = nodes.iter().filter(|node| takes_members(node, scheduling));
+    let names = takes.map(|node| {
+        let hostname = node.labels().get(HOSTNAME).cloned();
+        hostname.unwrap_or_else(|| node.name_any())
+    });
+    let is_held = |name: &String| {
+        let mut volumes = observed.volumes.values();
+        volumes.any(|volume| volume.tied_to.as_ref() == Some(name))
+    };
+    Ok(names.filter(|name| !is_held(name)).collect())
+}
+
+/// True if nothing that is known of the node keeps members off. A taint counts even if it is tolerated.
+fn takes_members(node: &Node, scheduling: &Scheduling) -> bool {
+    let labels = node.labels();
+    let is_selected = scheduling
+        .node_selector
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value));
+    let spec = node.spec.as_ref();
+    let is_cordoned = spec.is_some_and(|spec| spec.unschedulable == Some(true));
+    let mut taints = spec.and_then(|s| s.taints.as_ref()).into_iter().flatten();
+    let is_tainted = taints.any(|taint| taint.effect != "PreferNoSchedule");
+    is_selected && is_ready(node) && !is_cordoned && !is_tainted
 }
 
 /// An operator that may not read nodes or volumes knows of no ties.
@@ -128,8 +192,9 @@ fn is_ready(node: &Node) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tie, tie};
-    use k8s_openapi::api::core::v1::PersistentVolume;
+    use super::{Tie, takes_members, tie};
+    use crate::crd::Scheduling;
+    use k8s_openapi::api::core::v1::{Node, PersistentVolume};
     use serde_json::json;
 
     fn volume(terms: serde_json::Value) -> PersistentVolume {
@@ -137,6 +202,42 @@ mod tests {
             "spec": { "nodeAffinity": { "required": { "nodeSelectorTerms": terms } } }
         }))
         .expect("a volume")
+    }
+
+    #[test]
+    fn a_node_takes_members_if_it_is_ready_open_and_selected() {
+        let node = |ready: &str, spec: serde_json::Value| -> Node {
+            serde_json::from_value(json!({
+                "metadata": { "labels": { "disk": "ssd" } },
+                "spec": spec,
+                "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+            }))
+            .expect("a node")
+        };
+        let selects = |value: &str| Scheduling {
+            node_selector: [("disk".to_owned(), value.to_owned())].into(),
+            ..Scheduling::default()
+        };
+        let taint = |effect: &str| json!({ "taints": [{ "key": "k", "effect": effect }] });
+        assert!(takes_members(&node("True", json!({})), &selects("ssd")));
+        assert!(takes_members(
+            &node("True", taint("PreferNoSchedule")),
+            &selects("ssd")
+        ));
+        assert!(!takes_members(&node("True", json!({})), &selects("hdd")));
+        assert!(!takes_members(&node("Unknown", json!({})), &selects("ssd")));
+        assert!(!takes_members(
+            &node("True", json!({ "unschedulable": true })),
+            &selects("ssd")
+        ));
+        assert!(!takes_members(
+            &node("True", taint("NoSchedule")),
+            &selects("ssd")
+        ));
+        assert!(!takes_members(
+            &node("True", taint("NoExecute")),
+            &selects("ssd")
+        ));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub struct Memory {
     home_gone_since: BTreeMap<Ordinal, i64>,
     unheard_since: BTreeMap<u64, i64>,
     podless_since: BTreeMap<Ordinal, i64>,
+    down_since: BTreeMap<Ordinal, i64>,
     /// By PersistentVolume, whose affinity never changes.
     ties: BTreeMap<String, Option<Tie>>,
     idle_since: Option<i64>,
@@ -181,6 +182,10 @@ impl Memory {
         let sets = observed.sets.keys();
         let podless = sets.filter(|n| !observed.pods.contains_key(n));
         keep_time(&mut self.podless_since, podless.copied().collect(), now);
+        let pods = observed.pods.iter();
+        let down = pods.filter(|(_, pod)| !pod.running).map(|(n, _)| *n);
+        keep_time(&mut self.down_since, down.collect(), now);
+        observed.down_since = self.down_since.clone();
         observed.unheard_since = self.unheard_since.clone();
         observed.podless_since = self.podless_since.clone();
         observed.home_gone_since = self.home_gone_since.clone();

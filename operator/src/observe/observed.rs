@@ -3,7 +3,7 @@
 use crate::crd::Bootstrap;
 use crate::model::Ordinal;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries a voter may be behind the leader and still count as caught up: the two are read at different moments, and
 /// a busy leader moves on in between.
@@ -38,8 +38,12 @@ pub struct Observed {
     pub unheard_since: BTreeMap<u64, i64>,
     /// Unix seconds since when a StatefulSet has had no pod.
     pub podless_since: BTreeMap<Ordinal, i64>,
+    /// Unix seconds since when a member's pod has been there and not run.
+    pub down_since: BTreeMap<Ordinal, i64>,
     /// Unix seconds since when the node of a member's disk has been gone.
     pub home_gone_since: BTreeMap<Ordinal, i64>,
+    /// Nodes that would take another member and hold none. Looked up only while disks share a node.
+    pub free_nodes: BTreeSet<String>,
     /// The storage class that the spec names, or the default one.
     pub storage_class: StorageClassSeen,
     /// Children by [`child_key`]: accounts, Services, StatefulSets, the disruption budget.
@@ -186,8 +190,9 @@ pub struct VolumeSeen {
     pub expands: Option<bool>,
     /// The PersistentVolume it is bound to.
     pub volume_name: Option<String>,
-    /// The one node it can be used on. Looked up only while its pod is not ready; `None` also if it is not tied to one
-    /// node, or the operator may not read that.
+    /// The one node it can be used on, by name; `None` if it is not tied to one node, or the operator may not read that.
+    pub tied_to: Option<String>,
+    /// Whether that node is there. Looked up only while its pod is not ready.
     pub home: Option<Home>,
     /// True if the volume behind the claim is gone.
     pub lost: bool,
@@ -382,6 +387,22 @@ impl Observed {
         let mut volumes = self.volumes.iter();
         let (n, volume) = volumes.find(|(_, v)| small(v) && v.expands == Some(false))?;
         Some((*n, volume))
+    }
+
+    /// The nodes to which the disks of more than one of `numbers` are tied, and whose.
+    pub fn shared_nodes(
+        &self,
+        numbers: impl IntoIterator<Item = Ordinal>,
+    ) -> BTreeMap<&str, Vec<Ordinal>> {
+        let mut nodes: BTreeMap<&str, Vec<Ordinal>> = BTreeMap::new();
+        for n in numbers {
+            let volume = self.volumes.get(&n).filter(|volume| !volume.deleting);
+            if let Some(node) = volume.and_then(|volume| volume.tied_to.as_deref()) {
+                nodes.entry(node).or_default().push(n);
+            }
+        }
+        nodes.retain(|_, numbers| numbers.len() > 1);
+        nodes
     }
 
     /// Why member `n` does not run, in Kubernetes' words: its pod's, else its StatefulSet's, else its disk's.

@@ -117,3 +117,40 @@ fn last_words(log: &str) -> Option<String> {
             .collect(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A mesh's container stands before the server's, as kubelets sort them.
+    fn pod(mesh: serde_json::Value, server: serde_json::Value, ready: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": "demo-0-0" },
+            "status": {
+                "conditions": [{ "type": "Ready", "status": ready }],
+                "containerStatuses": [
+                    { "name": "istio-proxy", "state": mesh, "ready": true, "image": "", "imageID": "", "restartCount": 0 },
+                    {
+                        "name": "server", "state": server, "ready": true, "image": "", "imageID": "",
+                        "restartCount": 0, "containerID": "c1",
+                    },
+                ],
+            },
+        }))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn a_sidecar_does_not_speak_for_the_server() {
+        let runs = || json!({ "running": {} });
+        let fails = || json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+        let seen = pod_seen(&pod(runs(), fails(), "False"));
+        assert!(!seen.running);
+        assert_eq!(seen.trouble.as_deref(), Some("CrashLoopBackOff"));
+        let seen = pod_seen(&pod(fails(), runs(), "True"));
+        assert!(seen.running && seen.ready, "the server serves");
+        assert_eq!(seen.trouble, None);
+        assert_eq!(seen.container.as_deref(), Some("c1"));
+    }
+}

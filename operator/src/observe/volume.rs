@@ -47,6 +47,7 @@ pub(super) fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> Volume
             .and_then(|s| s.storage_class_name.clone()),
         expands: None,
         volume_name: volume.spec.as_ref().and_then(|s| s.volume_name.clone()),
+        tied_to: None,
         home: None,
         lost: volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Lost"),
         deleting: volume.metadata.deletion_timestamp.is_some(),

@@ -22,6 +22,10 @@ pub(super) fn children(case: &Case, step: &Step) -> Children {
                 is_voter,
                 may_create_volume: may_create_volume && case.desired.no_new_disks.is_none(),
                 takes_template: may_take_template(case, n, turn),
+                is_placed: observed
+                    .volumes
+                    .get(&n)
+                    .is_some_and(|v| v.tied_to.is_some()),
             },
         );
     };
@@ -76,7 +80,13 @@ fn budget(case: &Case, step: &Step) -> Option<usize> {
         // Before its vote, and not only in the pass that gives it: an operator that dies in between would take it back.
         let learners = membership.members.iter().filter(|m| m.is_learner);
         let ready = learners.filter(|m| case.is_healthy(m)).count();
-        let joins = ready.max(usize::from(matches!(step, Step::Promote { .. })));
+        // One that waits for company gets no vote yet: the only voter's node can be drained meanwhile.
+        let is_due = ready > 1 || !case.grows_from_one(membership);
+        let joins = if is_due {
+            ready.max(step.promotes())
+        } else {
+            0
+        };
         return case.min_available(membership.voters().count() + joins);
     }
     // Without a list it keeps no less than it did.

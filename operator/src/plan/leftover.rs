@@ -94,7 +94,7 @@ pub(super) fn joiners(case: &Case, membership: &Membership) -> Vec<Ordinal> {
         .iter()
         .filter(|m| m.ordinal.is_some())
         .count();
-    let mut missing = case.replicas().saturating_sub(managed);
+    let mut missing = case.wanted(membership).saturating_sub(managed);
     let mut joiners = Vec::new();
     for n in 0.. {
         if missing == 0 {

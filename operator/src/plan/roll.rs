@@ -2,7 +2,7 @@
 //! lagged first, and the leader last, after its leadership has moved to an updated follower.
 
 use super::safety::{Loss, may_lose};
-use super::{Case, Step, Verdict, aside, leftover};
+use super::{Case, DEAD_SECONDS, Step, Verdict, aside, leftover};
 use crate::model::{Ordinal, names};
 use crate::observe::{MemberSeen, Membership};
 use std::cmp::Reverse;
@@ -17,7 +17,8 @@ pub(super) fn is_broken(case: &Case, n: Ordinal) -> bool {
 /// Does a pod fail to run that would be started differently today?
 ///
 /// Needs no member list. A pod that was made from a template that somebody else wrote may carry the right hash: only its
-/// revision tells. That of a pod that runs says nothing, a newer operator makes a new one without restarting anybody.
+/// revision tells. That of a pod that runs says nothing, a newer operator makes a new one without restarting anybody; nor
+/// does that of one that is down for a moment.
 pub(super) fn is_a_broken_pod_outdated(case: &Case) -> Verdict {
     let mut stuck = Verdict::Pass;
     for (n, pod) in &case.observed.pods {
@@ -26,7 +27,9 @@ pub(super) fn is_a_broken_pod_outdated(case: &Case) -> Verdict {
         };
         let is_current = set.template_hash == case.desired.template_hash;
         let revisions = pod.revision.as_ref().zip(set.update_revision.as_ref());
-        let is_another = revisions.is_some_and(|(its, newest)| its != newest);
+        let since = case.observed.down_since.get(n);
+        let is_another = revisions.is_some_and(|(its, newest)| its != newest)
+            && since.is_some_and(|since| case.now - since >= DEAD_SECONDS);
         let differs = case.is_outdated(*n) || is_another;
         if is_broken(case, *n) && differs && is_current && pod.deleting_since.is_none() {
             if case.is_claim_going(*n) && case.membership().is_none() {

@@ -1,8 +1,9 @@
-//! Fewer voters: the dead first, then from the highest number down, the leader last and after a transfer.
+//! Fewer voters: the dead first, then one whose disk shares a node with another's that stays, then from the highest number
+//! down, the leader last and after a transfer.
 
 use super::roll::move_leader;
 use super::safety::{Loss, may_lose};
-use super::{Case, DEAD_SECONDS, Verdict};
+use super::{Case, DEAD_SECONDS, Verdict, spread};
 use crate::observe::{MemberSeen, Membership};
 use std::cmp::Reverse;
 
@@ -25,10 +26,15 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
         }
         None => {
             let leaving = &voters[..excess];
-            leaving
-                .iter()
-                .find(|m| m.id != membership.leader)
-                .unwrap_or(&leaving[0])
+            let shares = |m: &&&MemberSeen| spread::shares(case, membership, m);
+            let may_go = |m: &&&MemberSeen| m.id != membership.leader;
+            // Those that were asked for last go, unless that leaves two on one node that one of them could leave.
+            let parted = match leaving.iter().any(|m| shares(&m)) {
+                true => None,
+                false => voters.iter().filter(shares).find(may_go),
+            };
+            let last = || leaving.iter().find(may_go).unwrap_or(&leaving[0]);
+            parted.unwrap_or_else(last)
         }
     };
     if let Err(why) = may_lose(case, membership, victim, Loss::Removed) {

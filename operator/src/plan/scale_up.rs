@@ -1,6 +1,6 @@
-//! More voters: one waiting pod at a time is added as a learner, whichever runs.
+//! More voters: one waiting pod at a time is added as a learner, whichever runs; two beside a single voter.
 
-use super::{Case, Step, Verdict, aside, leftover};
+use super::{Case, Step, Verdict, aside, leftover, spread};
 use crate::model::{Ordinal, names, quorum};
 use crate::observe::{Membership, VolumeSeen, WaitReason};
 
@@ -10,22 +10,20 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
     let Some(&first) = joiners.first() else {
         return Verdict::Pass;
     };
+    let voters = membership.voters().count();
     let healthy = membership.voters().filter(|m| case.is_healthy(m)).count();
-    if healthy < quorum(membership.voters().count()) {
+    if healthy < quorum(voters) {
         return Verdict::Hold(format!(
             "only {healthy} voters are healthy; {} is added once a quorum is",
             case.name(first)
         ));
     }
-    // One that cannot run does not keep another from joining.
-    let ready: Vec<(Ordinal, Result<&VolumeSeen, String>)> =
-        joiners.iter().map(|n| (*n, is_ready(case, *n))).collect();
-    let Some((n, volume)) = ready
-        .iter()
-        .find_map(|(n, ready)| ready.as_ref().ok().map(|volume| (*n, *volume)))
-    else {
-        let why = ready.into_iter().find_map(|(_, ready)| ready.err());
-        return Verdict::Later(why.expect("none is ready"));
+    if let Some(why) = no_room(case, membership) {
+        return Verdict::Later(format!("{} cannot be added yet: {why}", case.name(first)));
+    }
+    let (n, volume) = match ready(case, &joiners) {
+        Ok(ready) => ready,
+        Err(why) => return Verdict::Later(why),
     };
     let name = case.name(n);
     // The mark comes first: whatever happens after the member has been added, its disk is known to matter.
@@ -38,14 +36,55 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
         };
         return Verdict::Act(step, format!("{name} is about to join"));
     }
-    let voters = membership.voters().filter(|m| m.ordinal.is_some()).count();
-    Verdict::Act(
-        Step::AddLearner { ordinal: n },
-        format!(
-            "{voters} voters, {} wanted; {name} joins as a learner",
+    let managed = membership.voters().filter(|m| m.ordinal.is_some()).count();
+    let because = match spread::why(case, membership).filter(|_| managed == case.replicas()) {
+        Some(why) => format!("{why}; {name} joins as a learner, and then one of them goes"),
+        None => format!(
+            "{managed} voters, {} wanted; {name} joins as a learner",
             case.replicas()
         ),
-    )
+    };
+    Verdict::Act(Step::AddLearner { ordinal: n }, because)
+}
+
+/// What keeps the next member from being added, if anything does.
+pub(super) fn what_is_missing(case: &Case, membership: &Membership) -> Option<String> {
+    let joiners = leftover::joiners(case, membership);
+    no_room(case, membership).or_else(|| ready(case, &joiners).err())
+}
+
+/// Why the leader would take no further learner: it takes one at a time, and two beside a single voter.
+fn no_room(case: &Case, membership: &Membership) -> Option<String> {
+    let max = if case.grows_from_one(membership) {
+        2
+    } else {
+        1
+    };
+    let learners = membership.members.iter().filter(|m| m.is_learner);
+    if learners.clone().count() < max {
+        return None;
+    }
+    let foreign = learners.clone().find(|m| m.ordinal.is_none());
+    Some(match foreign {
+        Some(foreign) => format!(
+            "somebody else added the learner {} ({:x}), and the leader takes no other before that one is promoted or removed",
+            foreign.name, foreign.id
+        ),
+        None => "the leader takes no other learner now".to_owned(),
+    })
+}
+
+/// The first of `joiners` that can join now. One that cannot run does not keep another from joining. Errors: what the
+/// first of them waits for.
+fn ready<'a>(case: &'a Case, joiners: &[Ordinal]) -> Result<(Ordinal, &'a VolumeSeen), String> {
+    let mut first = None;
+    for n in joiners {
+        match is_ready(case, *n) {
+            Ok(volume) => return Ok((*n, volume)),
+            Err(why) => drop(first.get_or_insert(why)),
+        }
+    }
+    Err(first.unwrap_or_else(|| "what an earlier member left behind is being removed".to_owned()))
 }
 
 /// Its disk, if it can join now. Errors: what it waits for.

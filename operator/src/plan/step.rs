@@ -39,6 +39,9 @@ pub struct MemberChild {
     /// True if its StatefulSet takes the pod template of today; else it keeps what it has until its turn, so that a pod
     /// that is recreated meanwhile comes back as it was.
     pub takes_template: bool,
+    /// True if its disk is tied to a node: then there is nothing left to spread, and a strict rule could only keep it from
+    /// running.
+    pub is_placed: bool,
 }
 
 /// One change. Everything that names an object carries the UID it was decided on.
@@ -94,12 +97,14 @@ pub enum Step {
         /// The member's number.
         ordinal: Ordinal,
     },
-    /// Make a learner a voter.
+    /// Make learners voters, all in one change.
     Promote {
         /// The member's number.
         ordinal: Ordinal,
         /// Its id.
         id: u64,
+        /// The ids of others that get their votes with it.
+        with: Vec<u64>,
     },
     /// Move leadership to a follower.
     MoveLeader {
@@ -202,6 +207,27 @@ impl Step {
             | Self::DeleteSet { .. }
             | Self::DeleteVolume { .. }
             | Self::RestartPod { .. } => self.is_destructive(),
+        }
+    }
+
+    /// How many members it gives votes.
+    pub fn promotes(&self) -> usize {
+        match self {
+            Self::Promote { with, .. } => 1 + with.len(),
+            Self::Done
+            | Self::Wait
+            | Self::Stall
+            | Self::RecordBootstrap { .. }
+            | Self::RecordCluster { .. }
+            | Self::MarkVolume { .. }
+            | Self::Bootstrap { .. }
+            | Self::MarkRemoved { .. }
+            | Self::AddLearner { .. }
+            | Self::MoveLeader { .. }
+            | Self::RemoveMember { .. }
+            | Self::DeleteSet { .. }
+            | Self::DeleteVolume { .. }
+            | Self::RestartPod { .. } => 0,
         }
     }
 

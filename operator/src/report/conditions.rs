@@ -1,6 +1,6 @@
 //! The conditions, one function each; their sentences come from the plan.
 
-use super::{Account, Outcome, storage};
+use super::{Account, Outcome, spread, storage};
 use crate::crd::conditions as names;
 use crate::observe::{Membership, Refusal};
 use crate::plan::Step;
@@ -34,6 +34,7 @@ pub(super) fn conditions(
         progressing(account),
         degraded(account),
         storage_healthy(account),
+        spread(account),
         stalled(account),
         paused(account),
     ]
@@ -232,6 +233,19 @@ fn storage_healthy(account: &Account) -> Claim {
     };
     Claim {
         type_: names::STORAGE_HEALTHY,
+        holds,
+        reason,
+        message,
+    }
+}
+
+fn spread(account: &Account) -> Claim {
+    let (holds, reason, message) = match spread::trouble(account) {
+        Some(message) => (false, "SharedNode", message),
+        None => (true, "OwnNodes", "no two voters share a node".to_owned()),
+    };
+    Claim {
+        type_: names::SPREAD,
         holds,
         reason,
         message,

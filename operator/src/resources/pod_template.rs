@@ -1,6 +1,7 @@
-//! The pod of one member: container, flags, probes, scheduling, and the hash that tells an old template from a new one.
+//! The pod of one member: container, probes, scheduling, security. Its flags are in `flags`.
 
-use crate::crd::{Bootstrap, quantity};
+use super::flags;
+use crate::crd::Bootstrap;
 use crate::model::{Ordinal, labels, names, template::SERVER};
 use crate::validate::Desired;
 use k8s_openapi::api::core::v1::{
@@ -13,26 +14,26 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 const VOLUME: &str = "data";
 const MOUNT: &str = "/var/lib/coord";
-/// Below the mount, whose own root may hold a `lost+found`.
-const DATA_DIR: &str = "/var/lib/coord/data";
 /// `nonroot`, as minimal base images call it.
 const USER: i64 = 65532;
 /// Enough to hand over leadership and close the log.
 const GRACE_SECONDS: i64 = 30;
 
 /// The pod of one member. It passes the `restricted` pod security level.
+///
+/// Whether it votes is no part of the template: that would be another revision with each promotion, and a revision that
+/// differs is how a template that somebody else wrote is known. It is put on running pods; one without it counts for no
+/// budget, which then allows less.
 pub(super) fn pod_template(
     desired: &Desired,
     ordinal: Ordinal,
-    is_voter: bool,
+    is_placed: bool,
     bootstrap: Option<&Bootstrap>,
 ) -> PodTemplateSpec {
-    let mut labels = labels::of_member(&desired.name, ordinal);
-    labels.insert(labels::ROLE.to_owned(), labels::role(is_voter).to_owned());
     let scheduling = &desired.spec.scheduling;
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(labels),
+            labels: Some(labels::of_member(&desired.name, ordinal)),
             annotations: Some(
                 [(
                     labels::TEMPLATE_HASH.to_owned(),
@@ -65,7 +66,7 @@ pub(super) fn pod_template(
             affinity: scheduling.affinity.clone(),
             tolerations: non_empty(scheduling.tolerations.clone()),
             priority_class_name: scheduling.priority_class_name.clone(),
-            topology_spread_constraints: Some(spread(desired)),
+            topology_spread_constraints: Some(spread(desired, is_placed)),
             containers: vec![container(desired, ordinal, bootstrap)],
             volumes: Some(vec![Volume {
                 name: VOLUME.to_owned(),
@@ -89,7 +90,7 @@ fn container(desired: &Desired, ordinal: Ordinal, bootstrap: Option<&Bootstrap>)
             .spec
             .image_pull_policy
             .map(|policy| format!("{policy:?}")),
-        args: Some(args(desired, ordinal, bootstrap)),
+        args: Some(flags::args(desired, ordinal, bootstrap)),
         ports: Some(vec![
             port("client", names::CLIENT_PORT),
             port("peer", names::PEER_PORT),
@@ -130,57 +131,12 @@ fn container(desired: &Desired, ordinal: Ordinal, bootstrap: Option<&Bootstrap>)
     }
 }
 
-/// The server's flags. What stands behind `--initial-` only matters on an empty disk.
-///
-/// Alike for every member: on an empty disk each waits. No template says that a pod may form a cluster, or a seed whose
-/// disk was emptied under it would form a second one beside the first. Whoever does form it is told once, over the wire,
-/// after the status says so.
-fn args(desired: &Desired, ordinal: Ordinal, bootstrap: Option<&Bootstrap>) -> Vec<String> {
-    let (cluster, namespace) = (desired.name.as_str(), desired.namespace.as_str());
-    let name = names::member(cluster, ordinal);
-    let peer_url = names::peer_url(cluster, namespace, ordinal);
-    let anyone = names::any_peer_url(cluster, namespace);
-    let initial_cluster = format!(
-        "{name}={peer_url},{}={anyone}",
-        names::peer_service(cluster)
-    );
-    let mut args = vec![
-        format!("--name={name}"),
-        format!("--data-dir={DATA_DIR}"),
-        format!("--listen-client-urls=http://0.0.0.0:{}", names::CLIENT_PORT),
-        format!(
-            "--advertise-client-urls={}",
-            names::client_url(cluster, namespace, ordinal)
-        ),
-        format!("--listen-peer-urls=http://0.0.0.0:{}", names::PEER_PORT),
-        format!("--initial-advertise-peer-urls={peer_url}"),
-        "--initial-cluster-state=existing".to_owned(),
-        format!("--initial-cluster={initial_cluster}"),
-        format!("--coord-owner={namespace}/{cluster}/{name}"),
-    ];
-    if let Some(bootstrap) = bootstrap {
-        args.push(format!("--initial-cluster-token={}", bootstrap.token));
-    }
-    let server = &desired.spec.server;
-    if let Some(milliseconds) = server.heartbeat_milliseconds {
-        args.push(format!("--heartbeat-interval={milliseconds}"));
-    }
-    if let Some(milliseconds) = server.election_milliseconds {
-        args.push(format!("--election-timeout={milliseconds}"));
-    }
-    if let Some(bytes) = server.quota.as_deref().and_then(quantity::parse) {
-        args.push(format!("--quota-backend-bytes={bytes}"));
-    }
-    if let Some(level) = server.log_level {
-        args.push(format!("--log-level={}", level.as_str()));
-    }
-    args
-}
-
 /// Over zones where possible, and over nodes strictly: two members that share a node share its fate.
 ///
-/// A node that takes no pods (cordoned, not ready) is not counted, so that a member may move while it is away.
-fn spread(desired: &Desired) -> Vec<TopologySpreadConstraint> {
+/// A node that takes no pods (cordoned, not ready) is not counted, so that a member may move while it is away. A pod whose
+/// disk is tied to a node runs there or nowhere: if another member came to be there too, strictness would only keep it
+/// from starting again.
+fn spread(desired: &Desired, is_placed: bool) -> Vec<TopologySpreadConstraint> {
     let own = &desired.spec.scheduling.topology_spread_constraints;
     if !own.is_empty() {
         return own.clone();
@@ -198,7 +154,14 @@ fn spread(desired: &Desired) -> Vec<TopologySpreadConstraint> {
     };
     vec![
         over("topology.kubernetes.io/zone", "ScheduleAnyway"),
-        over("kubernetes.io/hostname", "DoNotSchedule"),
+        over(
+            "kubernetes.io/hostname",
+            if is_placed {
+                "ScheduleAnyway"
+            } else {
+                "DoNotSchedule"
+            },
+        ),
     ]
 }
 

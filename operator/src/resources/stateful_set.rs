@@ -8,10 +8,12 @@ use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdate
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 /// The StatefulSet of one member: a stable name and a pod that comes back; the order of everything is the operator's.
+///
+/// `is_placed`: its disk is tied to a node.
 pub fn stateful_set(
     desired: &Desired,
     ordinal: Ordinal,
-    is_voter: bool,
+    is_placed: bool,
     bootstrap: Option<&Bootstrap>,
 ) -> StatefulSet {
     let name = names::member(&desired.name, ordinal);
@@ -44,7 +46,7 @@ pub fn stateful_set(
                 match_labels: Some(selector),
                 ..LabelSelector::default()
             },
-            template: pod_template::pod_template(desired, ordinal, is_voter, bootstrap),
+            template: pod_template::pod_template(desired, ordinal, is_placed, bootstrap),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()

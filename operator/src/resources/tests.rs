@@ -1,28 +1,16 @@
 //! What the built objects must have, whatever the spec says.
 
 use super::*;
-use crate::crd::{Bootstrap, CoordCluster, CoordClusterSpec, Scheduling, ServerOptions, Storage};
+use crate::crd::{Bootstrap, CoordCluster};
+use crate::model::version::Version;
 use crate::observe::Observed;
 use crate::validate::{ServerImage, validate};
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use serde_json::json;
 
 fn desired() -> Desired {
-    let spec = CoordClusterSpec {
-        replicas: 3,
-        version: None,
-        image: None,
-        image_pull_policy: None,
-        image_pull_secrets: Vec::new(),
-        storage: Storage {
-            size: "1Gi".to_owned(),
-            storage_class_name: None,
-            reclaim_policy: Default::default(),
-        },
-        resources: None,
-        scheduling: Scheduling::default(),
-        server: ServerOptions::default(),
-        repair: Default::default(),
-        paused: false,
-    };
+    let spec = json!({ "replicas": 3, "storage": { "size": "1Gi" } });
+    let spec = serde_json::from_value(spec).expect("a spec");
     let mut cluster = CoordCluster::new("demo", spec);
     cluster.metadata.namespace = Some("default".to_owned());
     cluster.metadata.uid = Some("uid".to_owned());
@@ -47,7 +35,7 @@ fn no_template_lets_a_pod_form_a_cluster_and_each_says_whose_data_it_must_find()
         token: "token".to_owned(),
     };
     for n in 0..3 {
-        let set = stateful_set(&desired, n, n == 0, Some(&bootstrap));
+        let set = stateful_set(&desired, n, false, Some(&bootstrap));
         let args = set
             .spec
             .and_then(|s| s.template.spec)
@@ -65,4 +53,35 @@ fn no_template_lets_a_pod_form_a_cluster_and_each_says_whose_data_it_must_find()
             assert!(args.contains(&wanted), "{wanted}: {args:?}");
         }
     }
+}
+
+/// Where it may be placed is strict, where it is placed already is not: else it may never start again on its own node.
+#[test]
+fn a_pod_whose_disk_is_tied_to_a_node_is_not_kept_from_it() {
+    let rule = |is_placed| {
+        let set = stateful_set(&desired(), 0, is_placed, None);
+        let spec = set.spec.and_then(|s| s.template.spec).expect("a pod");
+        let rules = spec.topology_spread_constraints.expect("a spread");
+        let over_nodes = |r: &&TopologySpreadConstraint| r.topology_key == "kubernetes.io/hostname";
+        let rule = rules.iter().find(over_nodes).expect("over nodes");
+        rule.when_unsatisfiable.clone()
+    };
+    assert_eq!(rule(false), "DoNotSchedule");
+    assert_eq!(rule(true), "ScheduleAnyway");
+}
+
+/// A roll back must not end at a flag that the older server never heard of.
+#[test]
+fn an_older_server_is_not_given_the_flags_of_a_newer_one() {
+    let args = |version: &str| {
+        let mut desired = desired();
+        desired.server_version = Version::parse(version);
+        let set = stateful_set(&desired, 0, false, None);
+        let spec = set.spec.and_then(|s| s.template.spec).expect("a pod");
+        spec.containers[0].args.clone().unwrap_or_default()
+    };
+    let owner = "--coord-owner=default/demo/demo-0".to_owned();
+    assert!(args("0.1.0").contains(&owner));
+    assert!(!args("0.0.9").contains(&owner));
+    assert!(args("0.0.9").contains(&"--name=demo-0".to_owned()));
 }

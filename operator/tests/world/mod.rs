@@ -31,6 +31,10 @@ pub(crate) struct Set {
     version: u64,
     hash: String,
     content: String,
+    /// True if its pods may not share a node.
+    is_strict: bool,
+    /// Somebody wrote nonsense into its template by hand; the annotations stayed.
+    is_nonsense: bool,
 }
 
 /// A pod. It runs unless its number is `dead` or its image is `bad`.
@@ -41,6 +45,12 @@ pub(crate) struct Pod {
     start: u64,
     hash: String,
     voter_label: bool,
+    is_strict: bool,
+    /// True once it has a node.
+    is_placed: bool,
+    /// The template it was made from.
+    revision: String,
+    is_nonsense: bool,
 }
 
 /// A disk, and what a server wrote on it.
@@ -53,12 +63,27 @@ pub(crate) struct Volume {
     removed_mark: Option<u64>,
     bootstrap: Option<Bootstrap>,
     bytes: u64,
+    /// What it has of that.
+    capacity: u64,
     /// (cluster, member)
     data: Option<(u64, u64)>,
+    /// The node it is tied to, once a pod has used it there; none on network disks.
+    node: Option<String>,
     /// True if it is on a node that is gone for good.
     stranded: bool,
     /// True if somebody has deleted its claim: it goes as soon as no pod uses it.
     terminating: bool,
+}
+
+/// What becomes of a disk that asks for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resizer {
+    /// It grows in a moment.
+    Works,
+    /// Its class allows it, and it never comes.
+    Fails,
+    /// Its class does not allow it.
+    Absent,
 }
 
 /// An entry of the replicated member list.
@@ -91,12 +116,24 @@ pub(crate) struct World {
     pub(crate) cluster_id: Option<u64>,
     pub(crate) leader: Option<u64>,
     pub(crate) dead: BTreeSet<Ordinal>,
+    /// Members that take part and whose answers do not reach the operator.
+    pub(crate) mute: BTreeSet<Ordinal>,
+    /// Moments that a copy of everything takes.
+    pub(crate) copy_takes: u64,
+    /// Percent of the quota that is stored.
+    pub(crate) filled: u64,
+    /// What becomes of a disk that asks for more.
+    pub(crate) resizer: Resizer,
     pub(crate) bootstraps: u32,
     pub(crate) min_available: Option<u32>,
     /// Accounts, Services and the budget, by key.
     pub(crate) children: BTreeMap<String, ChildSeen>,
     /// The API server refuses writes whose keys begin so: a policy, a quota, a webhook.
     pub(crate) refuses: Option<&'static str>,
+    /// The leader answers "no" to the step of that name.
+    pub(crate) says_no: Option<&'static str>,
+    /// Nodes with local disks, and whether they take pods. Without any all disks are on a network.
+    pub(crate) nodes: BTreeMap<String, bool>,
     pub(crate) now: i64,
     /// True once a majority of disks was lost by somebody else's act: then nothing can be promised.
     pub(crate) data_lost: bool,
@@ -131,10 +168,16 @@ impl World {
             cluster_id: None,
             leader: None,
             dead: BTreeSet::new(),
+            mute: BTreeSet::new(),
+            copy_takes: 3,
+            filled: 1,
+            resizer: Resizer::Works,
             bootstraps: 0,
             min_available: None,
             children: BTreeMap::new(),
             refuses: None,
+            says_no: None,
+            nodes: BTreeMap::new(),
             now: 1_000,
             data_lost: false,
             removed: BTreeSet::new(),
@@ -158,7 +201,9 @@ impl World {
             .get(&n)
             .is_some_and(|pod| !pod.hash.contains("bad"));
         let has_disk = self.volumes.get(&n).is_some_and(|volume| !volume.stranded);
-        image_is_good && has_disk && !self.dead.contains(&n)
+        let has_node = self.nodes.is_empty() || self.pods.get(&n).is_some_and(|pod| pod.is_placed);
+        let is_nonsense = self.pods.get(&n).is_some_and(|pod| pod.is_nonsense);
+        image_is_good && !is_nonsense && has_disk && has_node && !self.dead.contains(&n)
     }
 
     fn member_on(&self, n: Ordinal) -> Option<u64> {
@@ -214,8 +259,18 @@ impl World {
                     start: 0,
                     hash: set.hash.clone(),
                     voter_label: false,
+                    is_strict: set.is_strict,
+                    is_placed: false,
+                    revision: set.content.clone(),
+                    is_nonsense: set.is_nonsense,
                 },
             );
+        }
+        self.schedule();
+        if self.resizer == Resizer::Works {
+            self.volumes
+                .values_mut()
+                .for_each(|volume| volume.capacity = volume.bytes);
         }
         for n in self.pods.keys().copied().collect::<Vec<_>>() {
             if self.runs(n) && self.member_on(n).is_none() {
@@ -245,6 +300,41 @@ impl World {
         }
     }
 
+    /// Gives pods their nodes, as the scheduler does: where the disk is, else where the fewest members are; and a strict
+    /// pod nowhere where there would be two more than on another node that takes pods.
+    fn schedule(&mut self) {
+        let waiting: Vec<Ordinal> = self
+            .pods
+            .iter()
+            .filter(|(n, pod)| !pod.is_placed && self.volumes.contains_key(n))
+            .map(|(n, _)| *n)
+            .collect();
+        for n in waiting {
+            let placed = self.pods.iter().filter(|(_, pod)| pod.is_placed);
+            let used: Vec<&String> = placed
+                .filter_map(|(n, _)| self.volumes.get(n)?.node.as_ref())
+                .collect();
+            let count = |node: &String| used.iter().filter(|used| **used == node).count();
+            let open: Vec<&String> = self
+                .nodes
+                .iter()
+                .filter_map(|(node, is_open)| is_open.then_some(node))
+                .collect();
+            let least = open.iter().map(|node| count(node)).min().unwrap_or(0);
+            let tied_to = self.volumes[&n].node.clone();
+            let mut candidates = open.clone();
+            candidates.retain(|node| tied_to.as_ref().is_none_or(|tied| tied == *node));
+            candidates.sort_by_key(|node| count(node));
+            let is_strict = self.pods[&n].is_strict;
+            let fits = |node: &&&String| !is_strict || count(node) < least + 1;
+            let Some(node) = candidates.iter().find(fits).map(|node| (*node).clone()) else {
+                continue;
+            };
+            self.volumes.get_mut(&n).expect("it has a disk").node = Some(node);
+            self.pods.get_mut(&n).expect("it waits").is_placed = true;
+        }
+    }
+
     /// A server on an empty disk waits to be added; it never does more by itself.
     fn start_on_empty_disk(&mut self, n: Ordinal) {
         let Some(cluster) = self.cluster_id.filter(|_| self.leader.is_some()) else {
@@ -259,7 +349,7 @@ impl World {
             return;
         };
         member.joined = true;
-        member.lag = 3;
+        member.lag = self.copy_takes;
         self.volumes.get_mut(&n).expect("it runs").data = Some((cluster, member.id));
     }
 
@@ -341,6 +431,36 @@ impl World {
             pod.start += 1;
         }
         self.count_what_is_left();
+    }
+
+    /// All disks that are made from now on are local to one of so many nodes.
+    pub(crate) fn local_nodes(&mut self, count: u32) {
+        self.nodes = (1..=count).map(|n| (format!("n{n}"), true)).collect();
+    }
+
+    /// Whether node `n` takes pods from now on; nothing if there is no such node.
+    pub(crate) fn open(&mut self, n: u32, is_open: bool) {
+        if let Some(node) = self.nodes.get_mut(&format!("n{n}")) {
+            *node = is_open;
+        }
+    }
+
+    /// Which node each disk is tied to.
+    pub(crate) fn show_nodes(&self) -> String {
+        let nodes = self.volumes.iter();
+        let lines = nodes.map(|(n, v)| format!("demo-{n}: {}", v.node.as_deref().unwrap_or("-")));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Somebody writes nonsense into the template of `n` by hand, and its pod is made anew.
+    pub(crate) fn break_template(&mut self, n: Ordinal) {
+        if let Some(set) = self.sets.get_mut(&n) {
+            set.is_nonsense = true;
+            set.content = format!("{} by hand", set.content);
+            set.version += 1;
+        }
+        self.pods.remove(&n);
+        self.settle();
     }
 
     /// Somebody deletes the pod of `n`; its StatefulSet brings it back.

@@ -1,13 +1,14 @@
 use super::World;
-use coord_operator::crd::{CoordCluster, CoordClusterSpec, Repair, Storage};
+use coord_operator::crd::CoordCluster;
 use coord_operator::observe::{
     Answer, ChildSeen, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, SetSeen,
     StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen, child_key,
 };
 use coord_operator::validate::{Desired, ServerImage, validate};
+use serde_json::json;
 use std::collections::BTreeSet;
 
-use super::{INDEX, Member};
+use super::{INDEX, Member, Resizer};
 
 impl World {
     /// What the operator would see.
@@ -34,7 +35,7 @@ impl World {
                     uid: set.uid.clone(),
                     resource_version: set.version.to_string(),
                     replicas: 1,
-                    update_revision: None,
+                    update_revision: Some(set.content.clone()),
                     template_hash: set.hash.clone(),
                     image: self.image.clone(),
                     deleting: false,
@@ -54,6 +55,7 @@ impl World {
                     ready: serves,
                     template_hash: pod.hash.clone(),
                     labelled_voter: pod.voter_label,
+                    revision: Some(pod.revision.clone()),
                     trouble: (!running).then(|| "Broken".to_owned()),
                     ..PodSeen::default()
                 },
@@ -65,8 +67,9 @@ impl World {
                 VolumeSeen {
                     uid: volume.uid.clone(),
                     resource_version: volume.version.to_string(),
+                    tied_to: volume.node.clone(),
                     home: volume.stranded.then(|| Home {
-                        node: format!("n{n}"),
+                        node: volume.node.clone().unwrap_or_else(|| format!("n{n}")),
                         state: HomeState::Gone,
                     }),
                     cluster_id: volume.cluster_mark,
@@ -75,10 +78,13 @@ impl World {
                     deleting: volume.terminating,
                     bootstrap: volume.bootstrap.clone(),
                     requested_bytes: volume.bytes,
+                    capacity_bytes: Some(volume.capacity),
+                    expands: Some(self.resizer != Resizer::Absent),
+                    class: Some("local".to_owned()),
                     ..VolumeSeen::default()
                 },
             );
-            if !self.runs(*n) {
+            if !self.runs(*n) || self.mute.contains(n) {
                 continue;
             }
             let Some((cluster_id, member_id)) = volume
@@ -95,15 +101,28 @@ impl World {
                 cluster_id,
                 member_id,
                 leader: self.leader.unwrap_or(0),
-                applied_index: INDEX - member.lag * 10_000,
+                applied_index: INDEX.saturating_sub(member.lag * 10_000),
+                in_use_bytes: self.filled,
+                quota_bytes: 100,
                 is_learner: member.is_learner,
                 ..Answer::default()
             };
             observed.answers.insert(*n, answer);
         }
+        let shared = observed.shared_nodes(self.volumes.keys().copied());
+        if !shared.is_empty() {
+            let is_free = |node: &String| {
+                let mut volumes = self.volumes.values();
+                !volumes.any(|volume| volume.node.as_ref() == Some(node))
+            };
+            let open = self.nodes.iter().filter(|(_, is_open)| **is_open);
+            let open = open.map(|(node, _)| node.clone());
+            observed.free_nodes = open.filter(is_free).collect();
+        }
         let mut caught_up = BTreeSet::new();
         let leads = self
             .voters()
+            .filter(|m| !self.mute.contains(&m.ordinal))
             .any(|m| Some(m.id) == self.leader && self.is_up(m))
             && self.has_quorum();
         if let (Some(leader), Some(cluster_id)) = (self.leader.filter(|_| leads), self.cluster_id) {
@@ -124,7 +143,8 @@ impl World {
             let ready = self
                 .members
                 .iter()
-                .filter(|m| m.is_learner && m.lag == 0 && self.is_up(m));
+                .filter(|m| m.is_learner && m.lag == 0 && self.is_up(m))
+                .filter(|m| !self.mute.contains(&m.ordinal));
             caught_up = ready.map(|m| m.id).collect();
         }
         self.memory.remember(&mut observed, &caught_up, self.now);
@@ -149,26 +169,11 @@ impl World {
     }
 
     pub(crate) fn desired(&self, observed: &Observed) -> Desired {
-        let spec = CoordClusterSpec {
-            replicas: self.replicas,
-            version: None,
-            image: Some(self.image.clone()),
-            image_pull_policy: None,
-            image_pull_secrets: Vec::new(),
-            storage: Storage {
-                size: self.size.to_owned(),
-                storage_class_name: None,
-                reclaim_policy: Default::default(),
-            },
-            resources: None,
-            scheduling: Default::default(),
-            server: Default::default(),
-            repair: Repair {
-                lost_node: self.lost_node,
-                lost_node_seconds: Some(10),
-            },
-            paused: self.paused,
-        };
+        let spec = json!({
+            "replicas": self.replicas, "image": self.image, "storage": { "size": self.size }, "paused": self.paused,
+            "repair": { "lostNode": self.lost_node, "lostNodeSeconds": 10 },
+        });
+        let spec = serde_json::from_value(spec).expect("a spec");
         let images = ServerImage {
             repository: String::new(),
             tag: String::new(),

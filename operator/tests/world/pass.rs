@@ -1,8 +1,10 @@
 //! What the operator does in a pass, write by write, and how it fails in the middle of one.
 
 use super::World;
-use coord_operator::observe::Failure;
+use coord_operator::crd::CoordClusterStatus;
+use coord_operator::observe::{Failure, Refusal};
 use coord_operator::plan::Plan;
+use coord_operator::report::{self, Account, Outcome};
 use coord_operator::writes::Write;
 
 /// What happens to one write of a pass.
@@ -60,7 +62,8 @@ impl World {
             let landed = match self.land(&call, false) {
                 Ok(landed) => landed,
                 Err(failure) => {
-                    let count = self.memory.failed(&key, "no".to_owned(), failure, now);
+                    let said = format!("{key}: the answer is no");
+                    let count = self.memory.failed(&key, said, failure, now);
                     let moved_on = failure == Failure::Stale && count == 1;
                     is_stopped |= moved_on || call.write.stops(&decided.step);
                     if matches!(call.write, Write::Intent) {
@@ -98,6 +101,55 @@ impl World {
             .filter(|(_, call)| self.land(call, false).is_ok_and(|landed| landed.changed))
             .map(|(number, _)| number)
             .collect()
+    }
+
+    /// So many passes, a second apart; returns what they did, and how many steps the leader refused.
+    pub(crate) fn wait(&mut self, passes: u32) -> (Vec<Plan>, usize) {
+        let (mut plans, mut refused): (Vec<Plan>, usize) = (Vec::new(), 0);
+        for _ in 0..passes {
+            self.settle();
+            let due = self.due();
+            let plan = self.pass();
+            let key = coord_operator::writes::step_key(&plan.step);
+            let is_sent = plan.step.acts() && due.contains(&key);
+            if Some(plan.step.name()) == self.says_no {
+                refused += usize::from(is_sent);
+            } else if is_sent {
+                plans.push(plan);
+            }
+        }
+        (plans, refused)
+    }
+
+    /// The conditions that a pass tells now and that are not as in a cluster at rest, one a line.
+    pub(crate) fn conditions(&mut self) -> String {
+        let (decided, observed) = self.look();
+        let desired = self.desired(&observed);
+        let refusals: Vec<Refusal> = self
+            .memory
+            .refusals()
+            .filter(|r| r.is_told())
+            .cloned()
+            .collect();
+        let account = Account {
+            name: "demo",
+            generation: None,
+            observed: &observed,
+            outcome: Outcome::Planned {
+                desired: &desired,
+                plan: &decided,
+                refusals: &refusals,
+            },
+        };
+        let before = CoordClusterStatus::default();
+        let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+        let status = report::status(&account, &before, now, || "token".to_owned());
+        let good = ["Ready", "Quorate", "StorageHealthy", "Spread"];
+        let conditions = status.conditions.iter();
+        let unlike =
+            conditions.filter(|c| (c.status == "True") != good.contains(&c.type_.as_str()));
+        let lines = unlike.map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// What the next pass would send.

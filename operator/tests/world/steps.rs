@@ -65,10 +65,6 @@ impl World {
             Step::AddLearner { ordinal } => {
                 assert!(self.leader.is_some());
                 assert!(
-                    self.members.iter().all(|m| !m.is_learner),
-                    "two learners at once"
-                );
-                assert!(
                     self.members.iter().all(|m| m.ordinal != *ordinal),
                     "added twice"
                 );
@@ -85,24 +81,25 @@ impl World {
                     lag: 3,
                 });
             }
-            Step::Promote { id, .. } => {
-                let voters = self.voters().count() + 1;
+            Step::Promote { id, with, .. } => {
+                let promoted: Vec<u64> = std::iter::once(*id).chain(with.iter().copied()).collect();
+                let voters = self.voters().count() + promoted.len();
+                assert!(late || voters != 2, "of two voters neither may be lost");
                 assert!(
                     late || self
                         .min_available
                         .is_some_and(|min| min as usize >= quorum(voters)),
                     "one more voter than the budget knows of"
                 );
-                let member = self
-                    .members
-                    .iter_mut()
-                    .find(|m| m.id == *id)
-                    .expect("promoted members exist");
-                assert!(
-                    member.is_learner && member.joined && member.lag == 0,
-                    "promoted while behind"
-                );
-                member.is_learner = false;
+                for id in promoted {
+                    let member = self.members.iter_mut().find(|m| m.id == id);
+                    let member = member.expect("promoted members exist");
+                    assert!(
+                        member.is_learner && member.joined && member.lag == 0,
+                        "promoted while behind"
+                    );
+                    member.is_learner = false;
+                }
             }
             Step::MoveLeader { from, to } => {
                 assert_eq!(self.leader, Some(*from));

@@ -77,6 +77,9 @@ impl World {
         {
             return Err(Failure::Refused);
         }
+        if matches!(&call.write, Write::Step { step, .. } if Some(step.name()) == self.says_no) {
+            return Err(Failure::Stale);
+        }
         match &call.write {
             Write::Intent => self
                 .land_status(&call.read, &call.step)
@@ -131,7 +134,9 @@ impl World {
                     removed_mark: None,
                     bootstrap: call.made_for.clone(),
                     bytes: quantity::parse(self.size).expect("a size"),
+                    capacity: quantity::parse(self.size).expect("a size"),
                     data: None,
+                    node: None,
                     stranded: false,
                     terminating: false,
                 };
@@ -240,6 +245,8 @@ impl World {
                 version,
                 hash,
                 content,
+                is_strict: is_strict(object),
+                is_nonsense: false,
             },
         );
         Ok(true)
@@ -274,12 +281,15 @@ impl World {
                     && (!evicts || self.budget_allows(*ordinal))
             }
             Step::AddLearner { ordinal } => {
-                let is_free = |m: &super::Member| !m.is_learner && m.ordinal != *ordinal;
-                self.leader.is_some() && self.members.iter().all(is_free)
+                let is_free = self.members.iter().all(|m| m.ordinal != *ordinal);
+                let learners = self.members.iter().filter(|m| m.is_learner).count();
+                let max = if self.voters().count() == 1 { 2 } else { 1 };
+                self.leader.is_some() && is_free && learners < max
             }
-            Step::Promote { id, .. } => {
-                self.leader.is_some()
-                    && member(*id).is_some_and(|m| m.is_learner && m.joined && m.lag == 0)
+            Step::Promote { id, with, .. } => {
+                let mut ids = std::iter::once(id).chain(with);
+                let is_ready = |m: &super::Member| m.is_learner && m.joined && m.lag == 0;
+                self.leader.is_some() && ids.all(|id| member(*id).is_some_and(is_ready))
             }
             Step::MoveLeader { from, to } => {
                 self.leader == Some(*from)
@@ -313,6 +323,18 @@ impl World {
             _ => true,
         }
     }
+}
+
+/// True if no two pods of the cluster may share a node.
+fn is_strict(set: &StatefulSet) -> bool {
+    let spec = set.spec.as_ref().and_then(|s| s.template.spec.as_ref());
+    let mut rules = spec
+        .and_then(|s| s.topology_spread_constraints.as_ref())
+        .into_iter()
+        .flatten();
+    rules.any(|rule| {
+        rule.topology_key == "kubernetes.io/hostname" && rule.when_unsatisfiable == "DoNotSchedule"
+    })
 }
 
 /// What a child looks like once it is applied: in the model nobody adds to it.
