@@ -43,12 +43,8 @@ async fn one_member_serves_an_unmodified_etcd_client() {
     let _together = OPERATOR.read().await;
     let kubernetes = Kubernetes::connect().await.unwrap();
     let namespace = kubernetes.new_namespace("one").await.unwrap();
-    kubernetes
-        .apply(&namespace, "solo", &spec(1))
-        .await
-        .unwrap();
     let cluster = kubernetes
-        .wait_ready(&namespace, "solo", READY)
+        .apply_ready(&namespace, "solo", &spec(1), READY)
         .await
         .unwrap();
 
@@ -76,11 +72,7 @@ async fn scaling_from_one_to_five_and_back_to_three_loses_no_acknowledged_write(
     let kubernetes = Kubernetes::connect().await.unwrap();
     let namespace = kubernetes.new_namespace("scale").await.unwrap();
     kubernetes
-        .apply(&namespace, "grow", &spec(1))
-        .await
-        .unwrap();
-    kubernetes
-        .wait_ready(&namespace, "grow", READY)
+        .apply_ready(&namespace, "grow", &spec(1), READY)
         .await
         .unwrap();
     let endpoint = kubernetes.endpoint(&namespace, "grow").await.unwrap();
@@ -121,12 +113,8 @@ async fn a_killed_leader_comes_back_and_no_acknowledged_write_is_lost() {
     let _together = OPERATOR.read().await;
     let kubernetes = Kubernetes::connect().await.unwrap();
     let namespace = kubernetes.new_namespace("kill").await.unwrap();
-    kubernetes
-        .apply(&namespace, "trio", &spec(3))
-        .await
-        .unwrap();
     let cluster = kubernetes
-        .wait_ready(&namespace, "trio", READY)
+        .apply_ready(&namespace, "trio", &spec(3), READY)
         .await
         .unwrap();
     let endpoint = kubernetes.endpoint(&namespace, "trio").await.unwrap();
@@ -166,11 +154,7 @@ async fn a_cluster_created_again_over_its_disks_has_its_data() {
     let kubernetes = Kubernetes::connect().await.unwrap();
     let namespace = kubernetes.new_namespace("adopt").await.unwrap();
     kubernetes
-        .apply(&namespace, "kept", &spec(3))
-        .await
-        .unwrap();
-    kubernetes
-        .wait_ready(&namespace, "kept", READY)
+        .apply_ready(&namespace, "kept", &spec(3), READY)
         .await
         .unwrap();
     let endpoint = kubernetes.endpoint(&namespace, "kept").await.unwrap();
@@ -187,11 +171,7 @@ async fn a_cluster_created_again_over_its_disks_has_its_data() {
 
     kubernetes.delete(&namespace, "kept", READY).await.unwrap();
     kubernetes
-        .apply(&namespace, "kept", &spec(3))
-        .await
-        .unwrap();
-    kubernetes
-        .wait_ready(&namespace, "kept", READY)
+        .apply_ready(&namespace, "kept", &spec(3), READY)
         .await
         .unwrap();
 
@@ -214,11 +194,7 @@ async fn a_paused_cluster_is_left_alone() {
     let kubernetes = Kubernetes::connect().await.unwrap();
     let namespace = kubernetes.new_namespace("pause").await.unwrap();
     kubernetes
-        .apply(&namespace, "still", &spec(1))
-        .await
-        .unwrap();
-    kubernetes
-        .wait_ready(&namespace, "still", READY)
+        .apply_ready(&namespace, "still", &spec(1), READY)
         .await
         .unwrap();
     let mut paused = spec(3);

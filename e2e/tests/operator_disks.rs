@@ -16,13 +16,10 @@ use std::time::Duration;
 
 use coord_e2e::local_kubernetes::Node;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use trial::{Trial, condition, leader, members, spec};
+use trial::{Trial, alone, condition, leader, members, spec};
 
-/// Held by the test that breaks something.
-static KUBERNETES: Mutex<()> = Mutex::const_new(());
 /// Long enough for a server to start on what it finds and for the operator to look at it several times.
 const A_WHILE: Duration = Duration::from_secs(20);
 
@@ -76,7 +73,7 @@ async fn keys_at(trial: &Trial, member: &str) -> Option<usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seed_whose_disk_was_emptied_in_place_founds_nothing_and_is_replaced() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("run", spec(3)).await.unwrap();
     let before = trial.ready().await.unwrap();
     let id = before["status"]["clusterId"].clone();
@@ -108,7 +105,7 @@ async fn a_seed_whose_disk_was_emptied_in_place_founds_nothing_and_is_replaced()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_only_member_on_an_emptied_disk_serves_nothing_and_says_so() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let trial = Trial::new("alone").await.unwrap();
     let _operator = trial.operators.start("operator", &[]).unwrap();
     trial.apply(&spec(1)).await.unwrap();
@@ -139,42 +136,30 @@ async fn the_only_member_on_an_emptied_disk_serves_nothing_and_says_so() {
     let now = trial.get().await.unwrap();
     stalled(&now).unwrap();
     assert_eq!(keys_at(&trial, "trial-0").await, None, "it serves");
-    trial
-        .kubernetes
-        .delete_namespace(&trial.namespace)
-        .await
-        .unwrap();
+    trial.end().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_only_member_is_not_restarted_while_its_claim_is_being_deleted() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("claim", spec(1)).await.unwrap();
     trial
         .kubectl("delete pvc data-trial-0-0 --wait=false")
         .await
         .unwrap();
-    let said = |cluster: &Value| {
-        let (holds, reason, message) = condition(cluster, "Degraded");
-        if holds && reason == "ClaimDeleted" && message.contains("data-trial-0-0") {
-            return Ok(());
-        }
-        Err(format!("degraded: {holds}, {reason}: {message}"))
-    };
-    trial.until(said).await.unwrap();
+    trial
+        .until_told("Degraded", &["ClaimDeleted", "data-trial-0-0"])
+        .await
+        .unwrap();
     let uid = "get pod trial-0-0 --output=jsonpath={.metadata.uid}";
     let before = trial.kubectl(uid).await.unwrap();
     let mut quiet = spec(1);
     quiet["server"] = json!({"logLevel": "warn"});
     trial.apply(&quiet).await.unwrap();
-    let refused = |cluster: &Value| {
-        let (_, _, message) = condition(cluster, "Progressing");
-        if message.contains("holds the only copy of the data") {
-            return Ok(());
-        }
-        Err(message)
-    };
-    trial.until(refused).await.unwrap();
+    trial
+        .until_told("Progressing", &["holds the only copy of the data"])
+        .await
+        .unwrap();
     sleep(A_WHILE).await;
     assert_eq!(trial.kubectl(uid).await.unwrap(), before, "restarted");
     // The way out that the condition names: with company the member is replaced in order.
@@ -186,7 +171,7 @@ async fn the_only_member_is_not_restarted_while_its_claim_is_being_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_on_another_members_directory_serves_nobody_and_is_named() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("other", spec(3)).await.unwrap();
     let (own, other) = (
         folder(&trial, "trial-1").await,
@@ -206,14 +191,10 @@ async fn a_member_on_another_members_directory_serves_nobody_and_is_named() {
         .with_node(&node, Node::start)
         .await
         .unwrap();
-    let named = |cluster: &Value| {
-        let (_, _, message) = condition(cluster, "Degraded");
-        if message.contains("trial-1") && message.contains("holds the data of") {
-            return Ok(());
-        }
-        Err(message)
-    };
-    trial.until(named).await.unwrap();
+    trial
+        .until_told("Degraded", &["trial-1", "holds the data of"])
+        .await
+        .unwrap();
     assert_eq!(keys_at(&trial, "trial-1").await, None, "it serves");
     // The way out that the condition names.
     let before = trial.get().await.unwrap();

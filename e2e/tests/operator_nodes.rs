@@ -15,13 +15,9 @@ use std::time::Duration;
 
 use coord_e2e::local_kubernetes::Node;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use trial::{READY, Trial, condition, is_at_rest, leader, members, spec};
-
-/// Held by the test that breaks something.
-static KUBERNETES: Mutex<()> = Mutex::const_new(());
+use trial::{READY, Trial, alone, condition, is_at_rest, leader, members, spec, with};
 
 /// Two of three serve, and the missing member is known to wait for its node.
 fn serves_without(node: &str) -> impl Fn(&Value) -> Result<(), String> {
@@ -58,13 +54,13 @@ async fn node_ready(trial: &Trial, node: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leaders_node_is_killed_and_comes_back() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     breaks_and_returns("kill", Node::kill, Node::start).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leaders_node_is_cut_off_and_comes_back() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     breaks_and_returns("cut", Node::cut, Node::heal).await;
 }
 
@@ -114,7 +110,7 @@ async fn breaks_and_returns(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_on_a_node_that_is_gone_is_replaced_on_another() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let mut short = spec(3);
     short["repair"] = json!({"lostNodeSeconds": 5});
     let (trial, _operator, writer) = Trial::running("gone", short).await.unwrap();
@@ -151,7 +147,7 @@ async fn a_member_on_a_node_that_is_gone_is_replaced_on_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_disk_means_a_new_member_under_a_new_id() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("disk", spec(3)).await.unwrap();
     let before = trial.ready().await.unwrap();
     let lost = leader(&before).unwrap();
@@ -177,7 +173,7 @@ async fn a_lost_disk_means_a_new_member_under_a_new_id() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_node_takes_one_member_and_a_second_drain_none() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("drain", spec(3)).await.unwrap();
     let before = trial.ready().await.unwrap();
     let drained = leader(&before).unwrap()["node"]
@@ -222,10 +218,51 @@ async fn a_drained_node_takes_one_member_and_a_second_drain_none() {
     trial.finish(writer, 100).await.unwrap();
 }
 
+/// Made while a node takes no pods, two members have their disks on one: each may start again there (a strict spread had
+/// kept it from that for ever), and once the node takes pods they are parted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_members_on_one_node_roll_and_are_parted_once_another_is_free() {
+    let _alone = alone().await;
+    let trial = Trial::new("pair").await.unwrap();
+    let listed = "kubectl get nodes --output=jsonpath={.items[*].metadata.name}";
+    let nodes = trial.kubernetes.run(listed.to_owned()).await.unwrap();
+    let closed = nodes.split_whitespace().last().unwrap().to_owned();
+    let open = async |word: &str| {
+        let line = format!("kubectl {word} {closed}");
+        trial.kubernetes.run(line).await.unwrap();
+    };
+    open("cordon").await;
+    let _operator = trial.operators.start("operator", &[]).unwrap();
+    trial.apply(&spec(3)).await.unwrap();
+    trial.ready().await.unwrap();
+    trial
+        .until_told(
+            "Spread",
+            &["SharedNode", "no other node is known to be free"],
+        )
+        .await
+        .unwrap();
+    let writer = trial.writer("pair").await.unwrap();
+    trial
+        .apply(&with("server", json!({"logLevel": "warn"})))
+        .await
+        .unwrap();
+    trial.ready().await.unwrap();
+
+    open("uncordon").await;
+    trial.until_told("Spread", &["OwnNodes"]).await.unwrap();
+    let after = trial.ready().await.unwrap();
+    let rows = after["status"]["members"].as_array().unwrap();
+    let places: std::collections::BTreeSet<&str> =
+        rows.iter().filter_map(|row| row["node"].as_str()).collect();
+    assert_eq!(places.len(), 3, "{rows:?}");
+    trial.finish(writer, 100).await.unwrap();
+}
+
 /// The operator holds a lease here: what it may not renew in time it must not act on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_server_restarts_again_and_again_while_the_cluster_grows_and_shrinks() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let trial = Trial::new("api").await.unwrap();
     let admin = trial.kubernetes.site().kubeconfig().to_owned();
     let mut operator = trial

@@ -15,14 +15,10 @@ mod writer;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use objects::{delete, merge, put};
-use trial::{NAME, Trial, condition, is_at_rest, members, spec};
-
-/// One at a time: they measure, and two cores carry three nodes.
-static KUBERNETES: Mutex<()> = Mutex::const_new(());
+use trial::{NAME, Trial, alone, condition, is_at_rest, members, spec, with};
 
 /// A policy that refuses `operations` on `resources` of the trial's namespace, and its binding.
 fn policy(trial: &Trial, group: &str, resource: &str, operations: &[&str]) -> [Value; 2] {
@@ -51,12 +47,6 @@ fn policy(trial: &Trial, group: &str, resource: &str, operations: &[&str]) -> [V
     ]
 }
 
-fn with(path: &str, value: Value) -> Value {
-    let mut spec = spec(3);
-    spec[path] = value;
-    spec
-}
-
 /// How many server-side applies the API server has answered. Only the operator sends them while a test waits.
 async fn applies(trial: &Trial) -> f64 {
     let text = trial
@@ -72,26 +62,9 @@ async fn applies(trial: &Trial) -> f64 {
         .sum()
 }
 
-/// Waits until the message of a condition holds `words`; returns how long that took.
-async fn is_quoted(trial: &Trial, kind: &str, words: &str) -> Duration {
-    let began = Instant::now();
-    trial
-        .until(|cluster| {
-            let (_, _, message) = condition(cluster, kind);
-            if message.contains(words) {
-                Ok(())
-            } else {
-                Err(format!("{kind}: {message}"))
-            }
-        })
-        .await
-        .unwrap();
-    began.elapsed()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_at_rest_is_read_and_not_written() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("rest", spec(3)).await.unwrap();
     sleep(Duration::from_secs(5)).await;
     let version = trial.get().await.unwrap()["metadata"]["resourceVersion"].clone();
@@ -107,7 +80,7 @@ async fn a_cluster_at_rest_is_read_and_not_written() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_kind_and_a_foreign_budget_stop_no_roll_and_no_growth() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("frozen", spec(3)).await.unwrap();
     let policy = policy(&trial, "", "services", &["UPDATE"]);
     for object in &policy {
@@ -150,7 +123,7 @@ async fn a_frozen_kind_and_a_foreign_budget_stop_no_roll_and_no_growth() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_policy_refuses_is_quoted_tried_rarely_and_done_afterwards() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("refused", spec(3)).await.unwrap();
     let policy = policy(&trial, "", "services", &["CREATE"]);
     for object in &policy {
@@ -163,7 +136,10 @@ async fn what_a_policy_refuses_is_quoted_tried_rarely_and_done_afterwards() {
         .kubectl(&format!("delete service {NAME}-client"))
         .await
         .unwrap();
-    is_quoted(&trial, "Stalled", "services are frozen").await;
+    trial
+        .until_told("Stalled", &["services are frozen"])
+        .await
+        .unwrap();
     let cluster = trial.get().await.unwrap();
     let (is_ready, _, message) = condition(&cluster, "Ready");
     assert!(!is_ready && !message.contains("ErrorResponse"), "{message}");
@@ -176,16 +152,12 @@ async fn what_a_policy_refuses_is_quoted_tried_rarely_and_done_afterwards() {
     }
     trial.ready().await.unwrap();
     trial.is_one_cluster().await.unwrap();
-    trial
-        .kubernetes
-        .delete_namespace(&trial.namespace)
-        .await
-        .unwrap();
+    trial.end().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_a_quota_refuses_is_quoted_within_a_minute() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("quota", spec(3)).await.unwrap();
     let mut quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": trial.namespace},
@@ -194,7 +166,10 @@ async fn a_pod_that_a_quota_refuses_is_quoted_within_a_minute() {
     put(&trial.kubernetes, &quota).await.unwrap();
     sleep(Duration::from_secs(3)).await;
     trial.scale(5).await.unwrap();
-    let took = is_quoted(&trial, "Progressing", "exceeded quota: few").await;
+    let took = trial
+        .until_told("Progressing", &["exceeded quota: few"])
+        .await
+        .unwrap();
     assert!(took < Duration::from_secs(60), "after {took:?}");
     // Of two that wait the one that may run joins, and the rest comes with the next room.
     quota["spec"]["hard"]["pods"] = json!("4");
@@ -218,7 +193,7 @@ async fn a_pod_that_a_quota_refuses_is_quoted_within_a_minute() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_that_is_down_is_quoted_and_costs_one_member_at_most() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("webhook", spec(3)).await.unwrap();
     let hook = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
@@ -237,7 +212,10 @@ async fn a_webhook_that_is_down_is_quoted_and_costs_one_member_at_most() {
         .apply(&with("server", json!({"logLevel": "warn"})))
         .await
         .unwrap();
-    let took = is_quoted(&trial, "Degraded", "gone.coord.dev").await;
+    let took = trial
+        .until_told("Degraded", &["gone.coord.dev"])
+        .await
+        .unwrap();
     assert!(took < Duration::from_secs(75), "after {took:?}");
     let cluster = trial.get().await.unwrap();
     assert_eq!(
@@ -251,7 +229,7 @@ async fn a_webhook_that_is_down_is_quoted_and_costs_one_member_at_most() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn labels_that_somebody_stripped_are_put_back_and_no_member_changes() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("labels", spec(3)).await.unwrap();
     let before = members(&trial.get().await.unwrap());
     let ours =
@@ -268,17 +246,11 @@ async fn labels_that_somebody_stripped_are_put_back_and_no_member_changes() {
             .await
             .unwrap();
     }
+    let labelled =
+        format!("get services,pdb,pvc,sts,pods --selector=coord.dev/cluster={NAME} --output=name");
+    // Two Services, a budget, three disks, StatefulSets and pods.
     trial
-        .kubernetes
-        .wait_for(&trial.namespace, trial::READY, || async {
-            let line = format!(
-                "get services,pdb,pvc,sts,pods --selector=coord.dev/cluster={NAME} --output=name"
-            );
-            let labelled = trial.kubectl(&line).await?;
-            // Two Services, a budget, three disks, StatefulSets and pods.
-            let count = labelled.lines().count();
-            Ok(if count == 12 { Ok(()) } else { Err(labelled) })
-        })
+        .until_kubectl(&labelled, |said| said.lines().count() == 12)
         .await
         .unwrap();
     trial.ready().await.unwrap();
@@ -288,7 +260,7 @@ async fn labels_that_somebody_stripped_are_put_back_and_no_member_changes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resources_options_and_images_change_under_writes_and_a_bad_one_stops_at_one() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("edits", spec(3)).await.unwrap();
     let mut wanted = with(
         "resources",
@@ -304,7 +276,10 @@ async fn resources_options_and_images_change_under_writes_and_a_bad_one_stops_at
     bad["image"] = json!("coord.dev/no-such-image:1");
     bad["imagePullPolicy"] = json!("Never");
     trial.apply(&bad).await.unwrap();
-    is_quoted(&trial, "Degraded", "ErrImageNeverPull").await;
+    trial
+        .until_told("Degraded", &["ErrImageNeverPull"])
+        .await
+        .unwrap();
     sleep(Duration::from_secs(10)).await;
     let cluster = trial.get().await.unwrap();
     assert_eq!(
@@ -318,7 +293,7 @@ async fn resources_options_and_images_change_under_writes_and_a_bad_one_stops_at
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_cluster_that_cannot_be_read_stops_nobody_else() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let (trial, mut operator, writer) = Trial::running("unread", spec(3)).await.unwrap();
     // A value of a newer CRD, left behind by a rollback of the operator.
     let levels = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/server/properties/logLevel/enum";
@@ -366,16 +341,12 @@ async fn one_cluster_that_cannot_be_read_stops_nobody_else() {
     told.unwrap();
     trial.until(is_at_rest).await.unwrap();
     trial.is_one_cluster().await.unwrap();
-    trial
-        .kubernetes
-        .delete_namespace(&trial.namespace)
-        .await
-        .unwrap();
+    trial.end().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn disks_grow_under_writes_late_or_never_and_the_size_may_go_back() {
-    let _alone = KUBERNETES.lock().await;
+    let _alone = alone().await;
     let trial = Trial::new("grow").await.unwrap();
     let class = json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": trial.namespace},
@@ -396,22 +367,13 @@ async fn disks_grow_under_writes_late_or_never_and_the_size_may_go_back() {
 
     // Nobody resizes: that is told, a roll goes on meanwhile, and the size can be taken back.
     trial.apply(&sized("10Ti", "info")).await.unwrap();
-    is_quoted(&trial, "StorageHealthy", "10Ti").await;
+    trial.until_told("StorageHealthy", &["10Ti"]).await.unwrap();
     let (is_ready, reason, _) = condition(&trial.get().await.unwrap(), "Ready");
     assert!(!is_ready, "Ready: {reason}");
     trial.apply(&sized("10Ti", "warn")).await.unwrap();
+    let args = "get pods --output=jsonpath={.items[*].spec.containers[0].args}";
     trial
-        .kubernetes
-        .wait_for(&trial.namespace, trial::READY, || async {
-            let line = "get pods --output=jsonpath={.items[*].spec.containers[0].args}";
-            let args = trial.kubectl(line).await?;
-            let changed = args.matches("--log-level=warn").count();
-            Ok(if changed == 3 {
-                Ok(())
-            } else {
-                Err(format!("{changed} of 3 rolled"))
-            })
-        })
+        .until_kubectl(args, |said| said.matches("--log-level=warn").count() == 3)
         .await
         .unwrap();
     trial.apply(&sized("128Mi", "warn")).await.unwrap();

@@ -231,6 +231,18 @@ impl Kubernetes {
         self.get(namespace, name).await
     }
 
+    /// [`Kubernetes::apply`], then [`Kubernetes::wait_ready`].
+    pub async fn apply_ready(
+        &self,
+        namespace: &str,
+        name: &str,
+        spec: &Value,
+        limit: Duration,
+    ) -> Result<Value> {
+        self.apply(namespace, name, spec).await?;
+        self.wait_ready(namespace, name, limit).await
+    }
+
     /// Waits until `ready` says `Ok(())`; while it does not, it says what is missing. Errors of requests are retried.
     pub async fn wait_for<F>(
         &self,

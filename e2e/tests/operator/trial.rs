@@ -24,8 +24,21 @@ pub(crate) struct Trial {
     pub(crate) operators: Operators,
 }
 
+/// Held by a test that breaks or measures something that all share.
+pub(crate) async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static KUBERNETES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    KUBERNETES.lock().await
+}
+
 pub(crate) fn spec(replicas: i32) -> Value {
     json!({"replicas": replicas, "storage": {"size": "64Mi"}})
+}
+
+/// Three members, and something more.
+pub(crate) fn with(field: &str, value: Value) -> Value {
+    let mut spec = spec(3);
+    spec[field] = value;
+    spec
 }
 
 impl Trial {
@@ -111,7 +124,40 @@ impl Trial {
             self.namespace
         );
         self.is_one_cluster().await?;
+        self.end().await
+    }
+
+    /// Gives the namespace and all in it back.
+    pub(crate) async fn end(&self) -> Result<()> {
         self.kubernetes.delete_namespace(&self.namespace).await
+    }
+
+    /// Waits until the message of a condition holds all of `words`; returns how long that took.
+    pub(crate) async fn until_told(&self, kind: &str, words: &[&str]) -> Result<Duration> {
+        let began = tokio::time::Instant::now();
+        self.until(|cluster| {
+            let (_, reason, message) = condition(cluster, kind);
+            let is_told = words.iter().all(|w| message.contains(w) || reason == **w);
+            is_told
+                .then_some(())
+                .ok_or_else(|| format!("{kind}: {reason}: {message}"))
+        })
+        .await?;
+        Ok(began.elapsed())
+    }
+
+    /// Waits until what kubectl says to `words` is as `wanted`.
+    pub(crate) async fn until_kubectl(
+        &self,
+        words: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        self.kubernetes
+            .wait_for(&self.namespace, READY, || async {
+                let said = self.kubectl(words).await?;
+                Ok(if wanted(&said) { Ok(()) } else { Err(said) })
+            })
+            .await
     }
 
     /// The recorded cluster is the one that the disks and every member say they belong to.
