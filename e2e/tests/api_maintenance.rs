@@ -7,8 +7,8 @@ use coord_e2e::cluster::{Cluster, eventually, process};
 use coord_e2e::{on_each_cluster, on_three_processes};
 use coord_proto::etcd::etcdserverpb as pb;
 use pb::alarm_request::AlarmAction;
+use pb::downgrade_request::DowngradeAction;
 use pb::kv_client::KvClient;
-use pb::maintenance_client::MaintenanceClient;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request};
 
@@ -225,11 +225,6 @@ async fn what_is_not_there_yet_is_refused_by_name(cluster: &mut Cluster) -> Clai
     }
     let client = cluster.client_of(0)?;
     let mut refusals = vec![
-        ("Hash", refused(client.hash(pb::HashRequest {}).await)),
-        (
-            "HashKV",
-            refused(client.hash_kv(pb::HashKvRequest { revision: 0 }).await),
-        ),
         (
             "Alarm",
             refused(
@@ -243,13 +238,12 @@ async fn what_is_not_there_yet_is_refused_by_name(cluster: &mut Cluster) -> Clai
         ),
         (
             "Downgrade",
-            refused(client.downgrade(pb::DowngradeRequest::default()).await),
-        ),
-        (
-            "Snapshot",
             refused(
-                MaintenanceClient::new(client.channel())
-                    .snapshot(pb::SnapshotRequest {})
+                client
+                    .downgrade(pb::DowngradeRequest {
+                        action: DowngradeAction::Cancel.into(),
+                        ..Default::default()
+                    })
                     .await,
             ),
         ),
@@ -262,11 +256,7 @@ async fn what_is_not_there_yet_is_refused_by_name(cluster: &mut Cluster) -> Clai
             ),
         ),
     ];
-    for path in [
-        "/etcdserverpb.Auth/AuthStatus",
-        "/v3lockpb.Lock/Lock",
-        "/v3electionpb.Election/Campaign",
-    ] {
+    for path in ["/etcdserverpb.Auth/AuthStatus"] {
         let mut grpc = tonic::client::Grpc::new(client.channel());
         grpc.ready().await?;
         let codec = tonic_prost::ProstCodec::<pb::StatusRequest, HealthAnswer>::default();

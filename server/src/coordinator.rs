@@ -6,7 +6,9 @@
 mod leases;
 mod members;
 mod quota;
+mod stored;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use crate::watch::Hub;
 
 pub use leases::Renewals;
 use quota::Quota;
+pub use stored::{Moment, Stored, StoredReading};
 
 /// What etcd waits for a request beyond two election timeouts.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
@@ -93,6 +96,7 @@ pub struct Coordinator {
     renewals: Renewals,
     quota: Quota,
     election: Duration,
+    scratch: Option<PathBuf>,
 }
 
 /// What [`Coordinator::new`] is made of.
@@ -109,6 +113,8 @@ pub struct Parts {
     pub quota_bytes: Option<u64>,
     /// etcd's election timeout.
     pub election: Duration,
+    /// Where files may be put that nobody needs after a restart.
+    pub scratch: Option<PathBuf>,
 }
 
 impl Coordinator {
@@ -121,6 +127,7 @@ impl Coordinator {
             hub,
             quota_bytes,
             election,
+            scratch,
         } = parts;
         let renewals = Renewals::start(raft.clone());
         Arc::new(Self {
@@ -131,6 +138,7 @@ impl Coordinator {
             renewals,
             quota: Quota::new(quota_bytes),
             election,
+            scratch,
         })
     }
 

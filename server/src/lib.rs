@@ -10,9 +10,11 @@
 //! - law: [`state`] (pure: what a command does).
 //! - memory: [`mvcc`] (keys by revision).
 //! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`blocking`], [`clock`],
-//!   [`planted`] (bugs for the fault runs to find, in builds of their own).
+//!   [`bbolt`] (etcd's database file), [`scratch`] (files without a name, sorting), [`planted`] (bugs for the fault runs to
+//!   find, in builds of their own).
 
 pub mod admin;
+pub mod bbolt;
 pub mod blocking;
 pub mod budget;
 pub mod cli;
@@ -30,6 +32,7 @@ pub mod network;
 pub mod node;
 pub mod planted;
 pub mod raft;
+pub mod scratch;
 pub mod state;
 pub mod telemetry;
 pub mod wal;

@@ -19,6 +19,7 @@ mod reading;
 mod running_hash;
 mod snapshot;
 mod spaces;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod txn;
@@ -44,6 +45,7 @@ pub use reading::{Answer, Reading};
 pub use running_hash::RunningHash;
 pub use snapshot::{InstallReady, SnapshotReader, SnapshotWriter};
 use spaces::LAYOUT;
+pub use stored::{Stored, StoredPage, StoredReading};
 
 /// The newest law this version can apply: 1, and 2 for [`LEVEL_LEASE_COPIES`].
 pub const FEATURE_LEVEL: u32 = 2;

@@ -34,6 +34,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
             "http",
             "budget",
+            // A snapshot is a file of etcd's, put in order in files of its own.
+            "bbolt",
+            "scratch",
         ],
     ),
     (
@@ -81,6 +84,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     // A constant but in builds for fault runs: every room that has a bug planted in it asks whether it is there.
     ("planted", &[]),
+    ("bbolt", &[]),
+    ("scratch", &[]),
 ];
 
 /// Outside crates that only some rooms may name.

@@ -85,15 +85,29 @@ fn ran(command: &mut Command) -> Result<()> {
 /// etcdctl: `COORD_ETCDCTL`, or the one that belongs to the etcd of the local Kubernetes, built by Go.
 pub fn etcdctl() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    if let Some(path) = std::env::var_os("COORD_ETCDCTL") {
-        return Ok(path.into());
+    match std::env::var_os("COORD_ETCDCTL") {
+        Some(path) => Ok(path.into()),
+        None => once(&BUILT, || of_etcd("etcdctl", "etcdctl")),
     }
-    once(&BUILT, || {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/etcd");
-        let program = beside_tests()?.join("etcdctl");
-        go_build(&source, &program, "go.etcd.io/etcd/etcdctl/v3")?;
-        Ok(program)
-    })
+}
+
+/// etcdutl of the same etcd, built by Go.
+pub fn etcdutl() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&BUILT, || of_etcd("etcdutl", "etcdutl"))
+}
+
+/// That etcd itself, built by Go: the judge of what ours should say.
+pub fn etcd() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&BUILT, || of_etcd("etcd", "server"))
+}
+
+fn of_etcd(name: &str, package: &str) -> Result<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/etcd");
+    let program = beside_tests()?.join(name);
+    go_build(&source, &program, &format!("go.etcd.io/etcd/{package}/v3"))?;
+    Ok(program)
 }
 
 fn once(

@@ -16,7 +16,7 @@ impl Coordinator {
     }
 
     /// All members in id order, as this member has applied them.
-    fn members_now(&self) -> Result<Vec<Member>, Error> {
+    pub(super) fn members_now(&self) -> Result<Vec<Member>, Error> {
         let listed = self.raft.members().map_err(|fault| self.stop_on(&fault))?;
         let records = self.locked().members();
         let mut members: Vec<Member> = listed

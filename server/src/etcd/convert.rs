@@ -16,7 +16,9 @@ use crate::command::{
     PutValue, Range, RangeFilter, Refusal, Revision, SortTarget, Txn,
 };
 
-pub(super) use reply::{delete_range_response, event, put_response, range_response, txn_response};
+pub(super) use reply::{
+    delete_range_response, event, key_value, put_response, range_response, txn_response,
+};
 
 /// Bytes from which a value keeps its receive buffer. It was larger than an HTTP/2 frame, so its message was put together
 /// in a buffer of its own, and most of that is the value.

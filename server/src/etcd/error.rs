@@ -26,6 +26,10 @@ pub(super) enum Invalid {
     MemberUrls,
     /// `client-api-version` is there but empty.
     ClientApiVersion,
+    /// What a downgrade names is no version.
+    DowngradeFormat,
+    /// A downgrade to another version than the one below.
+    DowngradeTarget,
     /// Part of the API that is not there yet, by name.
     NotYet(&'static str),
 }
@@ -41,6 +45,11 @@ impl From<Invalid> for Status {
             Invalid::CompareOption => (Code::InvalidArgument, "invalid compare option"),
             Invalid::MemberUrls => (Code::InvalidArgument, "given member URLs are invalid"),
             Invalid::ClientApiVersion => (Code::InvalidArgument, "invalid client api version"),
+            Invalid::DowngradeFormat => {
+                let text = "wrong downgrade target version format";
+                (Code::InvalidArgument, text)
+            }
+            Invalid::DowngradeTarget => (Code::InvalidArgument, "invalid downgrade target version"),
             Invalid::NotYet(what) => return not_yet(what),
         };
         etcd(code, text)

@@ -1,17 +1,40 @@
 //! The Maintenance service.
 
+mod backend;
+mod crc32c;
+mod downgrade;
+mod gather;
+mod hash;
+mod snapshot;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use coord_proto::etcd::etcdserverpb as pb;
-use futures::stream::Empty;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 
 use super::error::{not_yet, status, unavailable};
 use super::gate::{Gate, OnLearner};
 use super::header;
 use crate::cli::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
-use crate::command::{MemberId, Unavailable};
+use crate::command::{MemberId, Revision, Unavailable};
+use crate::scratch::Sorter;
+use backend::{Backend, KEY_BUCKET};
+use crc32c::Crc32c;
+use hash::{KeysHash, SORT_BYTES};
+
+/// Checksums at the same time; more wait.
+const HASHES_MAX: usize = 1;
+/// Snapshots at the same time: each takes about twice the state on disk. More are refused.
+const SNAPSHOTS_MAX: usize = 2;
 
 /// See [`pb::maintenance_server::Maintenance`].
-pub(super) struct MaintenanceService(pub(super) Gate);
+pub(super) struct MaintenanceService {
+    gate: Gate,
+    hashes: Semaphore,
+    snapshots: Arc<Semaphore>,
+}
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -20,7 +43,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     /// There is one alarm, of a full store, raised by a write that was refused and gone when there is room. Disarming it
     /// forgets that write; raising one is not served.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Answer<pb::AlarmResponse> {
-        self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        self.gate.admit(request.metadata(), OnLearner::Refuses)?;
         let request = request.get_ref();
         let is_asked = matches!(
             request.alarm(),
@@ -31,34 +54,28 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
             pb::alarm_request::AlarmAction::Get => {}
             pb::alarm_request::AlarmAction::Deactivate => {
                 if !alarms.is_empty() {
-                    self.0.coordinator.forget_full();
+                    self.gate.coordinator.forget_full();
                 }
             }
             pb::alarm_request::AlarmAction::Activate => return Err(not_yet("raising alarms")),
         }
-        let header = Some(header::at(
-            &self.0.coordinator,
-            self.0.coordinator.revision(),
-        ));
+        let header = Some(self.header());
         Ok(Response::new(pb::AlarmResponse { header, alarms }))
     }
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
-        self.0.admit(request.metadata(), OnLearner::Serves)?;
-        let now = self.0.coordinator.status();
+        self.gate.admit(request.metadata(), OnLearner::Serves)?;
+        let now = self.gate.coordinator.status();
         let mut errors = Vec::new();
         if now.raft.leader.is_none() {
             errors.push(unavailable(Unavailable::NoLeader).message().to_owned());
         }
         if now.is_full {
-            let member = self.0.coordinator.identity().member.0;
+            let member = self.gate.coordinator.identity().member.0;
             errors.push(format!("memberID:{member} alarm:NOSPACE "));
         }
         Ok(Response::new(pb::StatusResponse {
-            header: Some(header::at(
-                &self.0.coordinator,
-                self.0.coordinator.revision(),
-            )),
+            header: Some(self.header()),
             version: ETCD_VERSION.to_owned(),
             db_size: signed(now.disk_bytes),
             leader: now.raft.leader.map_or(0, |leader| leader.0),
@@ -82,31 +99,94 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         &self,
         request: Request<pb::DefragmentRequest>,
     ) -> Answer<pb::DefragmentResponse> {
-        self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        self.gate.admit(request.metadata(), OnLearner::Refuses)?;
         Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
-    async fn hash(&self, _: Request<pb::HashRequest>) -> Answer<pb::HashResponse> {
-        Err(not_yet("Maintenance.Hash"))
+    /// The checksum over all that a snapshot would hold, but for what differs between members that hold the same.
+    async fn hash(&self, request: Request<pb::HashRequest>) -> Answer<pb::HashResponse> {
+        self.gate.admit(request.metadata(), OnLearner::Refuses)?;
+        let scratch = self.scratch()?;
+        let _turn = self.hash_turn().await?;
+        let coordinator = &self.gate.coordinator;
+        let moment = coordinator.moment().map_err(|error| status(&error))?;
+        let revision = moment.stored.revision();
+        let alarms = Vec::from_iter(self.full());
+        let mut backend = Backend::new(&moment, &alarms, Sorter::new(scratch, SORT_BYTES));
+        let hash = gather::gather(coordinator, moment.stored, move |mut pages| {
+            while let Some(page) = pages.next()? {
+                for stored in page {
+                    let place = backend::place(&stored);
+                    backend.keys.push(place, &backend::bucket_value(stored))?;
+                }
+            }
+            backend.hash()
+        });
+        let hash = hash.await?;
+        let header = Some(header::at(coordinator, revision));
+        Ok(Response::new(pb::HashResponse { header, hash }))
     }
 
-    async fn hash_kv(&self, _: Request<pb::HashKvRequest>) -> Answer<pb::HashKvResponse> {
-        Err(not_yet("Maintenance.HashKV"))
+    async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Answer<pb::HashKvResponse> {
+        self.gate.admit(request.metadata(), OnLearner::Refuses)?;
+        let asked = request.get_ref().revision;
+        let coordinator = &self.gate.coordinator;
+        let compacted = |floor: Option<Revision>| floor.map_or(-1, header::signed);
+        let answer = |newest, hash, compact_revision, hash_revision| {
+            Ok(Response::new(pb::HashKvResponse {
+                header: Some(header::at(coordinator, newest)),
+                hash,
+                compact_revision,
+                hash_revision,
+            }))
+        };
+        if asked < 0 {
+            // etcd takes it for a revision before all others.
+            let nothing = Crc32c::of(KEY_BUCKET.as_bytes()).value();
+            let floor = compacted(coordinator.compacted());
+            return answer(coordinator.revision(), nothing, floor, asked);
+        }
+        let scratch = self.scratch()?;
+        let _turn = self.hash_turn().await?;
+        let revision = u64::try_from(asked).ok().filter(|asked| *asked > 0);
+        let begun = coordinator.read_stored(revision.map(Revision));
+        let (reading, newest) = begun.map_err(|error| status(&error))?;
+        let (revision, floor) = (reading.revision(), reading.floor());
+        let hash = gather::gather(coordinator, reading, move |mut pages| {
+            let mut keys = KeysHash::new(floor, scratch);
+            while let Some(page) = pages.next()? {
+                page.into_iter().try_for_each(|stored| keys.add(stored))?;
+            }
+            keys.finish()
+        });
+        let hash = hash.await?;
+        answer(newest, hash, compacted(floor), header::signed(revision))
     }
 
-    type SnapshotStream = Empty<Result<pb::SnapshotResponse, Status>>;
+    type SnapshotStream = snapshot::Pieces;
 
-    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Answer<Self::SnapshotStream> {
-        Err(not_yet("Maintenance.Snapshot"))
+    async fn snapshot(
+        &self,
+        request: Request<pb::SnapshotRequest>,
+    ) -> Answer<Self::SnapshotStream> {
+        self.gate.admit(request.metadata(), OnLearner::Serves)?;
+        let scratch = self.scratch()?;
+        let turn = self.snapshots.clone().try_acquire_owned();
+        let turn = turn.map_err(|_| unavailable(Unavailable::TooManyRequests))?;
+        let coordinator = self.gate.coordinator.clone();
+        let moment = coordinator.moment().map_err(|error| status(&error))?;
+        let alarms = Vec::from_iter(self.full());
+        let pieces = snapshot::begin(coordinator, moment, &alarms, scratch, turn);
+        Ok(Response::new(pieces))
     }
 
     async fn move_leader(
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Answer<pb::MoveLeaderResponse> {
-        self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        self.gate.admit(request.metadata(), OnLearner::Refuses)?;
         let to = MemberId(request.get_ref().target_id);
-        self.0
+        self.gate
             .coordinator
             .move_leader(to)
             .await
@@ -114,19 +194,48 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         Ok(Response::new(pb::MoveLeaderResponse { header: None }))
     }
 
-    async fn downgrade(&self, _: Request<pb::DowngradeRequest>) -> Answer<pb::DowngradeResponse> {
-        Err(not_yet("Maintenance.Downgrade"))
+    async fn downgrade(
+        &self,
+        request: Request<pb::DowngradeRequest>,
+    ) -> Answer<pb::DowngradeResponse> {
+        self.gate.admit(request.metadata(), OnLearner::Refuses)?;
+        downgrade::answer(&self.gate.coordinator, request.get_ref()).await
     }
 }
 
 impl MaintenanceService {
+    pub(super) fn new(gate: Gate) -> Self {
+        Self {
+            gate,
+            hashes: Semaphore::new(HASHES_MAX),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+        }
+    }
+
+    fn header(&self) -> pb::ResponseHeader {
+        let coordinator = &self.gate.coordinator;
+        header::at(coordinator, coordinator.revision())
+    }
+
     /// The alarm of a full store, while it is.
     fn full(&self) -> Option<pb::AlarmMember> {
-        let coordinator = &self.0.coordinator;
+        let coordinator = &self.gate.coordinator;
         coordinator.is_full().then(|| pb::AlarmMember {
             member_id: coordinator.identity().member.0,
             alarm: pb::AlarmType::Nospace.into(),
         })
+    }
+
+    /// Where files may be put. A simulated machine has no place for them.
+    fn scratch(&self) -> Result<PathBuf, Status> {
+        let scratch = self.gate.coordinator.scratch();
+        let scratch = scratch.ok_or_else(|| not_yet("a copy of a state in memory"))?;
+        Ok(scratch.to_owned())
+    }
+
+    async fn hash_turn(&self) -> Result<SemaphorePermit<'_>, Status> {
+        let turn = self.hashes.acquire().await;
+        turn.map_err(|_| unavailable(Unavailable::Stopped))
     }
 }
 

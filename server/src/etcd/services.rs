@@ -92,7 +92,7 @@ impl Services {
         let lease_calls = Arc::new(LeaseService(gate.clone()));
         let lease = pb::lease_server::LeaseServer::from_arc(lease_calls.clone());
         let cluster = pb::cluster_server::ClusterServer::new(ClusterService(gate.clone()));
-        let maintenance = pb::maintenance_server::MaintenanceServer::new(MaintenanceService(gate));
+        let maintenance = pb::maintenance_server::MaintenanceServer::new(MaintenanceService::new(gate));
         let max = Name::request_bytes_max;
         Self(Arc::new(Each {
             kv: kv.max_decoding_message_size(max(Name::Kv)),

@@ -100,7 +100,7 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
         let open = Arc::new(open);
         let is_stream = counted
             .method()
-            .is_some_and(|method| method.client_streaming);
+            .is_some_and(|method| method.client_streaming || method.server_streaming);
         let requests = match is_stream {
             true => Requests::Stream,
             false => Requests::One,

@@ -45,6 +45,21 @@ fn split_log_row(stored: &[u8]) -> Option<(Change, &[u8])> {
     Some((change, key))
 }
 
+/// The key that a log row says was removed, if that is what it says.
+pub(super) fn removal(stored: &Bytes) -> Result<Option<Bytes>, Fault> {
+    match split_log_row(stored).ok_or_else(damaged_change)? {
+        (Change::Delete, key) => Ok(Some(stored.slice_ref(key))),
+        (Change::Create | Change::Update, _) => Ok(None),
+    }
+}
+
+fn damaged_change() -> Fault {
+    Fault::Corrupt {
+        what: "a change in the state store".to_owned(),
+        why: "unknown bytes".to_owned(),
+    }
+}
+
 /// Shows the changes of `[from, upto)` in order until told to stop.
 pub(super) fn scan(
     rows: &Rows<'_>,
@@ -60,10 +75,7 @@ pub(super) fn scan(
         &mut |key, change| {
             let visited = row::split_log_key(key)
                 .zip(split_log_row(change))
-                .ok_or_else(|| Fault::Corrupt {
-                    what: "a change in the state store".to_owned(),
-                    why: "unknown bytes".to_owned(),
-                })
+                .ok_or_else(damaged_change)
                 .and_then(|(at, (change, key))| visit(at, change, key));
             visited.unwrap_or_else(|fault| {
                 outcome = Err(fault);

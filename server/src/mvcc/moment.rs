@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Mvcc;
+use super::history::removal;
 use super::past::{after, damaged_past};
-use super::row;
-use super::span::{Budget, Span};
+use super::row::{self, Version};
+use super::span::{Budget, Slice, Span};
 use super::{LOG, PAST};
-use crate::command::{Fault, Revision};
+use crate::command::{Fault, Revision, Stamp};
 use crate::disk::{Rows, Space};
 
 /// Rows in key order.
@@ -36,6 +37,22 @@ impl Mvcc {
         revision: Revision,
         bytes_max: usize,
     ) -> Result<Page, Fault> {
+        let slice = self.versions_at(rows, from, revision, bytes_max)?;
+        let found = slice.found.into_iter();
+        Ok(Page {
+            rows: found.map(|(key, version)| (key, version.row())).collect(),
+            next: slice.next,
+        })
+    }
+
+    /// As [`page_at`](Self::page_at), the versions themselves.
+    pub fn versions_at(
+        &self,
+        rows: &Rows<'_>,
+        from: &Bytes,
+        revision: Revision,
+        bytes_max: usize,
+    ) -> Result<Slice, Fault> {
         let span = Span {
             start: from.clone(),
             end: None,
@@ -44,14 +61,43 @@ impl Mvcc {
             rows: PAGE_ROWS,
             bytes: bytes_max,
         };
-        // What a snapshot reads is not what clients ask for: keep none of it.
-        let slice = self.as_of(rows, &span, revision, usize::MAX, 0, &mut budget)?;
-        let found = slice.found.into_iter();
-        Ok(Page {
-            rows: found.map(|(key, version)| (key, version.row())).collect(),
-            next: slice.next,
-        })
+        // What is read here is not what clients ask for: keep none of it.
+        self.as_of(rows, &span, revision, usize::MAX, 0, &mut budget)
     }
+}
+
+/// The versions that ended in `(floor, revision]` with their keys, from stored key `from` on, and where to go on.
+pub fn superseded(
+    rows: &Rows<'_>,
+    from: &Bytes,
+    floor: Revision,
+    revision: Revision,
+    bytes_max: usize,
+) -> Result<(Vec<(Bytes, Version)>, Option<Bytes>), Fault> {
+    let page = past_page(rows, from, floor, revision, bytes_max)?;
+    let version = |(stored, row): (Bytes, Bytes)| {
+        let (key, _) = row::split_past_key(&stored).ok_or_else(damaged_past)?;
+        Ok((Bytes::from(key), Version::decode(row)?))
+    };
+    let found = page.rows.into_iter().map(version);
+    Ok((found.collect::<Result<_, Fault>>()?, page.next))
+}
+
+/// The removals of `[floor, revision]`, from stored key `from` on, and where to go on.
+pub fn removals(
+    rows: &Rows<'_>,
+    from: &Bytes,
+    floor: Revision,
+    revision: Revision,
+    bytes_max: usize,
+) -> Result<(Vec<(Stamp, Bytes)>, Option<Bytes>), Fault> {
+    let page = log_page(rows, from, floor, revision, bytes_max)?;
+    let mut found = Vec::new();
+    for (stored, change) in &page.rows {
+        let at = row::split_log_key(stored).ok_or_else(damaged_past)?;
+        found.extend(removal(change)?.map(|key| (at, key)));
+    }
+    Ok((found, page.next))
 }
 
 /// The past rows that ended in `(floor, revision]`, from stored key `from` on.

@@ -64,6 +64,14 @@ impl Ground {
         })
     }
 
+    /// The data directory, if this machine has one.
+    pub(super) fn scratch(&self) -> Option<PathBuf> {
+        match &self.log {
+            LogPlace::Directory(data_dir) => Some(data_dir.clone()),
+            LogPlace::Simulated(_) => None,
+        }
+    }
+
     /// A simulated machine.
     pub fn simulated(log: wal::Place, rows: MemoryRows, network: Network, limits: Limits) -> Self {
         Self {

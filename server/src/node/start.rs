@@ -116,6 +116,7 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
         hub,
         quota_bytes: config.quota_bytes,
         election: config.election,
+        scratch: ground.scratch(),
     });
 
     let (closing, closed) = watch::channel(false);

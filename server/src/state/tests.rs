@@ -234,6 +234,61 @@ fn a_snapshot_is_one_moment_while_writes_go_on() {
     }
 }
 
+/// In the order of etcd's bucket.
+fn stored(
+    state: &mut State,
+    mut reading: StoredReading,
+    mut between: impl FnMut(&mut State),
+) -> Vec<Stored> {
+    let mut all = Vec::new();
+    while let StoredPage::Some(page) = state.next_stored(&mut reading).unwrap() {
+        all.extend(page);
+        between(state);
+    }
+    all.sort_by_key(|stored| match stored {
+        Stored::Put { at, .. } | Stored::Removed { at, .. } => *at,
+    });
+    all
+}
+
+#[test]
+fn what_is_stored_is_what_etcd_would_hold_while_writes_go_on() {
+    for seed in 300..303 {
+        let mut random = StdRng::seed_from_u64(seed);
+        println!("seed {seed}");
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::open(dir.path()).unwrap();
+        let (mut log, mut model) = (Log::new(), Model::new());
+        for _ in 0..5 {
+            run(&mut state, &mut log, &mut model, &mut random, 60);
+            let floor = state.compacted().unwrap_or_default().0.max(1);
+            let at = random.random_range(floor..=model.revision());
+            let expected = model.stored(at);
+            let reading = state.read_stored(Some(Revision(at))).unwrap();
+            let found = stored(&mut state, reading, |state| {
+                run(state, &mut log, &mut model, &mut random, 2);
+                // Lets the sweep get to whatever the reading does not hold.
+                state.persist().blocking_recv().unwrap().unwrap();
+            });
+            assert_eq!(found, expected, "up to {at}, floor {floor}");
+        }
+    }
+}
+
+#[test]
+fn what_is_stored_is_read_of_one_state_only() {
+    let mut state = State::in_memory();
+    Log::new().apply(&mut state, put("a", "1"));
+    let mut reading = state.read_stored(None).unwrap();
+    let mut other = State::in_memory();
+    Log::new().apply(&mut other, put("a", "2"));
+    let page = other.next_stored(&mut reading).unwrap();
+    assert!(matches!(page, StoredPage::Replaced));
+    let beyond = state.read_stored(Some(Revision(3))).unwrap_err();
+    let current = Revision(2);
+    assert_eq!(beyond, Refusal::FutureRevision { current });
+}
+
 #[test]
 fn the_running_hash_is_that_of_what_was_applied_and_of_nothing_else() {
     let hash_of = |entries: &[(u64, Command)]| {

@@ -105,7 +105,8 @@ pub(crate) fn event(event: &Event, prev_kv: bool) -> mvccpb::Event {
     }
 }
 
-fn key_value(pair: KeyValue) -> mvccpb::KeyValue {
+/// A pair.
+pub(crate) fn key_value(pair: KeyValue) -> mvccpb::KeyValue {
     let KeyValue {
         key,
         create_revision,

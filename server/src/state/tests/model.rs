@@ -7,6 +7,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::command::*;
+use crate::state::Stored;
 
 type Pairs = BTreeMap<Bytes, KeyValue>;
 
@@ -96,6 +97,36 @@ impl Model {
             }
         }
         events
+    }
+
+    /// What etcd's `key` bucket holds of the changes up to `at` once a compaction to the floor is through.
+    pub(super) fn stored(&self, at: u64) -> Vec<Stored> {
+        let floor = self.floor.unwrap_or(0);
+        let pairs = |revision: u64| &self.revisions[usize::try_from(revision).unwrap()];
+        let holds = |revision: u64, kv: &KeyValue| pairs(revision).get(&kv.key) == Some(kv);
+        let mut stored = Vec::new();
+        for revision in 1..=at {
+            let events = &self.events[usize::try_from(revision).unwrap()];
+            for (sub, event) in (0..).zip(events) {
+                let main = Revision(revision);
+                let change = Stamp { main, sub };
+                match event.kind {
+                    EventKind::Put if revision > floor || holds(floor, &event.kv) => {
+                        stored.push(Stored::Put {
+                            at: change,
+                            stands: holds(at, &event.kv),
+                            pair: event.kv.clone(),
+                        });
+                    }
+                    EventKind::Delete if revision >= floor => stored.push(Stored::Removed {
+                        at: change,
+                        key: event.kv.key.clone(),
+                    }),
+                    EventKind::Put | EventKind::Delete => {}
+                }
+            }
+        }
+        stored
     }
 
     pub(super) fn random_command(&self, random: &mut StdRng) -> Command {

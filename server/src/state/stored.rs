@@ -1,0 +1,139 @@
+//! Everything that is stored of the key space up to a revision, page by page: what etcd keeps in its `key` bucket.
+//!
+//! One moment, whatever is written between two pages; nothing that it needs is swept while it is held. Pages come in the
+//! order of the rows, not of revisions: sorting is for whoever asks.
+
+use bytes::Bytes;
+
+use super::State;
+use super::snapshot::Pin;
+use crate::command::{Fault, KeyValue, Refusal, Revision, Stamp};
+use crate::mvcc::{self, Version};
+
+/// Bytes of rows after which a page ends: about a millisecond.
+const PAGE_BYTES: usize = if cfg!(test) { 512 } else { 192 << 10 };
+
+/// One change that is still stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// A key was put.
+    Put {
+        /// Where.
+        at: Stamp,
+        /// What was put.
+        pair: KeyValue,
+        /// Whether it stood at the moment's revision.
+        stands: bool,
+    },
+    /// A key was removed.
+    Removed {
+        /// Where.
+        at: Stamp,
+        /// The key.
+        key: Bytes,
+    },
+}
+
+/// What a page is.
+#[derive(Debug)]
+pub enum StoredPage {
+    /// Some changes, perhaps none.
+    Some(Vec<Stored>),
+    /// All changes have been shown.
+    End,
+    /// Another state took this one's place: begin again.
+    Replaced,
+}
+
+/// All that is stored up to a revision. Dropping it lets go of what it held.
+#[derive(Debug)]
+pub struct StoredReading {
+    revision: Revision,
+    floor: Option<Revision>,
+    stage: Stage,
+    pin: Pin,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// What stood, from this key on.
+    Standing(Bytes),
+    /// What was superseded, from this stored key on.
+    Superseded(Bytes),
+    /// What was removed, from this stored key on.
+    Removed(Bytes),
+    End,
+}
+
+impl StoredReading {
+    /// Up to where.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The compaction floor then; `None` if nothing was ever compacted.
+    pub fn floor(&self) -> Option<Revision> {
+        self.floor
+    }
+}
+
+impl State {
+    /// Begins to read everything that is stored up to `revision`, the newest without one.
+    ///
+    /// Refusals: `Compacted` below the floor, `FutureRevision` above the newest.
+    pub fn read_stored(&self, revision: Option<Revision>) -> Result<StoredReading, Refusal> {
+        let newest = self.ledger.revision;
+        super::view::check_revision(revision, newest, self.ledger.floor)?;
+        let floor = self.ledger.floor;
+        Ok(StoredReading {
+            revision: revision.unwrap_or(newest),
+            floor,
+            stage: Stage::Standing(Bytes::new()),
+            pin: self.pins.hold(floor.unwrap_or_default()),
+        })
+    }
+
+    /// The next page. Reads disk for up to some milliseconds.
+    pub fn next_stored(&self, reading: &mut StoredReading) -> Result<StoredPage, Fault> {
+        if !reading.pin.is_of(&self.pins) {
+            return Ok(StoredPage::Replaced);
+        }
+        let rows = self.disk.rows();
+        let revision = reading.revision;
+        // What ended at the floor or before is garbage, swept already or not.
+        let floor = reading.floor.unwrap_or_default();
+        let stage = std::mem::replace(&mut reading.stage, Stage::End);
+        let (page, next) = match stage {
+            Stage::Standing(from) => {
+                let slice = self.mvcc.versions_at(&rows, &from, revision, PAGE_BYTES)?;
+                let next = slice.next;
+                let next = next.map_or(Stage::Superseded(Bytes::new()), Stage::Standing);
+                (puts(slice.found, true), next)
+            }
+            Stage::Superseded(from) => {
+                let (found, next) = mvcc::superseded(&rows, &from, floor, revision, PAGE_BYTES)?;
+                let next = next.map_or(Stage::Removed(Bytes::new()), Stage::Superseded);
+                (puts(found, false), next)
+            }
+            Stage::Removed(from) => {
+                let (found, next) = mvcc::removals(&rows, &from, floor, revision, PAGE_BYTES)?;
+                let page = found
+                    .into_iter()
+                    .map(|(at, key)| Stored::Removed { at, key });
+                (page.collect(), next.map_or(Stage::End, Stage::Removed))
+            }
+            Stage::End => return Ok(StoredPage::End),
+        };
+        reading.stage = next;
+        Ok(StoredPage::Some(page))
+    }
+}
+
+fn puts(found: Vec<(Bytes, Version)>, stands: bool) -> Vec<Stored> {
+    let put = |(key, version): (Bytes, Version)| Stored::Put {
+        at: version.modified,
+        pair: version.pair(key),
+        stands,
+    };
+    found.into_iter().map(put).collect()
+}
