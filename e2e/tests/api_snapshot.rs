@@ -12,7 +12,7 @@ use coord_e2e::clients::programs;
 use coord_e2e::cluster::address::Address;
 use coord_e2e::cluster::claims::{self, Claim, refused};
 use coord_e2e::cluster::process::Process;
-use coord_e2e::cluster::{Cluster, Kind, eventually};
+use coord_e2e::cluster::{Cluster, Kind, eventually, process};
 use coord_e2e::{on_each_cluster, on_three_processes};
 use coord_proto::etcd::etcdserverpb as pb;
 use pb::maintenance_client::MaintenanceClient;
@@ -316,14 +316,22 @@ async fn every_member_has_the_same_hashes(cluster: &mut Cluster) -> Claim {
 async fn a_downgrade_is_checked(cluster: &mut Cluster) -> Claim {
     let client = cluster.client_of(0)?;
     let status = client.status().await?;
-    let mut parts = status.storage_version.split('.');
-    let minor: i64 = parts.nth(1).context("it has a minor version")?.parse()?;
+    let (cluster_version, _) = status
+        .storage_version
+        .rsplit_once('.')
+        .context("it has three parts")?;
+    let minor = cluster_version.split('.').nth(1);
+    let minor: i64 = minor.context("it has a minor version")?.parse()?;
     let ask = |version: String| {
         let action = pb::downgrade_request::DowngradeAction::Validate.into();
         client.downgrade(pb::DowngradeRequest { action, version })
     };
+    eventually("the cluster's version is known", || async {
+        Ok(ask(format!("3.{}", minor - 1)).await?)
+    })
+    .await?;
     for good in [format!("3.{}", minor - 1), format!("3.{}.9", minor - 1)] {
-        assert_eq!(ask(good).await?.version, status.storage_version);
+        assert_eq!(ask(good).await?.version, cluster_version);
     }
     let target = "etcdserver: invalid downgrade target version";
     for bad in [format!("3.{minor}"), format!("3.{}.0", minor - 2)] {
@@ -341,6 +349,9 @@ async fn a_downgrade_is_checked(cluster: &mut Cluster) -> Claim {
 #[test]
 fn a_reader_that_stalls_keeps_nobody_from_another_snapshot_for_ever() {
     claims::run(async {
+        if process::oracle().is_some() {
+            return Ok(()); // etcd sends any number of them.
+        }
         let cluster = Cluster::start(Kind::Processes(1)).await?;
         let client = cluster.client()?;
         for number in 0..200 {

@@ -9,13 +9,27 @@ use protox::prost_reflect::{DescriptorPool, MethodDescriptor};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(
-        ["etcd/kv.proto", "etcd/rpc.proto", "coord/peer.proto"],
+        [
+            "etcd/kv.proto",
+            "etcd/rpc.proto",
+            "etcd/lock.proto",
+            "etcd/election.proto",
+            "coord/peer.proto",
+        ],
         ["proto"],
     )?;
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(files)?;
-    let of_clients = protox::compile(["etcd/rpc.proto", "grpc/health.proto"], ["proto"])?;
+    let of_clients = protox::compile(
+        [
+            "etcd/rpc.proto",
+            "etcd/lock.proto",
+            "etcd/election.proto",
+            "grpc/health.proto",
+        ],
+        ["proto"],
+    )?;
     let of_clients = DescriptorPool::from_file_descriptor_set(of_clients)?;
     let to = PathBuf::from(std::env::var("OUT_DIR")?).join("methods.rs");
     std::fs::write(to, methods(&of_clients)?)?;

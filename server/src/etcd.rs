@@ -8,12 +8,15 @@
 mod check;
 mod cluster;
 mod convert;
+mod election;
 mod error;
 mod gate;
 mod header;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
+mod queue;
 mod services;
 #[cfg(test)]
 mod tests;

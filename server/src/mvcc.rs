@@ -29,7 +29,7 @@ pub(crate) use history::removed;
 pub use history::{Change, garbage};
 pub(crate) use leaves::LOADS_KEPT;
 use leaves::Leaves;
-pub use moment::{Page, log_page, past_page, removals, superseded};
+pub use moment::{Page, Removals, log_page, past_page, removals, superseded};
 use past::Remainders;
 pub use row::{Version, key_fits};
 pub use span::{Budget, Slice, Span};

@@ -20,6 +20,14 @@ pub mod etcd {
     pub mod etcdserverpb {
         tonic::include_proto!("etcdserverpb");
     }
+    /// The lock service (`v3lockpb`).
+    pub mod v3lockpb {
+        tonic::include_proto!("v3lockpb");
+    }
+    /// The election service (`v3electionpb`).
+    pub mod v3electionpb {
+        tonic::include_proto!("v3electionpb");
+    }
 }
 
 /// What members of a cluster say to each other.

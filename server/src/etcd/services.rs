@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use coord_proto::etcd::etcdserverpb as pb;
+use coord_proto::etcd::v3electionpb::election_server::ElectionServer;
+use coord_proto::etcd::v3lockpb::lock_server::LockServer;
 use http::Response;
 use tokio::sync::watch;
 use tonic::Status;
@@ -14,10 +16,12 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use super::check::{RECEIVE_BYTES_MAX, STREAM_REQUEST_BYTES_MAX};
 use super::cluster::ClusterService;
+use super::election::ElectionService;
 use super::error::unavailable;
 use super::gate::Gate;
 use super::kv::KvService;
 use super::lease::LeaseService;
+use super::lock::LockService;
 use super::maintenance::MaintenanceService;
 use super::watch::WatchService;
 use crate::command::Unavailable;
@@ -43,6 +47,8 @@ struct Each {
     lease_calls: Arc<LeaseService>,
     cluster: pb::cluster_server::ClusterServer<ClusterService>,
     maintenance: pb::maintenance_server::MaintenanceServer<MaintenanceService>,
+    lock: LockServer<LockService>,
+    election: ElectionServer<ElectionService>,
     health: HealthServer<HealthService>,
 }
 
@@ -54,6 +60,8 @@ enum Name {
     Lease,
     Cluster,
     Maintenance,
+    Lock,
+    Election,
     Health,
 }
 
@@ -68,6 +76,8 @@ impl Name {
             "etcdserverpb.Lease" => Ok(Self::Lease),
             "etcdserverpb.Cluster" => Ok(Self::Cluster),
             "etcdserverpb.Maintenance" => Ok(Self::Maintenance),
+            "v3lockpb.Lock" => Ok(Self::Lock),
+            "v3electionpb.Election" => Ok(Self::Election),
             "grpc.health.v1.Health" => Ok(Self::Health),
             unknown => Err(unknown),
         }
@@ -77,7 +87,12 @@ impl Name {
     fn request_bytes_max(self) -> usize {
         match self {
             Self::Watch | Self::Lease => STREAM_REQUEST_BYTES_MAX,
-            Self::Kv | Self::Cluster | Self::Maintenance | Self::Health => RECEIVE_BYTES_MAX,
+            Self::Kv
+            | Self::Cluster
+            | Self::Maintenance
+            | Self::Lock
+            | Self::Election
+            | Self::Health => RECEIVE_BYTES_MAX,
         }
     }
 }
@@ -92,7 +107,18 @@ impl Services {
         let lease_calls = Arc::new(LeaseService(gate.clone()));
         let lease = pb::lease_server::LeaseServer::from_arc(lease_calls.clone());
         let cluster = pb::cluster_server::ClusterServer::new(ClusterService(gate.clone()));
-        let maintenance = pb::maintenance_server::MaintenanceServer::new(MaintenanceService::new(gate));
+        let lock = LockServer::new(LockService {
+            gate: gate.clone(),
+            kv: kv_calls.clone(),
+            lease: lease_calls.clone(),
+        });
+        let election = ElectionServer::new(ElectionService {
+            gate: gate.clone(),
+            kv: kv_calls.clone(),
+            lease: lease_calls.clone(),
+        });
+        let maintenance =
+            pb::maintenance_server::MaintenanceServer::new(MaintenanceService::new(gate));
         let max = Name::request_bytes_max;
         Self(Arc::new(Each {
             kv: kv.max_decoding_message_size(max(Name::Kv)),
@@ -102,6 +128,8 @@ impl Services {
             lease_calls,
             cluster: cluster.max_decoding_message_size(max(Name::Cluster)),
             maintenance: maintenance.max_decoding_message_size(max(Name::Maintenance)),
+            lock: lock.max_decoding_message_size(max(Name::Lock)),
+            election: election.max_decoding_message_size(max(Name::Election)),
             health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
         }))
     }
@@ -154,6 +182,8 @@ impl Each {
             Ok(Name::Lease) => self.lease.clone().call(request).await,
             Ok(Name::Cluster) => self.cluster.clone().call(request).await,
             Ok(Name::Maintenance) => self.maintenance.clone().call(request).await,
+            Ok(Name::Lock) => self.lock.clone().call(request).await,
+            Ok(Name::Election) => self.election.clone().call(request).await,
             Ok(Name::Health) => self.health.clone().call(request).await,
             Err(unknown) => {
                 Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http())

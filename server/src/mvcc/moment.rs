@@ -66,38 +66,52 @@ impl Mvcc {
     }
 }
 
-/// The versions that ended in `(floor, revision]` with their keys, from stored key `from` on, and where to go on.
+/// The versions that ended in `(floor, revision]` with their keys, from stored key `from` on; the next slice begins at a
+/// stored key, too.
 pub fn superseded(
     rows: &Rows<'_>,
     from: &Bytes,
     floor: Revision,
     revision: Revision,
     bytes_max: usize,
-) -> Result<(Vec<(Bytes, Version)>, Option<Bytes>), Fault> {
+) -> Result<Slice, Fault> {
     let page = past_page(rows, from, floor, revision, bytes_max)?;
     let version = |(stored, row): (Bytes, Bytes)| {
         let (key, _) = row::split_past_key(&stored).ok_or_else(damaged_past)?;
         Ok((Bytes::from(key), Version::decode(row)?))
     };
     let found = page.rows.into_iter().map(version);
-    Ok((found.collect::<Result<_, Fault>>()?, page.next))
+    Ok(Slice {
+        found: found.collect::<Result<_, Fault>>()?,
+        next: page.next,
+    })
 }
 
-/// The removals of `[floor, revision]`, from stored key `from` on, and where to go on.
+/// Some removals in their order.
+#[derive(Debug, Default)]
+pub struct Removals {
+    /// Where each happened, and its key.
+    pub found: Vec<(Stamp, Bytes)>,
+    /// The stored key at which to go on; `None` if these were the last.
+    pub next: Option<Bytes>,
+}
+
+/// The removals of `[floor, revision]`, from stored key `from` on.
 pub fn removals(
     rows: &Rows<'_>,
     from: &Bytes,
     floor: Revision,
     revision: Revision,
     bytes_max: usize,
-) -> Result<(Vec<(Stamp, Bytes)>, Option<Bytes>), Fault> {
+) -> Result<Removals, Fault> {
     let page = log_page(rows, from, floor, revision, bytes_max)?;
     let mut found = Vec::new();
     for (stored, change) in &page.rows {
         let at = row::split_log_key(stored).ok_or_else(damaged_past)?;
         found.extend(removal(change)?.map(|key| (at, key)));
     }
-    Ok((found, page.next))
+    let next = page.next;
+    Ok(Removals { found, next })
 }
 
 /// The past rows that ended in `(floor, revision]`, from stored key `from` on.

@@ -111,16 +111,17 @@ impl State {
                 (puts(slice.found, true), next)
             }
             Stage::Superseded(from) => {
-                let (found, next) = mvcc::superseded(&rows, &from, floor, revision, PAGE_BYTES)?;
+                let slice = mvcc::superseded(&rows, &from, floor, revision, PAGE_BYTES)?;
+                let next = slice.next;
                 let next = next.map_or(Stage::Removed(Bytes::new()), Stage::Superseded);
-                (puts(found, false), next)
+                (puts(slice.found, false), next)
             }
             Stage::Removed(from) => {
-                let (found, next) = mvcc::removals(&rows, &from, floor, revision, PAGE_BYTES)?;
-                let page = found
-                    .into_iter()
-                    .map(|(at, key)| Stored::Removed { at, key });
-                (page.collect(), next.map_or(Stage::End, Stage::Removed))
+                let removals = mvcc::removals(&rows, &from, floor, revision, PAGE_BYTES)?;
+                let page = removals.found.into_iter();
+                let page = page.map(|(at, key)| Stored::Removed { at, key });
+                let next = removals.next.map_or(Stage::End, Stage::Removed);
+                (page.collect(), next)
             }
             Stage::End => return Ok(StoredPage::End),
         };

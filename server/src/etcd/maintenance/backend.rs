@@ -177,7 +177,7 @@ fn meta(moment: &Moment) -> Vec<(Vec<u8>, Vec<u8>)> {
         places["learners"] = ids(true).into();
     }
     let mut meta = vec![
-        pair("confState", &places.to_string()),
+        pair("confState", places.to_string()),
         pair("storageVersion", ETCD_CLUSTER_VERSION),
     ];
     if let Some(applied) = moment.applied {
@@ -219,7 +219,7 @@ fn member(member: &Member) -> (Vec<u8>, Vec<u8>) {
     if !client_urls.is_empty() {
         json["clientURLs"] = client_urls.as_slice().into();
     }
-    pair(&format!("{:x}", id.0), &json.to_string())
+    pair(&format!("{:x}", id.0), json.to_string())
 }
 
 fn pair(key: &str, value: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {

@@ -31,9 +31,11 @@ pub(super) async fn answer(
         DowngradeAction::Enable => return Err(not_yet("enabling a downgrade")),
         DowngradeAction::Cancel => return Err(not_yet("cancelling a downgrade")),
     }
+    // The cluster's version without its last part.
+    let version = ETCD_CLUSTER_VERSION.rsplit_once('.');
     Ok(Response::new(pb::DowngradeResponse {
         header: Some(header::at(coordinator, coordinator.revision())),
-        version: ETCD_CLUSTER_VERSION.to_owned(),
+        version: version.map_or("", |(version, _)| version).to_owned(),
     }))
 }
 
