@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coord_server::command::{
-    Command, Envelope, Keys, LogPosition, MemberId, Order, Proposal, Put, PutLease, PutValue,
-    Query, Range, RangeFilter, Response, Revision, SortTarget, UnixMillis,
+    Command, Envelope, Keys, KvCommand, LogPosition, MemberId, Order, Principal, Proposal, Put,
+    PutLease, PutValue, Query, Range, RangeFilter, Response, Revision, SortTarget, UnixMillis,
 };
 use coord_server::state::{FEATURE_LEVEL, SnapshotWriter, State};
 
@@ -40,12 +40,13 @@ impl Bench {
                     origin: MemberId(1),
                     run: 1,
                     sequence: index * ENTRY_PUTS + n as u64,
-                    command: Command::Put(Put {
+                    principal: Principal::System,
+                    command: Command::Kv(KvCommand::Put(Put {
                         key: key(number),
                         value: PutValue::Set(value(index * ENTRY_PUTS + n as u64)),
                         lease: PutLease::Set(None),
                         prev_kv: false,
-                    }),
+                    })),
                 })
                 .collect();
             let envelope = Envelope {

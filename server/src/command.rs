@@ -1,26 +1,41 @@
 //! What is said between the rooms: commands, queries, proposals, responses, refusals, events.
 //!
-//! Owns the vocabulary of the replicated state machine and, in [`codec`], its canonical bytes. Plain values only: it
-//! knows no wire protocol, no storage, no consensus and no clock. Read [`Command`] first, then [`Outcome`].
+//! Owns the vocabulary of the replicated state machine. One file for each noun: what can be done to it, why it may be
+//! refused, and the canonical bytes of both ([`codec`] has what the nouns share). A further protocol adds a file and a
+//! variant of [`Command`]. Plain values only: it knows no wire protocol, no storage, no consensus and no clock. Read
+//! [`Command`] first, then [`Outcome`].
 
+mod alarm;
 pub mod codec;
 mod kv;
 mod lease;
+mod level;
 mod member;
+mod principal;
 mod refusal;
 
 use std::fmt;
 
+pub use alarm::{Alarm, AlarmCommand, AlarmKind};
 pub use kv::{
-    Compare, CompareOperand, CompareResult, DeleteRange, Event, EventKind, KeyValue, Keys, Op,
-    OpResponse, Order, Put, PutLease, PutValue, Range, RangeFilter, RangeResponse, SortTarget, Txn,
+    Compare, CompareOperand, CompareResult, DeleteRange, Event, EventKind, KeyValue, Keys,
+    KvCommand, KvRefusal, Op, OpResponse, Order, Put, PutLease, PutValue, Range, RangeFilter,
+    RangeResponse, SortTarget, TXN_DEPTH_MAX, Txn,
 };
 pub use lease::{
-    Lease, LeaseChange, LeaseId, LeaseNews, LeaseQuery, LeaseRecall, LeaseReceipt, LeaseTable,
-    LeaseTimeToLive,
+    Lease, LeaseChange, LeaseCommand, LeaseId, LeaseNews, LeaseQuery, LeaseRecall, LeaseReceipt,
+    LeaseRefusal, LeaseTable, LeaseTimeToLive,
 };
-pub use member::{ClusterId, Incarnation, LeaderKey, LeaderMillis, Member, MemberId, MemberRecord};
-pub use refusal::{Fault, Refusal, Unavailable};
+pub use level::LevelCommand;
+pub use member::{
+    ClusterId, Incarnation, LeaderKey, LeaderMillis, Member, MemberCommand, MemberId, MemberRecord,
+    MemberRefusal,
+};
+pub use principal::Principal;
+pub use refusal::{Fault, LimitRefusal, Refusal, Unavailable};
+
+use codec::wire::{Reader, Sink};
+use codec::{Canonical, CodecError, unknown};
 
 /// A point in the history of the etcd key space: one per mutating command. A fresh store is at 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,51 +83,86 @@ pub struct LogPosition {
 /// A change to the replicated state. Decided by law alone, in log order, alike on every member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Stores one key.
-    Put(Put),
-    /// Removes the keys of a range in one revision.
-    DeleteRange(DeleteRange),
-    /// Compares, then applies one of two lists of operations in one revision.
-    Txn(Txn),
-    /// Raises the compaction floor: history below `revision` may be forgotten.
-    Compact {
-        /// The new floor.
-        revision: Revision,
-    },
-    /// Creates a lease. The id was chosen before proposing and is never 0.
-    LeaseGrant {
-        /// Identity of the lease.
-        id: LeaseId,
-        /// Granted time to live, in seconds, already raised to the minimum.
-        ttl_seconds: i64,
-    },
-    /// Ends a lease and deletes the keys attached to it in one revision.
-    LeaseRevoke {
-        /// Identity of the lease.
-        id: LeaseId,
-    },
-    /// Ends leases whose time is over; only applied if it stands in the log at the term it was decided in, written by
-    /// the leader that proposed it.
-    LeaseExpire {
-        /// The leader's term when it decided.
-        term: u64,
-        /// The leases; unknown ones are skipped.
-        ids: Vec<LeaseId>,
-    },
-    /// Records how much time leases have left, so that a new leader does not start them anew. Only applied if the
-    /// leader that proposed it wrote it into the log: another one may have promised more since.
-    LeaseCheckpoint {
-        /// Lease and seconds left; 0 means the full granted time. Unknown leases are skipped.
-        remaining_seconds: Vec<(LeaseId, i64)>,
-    },
-    /// What a started member says of itself.
-    MemberPublish(MemberRecord),
-    /// Raises the feature level that the cluster's entries are written for; never lowers it. Proposed by a leader that
-    /// has seen every member report at least this level.
-    RaiseLevel {
-        /// The level.
-        level: u32,
-    },
+    /// To the etcd key space.
+    Kv(KvCommand),
+    /// To leases.
+    Lease(LeaseCommand),
+    /// To what is known of members.
+    Member(MemberCommand),
+    /// To the feature level.
+    Level(LevelCommand),
+    /// To the alarms.
+    Alarm(AlarmCommand),
+}
+
+impl Command {
+    /// Whether it may make the store larger, and is refused by a full one. Deletes and what else makes room pass.
+    pub fn stores(&self) -> bool {
+        match self {
+            Self::Kv(command) => !command.puts().is_empty(),
+            Self::Lease(command) => match command {
+                LeaseCommand::Grant { .. } => true,
+                LeaseCommand::Revoke { .. }
+                | LeaseCommand::Expire { .. }
+                | LeaseCommand::Checkpoint { .. } => false,
+            },
+            Self::Member(_) | Self::Level(_) | Self::Alarm(_) => false,
+        }
+    }
+}
+
+/// A family's tags begin its commands, so that the families share one space of tags.
+impl Canonical for Command {
+    fn write(&self, out: &mut impl Sink) {
+        match self {
+            Self::Kv(command) => command.write(out),
+            Self::Lease(command) => command.write(out),
+            Self::Member(command) => command.write(out),
+            Self::Level(command) => command.write(out),
+            Self::Alarm(command) => command.write(out),
+        }
+    }
+
+    fn read(input: &mut Reader) -> Result<Self, CodecError> {
+        Ok(match input.peek()? {
+            tag if KvCommand::TAGS.contains(&tag) => Self::Kv(KvCommand::read(input)?),
+            tag if LeaseCommand::TAGS.contains(&tag) => Self::Lease(LeaseCommand::read(input)?),
+            tag if MemberCommand::TAGS.contains(&tag) => Self::Member(MemberCommand::read(input)?),
+            tag if LevelCommand::TAGS.contains(&tag) => Self::Level(LevelCommand::read(input)?),
+            tag if AlarmCommand::TAGS.contains(&tag) => Self::Alarm(AlarmCommand::read(input)?),
+            tag => return Err(unknown("command", tag, input.at())),
+        })
+    }
+}
+
+impl From<KvCommand> for Command {
+    fn from(command: KvCommand) -> Self {
+        Self::Kv(command)
+    }
+}
+
+impl From<LeaseCommand> for Command {
+    fn from(command: LeaseCommand) -> Self {
+        Self::Lease(command)
+    }
+}
+
+impl From<MemberCommand> for Command {
+    fn from(command: MemberCommand) -> Self {
+        Self::Member(command)
+    }
+}
+
+impl From<LevelCommand> for Command {
+    fn from(command: LevelCommand) -> Self {
+        Self::Level(command)
+    }
+}
+
+impl From<AlarmCommand> for Command {
+    fn from(command: AlarmCommand) -> Self {
+        Self::Alarm(command)
+    }
 }
 
 /// A question to one member's state that changes nothing.
@@ -131,6 +181,8 @@ pub enum Query {
     },
     /// All lease ids, ascending.
     Leases,
+    /// All alarms, ascending.
+    Alarms,
 }
 
 /// A command on its way through the log, with who waits for its outcome.
@@ -142,8 +194,48 @@ pub struct Proposal {
     pub run: u64,
     /// Counts the proposals of one run.
     pub sequence: u64,
+    /// Who asks for it.
+    pub principal: Principal,
     /// What to do.
     pub command: Command,
+}
+
+impl Proposal {
+    /// Who waits for its outcome.
+    pub fn proposer(&self) -> Proposer {
+        Proposer {
+            origin: self.origin,
+            run: self.run,
+            sequence: self.sequence,
+        }
+    }
+}
+
+impl Canonical for Proposal {
+    fn write(&self, out: &mut impl Sink) {
+        let Self {
+            origin,
+            run,
+            sequence,
+            principal,
+            command,
+        } = self;
+        out.u64(origin.0);
+        out.u64(*run);
+        out.u64(*sequence);
+        principal.write(out);
+        command.write(out);
+    }
+
+    fn read(input: &mut Reader) -> Result<Self, CodecError> {
+        Ok(Self {
+            origin: MemberId(input.u64()?),
+            run: input.u64()?,
+            sequence: input.u64()?,
+            principal: Principal::read(input)?,
+            command: Command::read(input)?,
+        })
+    }
 }
 
 /// One log entry: proposals that were gathered while the last append was in flight.
@@ -192,6 +284,8 @@ pub enum Response {
     Lease(Option<LeaseTimeToLive>),
     /// To a query for all leases.
     Leases(Vec<LeaseId>),
+    /// To a query for all alarms; to a change of one: that one, if anything changed.
+    Alarms(Vec<Alarm>),
     /// To every command that has nothing more to say.
     Done,
 }

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::command::{
-    ClusterId, Command, Incarnation, MemberId, Outcome, Query, Refusal, Revision, Unavailable,
-    codec,
+    ClusterId, Command, Incarnation, LimitRefusal, MemberId, Outcome, Principal, Query, Refusal,
+    Revision, Unavailable, codec,
 };
 use crate::raft::{ChangeError, Raft};
 pub use crate::state::{Answer, Reading};
@@ -61,7 +61,7 @@ pub enum Error {
 impl From<ChangeError> for Error {
     fn from(error: ChangeError) -> Self {
         match error {
-            ChangeError::Refused(refusal) => Self::Refused(refusal),
+            ChangeError::Refused(refusal) => Self::Refused(refusal.into()),
             ChangeError::Unavailable(unavailable) => Self::Unavailable(unavailable),
         }
     }
@@ -174,37 +174,48 @@ impl Coordinator {
     ///
     /// Errors: `Refused` changed nothing. `Unavailable` other than `TooManyRequests` and `Learner`: the change may
     /// still happen, and must not be proposed again on the client's behalf.
-    pub async fn propose(&self, command: Command) -> Result<Outcome, Error> {
-        let answer = self.submit(command).await?;
+    pub async fn propose(&self, principal: Principal, command: Command) -> Result<Outcome, Error> {
+        let answer = self.submit(principal, command).await?;
         self.finish(answer).await
     }
 
     /// As [`propose`](Self::propose), for whoever keeps account of a long answer: it is for the caller to
     /// [`go_on`](Self::go_on) reading it.
-    pub async fn submit(&self, command: Command) -> Result<Answer, Error> {
+    pub async fn submit(&self, principal: Principal, command: Command) -> Result<Answer, Error> {
         if self.raft.is_learner() {
             return Err(Unavailable::Learner.into());
         }
-        if codec::command_bytes(&command) > self.raft.command_bytes_max() {
-            return Err(Refusal::RequestTooLarge.into());
+        let bytes = codec::proposal_bytes(&principal, &command);
+        if bytes > self.raft.proposal_bytes_max() {
+            return Err(Refusal::Limit(LimitRefusal::RequestTooLarge).into());
         }
         self.quota
-            .check(&command, &self.locked())
+            .check(&command, bytes as u64, &self.locked())
             .map_err(|fault| self.stop_on(&fault))??;
-        Ok(self.in_time(self.raft.submit(command)).await?)
+        Ok(self.in_time(self.raft.submit(principal, command)).await?)
     }
 
     /// Answers a question from this member's state.
     ///
     /// Errors: `Unavailable` if a linearizable read finds no leader in time.
-    pub async fn read(&self, query: &Query, consistency: Consistency) -> Result<Outcome, Error> {
-        let answer = self.ask(query, consistency).await?;
+    pub async fn read(
+        &self,
+        principal: &Principal,
+        query: &Query,
+        consistency: Consistency,
+    ) -> Result<Outcome, Error> {
+        let answer = self.ask(principal, query, consistency).await?;
         self.finish(answer).await
     }
 
     /// As [`read`](Self::read), for whoever keeps account of a long answer: it is for the caller to
     /// [`go_on`](Self::go_on) reading it.
-    pub async fn ask(&self, query: &Query, consistency: Consistency) -> Result<Answer, Error> {
+    pub async fn ask(
+        &self,
+        principal: &Principal,
+        query: &Query,
+        consistency: Consistency,
+    ) -> Result<Answer, Error> {
         match consistency {
             Consistency::Serializable => {}
             Consistency::Linearizable if self.raft.is_learner() => {
@@ -213,7 +224,7 @@ impl Coordinator {
             Consistency::Linearizable => self.in_time(self.raft.read_barrier()).await?,
         }
         self.locked()
-            .ask(query)
+            .ask(principal, query)
             .map_err(|fault| self.stop_on(&fault))
     }
 

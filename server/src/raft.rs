@@ -44,7 +44,7 @@ use tokio::sync::{mpsc, watch};
 use crate::blocking::Blocking;
 use crate::command::{
     ClusterId, Command, Fault, Incarnation, LeaderKey, LeaseChange, LeaseQuery, LeaseRecall,
-    LogPosition, MemberId, Outcome, Refusal, Unavailable,
+    LogPosition, MemberId, MemberRefusal, Outcome, Principal, Unavailable,
 };
 use crate::metrics::{PendingProposal, metrics};
 use crate::state::{Answer, State};
@@ -334,12 +334,12 @@ impl Raft {
         }
     }
 
-    /// Proposes a command; resolves when this member has applied it and readers of this member can see it.
+    /// Proposes a command of the cluster itself; resolves when this member has applied it and readers of this member can see it.
     ///
     /// Errors: `TooManyRequests` if it was not proposed; any other: its outcome is unknown, and it must not be proposed
     /// again on the client's behalf. Waits for a leader as long as the caller does.
     pub async fn propose(&self, command: Command) -> Result<Outcome, Unavailable> {
-        let answer = self.submit(command).await?;
+        let answer = self.submit(Principal::System, command).await?;
         let finished = lock(&self.membership.state).finish(answer);
         finished.map_err(|fault| {
             self.stop_on_fault(fault.to_string());
@@ -347,19 +347,25 @@ impl Raft {
         })
     }
 
-    /// As [`propose`](Self::propose), for commands whose answer may be long: the rest of it is for the caller to read.
-    pub async fn submit(&self, command: Command) -> Result<Answer, Unavailable> {
+    /// As [`propose`](Self::propose), for whoever asks, and whose answer may be long: the rest of it is for the caller to
+    /// read.
+    pub async fn submit(
+        &self,
+        principal: Principal,
+        command: Command,
+    ) -> Result<Answer, Unavailable> {
         let _pending = PendingProposal::begin();
-        let answer = self.proposer.propose(command).await;
+        let answer = self.proposer.propose(principal, command).await;
         if answer.is_err() {
             metrics().proposals_failed.inc();
         }
         answer
     }
 
-    /// The largest command that can be proposed, as [`codec::command_bytes`](crate::command::codec::command_bytes) counts.
-    pub fn command_bytes_max(&self) -> usize {
-        self.proposer.command_bytes_max()
+    /// The largest command that can be proposed, as
+    /// [`codec::proposal_bytes`](crate::command::codec::proposal_bytes) counts.
+    pub fn proposal_bytes_max(&self) -> usize {
+        self.proposer.proposal_bytes_max()
     }
 
     /// Resolves when everything that was committed before the call can be read on this member.
@@ -472,7 +478,7 @@ impl Raft {
     pub async fn transfer_leader(&self, to: MemberId) -> Result<(), ChangeError> {
         let before = *self.leadership.borrow();
         if !before.is_self {
-            return Err(Refusal::NotLeader.into());
+            return Err(MemberRefusal::NotLeader.into());
         }
         if before.leader == Some(to) {
             return Ok(());

@@ -32,8 +32,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::command::{
-    Event, Fault, Incarnation, Lease, LeaseId, LogPosition, MemberId, MemberRecord, Refusal,
-    Revision,
+    Event, Fault, Incarnation, KvRefusal, Lease, LeaseId, LogPosition, MemberId, MemberRecord,
+    Refusal, Revision,
 };
 use crate::disk::{Disk, MemoryRows, Persisted, Progress};
 use crate::mvcc::Mvcc;
@@ -196,7 +196,7 @@ impl State {
     /// Events of `[from, upto)`, whole revisions, until they are more than `bytes_max`; at least one revision.
     ///
     /// An event's `prev` is missing only for creations and, at the compaction floor itself, because it is compacted.
-    /// Refusals: [`Refusal::Compacted`] if `from` lies below the floor.
+    /// Refusals: [`Refusal::Kv(KvRefusal::Compacted)`] if `from` lies below the floor.
     pub fn history(
         &self,
         from: Revision,
@@ -207,7 +207,7 @@ impl State {
             && from < oldest
             && !planted::has(Bug::EventLostAtCompaction)
         {
-            return Ok(Err(Refusal::Compacted { oldest }));
+            return Ok(Err(Refusal::Kv(KvRefusal::Compacted { oldest })));
         }
         let upto = upto.min(self.ledger.revision.next());
         let floor = self.ledger.floor.unwrap_or_default();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{text, with_type};
-use crate::command::{Keys, Order, Query, Range, RangeFilter, SortTarget};
+use crate::command::{Keys, Order, Principal, Query, Range, RangeFilter, SortTarget};
 use crate::coordinator::{Consistency, Coordinator};
 use crate::http::Page;
 use crate::metrics::metrics;
@@ -152,7 +152,7 @@ async fn read(coordinator: &Coordinator, consistency: Consistency) -> Result<(),
         filter: RangeFilter::default(),
     });
     let outcome = coordinator
-        .read(&query, consistency)
+        .read(&Principal::System, &query, consistency)
         .await
         .map_err(|error| error.to_string())?;
     outcome

@@ -1,10 +1,10 @@
 //! The canonical bytes of an [`Envelope`]: one value, one encoding.
 //!
 //! Owns what a log entry looks like on disk and between members; `docs/formats.md` describes it and the golden tests pin
-//! it. Whatever is not known exactly is an error: a field that one member skips and another applies splits the
-//! replicas. Knows nothing of storage or consensus. Read [`encode_envelope`] first; [`wire`] has the primitives.
+//! it. Each noun writes and reads itself ([`Canonical`]) beside its type. Whatever is not known exactly is an error: a
+//! field that one member skips and another applies splits the replicas. Tags are never used again for something else.
+//! Knows nothing of storage or consensus. Read [`encode_envelope`] first; [`wire`] has the primitives.
 
-mod commands;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -12,16 +12,14 @@ pub mod wire;
 use bytes::Bytes;
 use thiserror::Error;
 
-pub(crate) use commands::{read_member, write_member};
-
-use super::{Command, Envelope, MemberId, Proposal, UnixMillis};
+use super::{Command, Envelope, Principal, Proposal, UnixMillis};
 use crate::planted::{self, Bug};
-use wire::{Counter, Reader, Writer};
+use wire::{Counter, Reader, Sink, Writer};
 
 /// First bytes of every envelope.
 const MAGIC: &[u8; 2] = b"CE";
-/// The only format there is.
-const FORMAT: u8 = 1;
+/// The only format that is read: 2, since proposals say who asks. Format 1 was never released.
+const FORMAT: u8 = 2;
 
 /// Bytes that are not a canonical envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -76,17 +74,33 @@ pub enum CodecError {
     },
 }
 
+/// A value with one encoding, which it writes and reads itself.
+pub trait Canonical: Sized {
+    /// Writes it.
+    fn write(&self, out: &mut impl Sink);
+
+    /// Reads one.
+    ///
+    /// Errors: whatever is not exactly what [`write`](Self::write) writes.
+    fn read(input: &mut Reader) -> Result<Self, CodecError>;
+
+    /// How many bytes it takes, exactly.
+    fn encoded_bytes(&self) -> usize {
+        let mut counter = Counter::default();
+        self.write(&mut counter);
+        counter.bytes
+    }
+}
+
 /// What an envelope takes at most beside its proposals: magic, format, level, time, count.
 pub const ENVELOPE_HEAD_BYTES_MAX: usize = 2 + 1 + 5 + 10 + 10;
-/// What a proposal takes at most beside its command: origin, run, sequence.
-pub const PROPOSAL_HEAD_BYTES_MAX: usize = 3 * 10;
+/// What a proposal takes at most beside principal and command: origin, run, sequence.
+const PROPOSAL_HEAD_BYTES_MAX: usize = 3 * 10;
 
-/// How many bytes `command` takes in an envelope, exactly. This is the size of a command wherever one is asked for: in
-/// queues, in batches, against the log's bound. Whatever a client can make longer is in it.
-pub fn command_bytes(command: &Command) -> usize {
-    let mut counter = Counter::default();
-    commands::write_command(&mut counter, command);
-    counter.bytes
+/// The most that a command takes in an envelope, whoever proposes it. This is its size wherever one is asked for: in
+/// queues, in batches, against the quota and the log's bound. Whatever a client can make longer is in it.
+pub fn proposal_bytes(principal: &Principal, command: &Command) -> usize {
+    PROPOSAL_HEAD_BYTES_MAX + principal.encoded_bytes() + command.encoded_bytes()
 }
 
 /// The bytes of `envelope`.
@@ -103,16 +117,7 @@ pub fn encode_envelope(envelope: &Envelope) -> Bytes {
     out.u64(leader_time.0);
     out.u64(proposals.len() as u64);
     for proposal in proposals {
-        let Proposal {
-            origin,
-            run,
-            sequence,
-            command,
-        } = proposal;
-        out.u64(origin.0);
-        out.u64(*run);
-        out.u64(*sequence);
-        commands::write_command(&mut out, command);
+        proposal.write(&mut out);
     }
     out.finish()
 }
@@ -129,17 +134,8 @@ pub fn decode_envelope(bytes: &Bytes) -> Result<Envelope, CodecError> {
     }
     let feature_level = input.u32("feature level")?;
     let leader_time = UnixMillis(input.u64()?);
-    // Four bytes is the smallest proposal: a claimed count never makes us allocate more than was sent.
-    let count = input.count(4)?;
-    let mut proposals = Vec::with_capacity(count.min(1024));
-    for _ in 0..count {
-        proposals.push(Proposal {
-            origin: MemberId(input.u64()?),
-            run: input.u64()?,
-            sequence: input.u64()?,
-            command: commands::read_command(&mut input)?,
-        });
-    }
+    // Six bytes is the smallest proposal: a claimed count never makes us allocate more than was sent.
+    let mut proposals = read_list(&mut input, 6, Proposal::read)?;
     input.end()?;
     if planted::has(Bug::ReorderedEnvelope) {
         proposals.reverse();
@@ -149,4 +145,47 @@ pub fn decode_envelope(bytes: &Bytes) -> Result<Envelope, CodecError> {
         leader_time,
         proposals,
     })
+}
+
+pub(super) fn write_optional(out: &mut impl Sink, value: Option<u64>) {
+    match value {
+        None => out.u8(0),
+        Some(value) => {
+            out.u8(1);
+            out.u64(value);
+        }
+    }
+}
+
+pub(super) fn read_optional(input: &mut Reader) -> Result<Option<u64>, CodecError> {
+    Ok(match input.bool()? {
+        false => None,
+        true => Some(input.u64()?),
+    })
+}
+
+/// Writes how many there are, then each.
+pub(crate) fn write_list<T, S: Sink>(out: &mut S, list: &[T], mut write: impl FnMut(&T, &mut S)) {
+    out.u64(list.len() as u64);
+    for item in list {
+        write(item, out);
+    }
+}
+
+/// Reads what [`write_list`] wrote; each item takes at least `bytes_min` bytes.
+pub(crate) fn read_list<T>(
+    input: &mut Reader,
+    bytes_min: usize,
+    mut read: impl FnMut(&mut Reader) -> Result<T, CodecError>,
+) -> Result<Vec<T>, CodecError> {
+    let count = input.count(bytes_min)?;
+    let mut list = Vec::with_capacity(count.min(1024));
+    for _ in 0..count {
+        list.push(read(input)?);
+    }
+    Ok(list)
+}
+
+pub(crate) fn unknown(what: &'static str, tag: u8, at: usize) -> CodecError {
+    CodecError::Unknown { what, tag, at }
 }

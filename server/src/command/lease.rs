@@ -1,8 +1,14 @@
-//! Leases: their records, and what the leader is asked about their countdown.
+//! Leases: their records, what is done to them, and what the leader is asked about their countdown.
+
+mod countdown;
 
 use bytes::Bytes;
+use thiserror::Error;
 
-use super::{LeaderKey, LeaderMillis};
+pub use countdown::{LeaseChange, LeaseNews, LeaseQuery, LeaseRecall, LeaseReceipt, LeaseTable};
+
+use super::codec::wire::{Reader, Sink};
+use super::codec::{Canonical, CodecError, read_list, unknown, write_list};
 
 /// Identity of a lease; never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,91 +34,103 @@ pub struct LeaseTimeToLive {
     pub keys: Vec<Bytes>,
 }
 
-/// A change to a lease, for whoever counts it down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseChange {
-    /// It was granted.
-    Granted {
-        /// The lease.
-        lease: Lease,
-        /// Index of the log entry that granted it: tells it from an earlier one of the same id.
-        index: u64,
+/// A change to leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseCommand {
+    /// Creates a lease. The id was chosen before proposing and is never 0.
+    Grant {
+        /// Identity of the lease.
+        id: LeaseId,
+        /// Granted time to live, in seconds, already raised to the minimum.
+        ttl_seconds: i64,
     },
-    /// It is gone.
-    Ended(LeaseId),
-    /// Its remaining time was recorded.
-    Checkpointed(Lease),
-    /// All leases were replaced by those of a snapshot.
-    Replaced {
-        /// The log index that it stands for.
-        upto: u64,
+    /// Ends a lease and deletes the keys attached to it in one revision.
+    Revoke {
+        /// Identity of the lease.
+        id: LeaseId,
+    },
+    /// Ends leases whose time is over; only applied if it stands in the log at the term it was decided in, written by
+    /// the leader that proposed it.
+    Expire {
+        /// The leader's term when it decided.
+        term: u64,
+        /// The leases; unknown ones are skipped.
+        ids: Vec<LeaseId>,
+    },
+    /// Records how much time leases have left, so that a new leader does not start them anew. Only applied if the
+    /// leader that proposed it wrote it into the log: another one may have promised more since.
+    Checkpoint {
+        /// Lease and seconds left; 0 means the full granted time. Unknown leases are skipped.
+        remaining_seconds: Vec<(LeaseId, i64)>,
     },
 }
 
-/// What a member asks the leader about leases. These do not enter the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseQuery {
-    /// Renew them. Answers the granted seconds of each, 0 for one that is unknown or expired.
-    Renew(Vec<LeaseId>),
-    /// How many seconds are left of each, -1 for one that is unknown or expired.
-    Remaining(Vec<LeaseId>),
+/// Why a change to leases was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LeaseRefusal {
+    /// No such lease.
+    #[error("lease {0:?} not found")]
+    NotFound(LeaseId),
+    /// The lease id is taken.
+    #[error("lease {0:?} exists")]
+    Exists(LeaseId),
+    /// The time to live is larger than leases may have.
+    #[error("lease time to live is too large")]
+    TtlTooLarge,
 }
 
-/// What the leader tells a member of its countdown, on a heartbeat, so that the next leader goes on where it stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseNews {
-    /// Whose countdown.
-    pub leadership: LeaderKey,
-    /// The leader's clock when it sent this.
-    pub now: LeaderMillis,
-    /// The log index up to which the countdown knows grants and ends.
-    pub through: u64,
-    /// Which telling this belongs to: a member that lost its place is told everything anew, under the next number.
-    pub copy: u64,
-    /// So many changes from the start of the telling are the countdown as it stood then; with them the copy is complete.
-    pub whole: u64,
-    /// Place of the first change in the telling.
-    pub from: u64,
-    /// Changes in order: no later than when the lease ends, or `None` if it is gone.
-    pub changes: Vec<(LeaseId, Option<LeaderMillis>)>,
+impl LeaseCommand {
+    /// The tags that begin one.
+    pub(super) const TAGS: std::ops::RangeInclusive<u8> = 5..=8;
 }
 
-/// What a member answers to [`LeaseNews`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseReceipt {
-    /// It holds the changes of this copy before `upto`.
-    Taken {
-        /// Which telling.
-        copy: u64,
-        /// Place after the last change it holds.
-        upto: u64,
-    },
-    /// It lacks what came before: tell everything anew.
-    Again,
-    /// It does not follow this leader, or not yet.
-    NotFollowing,
-}
+impl Canonical for LeaseCommand {
+    fn write(&self, out: &mut impl Sink) {
+        match self {
+            Self::Grant { id, ttl_seconds } => {
+                out.u8(5);
+                out.i64(id.0);
+                out.i64(*ttl_seconds);
+            }
+            Self::Revoke { id } => {
+                out.u8(6);
+                out.i64(id.0);
+            }
+            Self::Expire { term, ids } => {
+                out.u8(7);
+                out.u64(*term);
+                write_list(out, ids, |id, out| out.i64(id.0));
+            }
+            Self::Checkpoint { remaining_seconds } => {
+                out.u8(8);
+                write_list(out, remaining_seconds, |(id, seconds), out| {
+                    out.i64(id.0);
+                    out.i64(*seconds);
+                });
+            }
+        }
+    }
 
-/// One complete copy of a leader's countdown, as a member holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseTable {
-    /// Whose countdown.
-    pub leadership: LeaderKey,
-    /// What that leader's clock shows now, or a little less.
-    pub now: LeaderMillis,
-    /// The log index up to which it knows grants and ends.
-    pub through: u64,
-    /// When each lease ends, by that clock.
-    pub ends: Vec<(LeaseId, LeaderMillis)>,
-}
-
-/// What a member answers a new leader that asks for its copy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseRecall {
-    /// It does not follow the asking leader, or not yet.
-    NotFollowing,
-    /// It has no complete copy: it has restarted, or is new.
-    Nothing,
-    /// Its copy.
-    Table(LeaseTable),
+    fn read(input: &mut Reader) -> Result<Self, CodecError> {
+        let at = input.at();
+        Ok(match input.u8()? {
+            5 => Self::Grant {
+                id: LeaseId(input.i64()?),
+                ttl_seconds: input.i64()?,
+            },
+            6 => Self::Revoke {
+                id: LeaseId(input.i64()?),
+            },
+            7 => Self::Expire {
+                term: input.u64()?,
+                ids: read_list(input, 1, |input| Ok(LeaseId(input.i64()?)))?,
+            },
+            8 => Self::Checkpoint {
+                remaining_seconds: read_list(input, 2, |input| {
+                    Ok((LeaseId(input.i64()?), input.i64()?))
+                })?,
+            },
+            tag => return Err(unknown("lease command", tag, at)),
+        })
+    }
 }

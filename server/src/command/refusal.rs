@@ -3,85 +3,34 @@
 
 use thiserror::Error;
 
-use super::{LeaseId, MemberId, Revision};
+use super::{KvRefusal, LeaseRefusal, MemberRefusal};
 
-/// A deterministic no: every member decides it alike, and it changes nothing.
+/// A deterministic no: every member decides it alike, and it changes nothing. One family for each noun.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// A key is empty where one is needed.
-    #[error("key is empty")]
-    EmptyKey,
-    /// A key is longer than the store takes.
-    #[error("key has {bytes} bytes, at most {max} are stored")]
-    KeyTooLong {
-        /// Its length.
-        bytes: usize,
-        /// The bound.
-        max: usize,
-    },
-    /// An `ignore_value` or `ignore_lease` put of a key that does not exist.
-    #[error("key not found")]
-    KeyNotFound,
-    /// The revision asked for is below the compaction floor.
-    #[error("revision is compacted, the oldest kept is {oldest}")]
-    Compacted {
-        /// The floor.
-        oldest: Revision,
-    },
-    /// The revision asked for does not exist yet.
-    #[error("revision is in the future, the newest is {current}")]
-    FutureRevision {
-        /// The newest.
-        current: Revision,
-    },
-    /// A transaction changes one key twice.
-    #[error("a key is changed twice in one transaction")]
-    DuplicateKey,
-    /// No such lease.
-    #[error("lease {0:?} not found")]
-    LeaseNotFound(LeaseId),
-    /// The lease id is taken.
-    #[error("lease {0:?} exists")]
-    LeaseExists(LeaseId),
-    /// The time to live is larger than leases may have.
-    #[error("lease time to live is too large")]
-    LeaseTtlTooLarge,
+    /// Of the key space.
+    #[error(transparent)]
+    Kv(#[from] KvRefusal),
+    /// Of leases.
+    #[error(transparent)]
+    Lease(#[from] LeaseRefusal),
+    /// Of members.
+    #[error(transparent)]
+    Member(#[from] MemberRefusal),
+    /// Of a bound.
+    #[error(transparent)]
+    Limit(#[from] LimitRefusal),
+}
+
+/// What is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LimitRefusal {
     /// The store's quota is used up.
     #[error("database space exceeded")]
     NoSpace,
     /// The request is larger than allowed.
     #[error("request is too large")]
     RequestTooLarge,
-    /// No such member.
-    #[error("member {0} not found")]
-    MemberNotFound(MemberId),
-    /// The member exists.
-    #[error("member {0} exists")]
-    MemberExists(MemberId),
-    /// Another member has one of these peer URLs.
-    #[error("peer URL exists")]
-    PeerUrlExists,
-    /// The member to promote is a voter.
-    #[error("member {0} is not a learner")]
-    NotLearner(MemberId),
-    /// The member to promote is behind.
-    #[error("learner {0} is not in sync with the leader")]
-    LearnerNotReady(MemberId),
-    /// The cluster has as many learners as it takes.
-    #[error("too many learners")]
-    TooManyLearners,
-    /// The change would leave too few healthy voters.
-    #[error("not enough started members")]
-    NotEnoughStartedMembers,
-    /// Leadership cannot go to that member.
-    #[error("bad leader transferee")]
-    BadLeaderTransferee,
-    /// Only the leader does this.
-    #[error("not leader")]
-    NotLeader,
-    /// A member that was wiped came back under its old id.
-    #[error("member {0} was started with another data directory before")]
-    WipedMember(MemberId),
 }
 
 /// A no that may be a yes later, on this member or another. The outcome of a write is then unknown unless it says so.

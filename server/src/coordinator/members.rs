@@ -1,7 +1,7 @@
 //! Who belongs to the cluster, and changes to that.
 
 use super::{Coordinator, Error};
-use crate::command::{Member, MemberId, Refusal, Unavailable};
+use crate::command::{Member, MemberId, MemberRefusal, Refusal, Unavailable};
 use crate::raft::MemberChange;
 
 impl Coordinator {
@@ -99,7 +99,7 @@ impl Coordinator {
     /// Hands leadership to another voter. Only the leader does this.
     pub async fn move_leader(&self, to: MemberId) -> Result<(), Error> {
         if !self.raft.status().is_leader {
-            return Err(Refusal::NotLeader.into());
+            return Err(Refusal::Member(MemberRefusal::NotLeader).into());
         }
         self.in_time(async { self.raft.transfer_leader(to).await.map_err(Error::from) })
             .await

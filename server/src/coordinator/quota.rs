@@ -5,15 +5,11 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::command::{
-    Command, Fault, Keys, Op, Order, Put, PutValue, Query, Range, RangeFilter, Refusal, Response,
-    SortTarget, Txn,
+    Command, Fault, Keys, LimitRefusal, Order, Put, PutValue, Query, Range, RangeFilter, Refusal,
+    Response, SortTarget,
 };
 use crate::state::State;
 
-/// What etcd counts for a put beyond key and value, so that a store of tiny keys fills up too.
-const PUT_OVERHEAD_BYTES: u64 = 256;
-/// What etcd counts for a lease.
-const LEASE_BYTES: u64 = 64;
 /// A full store still takes values up to this size for keys that it has. kube-apiserver compacts only after it has noted
 /// so in a key, in a few bytes: refused that, no client of Kubernetes could ever make room again.
 const SMALL_VALUE_BYTES_MAX: usize = 64;
@@ -63,41 +59,36 @@ impl Quota {
     }
 
     /// Refuses what would add data to a full store. Deletes, revokes and compaction always pass: they make room.
+    /// `bytes` is the command's encoded length, which is at least what it adds.
     pub(super) fn check(
         &self,
         command: &Command,
+        bytes: u64,
         state: &State,
     ) -> Result<Result<(), Refusal>, Fault> {
         let Some(quota) = self.bytes else {
             return Ok(Ok(()));
         };
-        let cost = cost_bytes(command);
-        let after = state.logical_bytes() + cost;
-        if cost == 0 || after <= quota {
+        let after = state.logical_bytes() + bytes;
+        if !command.stores() || after <= quota {
             return Ok(Ok(()));
         }
         let reserve = RESERVE_BYTES_MIN.max(quota / RESERVE_PART);
         if after <= quota + reserve && only_replaces_little(command, state)? {
             return Ok(Ok(()));
         }
-        self.refused.store(cost, Relaxed);
-        Ok(Err(Refusal::NoSpace))
+        self.refused.store(bytes, Relaxed);
+        Ok(Err(Refusal::Limit(LimitRefusal::NoSpace)))
     }
 }
 
 /// Whether all that it may store are small values of keys that are there.
 fn only_replaces_little(command: &Command, state: &State) -> Result<bool, Fault> {
-    let puts: Vec<&Put> = match command {
-        Command::Put(put) => vec![put],
-        Command::Txn(txn) => puts(txn).collect(),
-        Command::LeaseGrant { .. }
-        | Command::DeleteRange(_)
-        | Command::Compact { .. }
-        | Command::LeaseRevoke { .. }
-        | Command::LeaseExpire { .. }
-        | Command::LeaseCheckpoint { .. }
-        | Command::MemberPublish(_)
-        | Command::RaiseLevel { .. } => return Ok(false),
+    let puts = match command {
+        Command::Kv(command) => command.puts(),
+        Command::Lease(_) | Command::Member(_) | Command::Level(_) | Command::Alarm(_) => {
+            return Ok(false);
+        }
     };
     for put in puts {
         let is_small = match &put.value {
@@ -124,49 +115,4 @@ fn exists(put: &Put, state: &State) -> Result<bool, Fault> {
     });
     let found = state.answer(&query)?.result;
     Ok(matches!(found, Ok(Response::Range(found)) if found.count > 0))
-}
-
-/// How much a command may add, as etcd counts it: a transaction costs what its dearer branch does.
-fn cost_bytes(command: &Command) -> u64 {
-    match command {
-        Command::Put(put) => put_bytes(put),
-        Command::Txn(Txn {
-            compares: _,
-            success,
-            failure,
-        }) => ops_bytes(success).max(ops_bytes(failure)),
-        Command::LeaseGrant { .. } => LEASE_BYTES,
-        Command::DeleteRange(_)
-        | Command::Compact { .. }
-        | Command::LeaseRevoke { .. }
-        | Command::LeaseExpire { .. }
-        | Command::LeaseCheckpoint { .. }
-        | Command::MemberPublish(_)
-        | Command::RaiseLevel { .. } => 0,
-    }
-}
-
-fn puts(txn: &Txn) -> impl Iterator<Item = &Put> {
-    let ops = txn.success.iter().chain(&txn.failure);
-    ops.filter_map(|op| match op {
-        Op::Put(put) => Some(put),
-        Op::Range(_) | Op::DeleteRange(_) => None,
-    })
-}
-
-fn ops_bytes(ops: &[Op]) -> u64 {
-    ops.iter()
-        .map(|op| match op {
-            Op::Put(put) => put_bytes(put),
-            Op::Range(_) | Op::DeleteRange(_) => 0,
-        })
-        .sum()
-}
-
-fn put_bytes(put: &Put) -> u64 {
-    let value = match &put.value {
-        PutValue::Set(bytes) => bytes.len(),
-        PutValue::Keep => 0,
-    };
-    PUT_OVERHEAD_BYTES + (put.key.len() + value) as u64
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use bytes::Bytes;
 
 use super::error::Invalid;
-use crate::command::{Keys, Op, Refusal};
+use crate::command::{Keys, KvRefusal, LimitRefusal, Op, Refusal};
 use crate::config::Url;
 
 /// etcd's `--max-request-bytes`.
@@ -23,7 +23,9 @@ const KEY_BYTES_MAX: usize = 32 * 1024;
 /// A request that changes something must fit into the log.
 pub(super) fn request_size(bytes: usize) -> Result<(), Invalid> {
     if bytes > REQUEST_BYTES_MAX {
-        return Err(Invalid::Refused(Refusal::RequestTooLarge));
+        return Err(Invalid::Refused(Refusal::Limit(
+            LimitRefusal::RequestTooLarge,
+        )));
     }
     Ok(())
 }
@@ -31,7 +33,7 @@ pub(super) fn request_size(bytes: usize) -> Result<(), Invalid> {
 /// A key must be there.
 pub(super) fn key(key: &Bytes) -> Result<(), Invalid> {
     if key.is_empty() {
-        return Err(Invalid::Refused(Refusal::EmptyKey));
+        return Err(Invalid::Refused(Refusal::Kv(KvRefusal::EmptyKey)));
     }
     Ok(())
 }
@@ -41,10 +43,10 @@ pub(super) fn key(key: &Bytes) -> Result<(), Invalid> {
 pub(super) fn bounds(key: &Bytes, end: &Bytes) -> Result<(), Invalid> {
     let bytes = key.len().max(end.len());
     if bytes > KEY_BYTES_MAX + 1 {
-        return Err(Invalid::Refused(Refusal::KeyTooLong {
+        return Err(Invalid::Refused(Refusal::Kv(KvRefusal::KeyTooLong {
             bytes,
             max: KEY_BYTES_MAX,
-        }));
+        })));
     }
     Ok(())
 }
@@ -53,10 +55,10 @@ pub(super) fn bounds(key: &Bytes, end: &Bytes) -> Result<(), Invalid> {
 pub(super) fn stored_key(key: &Bytes) -> Result<(), Invalid> {
     self::key(key)?;
     if key.len() > KEY_BYTES_MAX {
-        return Err(Invalid::Refused(Refusal::KeyTooLong {
+        return Err(Invalid::Refused(Refusal::Kv(KvRefusal::KeyTooLong {
             bytes: key.len(),
             max: KEY_BYTES_MAX,
-        }));
+        })));
     }
     Ok(())
 }
@@ -80,11 +82,11 @@ pub(super) fn no_key_changes_twice(ops: &[Op]) -> Result<(), Invalid> {
         match op {
             Op::Put(put) => {
                 if !stored.insert(&put.key) {
-                    return Err(Invalid::Refused(Refusal::DuplicateKey));
+                    return Err(Invalid::Refused(Refusal::Kv(KvRefusal::DuplicateKey)));
                 }
             }
             Op::DeleteRange(delete) => deleted.push(&delete.keys),
-            Op::Range(_) => {}
+            Op::Range(_) | Op::Txn(_) => {}
         }
     }
     // At most 64 times 64.
@@ -92,7 +94,7 @@ pub(super) fn no_key_changes_twice(ops: &[Op]) -> Result<(), Invalid> {
         .iter()
         .any(|key| deleted.iter().any(|keys| keys.contains(key)))
     {
-        return Err(Invalid::Refused(Refusal::DuplicateKey));
+        return Err(Invalid::Refused(Refusal::Kv(KvRefusal::DuplicateKey)));
     }
     Ok(())
 }

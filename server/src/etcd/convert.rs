@@ -12,8 +12,8 @@ use prost::Message;
 use super::check;
 use super::error::Invalid;
 use crate::command::{
-    Compare, CompareOperand, CompareResult, DeleteRange, Keys, LeaseId, Op, Order, Put, PutLease,
-    PutValue, Range, RangeFilter, Refusal, Revision, SortTarget, Txn,
+    Compare, CompareOperand, CompareResult, DeleteRange, Keys, KvRefusal, LeaseId, Op, Order, Put,
+    PutLease, PutValue, Range, RangeFilter, Refusal, Revision, SortTarget, Txn,
 };
 
 pub(super) use reply::{
@@ -173,7 +173,7 @@ fn op(op: &pb::RequestOp) -> Result<Op, Invalid> {
             Err(Invalid::NotYet("a transaction inside a transaction"))
         }
         // etcd's answer to an operation without a kind, whatever its words.
-        None => Err(Invalid::Refused(Refusal::KeyNotFound)),
+        None => Err(Invalid::Refused(Refusal::Kv(KvRefusal::KeyNotFound))),
     }
 }
 
@@ -218,7 +218,7 @@ fn compare(request: &pb::Compare) -> Result<Compare, Invalid> {
         }),
     };
     Ok(Compare {
-        key: owned(&request.key),
+        keys: Keys::One(owned(&request.key)),
         result,
         operand,
     })

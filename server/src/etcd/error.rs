@@ -4,7 +4,7 @@
 
 use tonic::{Code, Status};
 
-use crate::command::{Refusal, Unavailable};
+use crate::command::{KvRefusal, LeaseRefusal, LimitRefusal, MemberRefusal, Refusal, Unavailable};
 use crate::coordinator::Error;
 
 /// A request that is refused before it reaches the engine.
@@ -74,53 +74,71 @@ pub(super) fn status(error: &Error) -> Status {
 /// A refusal on the wire.
 pub(super) fn refused(refusal: &Refusal) -> Status {
     let (code, text) = match refusal {
-        Refusal::EmptyKey => (Code::InvalidArgument, "key is not provided"),
+        Refusal::Kv(refusal) => return refused_kv(refusal),
+        Refusal::Lease(refusal) => match refusal {
+            LeaseRefusal::NotFound(_) => (Code::NotFound, "requested lease not found"),
+            LeaseRefusal::Exists(_) => (Code::FailedPrecondition, "lease already exists"),
+            LeaseRefusal::TtlTooLarge => (Code::OutOfRange, "too large lease TTL"),
+        },
+        Refusal::Member(refusal) => refused_member(*refusal),
+        Refusal::Limit(refusal) => match refusal {
+            LimitRefusal::NoSpace => (Code::ResourceExhausted, "mvcc: database space exceeded"),
+            LimitRefusal::RequestTooLarge => (Code::InvalidArgument, "request is too large"),
+        },
+    };
+    etcd(code, text)
+}
+
+fn refused_kv(refusal: &KvRefusal) -> Status {
+    let (code, text) = match refusal {
+        KvRefusal::EmptyKey => (Code::InvalidArgument, "key is not provided"),
         // etcd bounds keys only by the request; its clients have no text for this.
-        Refusal::KeyTooLong { bytes, max } => {
+        KvRefusal::KeyTooLong { bytes, max } => {
             let text =
                 format!("etcdserver: key is too long: {bytes} bytes, at most {max} are stored");
             return Status::invalid_argument(text);
         }
-        Refusal::KeyNotFound => (Code::InvalidArgument, "key not found"),
-        Refusal::Compacted { .. } => (
+        KvRefusal::KeyNotFound => (Code::InvalidArgument, "key not found"),
+        KvRefusal::Compacted { .. } => (
             Code::OutOfRange,
             "mvcc: required revision has been compacted",
         ),
-        Refusal::FutureRevision { .. } => (
+        KvRefusal::FutureRevision { .. } => (
             Code::OutOfRange,
             "mvcc: required revision is a future revision",
         ),
-        Refusal::DuplicateKey => (Code::InvalidArgument, "duplicate key given in txn request"),
-        Refusal::LeaseNotFound(_) => (Code::NotFound, "requested lease not found"),
-        Refusal::LeaseExists(_) => (Code::FailedPrecondition, "lease already exists"),
-        Refusal::LeaseTtlTooLarge => (Code::OutOfRange, "too large lease TTL"),
-        Refusal::NoSpace => (Code::ResourceExhausted, "mvcc: database space exceeded"),
-        Refusal::RequestTooLarge => (Code::InvalidArgument, "request is too large"),
-        Refusal::MemberNotFound(_) => (Code::NotFound, "member not found"),
-        Refusal::MemberExists(_) => (Code::FailedPrecondition, "member ID already exist"),
-        Refusal::PeerUrlExists => (Code::FailedPrecondition, "Peer URLs already exists"),
-        Refusal::NotLearner(_) => (
+        KvRefusal::DuplicateKey => (Code::InvalidArgument, "duplicate key given in txn request"),
+        KvRefusal::NotYet => return not_yet("such a transaction"),
+    };
+    etcd(code, text)
+}
+
+fn refused_member(refusal: MemberRefusal) -> (Code, &'static str) {
+    match refusal {
+        MemberRefusal::NotFound(_) => (Code::NotFound, "member not found"),
+        MemberRefusal::Exists(_) => (Code::FailedPrecondition, "member ID already exist"),
+        MemberRefusal::PeerUrlExists => (Code::FailedPrecondition, "Peer URLs already exists"),
+        MemberRefusal::NotLearner(_) => (
             Code::FailedPrecondition,
             "can only promote a learner member",
         ),
-        Refusal::LearnerNotReady(_) => (
+        MemberRefusal::LearnerNotReady(_) => (
             Code::FailedPrecondition,
             "can only promote a learner member which is in sync with leader",
         ),
-        Refusal::TooManyLearners => (
+        MemberRefusal::TooManyLearners => (
             Code::FailedPrecondition,
             "too many learner members in cluster",
         ),
-        Refusal::NotEnoughStartedMembers => (
+        MemberRefusal::NotEnoughStarted => (
             Code::FailedPrecondition,
             "re-configuration failed due to not enough started members",
         ),
-        Refusal::BadLeaderTransferee => (Code::FailedPrecondition, "bad leader transferee"),
-        Refusal::NotLeader => (Code::FailedPrecondition, "not leader"),
+        MemberRefusal::BadLeaderTransferee => (Code::FailedPrecondition, "bad leader transferee"),
+        MemberRefusal::NotLeader => (Code::FailedPrecondition, "not leader"),
         // No client call is answered with this: only a starting member publishes itself.
-        Refusal::WipedMember(_) => (Code::FailedPrecondition, "member ID already exist"),
-    };
-    etcd(code, text)
+        MemberRefusal::Wiped(_) => (Code::FailedPrecondition, "member ID already exist"),
+    }
 }
 
 /// A temporary no on the wire.

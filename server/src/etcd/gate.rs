@@ -7,7 +7,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::error::{self, Invalid};
-use crate::command::Unavailable;
+use crate::command::{Principal, Unavailable};
 use crate::coordinator::Coordinator;
 
 /// etcd ends a stream that requires a leader after this many election timeouts without one.
@@ -64,6 +64,13 @@ impl Gate {
             return Err(error::unavailable(Unavailable::NoLeader));
         }
         Ok(())
+    }
+
+    /// Who asks. Without authentication nobody does; what etcd checks of a request comes before this.
+    ///
+    /// Errors: a token that means nobody.
+    pub(super) fn principal(&self, _metadata: &MetadataMap) -> Result<Principal, Status> {
+        Ok(Principal::Anonymous)
     }
 
     /// Resolves when a stream must end, with what its client is told.

@@ -15,7 +15,8 @@ use super::gate::{Gate, OnLearner};
 use super::{check, convert, header};
 use crate::budget::{Held, Share};
 use crate::command::{
-    self, Command, Keys, Op, Outcome, Query, Refusal, Revision, Txn, Unavailable,
+    self, Keys, KvCommand, KvRefusal, Op, Outcome, Principal, Query, Refusal, Revision, Txn,
+    Unavailable,
 };
 use crate::coordinator::Consistency;
 
@@ -30,9 +31,10 @@ type Answer<T> = Result<Response<T>, Status>;
 impl KvService {
     async fn propose(
         &self,
-        command: Command,
+        principal: Principal,
+        command: KvCommand,
     ) -> Result<(pb::ResponseHeader, Revision, command::Response), Status> {
-        let outcome = self.0.coordinator.propose(command).await;
+        let outcome = self.0.coordinator.propose(principal, command.into()).await;
         self.answered(outcome.map_err(|error| error::status(&error))?)
     }
 
@@ -100,11 +102,22 @@ impl pb::kv_server::Kv for KvService {
         let mut answering = Answering(None);
         let is_long = slices::is_long(&range);
         let query = Query::Range(range);
+        let principal = self.0.principal(request.metadata())?;
         let outcome = if is_long {
             answering = Answering::begin(&request);
-            slices::read(&self.0.coordinator, &query, consistency, &answering).await
+            slices::read(
+                &self.0.coordinator,
+                &principal,
+                &query,
+                consistency,
+                &answering,
+            )
+            .await
         } else {
-            self.0.coordinator.read(&query, consistency).await
+            self.0
+                .coordinator
+                .read(&principal, &query, consistency)
+                .await
         };
         let (header, _, response) =
             self.answered(outcome.map_err(|error| error::status(&error))?)?;
@@ -124,10 +137,10 @@ impl pb::kv_server::Kv for KvService {
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Answer<pb::PutResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
-        let request = request.get_ref();
-        let put = convert::put(request)?;
-        check::request_size(request.encoded_len())?;
-        let (header, _, response) = self.propose(Command::Put(put)).await?;
+        let put = convert::put(request.get_ref())?;
+        check::request_size(request.get_ref().encoded_len())?;
+        let principal = self.0.principal(request.metadata())?;
+        let (header, _, response) = self.propose(principal, KvCommand::Put(put)).await?;
         match response {
             command::Response::Put { prev } => {
                 Ok(Response::new(convert::put_response(header, prev)))
@@ -148,8 +161,9 @@ impl pb::kv_server::Kv for KvService {
         } else {
             Answering(None)
         };
-        let command = Command::DeleteRange(delete);
-        let outcome = slices::propose(&self.0.coordinator, command, &answering).await;
+        let principal = self.0.principal(request.metadata())?;
+        let command = KvCommand::DeleteRange(delete).into();
+        let outcome = slices::propose(&self.0.coordinator, principal, command, &answering).await;
         let (header, _, response) =
             self.answered(outcome.map_err(|error| error::status(&error))?)?;
         match response {
@@ -169,11 +183,14 @@ impl pb::kv_server::Kv for KvService {
             Answering(None)
         };
         let coordinator = &self.0.coordinator;
+        let principal = self.0.principal(request.metadata())?;
         let outcome = if txn.is_read_only() {
             let consistency = consistency(convert::is_serializable(request.get_ref()));
-            slices::read(coordinator, &Query::Txn(txn), consistency, &answering).await
+            let query = Query::Txn(txn);
+            slices::read(coordinator, &principal, &query, consistency, &answering).await
         } else {
-            slices::propose(coordinator, Command::Txn(txn), &answering).await
+            let command = KvCommand::Txn(txn).into();
+            slices::propose(coordinator, principal, command, &answering).await
         };
         let (header, revision, response) =
             self.answered(outcome.map_err(|error| error::status(&error))?)?;
@@ -195,15 +212,15 @@ impl pb::kv_server::Kv for KvService {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         // `physical` asks to wait for the removal, which never holds anything up here and shows nowhere.
         let revision = u64::try_from(request.get_ref().revision).map_err(|_| {
-            Invalid::Refused(Refusal::Compacted {
+            Invalid::Refused(Refusal::Kv(KvRefusal::Compacted {
                 oldest: Revision(0),
-            })
+            }))
         })?;
-        let (header, _, _) = self
-            .propose(Command::Compact {
-                revision: Revision(revision),
-            })
-            .await?;
+        let principal = self.0.principal(request.metadata())?;
+        let command = KvCommand::Compact {
+            revision: Revision(revision),
+        };
+        let (header, _, _) = self.propose(principal, command).await?;
         Ok(Response::new(pb::CompactionResponse {
             header: Some(header),
         }))
@@ -216,6 +233,7 @@ fn reads_ranges(txn: &Txn) -> bool {
         Op::Range(range) => matches!(range.keys, Keys::Range { .. }),
         Op::DeleteRange(delete) => delete.prev_kv,
         Op::Put(_) => false,
+        Op::Txn(inner) => reads_ranges(inner),
     })
 }
 

@@ -12,7 +12,7 @@ use super::error::{self, refused};
 use super::gate::{Gate, OnLearner};
 use super::header;
 use crate::budget::{Budget, Share};
-use crate::command::{self, Command, LeaseId, Query, Refusal};
+use crate::command::{self, LeaseCommand, LeaseId, LeaseRefusal, Principal, Query, Refusal};
 use crate::coordinator::{Consistency, Error};
 
 /// etcd's largest time to live.
@@ -34,21 +34,22 @@ impl pb::lease_server::Lease for LeaseService {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         let &pb::LeaseGrantRequest { ttl, id } = request.get_ref();
         if ttl > TTL_SECONDS_MAX {
-            return Err(refused(&Refusal::LeaseTtlTooLarge));
+            return Err(refused(&Refusal::Lease(LeaseRefusal::TtlTooLarge)));
         }
         let ttl_seconds = ttl.max(self.ttl_seconds_min());
+        let principal = self.0.principal(request.metadata())?;
         let mut draws = 0;
         loop {
             draws += 1;
             let chosen = if id == 0 { drawn_id() } else { LeaseId(id) };
-            let command = Command::LeaseGrant {
+            let command = LeaseCommand::Grant {
                 id: chosen,
                 ttl_seconds,
             };
             let outcome = self
                 .0
                 .coordinator
-                .propose(command)
+                .propose(principal.clone(), command.into())
                 .await
                 .map_err(|error| error::status(&error))?;
             match outcome.result {
@@ -60,7 +61,7 @@ impl pb::lease_server::Lease for LeaseService {
                         error: String::new(),
                     }));
                 }
-                Err(Refusal::LeaseExists(_)) if id == 0 && draws < DRAWS_MAX => {}
+                Err(Refusal::Lease(LeaseRefusal::Exists(_))) if id == 0 && draws < DRAWS_MAX => {}
                 Err(refusal) => return Err(refused(&refusal)),
                 Ok(_) => {
                     return Err(Status::internal(
@@ -76,13 +77,14 @@ impl pb::lease_server::Lease for LeaseService {
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Answer<pb::LeaseRevokeResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
-        let command = Command::LeaseRevoke {
+        let principal = self.0.principal(request.metadata())?;
+        let command = LeaseCommand::Revoke {
             id: LeaseId(request.get_ref().id),
         };
         let outcome = self
             .0
             .coordinator
-            .propose(command)
+            .propose(principal, command.into())
             .await
             .map_err(|error| error::status(&error))?;
         outcome.result.map_err(|refusal| refused(&refusal))?;
@@ -111,8 +113,9 @@ impl pb::lease_server::Lease for LeaseService {
     ) -> Answer<pb::LeaseTimeToLiveResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         let &pb::LeaseTimeToLiveRequest { id, keys } = request.get_ref();
+        let principal = self.0.principal(request.metadata())?;
         let (revision, reply) = self
-            .time_to_live(LeaseId(id), keys)
+            .time_to_live(&principal, LeaseId(id), keys)
             .await
             .map_err(|error| error::status(&error))?;
         let header = Some(header::at(&self.0.coordinator, revision));
@@ -127,10 +130,11 @@ impl pb::lease_server::Lease for LeaseService {
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Answer<pb::LeaseLeasesResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        let principal = self.0.principal(request.metadata())?;
         let read = self
             .0
             .coordinator
-            .read(&Query::Leases, Consistency::Linearizable)
+            .read(&principal, &Query::Leases, Consistency::Linearizable)
             .await;
         let outcome = read.map_err(|error| error::status(&error))?;
         let command::Response::Leases(ids) = outcome.result.map_err(|refusal| refused(&refusal))?
@@ -157,6 +161,7 @@ impl LeaseService {
 
     async fn time_to_live(
         &self,
+        principal: &Principal,
         id: LeaseId,
         keys: bool,
     ) -> Result<(command::Revision, pb::LeaseTimeToLiveResponse), Error> {
@@ -171,7 +176,11 @@ impl LeaseService {
             return Ok((coordinator.revision(), unknown));
         }
         let outcome = coordinator
-            .read(&Query::Lease { id, keys }, Consistency::Linearizable)
+            .read(
+                principal,
+                &Query::Lease { id, keys },
+                Consistency::Linearizable,
+            )
             .await?;
         let reply = match outcome.result? {
             command::Response::Lease(Some(found)) => pb::LeaseTimeToLiveResponse {

@@ -7,8 +7,8 @@ use tonic::{Code, Status};
 
 use super::{check, convert, error, header};
 use crate::command::{
-    CompareOperand, Keys, MemberId, Op, OpResponse, Order, PutLease, PutValue, RangeResponse,
-    Refusal, Revision, SortTarget, Unavailable,
+    CompareOperand, Keys, KvRefusal, LimitRefusal, MemberId, MemberRefusal, Op, OpResponse, Order,
+    PutLease, PutValue, RangeResponse, Refusal, Revision, SortTarget, Unavailable,
 };
 
 fn bytes(text: &str) -> Bytes {
@@ -394,30 +394,34 @@ fn each_operation_of_a_transaction_says_the_revision_it_saw() {
 fn refusals_have_etcds_codes_and_texts() {
     for (refusal, code, text) in [
         (
-            Refusal::Compacted {
+            Refusal::Kv(KvRefusal::Compacted {
                 oldest: Revision(3),
-            },
+            }),
             Code::OutOfRange,
             "mvcc: required revision has been compacted",
         ),
         (
-            Refusal::FutureRevision {
+            Refusal::Kv(KvRefusal::FutureRevision {
                 current: Revision(3),
-            },
+            }),
             Code::OutOfRange,
             "mvcc: required revision is a future revision",
         ),
         (
-            Refusal::NoSpace,
+            Refusal::Limit(LimitRefusal::NoSpace),
             Code::ResourceExhausted,
             "mvcc: database space exceeded",
         ),
         (
-            Refusal::MemberNotFound(MemberId(3)),
+            Refusal::Member(MemberRefusal::NotFound(MemberId(3))),
             Code::NotFound,
             "member not found",
         ),
-        (Refusal::NotLeader, Code::FailedPrecondition, "not leader"),
+        (
+            Refusal::Member(MemberRefusal::NotLeader),
+            Code::FailedPrecondition,
+            "not leader",
+        ),
     ] {
         let status = error::refused(&refusal);
         assert_eq!(

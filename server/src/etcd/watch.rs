@@ -24,7 +24,7 @@ use self::session::{Past, Session};
 use super::gate::{Gate, OnLearner};
 use crate::budget::{Budget, Held, Share};
 use crate::clock::Moment;
-use crate::command::{Refusal, Revision, Unavailable};
+use crate::command::{KvRefusal, Refusal, Revision, Unavailable};
 use crate::coordinator::Error;
 use crate::http::come;
 
@@ -226,7 +226,9 @@ fn history(gate: &Gate, from: Revision, upto: Revision) -> Result<Past, Unavaila
             events: history.events,
             next: history.next,
         }),
-        Err(Error::Refused(Refusal::Compacted { oldest })) => Ok(Past::Compacted { oldest }),
+        Err(Error::Refused(Refusal::Kv(KvRefusal::Compacted { oldest }))) => {
+            Ok(Past::Compacted { oldest })
+        }
         Err(Error::Unavailable(unavailable)) => Err(unavailable),
         Err(Error::Refused(refusal)) => {
             tracing::error!(%refusal, %from, %upto, "history is not readable");

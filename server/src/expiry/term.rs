@@ -13,8 +13,8 @@ use super::driver::{Consensus, Driver, answer, renewed_in};
 use super::recall::is_quorum;
 use crate::clock::Moment;
 use crate::command::{
-    Command, LeaderKey, LeaseChange, LeaseId, LeaseNews, LeaseQuery, LeaseRecall, LeaseReceipt,
-    MemberId, Unavailable,
+    Command, LeaderKey, LeaseChange, LeaseCommand, LeaseId, LeaseNews, LeaseQuery, LeaseRecall,
+    LeaseReceipt, MemberId, Unavailable,
 };
 use crate::planted::{self, Bug};
 use crate::raft::{LeaseAsk, LeaseTeller};
@@ -266,10 +266,10 @@ impl<'a, C: Consensus> Term<'a, C> {
         if ids.is_empty() {
             return;
         }
-        let command = Command::LeaseExpire {
+        let command = Command::Lease(LeaseCommand::Expire {
             term: self.leadership.0,
             ids: ids.clone(),
-        };
+        });
         if let Err(unavailable) = self
             .driver
             .while_leading(self.driver.consensus.propose(command))
@@ -298,7 +298,7 @@ impl<'a, C: Consensus> Term<'a, C> {
     }
 
     async fn record(&mut self, remaining_seconds: Vec<(LeaseId, i64)>) -> Result<(), Unavailable> {
-        let command = Command::LeaseCheckpoint { remaining_seconds };
+        let command = Command::Lease(LeaseCommand::Checkpoint { remaining_seconds });
         self.driver
             .while_leading(self.driver.consensus.propose(command))
             .await?;

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::{Ground, Node, Stop, identity, join, owner, rebuild, stored};
 use crate::admin::Admin;
 use crate::budget::Budget;
-use crate::command::{Command, Incarnation, MemberId, MemberRecord, Unavailable};
+use crate::command::{Command, Incarnation, MemberCommand, MemberId, MemberRecord, Unavailable};
 use crate::config::{Config, InitialState, Url};
 use crate::coordinator::{Coordinator, Identity, Parts};
 use crate::http::{self, Router};
@@ -337,7 +337,10 @@ fn record(config: &Config, identity: Identity) -> MemberRecord {
 /// Tells the cluster this member's name and client URLs, then says that it serves: the line that programs wait for.
 async fn publish(raft: Raft, record: MemberRecord) {
     loop {
-        match raft.propose(Command::MemberPublish(record.clone())).await {
+        match raft
+            .propose(Command::Member(MemberCommand::Publish(record.clone())))
+            .await
+        {
             Ok(outcome) => match outcome.result {
                 Ok(_) => break,
                 Err(refusal) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::membership::Membership;
 use super::propose::Proposer;
-use crate::command::{Command, MemberId, MemberRecord};
+use crate::command::{Command, LevelCommand, MemberId, MemberRecord, Principal};
 
 /// The level to raise a cluster to: the lowest that its members, voters and learners, report. `None` if that is no more
 /// than it has, or one of them has not reported yet: it may turn out to know less.
@@ -32,7 +32,13 @@ pub(super) async fn raise(membership: Membership, proposer: Proposer, pause: Dur
         };
         let Some(level) = level else { continue };
         // A member that comes between the look and the entry and knows less is refused by its peers.
-        match proposer.propose(Command::RaiseLevel { level }).await {
+        match proposer
+            .propose(
+                Principal::System,
+                Command::Level(LevelCommand::Raise { level }),
+            )
+            .await
+        {
             Ok(_) => tracing::info!(level, "the feature level of the cluster is raised"),
             Err(unavailable) => {
                 tracing::debug!(%unavailable, "the feature level is not raised yet")

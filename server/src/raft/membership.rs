@@ -21,7 +21,7 @@ use super::Core;
 use super::leadership::Leadership;
 use super::peer::Peers;
 use super::types::{self, Members, Place, TypeConfig};
-use crate::command::{Fault, LogPosition, MemberId, Refusal, Unavailable};
+use crate::command::{Fault, LogPosition, MemberId, MemberRefusal, Unavailable};
 use crate::state::State;
 use view::{View, quorum};
 
@@ -91,7 +91,7 @@ impl MemberChange {
 pub enum ChangeError {
     /// It must not be done.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] MemberRefusal),
     /// It cannot be done now, or nobody knows whether it was.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -291,7 +291,7 @@ impl Membership {
                 }
                 ClientWriteError::ChangeMembershipError(
                     ChangeMembershipError::LearnerNotFound(not),
-                ) => Refusal::MemberNotFound(MemberId(not.node_id)).into(),
+                ) => MemberRefusal::NotFound(MemberId(not.node_id)).into(),
                 other => {
                     tracing::info!(error = %other, "the membership was not changed");
                     Unavailable::Unhealthy.into()
@@ -310,7 +310,7 @@ impl Membership {
             MemberChange::AddLearner { id, peer_urls } => {
                 view.check_new(id, &peer_urls)?;
                 if view.learners.len() >= learners_max(voting.len()) {
-                    return Err(Refusal::TooManyLearners.into());
+                    return Err(MemberRefusal::TooManyLearners.into());
                 }
                 let node = BTreeMap::from([(id.0, Place::at(peer_urls))]);
                 (ChangeMembers::AddNodes(node), true)
@@ -319,7 +319,7 @@ impl Membership {
                 // In etcd's order, and as etcd: a second member may be added to a single one before it runs.
                 let alone = voting.len() == 1;
                 if !alone && view.started(&voting) < quorum(voting.len() + 1) {
-                    return Err(Refusal::NotEnoughStartedMembers.into());
+                    return Err(MemberRefusal::NotEnoughStarted.into());
                 }
                 if view.connected(&voting) < voting.len() {
                     return Err(Unavailable::Unhealthy.into());
@@ -342,16 +342,16 @@ impl Membership {
                 let mut promoted = BTreeSet::new();
                 for id in ids {
                     if voting.contains(&id.0) {
-                        return Err(Refusal::NotLearner(id).into());
+                        return Err(MemberRefusal::NotLearner(id).into());
                     }
                     if !view.has_caught_up(id) {
-                        return Err(Refusal::LearnerNotReady(id).into());
+                        return Err(MemberRefusal::LearnerNotReady(id).into());
                     }
                     promoted.insert(id.0);
                 }
                 let more = promoted.len();
                 if view.started(&voting) + more < quorum(voting.len() + more) {
-                    return Err(Refusal::NotEnoughStartedMembers.into());
+                    return Err(MemberRefusal::NotEnoughStarted.into());
                 }
                 (ChangeMembers::AddVoterIds(promoted), true)
             }
@@ -364,7 +364,7 @@ impl Membership {
                 let left = voting.len() - 1;
                 let lost = usize::from(view.is_started(id.0));
                 if left == 0 || view.started(&voting) - lost < quorum(left) {
-                    return Err(Refusal::NotEnoughStartedMembers.into());
+                    return Err(MemberRefusal::NotEnoughStarted.into());
                 }
                 if !view.voters.contains(&id.0) {
                     return Ok((ChangeMembers::RemoveNodes(gone), false));
@@ -396,7 +396,7 @@ impl Membership {
     pub(super) fn may_lead(&self, to: MemberId) -> Result<(), ChangeError> {
         let view = View::new(self);
         if !view.voters.contains(&to.0) {
-            return Err(Refusal::BadLeaderTransferee.into());
+            return Err(MemberRefusal::BadLeaderTransferee.into());
         }
         if !view.has_caught_up(to) {
             return Err(Unavailable::Unhealthy.into());

@@ -17,7 +17,7 @@ pub(super) use gather::{Forwarded, Gather, run};
 pub(super) use pending::Pending;
 use tokio::sync::oneshot;
 
-use crate::command::{Command, MemberId, Unavailable, codec};
+use crate::command::{Command, MemberId, Principal, Unavailable, codec};
 use crate::state::Answer;
 
 /// Proposals of this member that may wait for their outcome.
@@ -48,28 +48,27 @@ impl Proposer {
         (proposer, gather, pending)
     }
 
-    /// The largest command that can be proposed, as [`codec::command_bytes`] counts.
-    pub(super) fn command_bytes_max(&self) -> usize {
-        self.gather.batch_bytes_max() - codec::PROPOSAL_HEAD_BYTES_MAX
+    /// The largest command that can be proposed, as [`codec::proposal_bytes`] counts.
+    pub(super) fn proposal_bytes_max(&self) -> usize {
+        self.gather.batch_bytes_max()
     }
 
     /// Proposes a command; resolves when this member has applied it and readers can see it.
     ///
     /// Errors: `TooManyRequests` before anything was proposed, also for a command that no entry has room for;
     /// `LeaderChanged` when its outcome cannot be known.
-    pub(super) async fn propose(&self, command: Command) -> Result<Answer, Unavailable> {
-        let bytes = weight(&command);
+    pub(super) async fn propose(
+        &self,
+        principal: Principal,
+        command: Command,
+    ) -> Result<Answer, Unavailable> {
+        let bytes = codec::proposal_bytes(&principal, &command);
         if bytes > self.gather.batch_bytes_max() {
             return Err(Unavailable::TooManyRequests);
         }
         let (reply, outcome) = oneshot::channel();
-        let proposal = self.pending.register(command, bytes, reply)?;
+        let proposal = self.pending.register(principal, command, bytes, reply)?;
         self.gather.push(proposal, bytes);
         outcome.await.unwrap_or(Err(Unavailable::Stopped))
     }
-}
-
-/// The most that a command takes in a log entry.
-pub(super) fn weight(command: &Command) -> usize {
-    codec::PROPOSAL_HEAD_BYTES_MAX + codec::command_bytes(command)
 }

@@ -19,8 +19,9 @@ use super::running_hash::RunningHash;
 use super::txn::{self, Branch};
 use super::{State, level, snapshot};
 use crate::command::{
-    Command, Envelope, Event, Fault, Keys, Lease, LeaseChange, LeaseId, LogPosition, MemberId,
-    MemberRecord, Outcome, Proposal, Proposer, Refusal, Response, Revision, Stamp, codec,
+    AlarmCommand, Command, Envelope, Event, Fault, Keys, KvCommand, KvRefusal, Lease, LeaseChange,
+    LeaseCommand, LeaseId, LevelCommand, LogPosition, MemberCommand, MemberId, MemberRecord,
+    Outcome, Proposal, Proposer, Refusal, Response, Revision, Stamp, codec,
 };
 use crate::disk::Rows;
 use crate::mvcc::Mvcc;
@@ -128,6 +129,14 @@ enum Running {
     },
 }
 
+/// What a command's first turn came to.
+enum Begun {
+    /// It is applied or refused.
+    Ended(Result<Response, Refusal>),
+    /// It is checked, and is to be run.
+    Running(Running),
+}
+
 /// What has become of a command.
 enum Verdict {
     Answer(Result<Response, Refusal>),
@@ -229,19 +238,9 @@ impl State {
                 if law.is_spent() {
                     return Ok(false);
                 }
-                let Proposal {
-                    origin,
-                    run,
-                    sequence,
-                    command,
-                } = proposal;
-                let proposer = Proposer {
-                    origin: *origin,
-                    run: *run,
-                    sequence: *sequence,
-                };
+                let proposer = proposal.proposer();
                 law.is_wanted = is_wanted(&proposer);
-                let answer = match law.decide(*origin, command)? {
+                let answer = match law.decide(proposal)? {
                     Verdict::NotYet(running) => {
                         law.making.running = Some(running);
                         return Ok(false);
@@ -373,78 +372,85 @@ impl State {
 }
 
 impl Law<'_> {
-    fn decide(&mut self, origin: MemberId, command: &Command) -> Result<Verdict, Fault> {
-        let answer = match command {
-            Command::Put(put) => self.put_alone(put)?,
-            Command::DeleteRange(_)
-            | Command::Txn(_)
-            | Command::LeaseRevoke { .. }
-            | Command::LeaseExpire { .. } => {
-                let begun = match self.making.running.take() {
-                    Some(running) => Ok(running),
-                    None => self.begin(origin, command)?,
-                };
-                match begun {
-                    Ok(running) => return self.run(command, running),
-                    Err(answer) => answer,
-                }
+    fn decide(&mut self, proposal: &Proposal) -> Result<Verdict, Fault> {
+        let Proposal {
+            origin,
+            run: _,
+            sequence: _,
+            principal: _,
+            command,
+        } = proposal;
+        if let Some(running) = self.making.running.take() {
+            return self.run(command, running);
+        }
+        let begun = match command {
+            Command::Kv(command) => self.begin_kv(command)?,
+            Command::Lease(command) => self.begin_lease(*origin, command)?,
+            Command::Member(MemberCommand::Publish(record)) => Begun::Ended(self.publish(record)),
+            Command::Level(LevelCommand::Raise { level }) => Begun::Ended(self.raise(*level)?),
+            Command::Alarm(AlarmCommand::Activate(_) | AlarmCommand::Deactivate(_)) => {
+                Begun::Ended(Ok(Response::Alarms(Vec::new())))
             }
-            Command::Compact { revision } => self.compact(*revision)?,
-            Command::LeaseGrant { id, ttl_seconds } => self.grant(*id, *ttl_seconds),
-            // What a leader found out while it counted down is void once another one counts.
-            Command::LeaseCheckpoint { .. } if origin != self.at.leader => Ok(Response::Done),
-            Command::LeaseCheckpoint { remaining_seconds } => self.checkpoint(remaining_seconds),
-            Command::MemberPublish(record) => self.publish(record),
-            Command::RaiseLevel { level } => self.raise(*level)?,
         };
-        self.spend(1, 0);
-        self.seal();
-        Ok(Verdict::Answer(answer))
+        match begun {
+            Begun::Running(running) => self.run(command, running),
+            Begun::Ended(answer) => {
+                self.spend(1, 0);
+                self.seal();
+                Ok(Verdict::Answer(answer))
+            }
+        }
     }
 
-    /// Checks a command that may take several turns; an error is its answer.
-    fn begin(
-        &mut self,
-        origin: MemberId,
-        command: &Command,
-    ) -> Result<Result<Running, Result<Response, Refusal>>, Fault> {
+    fn begin_kv(&mut self, command: &KvCommand) -> Result<Begun, Fault> {
         Ok(match command {
-            Command::DeleteRange(_) => Ok(Running::Delete(Deleting::default())),
-            Command::Txn(txn) => match self.begin_txn(txn)? {
-                Ok(branch) => Ok(Running::Txn(branch)),
-                Err(refusal) => Err(Err(refusal)),
+            KvCommand::Put(put) => Begun::Ended(self.put_alone(put)?),
+            KvCommand::DeleteRange(_) => Begun::Running(Running::Delete(Deleting::default())),
+            KvCommand::Txn(txn) => match self.begin_txn(txn)? {
+                Ok(branch) => Begun::Running(Running::Txn(branch)),
+                Err(refusal) => Begun::Ended(Err(refusal)),
             },
-            Command::LeaseRevoke { id } => match self.check_lease(*id) {
-                Ok(()) => Ok(Running::Revoke { from: Bytes::new() }),
-                Err(refusal) => Err(Err(refusal)),
+            KvCommand::Compact { revision } => Begun::Ended(self.compact(*revision)?),
+        })
+    }
+
+    fn begin_lease(&mut self, origin: MemberId, command: &LeaseCommand) -> Result<Begun, Fault> {
+        // What a leader found out while it counted down is void once another one counts.
+        let is_of_leader = origin == self.at.leader;
+        Ok(match command {
+            LeaseCommand::Grant { id, ttl_seconds } => Begun::Ended(self.grant(*id, *ttl_seconds)),
+            LeaseCommand::Revoke { id } => match self.check_lease(*id) {
+                Ok(()) => Begun::Running(Running::Revoke { from: Bytes::new() }),
+                Err(refusal) => Begun::Ended(Err(refusal)),
             },
-            // A decision of an earlier leader, or term, is void: a newer one may have renewed them.
-            Command::LeaseExpire { term, .. }
-                if origin == self.at.leader && *term == self.at.term =>
-            {
-                Ok(Running::Expire {
+            // Likewise in another term: a newer leader may have renewed them.
+            LeaseCommand::Expire { term, .. } if is_of_leader && *term == self.at.term => {
+                Begun::Running(Running::Expire {
                     place: 0,
                     from: Bytes::new(),
                 })
             }
-            Command::LeaseExpire { .. }
-            | Command::Put(_)
-            | Command::Compact { .. }
-            | Command::LeaseGrant { .. }
-            | Command::LeaseCheckpoint { .. }
-            | Command::MemberPublish(_)
-            | Command::RaiseLevel { .. } => Err(Ok(Response::Done)),
+            LeaseCommand::Checkpoint { remaining_seconds } if is_of_leader => {
+                Begun::Ended(self.checkpoint(remaining_seconds))
+            }
+            LeaseCommand::Expire { .. } | LeaseCommand::Checkpoint { .. } => {
+                Begun::Ended(Ok(Response::Done))
+            }
         })
     }
 
     fn run(&mut self, command: &Command, mut running: Running) -> Result<Verdict, Fault> {
         let is_through = match (&mut running, command) {
-            (Running::Delete(deleting), Command::DeleteRange(delete)) => {
+            (Running::Delete(deleting), Command::Kv(KvCommand::DeleteRange(delete))) => {
                 self.delete_some(&delete.keys, deleting)?
             }
-            (Running::Txn(branch), Command::Txn(txn)) => self.go_on_txn(txn, branch)?,
-            (Running::Revoke { from }, Command::LeaseRevoke { id }) => self.end_some(*id, from)?,
-            (Running::Expire { place, from }, Command::LeaseExpire { ids, .. }) => {
+            (Running::Txn(branch), Command::Kv(KvCommand::Txn(txn))) => {
+                self.go_on_txn(txn, branch)?
+            }
+            (Running::Revoke { from }, Command::Lease(LeaseCommand::Revoke { id })) => {
+                self.end_some(*id, from)?
+            }
+            (Running::Expire { place, from }, Command::Lease(LeaseCommand::Expire { ids, .. })) => {
                 self.expire_some(ids, place, from)?
             }
             _ => {
@@ -460,12 +466,15 @@ impl Law<'_> {
         self.seal();
         let newest = self.ledger.revision;
         let (succeeded, pieces, oldest) = match (running, command) {
-            (Running::Txn(branch), Command::Txn(txn)) if self.is_wanted => {
+            (Running::Txn(branch), Command::Kv(KvCommand::Txn(txn))) if self.is_wanted => {
                 let succeeded = branch.succeeded;
                 let (pieces, oldest) = txn::pieces(txn, branch, newest, changed);
                 (Some(succeeded), pieces, oldest)
             }
-            (Running::Delete(Deleting { deleted, .. }), Command::DeleteRange(delete)) => {
+            (
+                Running::Delete(Deleting { deleted, .. }),
+                Command::Kv(KvCommand::DeleteRange(delete)),
+            ) => {
                 if deleted == 0 || !delete.prev_kv || !self.is_wanted {
                     let prevs = Vec::new();
                     return Ok(Verdict::Answer(Ok(Response::DeleteRange {
@@ -622,12 +631,12 @@ impl Law<'_> {
         if let Some(oldest) = self.ledger.floor
             && revision <= oldest
         {
-            return Ok(Err(Refusal::Compacted { oldest }));
+            return Ok(Err(Refusal::Kv(KvRefusal::Compacted { oldest })));
         }
         if revision > self.ledger.revision {
-            return Ok(Err(Refusal::FutureRevision {
+            return Ok(Err(Refusal::Kv(KvRefusal::FutureRevision {
                 current: self.ledger.revision,
-            }));
+            })));
         }
         self.ledger.floor = Some(revision);
         self.compacted = Some(revision);

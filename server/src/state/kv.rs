@@ -7,7 +7,8 @@ use super::ledger::VERSION_BYTES;
 use super::spaces::SYSTEM;
 use super::{KEY_BYTES_MAX, lease};
 use crate::command::{
-    Event, EventKind, Fault, KeyValue, Keys, LeaseId, Put, PutLease, PutValue, Refusal, Response,
+    Event, EventKind, Fault, KeyValue, Keys, KvRefusal, LeaseId, LeaseRefusal, Put, PutLease,
+    PutValue, Refusal, Response,
 };
 use crate::mvcc::{self, Budget, Span, Store, Version};
 
@@ -26,14 +27,14 @@ pub(super) struct Deleting {
 /// Refuses keys that cannot be stored.
 pub(super) fn check_key(key: &[u8]) -> Result<(), Refusal> {
     if key.is_empty() {
-        return Err(Refusal::EmptyKey);
+        return Err(Refusal::Kv(KvRefusal::EmptyKey));
     }
     // The second bound is for keys of almost nothing but zero bytes: those take two in a past row.
     if key.len() > KEY_BYTES_MAX || !mvcc::key_fits(key) {
-        return Err(Refusal::KeyTooLong {
+        return Err(Refusal::Kv(KvRefusal::KeyTooLong {
             bytes: key.len(),
             max: KEY_BYTES_MAX,
-        });
+        }));
     }
     Ok(())
 }
@@ -56,11 +57,11 @@ impl Law<'_> {
         if let PutLease::Set(Some(id)) = put.lease
             && !self.leases.contains_key(&id)
         {
-            return Ok(Err(Refusal::LeaseNotFound(id)));
+            return Ok(Err(Refusal::Lease(LeaseRefusal::NotFound(id))));
         }
         let needs_key = put.value == PutValue::Keep || put.lease == PutLease::Keep;
         if needs_key && self.mvcc.get(&self.rows, &put.key)?.is_none() {
-            return Ok(Err(Refusal::KeyNotFound));
+            return Ok(Err(Refusal::Kv(KvRefusal::KeyNotFound)));
         }
         Ok(Ok(()))
     }

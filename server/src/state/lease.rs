@@ -10,7 +10,7 @@ use super::ledger::{self, VERSION_BYTES, system_key, tag};
 use super::spaces::SYSTEM;
 use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
-use crate::command::{Fault, Lease, LeaseChange, LeaseId, Refusal, Response};
+use crate::command::{Fault, Lease, LeaseChange, LeaseId, LeaseRefusal, Refusal, Response};
 use crate::disk::Rows;
 
 /// Longest time to live; etcd's bound.
@@ -21,10 +21,10 @@ const KEYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
 impl Law<'_> {
     pub(super) fn grant(&mut self, id: LeaseId, ttl_seconds: i64) -> Result<Response, Refusal> {
         if ttl_seconds > TTL_SECONDS_MAX {
-            return Err(Refusal::LeaseTtlTooLarge);
+            return Err(Refusal::Lease(LeaseRefusal::TtlTooLarge));
         }
         if self.leases.contains_key(&id) {
-            return Err(Refusal::LeaseExists(id));
+            return Err(Refusal::Lease(LeaseRefusal::Exists(id)));
         }
         let lease = Lease {
             id,
@@ -70,7 +70,7 @@ impl Law<'_> {
     pub(super) fn check_lease(&self, id: LeaseId) -> Result<(), Refusal> {
         match self.leases.contains_key(&id) {
             true => Ok(()),
-            false => Err(Refusal::LeaseNotFound(id)),
+            false => Err(Refusal::Lease(LeaseRefusal::NotFound(id))),
         }
     }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::apply::Law;
 use super::ledger::{self, system_key, tag};
 use super::spaces::SYSTEM;
-use crate::command::codec::{read_member, wire::Reader, wire::Writer, write_member};
-use crate::command::{Fault, MemberId, MemberRecord, Refusal, Response};
+use crate::command::codec::Canonical;
+use crate::command::codec::wire::{Reader, Writer};
+use crate::command::{Fault, MemberId, MemberRecord, MemberRefusal, Refusal, Response};
 use crate::disk::Rows;
 use crate::planted::{self, Bug};
 
@@ -16,14 +17,14 @@ impl Law<'_> {
     pub(super) fn publish(&mut self, record: &MemberRecord) -> Result<Response, Refusal> {
         if let Some(known) = self.members.get(&record.id) {
             if known.incarnation != record.incarnation && !planted::has(Bug::NodeIdReused) {
-                return Err(Refusal::WipedMember(record.id));
+                return Err(Refusal::Member(MemberRefusal::Wiped(record.id)));
             }
             if known == record {
                 return Ok(Response::Done);
             }
         }
         let mut out = Writer::with_capacity(128);
-        write_member(&mut out, record);
+        record.write(&mut out);
         self.rows.put(
             SYSTEM,
             system_key(tag::MEMBER, &record.id.0.to_be_bytes()),
@@ -38,7 +39,7 @@ pub(super) fn load(rows: &Rows<'_>) -> Result<BTreeMap<MemberId, MemberRecord>, 
     let mut members = BTreeMap::new();
     ledger::each(rows, tag::MEMBER, |_, row| {
         let mut input = Reader::new(row);
-        let record = read_member(&mut input)?;
+        let record = MemberRecord::read(&mut input)?;
         members.insert(record.id, record);
         input.end()
     })?;

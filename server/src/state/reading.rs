@@ -17,8 +17,8 @@ use bytes::Bytes;
 use super::snapshot::Pin;
 use super::{State, lease, view};
 use crate::command::{
-    Fault, KeyValue, Lease, LeaseId, LeaseTimeToLive, Op, OpResponse, Outcome, Query, Range,
-    RangeResponse, Refusal, Response, Revision, Stamp, Txn,
+    Fault, KeyValue, KvRefusal, Lease, LeaseId, LeaseTimeToLive, Op, OpResponse, Outcome,
+    Principal, Query, Range, RangeResponse, Refusal, Response, Revision, Stamp, Txn,
 };
 use crate::disk::Rows;
 use crate::mvcc::{Budget, Mvcc};
@@ -132,7 +132,9 @@ impl Reading {
 
 impl State {
     /// Answers `query` from what is applied, or begins to. Reads disk when the rows are not in memory.
-    pub fn ask(&self, query: &Query) -> Result<Answer, Fault> {
+    ///
+    /// The principal is who asks; that it may is decided here, on the state that answers.
+    pub fn ask(&self, _principal: &Principal, query: &Query) -> Result<Answer, Fault> {
         let revision = self.ledger.revision;
         let rows = self.disk.rows();
         let moment = self.moment(&rows);
@@ -198,6 +200,10 @@ impl State {
                 after: None,
                 ids: Vec::new(),
             },
+            Query::Alarms => {
+                let result = Ok(Response::Alarms(Vec::new()));
+                return Ok(Answer::Done(Outcome { revision, result }));
+            }
         };
         let reading = Box::new(Reading {
             revision,
@@ -215,7 +221,7 @@ impl State {
             let revision = reading.revision;
             let oldest = self.ledger.floor.unwrap_or_default();
             if reading.pin.floor() < oldest || self.ledger.revision < revision {
-                let result = Err(Refusal::Compacted { oldest });
+                let result = Err(Refusal::Kv(KvRefusal::Compacted { oldest }));
                 return Ok(Answer::Done(Outcome { revision, result }));
             }
             reading.pin = self.pins.hold(reading.pin.floor());
@@ -235,9 +241,9 @@ impl State {
         }
     }
 
-    /// As [`ask`](Self::ask) and [`finish`](Self::finish).
+    /// As [`ask`](Self::ask) and [`finish`](Self::finish), for the cluster itself.
     pub fn answer(&self, query: &Query) -> Result<Outcome, Fault> {
-        self.finish(self.ask(query)?)
+        self.finish(self.ask(&Principal::System, query)?)
     }
 
     pub(super) fn moment<'a>(&'a self, rows: &'a Rows<'a>) -> Moment<'a> {
@@ -353,11 +359,7 @@ impl Piece {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Ready(response) => match response {
-                OpResponse::Range(RangeResponse { kvs, .. })
-                | OpResponse::DeleteRange { prevs: kvs, .. } => kvs.iter().map(pair_bytes).sum(),
-                OpResponse::Put { prev } => prev.as_ref().map_or(0, pair_bytes),
-            },
+            Self::Ready(response) => response_bytes(response),
             Self::Range(reading)
             | Self::Replaced(reading)
             | Self::Removed { prevs: reading, .. } => reading.bytes(),
@@ -379,6 +381,16 @@ impl Piece {
     }
 }
 
+/// About what an operation's answer takes in memory.
+fn response_bytes(response: &OpResponse) -> usize {
+    match response {
+        OpResponse::Range(RangeResponse { kvs, .. })
+        | OpResponse::DeleteRange { prevs: kvs, .. } => kvs.iter().map(pair_bytes).sum(),
+        OpResponse::Put { prev } => prev.as_ref().map_or(0, pair_bytes),
+        OpResponse::Txn { responses, .. } => responses.iter().map(response_bytes).sum(),
+    }
+}
+
 /// About what a pair takes in memory.
 pub(super) fn pair_bytes(kv: &KeyValue) -> usize {
     size_of::<KeyValue>() + kv.key.len() + kv.value.len()
@@ -393,12 +405,12 @@ fn query_floor(query: &Query, newest: Revision) -> Revision {
             let ops = txn.success.iter().chain(&txn.failure);
             ops.map(|op| match op {
                 Op::Range(range) => at(range),
-                Op::Put(_) | Op::DeleteRange(_) => newest,
+                Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) => newest,
             })
             .min()
             .unwrap_or(newest)
         }
-        Query::Lease { .. } | Query::Leases => newest,
+        Query::Lease { .. } | Query::Leases | Query::Alarms => newest,
     }
 }
 
@@ -409,6 +421,16 @@ fn whole(succeeded: Option<bool>, mut answered: Vec<OpResponse>) -> Response {
         (None, Some(OpResponse::DeleteRange { deleted, prevs })) => {
             Response::DeleteRange { deleted, prevs }
         }
+        (
+            None,
+            Some(OpResponse::Txn {
+                succeeded,
+                responses,
+            }),
+        ) => Response::Txn {
+            succeeded,
+            responses,
+        },
         (None, None) => Response::Done,
         (Some(succeeded), last) => {
             answered.extend(last);

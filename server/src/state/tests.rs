@@ -70,6 +70,7 @@ fn envelope(index: u64, command: Command) -> Envelope {
             origin: MemberId(1),
             run: 1,
             sequence: index,
+            principal: Principal::System,
             command,
         }],
     }
@@ -84,12 +85,12 @@ fn position(index: u64) -> LogPosition {
 }
 
 fn put(key: &str, value: &str) -> Command {
-    Command::Put(Put {
+    Command::Kv(KvCommand::Put(Put {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: PutValue::Set(Bytes::copy_from_slice(value.as_bytes())),
         lease: PutLease::Set(None),
         prev_kv: true,
-    })
+    }))
 }
 
 fn range(keys: Keys, revision: Option<Revision>, limit: Option<u64>) -> Range {
@@ -286,7 +287,7 @@ fn what_is_stored_is_read_of_one_state_only() {
     assert!(matches!(page, StoredPage::Replaced));
     let beyond = state.read_stored(Some(Revision(3))).unwrap_err();
     let current = Revision(2);
-    assert_eq!(beyond, Refusal::FutureRevision { current });
+    assert_eq!(beyond, Refusal::Kv(KvRefusal::FutureRevision { current }));
 }
 
 #[test]
@@ -305,6 +306,7 @@ fn the_running_hash_is_that_of_what_was_applied_and_of_nothing_else() {
                     origin: MemberId(1),
                     run: 1,
                     sequence: 1,
+                    principal: Principal::System,
                     command: command.clone(),
                 }],
             };
@@ -328,12 +330,12 @@ fn the_running_hash_is_that_of_what_was_applied_and_of_nothing_else() {
 #[test]
 fn the_running_hash_knows_what_a_command_came_to() {
     // The same entry over another state, as a flipped bit would leave it.
-    let keep = Command::Put(Put {
+    let keep = Command::Kv(KvCommand::Put(Put {
         key: Bytes::from_static(b"a"),
         value: PutValue::Keep,
         lease: PutLease::Set(None),
         prev_kv: false,
-    });
+    }));
     let hashes = ["1", "2"].map(|value| {
         let (mut state, mut log) = (State::in_memory(), Log::new());
         log.apply(&mut state, put("a", value));
@@ -398,7 +400,7 @@ fn compaction_frees_the_accounts_and_the_rows() {
     let full = state.logical_bytes();
     assert!(full > 200_000);
     let revision = state.revision();
-    log.apply(&mut state, Command::Compact { revision });
+    log.apply(&mut state, Command::Kv(KvCommand::Compact { revision }));
     assert!(state.logical_bytes() < 2000, "{}", state.logical_bytes());
     let mut left = 0;
     let rows = state.disk.rows();
@@ -417,25 +419,29 @@ fn what_another_leader_found_out_about_leases_is_void() {
     let mut state = State::in_memory();
     let id = LeaseId(7);
     let mut log = Log::new();
-    let (granted, _) = log.apply(&mut state, Command::LeaseGrant { id, ttl_seconds: 9 });
+    let (granted, _) = log.apply(
+        &mut state,
+        Command::Lease(LeaseCommand::Grant { id, ttl_seconds: 9 }),
+    );
     assert!(granted.result.is_ok());
     let proposal = |command| Proposal {
         origin: MemberId(2),
         run: 1,
         sequence: 1,
+        principal: Principal::System,
         command,
     };
     let envelope = Envelope {
         feature_level: FEATURE_LEVEL,
         leader_time: UnixMillis(2),
         proposals: vec![
-            proposal(Command::LeaseCheckpoint {
+            proposal(Command::Lease(LeaseCommand::Checkpoint {
                 remaining_seconds: vec![(id, 1)],
-            }),
-            proposal(Command::LeaseExpire {
+            })),
+            proposal(Command::Lease(LeaseCommand::Expire {
                 term: 1,
                 ids: vec![id],
-            }),
+            })),
         ],
     };
     state.apply(position(2), &envelope).unwrap();
@@ -452,9 +458,9 @@ fn the_level_rises_and_never_falls() {
     let mut state = State::in_memory();
     let mut log = Log::new();
     assert_eq!(state.feature_level(), 1);
-    log.apply(&mut state, Command::RaiseLevel { level: 2 });
+    log.apply(&mut state, Command::Level(LevelCommand::Raise { level: 2 }));
     assert_eq!(state.feature_level(), 2);
-    log.apply(&mut state, Command::RaiseLevel { level: 1 });
+    log.apply(&mut state, Command::Level(LevelCommand::Raise { level: 1 }));
     assert_eq!(state.feature_level(), 2);
     let rows = state.disk.rows();
     let row = rows.get(SYSTEM, b"F").unwrap();
@@ -471,9 +477,10 @@ fn a_level_beyond_this_version_stops_the_member() {
             origin: MemberId(1),
             run: 1,
             sequence: 1,
-            command: Command::RaiseLevel {
+            principal: Principal::System,
+            command: Command::Level(LevelCommand::Raise {
                 level: FEATURE_LEVEL + 1,
-            },
+            }),
         }],
     };
     let fault = state.apply(position(1), &envelope).unwrap_err();
@@ -487,7 +494,7 @@ fn a_level_beyond_this_version_stops_the_member() {
 async fn a_state_that_was_raised_beyond_this_version_is_not_opened() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = State::open(dir.path()).unwrap();
-    Log::new().apply(&mut state, Command::RaiseLevel { level: 2 });
+    Log::new().apply(&mut state, Command::Level(LevelCommand::Raise { level: 2 }));
     state.persist().await.unwrap().unwrap();
     drop(state);
     assert_eq!(State::open(dir.path()).unwrap().feature_level(), 2);

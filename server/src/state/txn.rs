@@ -15,7 +15,8 @@ use super::kv::{Deleting, check_key};
 use super::reading::{Part, Piece, RangeReading};
 use super::view;
 use crate::command::{
-    Compare, CompareOperand, CompareResult, Fault, Keys, Op, OpResponse, Refusal, Revision, Txn,
+    Compare, CompareOperand, CompareResult, Fault, Keys, KvRefusal, Op, OpResponse, Refusal,
+    Revision, Txn,
 };
 use crate::mvcc::{Budget, Version};
 
@@ -56,6 +57,13 @@ impl Law<'_> {
         if let Err(refusal) = checked {
             return Ok(Err(refusal));
         }
+        if txn
+            .compares
+            .iter()
+            .any(|compare| !matches!(compare.keys, Keys::One(_)))
+        {
+            return Ok(Err(KvRefusal::NotYet.into()));
+        }
         let succeeded = compares_hold(&txn.compares, |key| self.mvcc.get(&self.rows, key))?;
         let branch = Branch {
             succeeded,
@@ -70,6 +78,7 @@ impl Law<'_> {
                 }
                 Op::Put(put) => self.check_put(put)?,
                 Op::DeleteRange(_) => Ok(()),
+                Op::Txn(_) => Err(KvRefusal::NotYet.into()),
             };
             if let Err(refusal) = checked {
                 return Ok(Err(refusal));
@@ -106,6 +115,7 @@ impl Law<'_> {
                         Answered::Ready(OpResponse::Put { prev })
                     }
                 }
+                Op::Txn(_) => Answered::Later,
                 Op::DeleteRange(delete) => {
                     if !self.delete_some(&delete.keys, &mut branch.deleting)? {
                         return Ok(false);
@@ -175,6 +185,8 @@ pub(super) fn pieces(
                 deleted: 0,
                 prevs: RangeReading::all(note(as_seen(&delete.keys))),
             },
+            // The law lets none begin.
+            (Answered::Later | Answered::Deleted(_), Op::Txn(_)) => continue,
             (Answered::Deleted(_), Op::Range(range)) => {
                 Piece::Range(RangeReading::of(range, note(as_seen(&range.keys))))
             }
@@ -189,7 +201,7 @@ fn parts(ops: &[Op], place: usize, keys: &Keys, newest: Revision) -> VecDeque<Pa
     let mut changed: Vec<(Bytes, Option<Bytes>)> = Vec::new();
     for op in &ops[..place] {
         let keys = match op {
-            Op::Range(_) => continue,
+            Op::Range(_) | Op::Txn(_) => continue,
             Op::Put(put) => &Keys::One(put.key.clone()),
             Op::DeleteRange(delete) => &delete.keys,
         };
@@ -265,7 +277,7 @@ fn check_shape(branch: &[Op]) -> Result<(), Refusal> {
         if let Op::Put(put) = op {
             check_key(&put.key)?;
             if !keys.insert(&put.key) {
-                return Err(Refusal::DuplicateKey);
+                return Err(Refusal::Kv(KvRefusal::DuplicateKey));
             }
         }
     }
@@ -273,7 +285,7 @@ fn check_shape(branch: &[Op]) -> Result<(), Refusal> {
         if let Op::DeleteRange(delete) = op
             && keys.iter().any(|key| delete.keys.contains(key))
         {
-            return Err(Refusal::DuplicateKey);
+            return Err(Refusal::Kv(KvRefusal::DuplicateKey));
         }
     }
     Ok(())
@@ -285,7 +297,10 @@ pub(super) fn compares_hold(
     get: impl Fn(&[u8]) -> Result<Option<Version>, Fault>,
 ) -> Result<bool, Fault> {
     for compare in compares {
-        if !holds(compare, get(&compare.key)?.as_ref()) {
+        let Keys::One(key) = &compare.keys else {
+            continue;
+        };
+        if !holds(compare, get(key)?.as_ref()) {
             return Ok(false);
         }
     }
@@ -294,7 +309,7 @@ pub(super) fn compares_hold(
 
 fn holds(compare: &Compare, found: Option<&Version>) -> bool {
     let Compare {
-        key: _,
+        keys: _,
         result,
         operand,
     } = compare;

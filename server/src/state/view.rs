@@ -1,6 +1,6 @@
 //! Which revisions can be read.
 
-use crate::command::{Refusal, Revision};
+use crate::command::{KvRefusal, Refusal, Revision};
 
 /// Refuses revisions above `newest` or below `floor`.
 pub(super) fn check_revision(
@@ -10,12 +10,14 @@ pub(super) fn check_revision(
 ) -> Result<(), Refusal> {
     match revision {
         // No revision is numbered 0: what a transaction asks for below 1, which etcd calls compacted.
-        Some(Revision(0)) => Err(Refusal::Compacted {
+        Some(Revision(0)) => Err(Refusal::Kv(KvRefusal::Compacted {
             oldest: floor.unwrap_or_default(),
-        }),
-        Some(revision) if revision > newest => Err(Refusal::FutureRevision { current: newest }),
+        })),
+        Some(revision) if revision > newest => {
+            Err(Refusal::Kv(KvRefusal::FutureRevision { current: newest }))
+        }
         Some(revision) => match floor {
-            Some(oldest) if revision < oldest => Err(Refusal::Compacted { oldest }),
+            Some(oldest) if revision < oldest => Err(Refusal::Kv(KvRefusal::Compacted { oldest })),
             Some(_) | None => Ok(()),
         },
         None => Ok(()),

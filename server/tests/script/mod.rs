@@ -13,7 +13,7 @@ mod parse;
 mod print;
 
 use coord_server::command::{
-    Command, Envelope, LogPosition, MemberId, Proposal, Query, Revision, UnixMillis,
+    Command, Envelope, LogPosition, MemberId, Principal, Proposal, Query, Revision, UnixMillis,
 };
 use coord_server::state::{FEATURE_LEVEL, State};
 
@@ -63,6 +63,7 @@ impl Session {
                 origin: MemberId(1),
                 run: 1,
                 sequence: self.index,
+                principal: Principal::System,
                 command,
             }],
         };

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use coord_server::command::{
-    Command, Compare, CompareOperand, CompareResult, DeleteRange, Incarnation, Keys, LeaseId,
-    MemberId, MemberRecord, Op, Order, Put, PutLease, PutValue, Query, Range, RangeFilter,
-    Revision, SortTarget, Txn,
+    Command, Compare, CompareOperand, CompareResult, DeleteRange, Incarnation, Keys, KvCommand,
+    LeaseCommand, LeaseId, MemberCommand, MemberId, MemberRecord, Op, Order, Put, PutLease,
+    PutValue, Query, Range, RangeFilter, Revision, SortTarget, Txn,
 };
 
 /// What one line asks for.
@@ -23,7 +23,7 @@ pub(crate) fn line(line: &str) -> Line {
     match verb {
         "get" => Line::Query(Query::Range(range(&words))),
         "ask" => match txn(rest.strip_prefix("txn ").unwrap()) {
-            Command::Txn(txn) => Line::Query(Query::Txn(txn)),
+            Command::Kv(KvCommand::Txn(txn)) => Line::Query(Query::Txn(txn)),
             other => panic!("{other:?}"),
         },
         "lease" => Line::Query(Query::Lease {
@@ -36,24 +36,24 @@ pub(crate) fn line(line: &str) -> Line {
             upto: Revision(words.get(1).map_or(u64::MAX, |upto| upto.parse().unwrap())),
         },
         "bytes" => Line::Bytes,
-        "put" => Line::Command(Command::Put(put(&words))),
-        "del" => Line::Command(Command::DeleteRange(delete(&words))),
+        "put" => Line::Command(Command::Kv(KvCommand::Put(put(&words)))),
+        "del" => Line::Command(Command::Kv(KvCommand::DeleteRange(delete(&words)))),
         "txn" => Line::Command(txn(rest)),
-        "compact" => Line::Command(Command::Compact {
+        "compact" => Line::Command(Command::Kv(KvCommand::Compact {
             revision: Revision(number(0)),
-        }),
-        "grant" => Line::Command(Command::LeaseGrant {
+        })),
+        "grant" => Line::Command(Command::Lease(LeaseCommand::Grant {
             id: lease(words[0]),
             ttl_seconds: words[1].parse().unwrap(),
-        }),
-        "revoke" => Line::Command(Command::LeaseRevoke {
+        })),
+        "revoke" => Line::Command(Command::Lease(LeaseCommand::Revoke {
             id: lease(words[0]),
-        }),
-        "expire" => Line::Command(Command::LeaseExpire {
+        })),
+        "expire" => Line::Command(Command::Lease(LeaseCommand::Expire {
             term: number(0),
             ids: words[1..].iter().map(|id| lease(id)).collect(),
-        }),
-        "checkpoint" => Line::Command(Command::LeaseCheckpoint {
+        })),
+        "checkpoint" => Line::Command(Command::Lease(LeaseCommand::Checkpoint {
             remaining_seconds: words
                 .iter()
                 .map(|word| {
@@ -61,14 +61,14 @@ pub(crate) fn line(line: &str) -> Line {
                     (lease(id), seconds.parse().unwrap())
                 })
                 .collect(),
-        }),
-        "member" => Line::Command(Command::MemberPublish(MemberRecord {
+        })),
+        "member" => Line::Command(Command::Member(MemberCommand::Publish(MemberRecord {
             id: MemberId(number(0)),
             incarnation: Incarnation(number(1)),
             name: words[2].to_owned(),
             client_urls: Vec::new(),
             feature_level: 1,
-        })),
+        }))),
         other => panic!("no such verb: {other}"),
     }
 }
@@ -178,14 +178,14 @@ fn txn(text: &str) -> Command {
         let parts = text.split(by).map(|part| part.trim().to_owned());
         parts.filter(|part| !part.is_empty()).collect()
     };
-    Command::Txn(Txn {
+    Command::Kv(KvCommand::Txn(Txn {
         compares: parts(compares, '&')
             .iter()
             .map(|one| compare(one))
             .collect(),
         success: parts(success, ';').iter().map(|one| op(one)).collect(),
         failure: parts(failure, ';').iter().map(|one| op(one)).collect(),
-    })
+    }))
 }
 
 fn op(text: &str) -> Op {
@@ -221,7 +221,7 @@ fn compare(text: &str) -> Compare {
         other => panic!("no such target: {other}"),
     };
     Compare {
-        key: word(key),
+        keys: keys(key),
         result,
         operand,
     }

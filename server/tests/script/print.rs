@@ -23,18 +23,7 @@ fn response(response: &Response) -> Vec<String> {
         Response::Txn {
             succeeded,
             responses,
-        } => {
-            let mut printed = vec![if *succeeded { "then" } else { "else" }.to_owned()];
-            for response in responses {
-                let lines = match response {
-                    OpResponse::Range(found) => range(found),
-                    OpResponse::Put { prev } => put(prev.as_ref()),
-                    OpResponse::DeleteRange { deleted, prevs } => delete(*deleted, prevs),
-                };
-                printed.extend(lines.into_iter().map(|line| format!("| {line}")));
-            }
-            printed
-        }
+        } => txn(*succeeded, responses),
         Response::LeaseGrant { id, ttl_seconds } => {
             vec![format!("granted {} for {ttl_seconds} s", id.0)]
         }
@@ -51,8 +40,26 @@ fn response(response: &Response) -> Vec<String> {
             let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
             vec![format!("leases {ids:?}")]
         }
+        Response::Alarms(alarms) => vec![format!("alarms {alarms:?}")],
         Response::Done => vec!["done".to_owned()],
     }
+}
+
+fn txn(succeeded: bool, responses: &[OpResponse]) -> Vec<String> {
+    let mut printed = vec![if succeeded { "then" } else { "else" }.to_owned()];
+    for response in responses {
+        let lines = match response {
+            OpResponse::Range(found) => range(found),
+            OpResponse::Put { prev } => put(prev.as_ref()),
+            OpResponse::DeleteRange { deleted, prevs } => delete(*deleted, prevs),
+            OpResponse::Txn {
+                succeeded,
+                responses,
+            } => txn(*succeeded, responses),
+        };
+        printed.extend(lines.into_iter().map(|line| format!("| {line}")));
+    }
+    printed
 }
 
 fn put(prev: Option<&KeyValue>) -> Vec<String> {

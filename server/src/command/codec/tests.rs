@@ -14,13 +14,14 @@ fn envelope(command: Command) -> Envelope {
             origin: MemberId(0x1234),
             run: 7,
             sequence: 300,
+            principal: Principal::Anonymous,
             command,
         }],
     }
 }
 
-/// Magic, format, level, time, one proposal of member 0x1234, run 7, sequence 300.
-const HEAD: &[u8] = b"CE\x01\x01\x80\xd0\x95\xff\xbc\x31\x01\xb4\x24\x07\xac\x02";
+/// Magic, format, level, time, one proposal of member 0x1234, run 7, sequence 300, of nobody.
+const HEAD: &[u8] = b"CE\x02\x01\x80\xd0\x95\xff\xbc\x31\x01\xb4\x24\x07\xac\x02\x01";
 
 fn commands() -> Vec<(Command, &'static [u8])> {
     let key = Bytes::from_static(b"k");
@@ -59,74 +60,174 @@ fn commands() -> Vec<(Command, &'static [u8])> {
         prev_kv: false,
     };
     vec![
-        (Command::Put(put.clone()), b"\x01\x01k\x01\x01v\x02\x05\x01"),
-        (Command::Put(keep), b"\x01\x01k\x02\x03\x00"),
-        (Command::DeleteRange(delete.clone()), b"\x02\x03\x01k\x00"),
         (
-            Command::Txn(Txn {
+            Command::Kv(KvCommand::Put(put.clone())),
+            b"\x01\x01k\x01\x01v\x02\x05\x01",
+        ),
+        (Command::Kv(KvCommand::Put(keep)), b"\x01\x01k\x02\x03\x00"),
+        (
+            Command::Kv(KvCommand::DeleteRange(delete.clone())),
+            b"\x02\x03\x01k\x00",
+        ),
+        (
+            Command::Kv(KvCommand::Txn(Txn {
                 compares: vec![Compare {
-                    key: key.clone(),
+                    keys: Keys::One(key.clone()),
                     result: CompareResult::NotEqual,
                     operand: CompareOperand::Value(Bytes::from_static(b"x")),
                 }],
                 success: vec![Op::Range(range), Op::Put(put)],
                 failure: vec![Op::DeleteRange(delete)],
-            }),
-            b"\x03\x01\x01k\x04\x04\x01x\
+            })),
+            b"\x03\x01\x01\x01k\x04\x04\x01x\
               \x02\x01\x02\x01k\x01l\x01\x09\x01\x0a\x04\x02\x01\x00\x00\x01\x03\x00\x00\
               \x02\x01k\x01\x01v\x02\x05\x01\
               \x01\x03\x03\x01k\x00",
         ),
         (
-            Command::Compact {
+            Command::Kv(KvCommand::Compact {
                 revision: Revision(8),
-            },
+            }),
             b"\x04\x08",
         ),
         (
-            Command::LeaseGrant {
+            Command::Lease(LeaseCommand::Grant {
                 id: LeaseId(5),
                 ttl_seconds: 60,
-            },
+            }),
             b"\x05\x05\x3c",
         ),
-        (Command::LeaseRevoke { id: LeaseId(5) }, b"\x06\x05"),
         (
-            Command::LeaseExpire {
+            Command::Lease(LeaseCommand::Revoke { id: LeaseId(5) }),
+            b"\x06\x05",
+        ),
+        (
+            Command::Lease(LeaseCommand::Expire {
                 term: 2,
                 ids: vec![LeaseId(5), LeaseId(-1)],
-            },
+            }),
             b"\x07\x02\x02\x05\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
         ),
         (
-            Command::LeaseCheckpoint {
+            Command::Lease(LeaseCommand::Checkpoint {
                 remaining_seconds: vec![(LeaseId(5), 30)],
-            },
+            }),
             b"\x08\x01\x05\x1e",
         ),
         (
-            Command::MemberPublish(MemberRecord {
+            Command::Member(MemberCommand::Publish(MemberRecord {
                 id: MemberId(1),
                 incarnation: Incarnation(2),
                 name: "m0".to_owned(),
                 client_urls: vec!["http://a".to_owned()],
                 feature_level: 1,
-            }),
+            })),
             b"\x09\x01\x02\x02m0\x01\x08http://a\x01",
         ),
-        (Command::RaiseLevel { level: 2 }, b"\x0a\x02"),
+        (
+            Command::Level(LevelCommand::Raise { level: 2 }),
+            b"\x0a\x02",
+        ),
+        (
+            Command::Alarm(AlarmCommand::Activate(Alarm {
+                kind: AlarmKind::NoSpace,
+                member: MemberId(7),
+            })),
+            b"\x0b\x01\x07",
+        ),
+        (
+            Command::Alarm(AlarmCommand::Deactivate(Alarm {
+                kind: AlarmKind::Corrupt,
+                member: MemberId(0),
+            })),
+            b"\x0c\x02\x00",
+        ),
+        (
+            Command::Kv(KvCommand::Txn(Txn {
+                compares: vec![Compare {
+                    keys: Keys::Range {
+                        start: key.clone(),
+                        end: Some(Bytes::from_static(b"l")),
+                    },
+                    result: CompareResult::Equal,
+                    operand: CompareOperand::Mod(0),
+                }],
+                success: vec![Op::Txn(Txn {
+                    compares: Vec::new(),
+                    success: Vec::new(),
+                    failure: vec![Op::DeleteRange(DeleteRange {
+                        keys: Keys::One(key.clone()),
+                        prev_kv: true,
+                    })],
+                })],
+                failure: Vec::new(),
+            })),
+            b"\x03\x01\x02\x01k\x01l\x01\x03\x00\
+              \x01\x04\x00\x00\x01\x03\x01\x01k\x01\
+              \x00",
+        ),
     ]
 }
 
 #[test]
 fn every_command_has_its_golden_bytes() {
     for (command, golden) in commands() {
-        assert_eq!(command_bytes(&command), golden.len(), "{command:?}");
+        assert_eq!(command.encoded_bytes(), golden.len(), "{command:?}");
         let envelope = envelope(command);
         let bytes = encode_envelope(&envelope);
         assert_eq!(bytes.as_ref(), [HEAD, golden].concat(), "{envelope:?}");
         assert_eq!(decode_envelope(&bytes).unwrap(), envelope);
     }
+}
+
+#[test]
+fn every_principal_has_its_golden_bytes() {
+    let user = Principal::User {
+        name: "ann".to_owned(),
+        auth_revision: 300,
+    };
+    let revoke = Command::Lease(LeaseCommand::Revoke { id: LeaseId(5) });
+    for (principal, golden) in [
+        (Principal::System, b"\x00".as_slice()),
+        (Principal::Anonymous, b"\x01"),
+        (user, b"\x02\x03ann\xac\x02"),
+    ] {
+        let mut envelope = envelope(revoke.clone());
+        envelope.proposals[0].principal = principal;
+        let bytes = encode_envelope(&envelope);
+        let head = &HEAD[..HEAD.len() - 1];
+        assert_eq!(bytes.as_ref(), [head, golden, b"\x06\x05"].concat());
+        assert_eq!(decode_envelope(&bytes).unwrap(), envelope);
+    }
+}
+
+#[test]
+fn a_transaction_too_deep_is_refused() {
+    let nested = |depth| {
+        let mut txn = Txn {
+            compares: Vec::new(),
+            success: Vec::new(),
+            failure: Vec::new(),
+        };
+        for _ in 1..depth {
+            txn = Txn {
+                compares: Vec::new(),
+                success: vec![Op::Txn(txn)],
+                failure: Vec::new(),
+            };
+        }
+        decode_envelope(&encode_envelope(&envelope(Command::Kv(KvCommand::Txn(
+            txn,
+        )))))
+    };
+    assert!(nested(TXN_DEPTH_MAX).is_ok());
+    assert!(matches!(
+        nested(TXN_DEPTH_MAX + 1),
+        Err(CodecError::OutOfRange {
+            what: "depth of a transaction",
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -146,14 +247,17 @@ fn what_is_cut_short_or_too_long_is_refused() {
 
 #[test]
 fn an_unknown_format_or_command_is_refused() {
-    let bytes = encode_envelope(&envelope(Command::LeaseRevoke { id: LeaseId(5) }));
+    let bytes = encode_envelope(&envelope(Command::Lease(LeaseCommand::Revoke {
+        id: LeaseId(5),
+    })));
     let with = |at: usize, byte| {
         let mut changed = bytes.to_vec();
         changed[at] = byte;
         decode_envelope(&Bytes::from(changed))
     };
     assert_eq!(with(0, b'X'), Err(CodecError::Magic));
-    assert_eq!(with(2, 2), Err(CodecError::Format(2)));
+    assert_eq!(with(2, 1), Err(CodecError::Format(1)));
+    assert_eq!(with(2, 3), Err(CodecError::Format(3)));
     let at = HEAD.len();
     let tag = 99;
     let what = "command";
@@ -162,7 +266,7 @@ fn an_unknown_format_or_command_is_refused() {
 
 proptest! {
     #[test]
-    fn whatever_decodes_encodes_to_the_same_bytes(which in 0usize..10, at: usize, bytes: [u8; 3]) {
+    fn whatever_decodes_encodes_to_the_same_bytes(which in 0usize..14, at: usize, bytes: [u8; 3]) {
         let golden = commands().swap_remove(which).0;
         let mut changed = encode_envelope(&envelope(golden)).to_vec();
         let at = at % changed.len();
@@ -185,9 +289,9 @@ proptest! {
         let keys = Keys::Range { start: bytes(0), end: Some(bytes(1)) };
         let txn = Txn {
             compares: vec![
-                Compare { key: bytes(2), result: CompareResult::Less, operand: CompareOperand::Value(bytes(3)) },
+                Compare { keys: Keys::One(bytes(2)), result: CompareResult::Less, operand: CompareOperand::Value(bytes(3)) },
                 Compare {
-                    key: bytes(2),
+                    keys: Keys::Range { start: bytes(2), end: None },
                     result: CompareResult::Less,
                     operand: CompareOperand::Lease(number(0).cast_signed()),
                 },
@@ -211,12 +315,18 @@ proptest! {
                 filter: RangeFilter { min_mod: Some(Revision(number(0))), ..RangeFilter::default() },
             })],
         };
-        let command = Command::Txn(txn);
-        let counted = command_bytes(&command);
+        let command = Command::Kv(KvCommand::Txn(txn));
+        let counted = command.encoded_bytes();
+        let principal = Principal::User {
+            name: "x".repeat(lengths[0] % 200),
+            auth_revision: number(3),
+        };
+        let bound = proposal_bytes(&principal, &command);
         let proposals = vec![Proposal {
             origin: MemberId(number(0)),
             run: number(1),
             sequence: number(2),
+            principal: principal.clone(),
             command,
         }];
         let envelope = Envelope {
@@ -230,13 +340,14 @@ proptest! {
         for number in [number(0), number(1), number(2)] {
             wire::Sink::u64(&mut heads, number);
         }
-        prop_assert_eq!(empty + heads.bytes + counted, all);
+        prop_assert_eq!(empty + heads.bytes + principal.encoded_bytes() + counted, all);
         prop_assert!(empty <= ENVELOPE_HEAD_BYTES_MAX && heads.bytes <= PROPOSAL_HEAD_BYTES_MAX);
+        prop_assert!(all - empty <= bound);
     }
 
     #[test]
     fn any_bytes_are_refused_without_panic(bytes: Vec<u8>) {
-        let bytes = [b"CE\x01".as_slice(), &bytes].concat();
+        let bytes = [b"CE\x02".as_slice(), &bytes].concat();
         let _ = decode_envelope(&Bytes::from(bytes));
     }
 }

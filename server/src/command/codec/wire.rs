@@ -199,6 +199,12 @@ impl Reader {
         Ok(byte)
     }
 
+    /// The next byte, which stays.
+    pub fn peek(&self) -> Result<u8, CodecError> {
+        let truncated = CodecError::Truncated { at: self.at };
+        self.input.get(self.at).copied().ok_or(truncated)
+    }
+
     /// A claim.
     pub fn bool(&mut self) -> Result<bool, CodecError> {
         let at = self.at;

@@ -48,17 +48,26 @@ pub(crate) fn txn_response(
 ) -> pb::TxnResponse {
     // Each operation's header says the revision as that operation saw it: the one before the transaction until
     // something has changed.
-    let changes = responses.iter().any(changes);
-    let mut seen = if changes {
-        Revision(revision.0.saturating_sub(1))
-    } else {
-        revision
+    let mut seen = match responses.iter().any(changes) {
+        true => Revision(revision.0.saturating_sub(1)),
+        false => revision,
     };
+    inner_response(header, revision, &mut seen, succeeded, responses)
+}
+
+fn inner_response(
+    header: pb::ResponseHeader,
+    revision: Revision,
+    seen: &mut Revision,
+    succeeded: bool,
+    responses: Vec<OpResponse>,
+) -> pb::TxnResponse {
     let responses = responses.into_iter().map(|response| {
-        if self::changes(&response) {
-            seen = revision;
+        let is_txn = matches!(response, OpResponse::Txn { .. });
+        if !is_txn && changes(&response) {
+            *seen = revision;
         }
-        let header = header::only(seen);
+        let header = header::only(*seen);
         let response = match response {
             OpResponse::Range(found) => {
                 pb::response_op::Response::ResponseRange(range_response(header, found))
@@ -71,6 +80,16 @@ pub(crate) fn txn_response(
                     header, deleted, prevs,
                 ))
             }
+            OpResponse::Txn {
+                succeeded,
+                responses,
+            } => pb::response_op::Response::ResponseTxn(inner_response(
+                pb::ResponseHeader::default(),
+                revision,
+                seen,
+                succeeded,
+                responses,
+            )),
         };
         pb::ResponseOp {
             response: Some(response),
@@ -88,6 +107,7 @@ fn changes(response: &OpResponse) -> bool {
         OpResponse::Put { .. } => true,
         OpResponse::DeleteRange { deleted, .. } => *deleted > 0,
         OpResponse::Range(_) => false,
+        OpResponse::Txn { responses, .. } => responses.iter().any(changes),
     }
 }
 

@@ -3,7 +3,8 @@
 
 use super::Answering;
 use crate::command::{
-    Command, KeyValue, Keys, OpResponse, Outcome, Query, Range, Refusal, Response, Unavailable,
+    Command, KeyValue, Keys, KvRefusal, OpResponse, Outcome, Principal, Query, Range, Refusal,
+    Response, Unavailable,
 };
 use crate::coordinator::{Answer, Consistency, Coordinator, Error};
 
@@ -13,6 +14,7 @@ const ATTEMPTS_MAX: usize = 3;
 /// Answers a question that may have a long answer, once there is room for it.
 pub(super) async fn read(
     coordinator: &Coordinator,
+    principal: &Principal,
     query: &Query,
     consistency: Consistency,
     answering: &Answering,
@@ -21,10 +23,13 @@ pub(super) async fn read(
     loop {
         // Nothing is read while there is no room for more, and what an earlier attempt has read is gone.
         answering.begin_again().await?;
-        let answer = coordinator.ask(query, consistency).await?;
+        let answer = coordinator.ask(principal, query, consistency).await?;
         let outcome = collect(coordinator, answer, answering).await?;
-        let is_overtaken =
-            !names_revision(query) && matches!(outcome.result, Err(Refusal::Compacted { .. }));
+        let is_overtaken = !names_revision(query)
+            && matches!(
+                outcome.result,
+                Err(Refusal::Kv(KvRefusal::Compacted { .. }))
+            );
         if !is_overtaken || attempts == ATTEMPTS_MAX {
             return Ok(outcome);
         }
@@ -38,11 +43,12 @@ pub(super) async fn read(
 /// come in time, the client learns what it learns of a lost connection: nothing.
 pub(super) async fn propose(
     coordinator: &Coordinator,
+    principal: Principal,
     command: Command,
     answering: &Answering,
 ) -> Result<Outcome, Error> {
     answering.grow(0).await?;
-    let answer = match coordinator.submit(command).await? {
+    let answer = match coordinator.submit(principal, command).await? {
         // The law refused it, and nothing was changed.
         Answer::Done(outcome) if outcome.result.is_err() => return Ok(outcome),
         answer => answer,
@@ -51,7 +57,7 @@ pub(super) async fn propose(
     match collected {
         // It was changed, and another member's state took the place of what was read.
         Ok(Outcome {
-            result: Err(Refusal::Compacted { .. }),
+            result: Err(Refusal::Kv(KvRefusal::Compacted { .. })),
             ..
         }) => Err(Unavailable::Timeout.into()),
         Err(Error::Unavailable(Unavailable::TooManyRequests)) => Err(Unavailable::Timeout.into()),
@@ -97,28 +103,38 @@ fn names_revision(query: &Query) -> bool {
     match query {
         Query::Range(range) => range.revision.is_some(),
         // Each of its ranges may; it is asked for once.
-        Query::Txn(_) | Query::Lease { .. } | Query::Leases => true,
+        Query::Txn(_) | Query::Lease { .. } | Query::Leases | Query::Alarms => true,
     }
 }
 
 /// About what an answer takes in memory.
 fn bytes(response: &Response) -> usize {
-    let size = |kv: &KeyValue| size_of::<KeyValue>() + kv.key.len() + kv.value.len();
-    let sizes = |kvs: &[KeyValue]| kvs.iter().map(size).sum();
     match response {
         Response::Range(found) => sizes(&found.kvs),
         Response::DeleteRange { prevs, .. } => sizes(prevs),
         Response::Put { prev } => prev.as_ref().map_or(0, size),
-        Response::Txn { responses, .. } => responses
-            .iter()
-            .map(|response| match response {
-                OpResponse::Range(found) => sizes(&found.kvs),
-                OpResponse::DeleteRange { prevs, .. } => sizes(prevs),
-                OpResponse::Put { prev } => prev.as_ref().map_or(0, size),
-            })
-            .sum(),
-        Response::LeaseGrant { .. } | Response::Lease(_) | Response::Leases(_) | Response::Done => {
-            0
-        }
+        Response::Txn { responses, .. } => responses.iter().map(op_bytes).sum(),
+        Response::LeaseGrant { .. }
+        | Response::Lease(_)
+        | Response::Leases(_)
+        | Response::Alarms(_)
+        | Response::Done => 0,
     }
+}
+
+fn op_bytes(response: &OpResponse) -> usize {
+    match response {
+        OpResponse::Range(found) => sizes(&found.kvs),
+        OpResponse::DeleteRange { prevs, .. } => sizes(prevs),
+        OpResponse::Put { prev } => prev.as_ref().map_or(0, size),
+        OpResponse::Txn { responses, .. } => responses.iter().map(op_bytes).sum(),
+    }
+}
+
+fn sizes(kvs: &[KeyValue]) -> usize {
+    kvs.iter().map(size).sum()
+}
+
+fn size(kv: &KeyValue) -> usize {
+    size_of::<KeyValue>() + kv.key.len() + kv.value.len()
 }

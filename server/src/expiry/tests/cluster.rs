@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Moment;
 use crate::command::{
-    Command, LeaderKey, Lease, LeaseChange, LeaseId, LeaseQuery, LeaseRecall, MemberId, Outcome,
-    Response, Revision, Unavailable,
+    Command, LeaderKey, Lease, LeaseChange, LeaseCommand, LeaseId, LeaseQuery, LeaseRecall,
+    MemberId, Outcome, Response, Revision, Unavailable,
 };
 use crate::expiry::recall::is_quorum;
 use crate::expiry::{Consensus, count_down};
@@ -149,22 +149,24 @@ impl Net {
 
 fn describe(millis: u64, command: &Command, leases: &BTreeMap<LeaseId, Lease>) -> String {
     match command {
-        Command::LeaseGrant { id, ttl_seconds } => format!("{millis} grant {} {ttl_seconds}", id.0),
-        Command::LeaseExpire { term, ids } => match ids.len() {
+        Command::Lease(LeaseCommand::Grant { id, ttl_seconds }) => {
+            format!("{millis} grant {} {ttl_seconds}", id.0)
+        }
+        Command::Lease(LeaseCommand::Expire { term, ids }) => match ids.len() {
             count @ 10.. => format!("{millis} expire {count}"),
             _ => {
                 let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
                 format!("{millis} expire {ids:?} in term {term}")
             }
         },
-        Command::LeaseCheckpoint { remaining_seconds } => {
+        Command::Lease(LeaseCommand::Checkpoint { remaining_seconds }) => {
             let known = remaining_seconds
                 .iter()
                 .filter(|(id, _)| leases.contains_key(id));
             let left: Vec<_> = known.map(|(id, left)| (id.0, *left)).collect();
             format!("{millis} record {left:?}")
         }
-        Command::LeaseRevoke { id } => format!("{millis} revoke {}", id.0),
+        Command::Lease(LeaseCommand::Revoke { id }) => format!("{millis} revoke {}", id.0),
         other => panic!("{other:?}"),
     }
 }
@@ -177,7 +179,7 @@ fn apply(leases: &mut BTreeMap<LeaseId, Lease>, index: u64, entry: &Entry) -> Ve
         }
     };
     match &entry.command {
-        Command::LeaseGrant { id, ttl_seconds } => {
+        Command::Lease(LeaseCommand::Grant { id, ttl_seconds }) => {
             let lease = Lease {
                 id: *id,
                 ttl_seconds: *ttl_seconds,
@@ -186,12 +188,12 @@ fn apply(leases: &mut BTreeMap<LeaseId, Lease>, index: u64, entry: &Entry) -> Ve
             leases.insert(*id, lease);
             changes.push(LeaseChange::Granted { lease, index });
         }
-        Command::LeaseExpire { term, ids } if *term == entry.leader.0 => {
+        Command::Lease(LeaseCommand::Expire { term, ids }) if *term == entry.leader.0 => {
             ids.iter().for_each(|id| end(leases, *id));
         }
-        Command::LeaseExpire { .. } => {}
-        Command::LeaseRevoke { id } => end(leases, *id),
-        Command::LeaseCheckpoint { remaining_seconds } => {
+        Command::Lease(LeaseCommand::Expire { .. }) => {}
+        Command::Lease(LeaseCommand::Revoke { id }) => end(leases, *id),
+        Command::Lease(LeaseCommand::Checkpoint { remaining_seconds }) => {
             for (id, left) in remaining_seconds {
                 if let Some(lease) = leases.get_mut(id) {
                     lease.remaining_seconds = *left;
@@ -496,14 +498,14 @@ impl Cluster {
     }
 
     pub(super) fn grant(&self, id: i64, ttl_seconds: i64) {
-        self.commit(Command::LeaseGrant {
+        self.commit(Command::Lease(LeaseCommand::Grant {
             id: LeaseId(id),
             ttl_seconds,
-        });
+        }));
     }
 
     pub(super) fn revoke(&self, id: i64) {
-        self.commit(Command::LeaseRevoke { id: LeaseId(id) });
+        self.commit(Command::Lease(LeaseCommand::Revoke { id: LeaseId(id) }));
     }
 
     pub(super) async fn ask(

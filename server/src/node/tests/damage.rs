@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use super::member::{Contents, Member, contents, delete, files, put};
-use crate::command::{Command, Fault, LeaseId, Revision};
+use crate::command::{Command, Fault, KvCommand, LeaseCommand, LeaseId, Revision};
 
 /// What a refusal must say.
 const REMEDY: &str = "add it again as a new member; of a cluster of one, restore a backup";
@@ -54,10 +54,10 @@ enum Outcome {
 /// tables, partly in the journal.
 fn history(dir: &Path, is_cut: bool) {
     let mut member = Member::create(dir);
-    member.run(Command::LeaseGrant {
+    member.run(Command::Lease(LeaseCommand::Grant {
         id: LeaseId(7),
         ttl_seconds: 60,
-    });
+    }));
     for round in 0..ROUNDS {
         member.run(put("same", &[round; 12], None));
         member.run(put(
@@ -70,9 +70,9 @@ fn history(dir: &Path, is_cut: bool) {
         }
         let durable = member.persist();
         if round == ROUNDS / 2 {
-            member.run(Command::Compact {
+            member.run(Command::Kv(KvCommand::Compact {
                 revision: Revision(7),
-            });
+            }));
         }
         if is_cut && round == ROUNDS - 2 {
             member.purge(durable);

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::command::{
-    ClusterId, Command, DeleteRange, Envelope, Fault, Incarnation, Keys, LeaseId, LogPosition,
-    MemberId, Proposal, Put, PutLease, PutValue, Query, Response, UnixMillis, codec,
+    ClusterId, Command, DeleteRange, Envelope, Fault, Incarnation, Keys, KvCommand, LeaseId,
+    LogPosition, MemberId, Principal, Proposal, Put, PutLease, PutValue, Query, Response,
+    UnixMillis, codec,
 };
 use crate::node::{LogPlace, directory, stored};
 use crate::state::{FEATURE_LEVEL, SnapshotWriter, State, StatePlace};
@@ -92,6 +93,7 @@ impl Member {
                 origin: MemberId(1),
                 run: 1,
                 sequence: self.next,
+                principal: Principal::System,
                 command,
             }],
         };
@@ -141,20 +143,20 @@ impl Member {
 
 /// A put.
 pub(super) fn put(key: &str, value: &[u8], lease: Option<LeaseId>) -> Command {
-    Command::Put(Put {
+    Command::Kv(KvCommand::Put(Put {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: PutValue::Set(Bytes::copy_from_slice(value)),
         lease: PutLease::Set(lease),
         prev_kv: false,
-    })
+    }))
 }
 
 /// A delete.
 pub(super) fn delete(key: &str) -> Command {
-    Command::DeleteRange(DeleteRange {
+    Command::Kv(KvCommand::DeleteRange(DeleteRange {
         keys: Keys::One(Bytes::copy_from_slice(key.as_bytes())),
         prev_kv: false,
-    })
+    }))
 }
 
 fn apply(state: &mut State, entry: &Entry) -> Result<(), Fault> {

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use super::damage::stride;
 use super::member::{Contents, Member, contents, delete, put};
 use super::recording::{Loss, Recording};
-use crate::command::{Command, LeaseId, Revision};
+use crate::command::{Command, KvCommand, LeaseCommand, LeaseId, Revision};
 
 /// Tells a copy of this test's process that it is the one that is recorded, and where its data goes.
 const RECORDED: &str = "COORD_RECORDED_MEMBER";
@@ -39,16 +39,16 @@ const LOSSES: [Loss; 9] = [
 fn step(place: u64) -> Command {
     let bytes = [place as u8; 150];
     match place {
-        0 => Command::LeaseGrant {
+        0 => Command::Lease(LeaseCommand::Grant {
             id: LeaseId(7),
             ttl_seconds: 60,
-        },
-        40 => Command::Compact {
+        }),
+        40 => Command::Kv(KvCommand::Compact {
             revision: Revision(20),
-        },
-        90 => Command::Compact {
+        }),
+        90 => Command::Kv(KvCommand::Compact {
             revision: Revision(70),
-        },
+        }),
         place if place % 7 == 6 => delete(&format!("key-{}", place % 11)),
         place if place % 5 == 4 => put("leased", &bytes, Some(LeaseId(7))),
         place => put(&format!("key-{}", place % 11), &bytes, None),

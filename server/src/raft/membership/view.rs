@@ -6,7 +6,7 @@ use openraft::Instant;
 use openraft::alias::SerdeInstantOf;
 
 use super::Membership;
-use crate::command::{MemberId, Refusal};
+use crate::command::{MemberId, MemberRefusal};
 use crate::raft::types::{Members, TypeConfig};
 
 /// A learner, or the next leader, may be so many entries behind and still count as caught up: a moment's work.
@@ -70,28 +70,32 @@ impl View {
         }
     }
 
-    pub(super) fn check_new(&self, id: MemberId, urls: &[String]) -> Result<(), Refusal> {
+    pub(super) fn check_new(&self, id: MemberId, urls: &[String]) -> Result<(), MemberRefusal> {
         // An id that has ever run is used up, even if its member is gone.
         if self.members.get_node(&id.0).is_some() || self.ran.contains(&id.0) {
-            return Err(Refusal::MemberExists(id));
+            return Err(MemberRefusal::Exists(id));
         }
         self.check_urls(urls, None)
     }
 
-    pub(super) fn check_known(&self, id: MemberId) -> Result<(), Refusal> {
+    pub(super) fn check_known(&self, id: MemberId) -> Result<(), MemberRefusal> {
         self.members
             .get_node(&id.0)
             .map(|_| ())
-            .ok_or(Refusal::MemberNotFound(id))
+            .ok_or(MemberRefusal::NotFound(id))
     }
 
-    pub(super) fn check_urls(&self, urls: &[String], own: Option<MemberId>) -> Result<(), Refusal> {
+    pub(super) fn check_urls(
+        &self,
+        urls: &[String],
+        own: Option<MemberId>,
+    ) -> Result<(), MemberRefusal> {
         let mut others = self
             .members
             .nodes()
             .filter(|(id, _)| Some(MemberId(**id)) != own);
         match others.any(|(_, theirs)| theirs.peer_urls.iter().any(|url| urls.contains(url))) {
-            true => Err(Refusal::PeerUrlExists),
+            true => Err(MemberRefusal::PeerUrlExists),
             false => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use openraft::raft::{StreamAppendResult, TransferLeaderResponse};
 use tonic::Status;
 
 use super::append::is_whole;
-use crate::command::{LogPosition, MemberId, Refusal, Unavailable};
+use crate::command::{LogPosition, MemberId, MemberRefusal, Unavailable};
 use crate::raft::agreement::AppliedHash;
 use crate::raft::membership::{ChangeError, MemberChange};
 use crate::raft::remembered::Answer;
@@ -374,16 +374,17 @@ pub(super) fn changed(result: Result<(), ChangeError>) -> wire::ChangeResponse {
         Ok(()) => Word::Done,
         Err(ChangeError::Unavailable(_)) => Word::Unavailable,
         Err(ChangeError::Refused(refusal)) => match refusal {
-            Refusal::MemberNotFound(_) => Word::MemberNotFound,
-            Refusal::MemberExists(_) => Word::MemberExists,
-            Refusal::PeerUrlExists => Word::PeerUrlExists,
-            Refusal::NotLearner(_) => Word::NotLearner,
-            Refusal::LearnerNotReady(_) => Word::LearnerNotReady,
-            Refusal::TooManyLearners => Word::TooManyLearners,
-            Refusal::NotEnoughStartedMembers => Word::NotEnoughStartedMembers,
-            Refusal::BadLeaderTransferee => Word::BadLeaderTransferee,
-            // No other refusal is about members.
-            _ => Word::NotLeader,
+            MemberRefusal::NotFound(_) => Word::MemberNotFound,
+            MemberRefusal::Exists(_) => Word::MemberExists,
+            MemberRefusal::PeerUrlExists => Word::PeerUrlExists,
+            MemberRefusal::NotLearner(_) => Word::NotLearner,
+            MemberRefusal::LearnerNotReady(_) => Word::LearnerNotReady,
+            MemberRefusal::TooManyLearners => Word::TooManyLearners,
+            MemberRefusal::NotEnoughStarted => Word::NotEnoughStartedMembers,
+            MemberRefusal::BadLeaderTransferee => Word::BadLeaderTransferee,
+            MemberRefusal::NotLeader => Word::NotLeader,
+            // Only of an entry that publishes a member; a change of members is never refused with it.
+            MemberRefusal::Wiped(_) => Word::MemberExists,
         },
     };
     let why = match result {
@@ -407,15 +408,15 @@ pub(super) fn read_changed(
     Err(match word {
         Word::Done => return Ok(()),
         Word::Unavailable => return Err(read_unavailable(response.unavailable()).into()),
-        Word::MemberNotFound => Refusal::MemberNotFound(member),
-        Word::MemberExists => Refusal::MemberExists(member),
-        Word::PeerUrlExists => Refusal::PeerUrlExists,
-        Word::NotLearner => Refusal::NotLearner(member),
-        Word::LearnerNotReady => Refusal::LearnerNotReady(member),
-        Word::TooManyLearners => Refusal::TooManyLearners,
-        Word::NotEnoughStartedMembers => Refusal::NotEnoughStartedMembers,
-        Word::BadLeaderTransferee => Refusal::BadLeaderTransferee,
-        Word::NotLeader => Refusal::NotLeader,
+        Word::MemberNotFound => MemberRefusal::NotFound(member),
+        Word::MemberExists => MemberRefusal::Exists(member),
+        Word::PeerUrlExists => MemberRefusal::PeerUrlExists,
+        Word::NotLearner => MemberRefusal::NotLearner(member),
+        Word::LearnerNotReady => MemberRefusal::LearnerNotReady(member),
+        Word::TooManyLearners => MemberRefusal::TooManyLearners,
+        Word::NotEnoughStartedMembers => MemberRefusal::NotEnoughStarted,
+        Word::BadLeaderTransferee => MemberRefusal::BadLeaderTransferee,
+        Word::NotLeader => MemberRefusal::NotLeader,
     }
     .into())
 }

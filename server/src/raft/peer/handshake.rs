@@ -145,7 +145,9 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, Envelope, LogPosition, Proposal, UnixMillis};
+    use crate::command::{
+        Command, Envelope, LevelCommand, LogPosition, Principal, Proposal, UnixMillis,
+    };
 
     fn stamp(member: u64, level_max: u32) -> Stamp {
         Stamp {
@@ -172,7 +174,8 @@ mod tests {
                 origin,
                 run: 1,
                 sequence: 1,
-                command: Command::RaiseLevel { level },
+                principal: Principal::System,
+                command: Command::Level(LevelCommand::Raise { level }),
             }],
         };
         state.apply(at, &envelope).unwrap();

@@ -18,7 +18,7 @@ use prost::Message;
 use super::{convert, leases};
 use crate::command::{
     ClusterId, Incarnation, LeaderMillis, LeaseId, LeaseNews, LeaseQuery, LeaseRecall,
-    LeaseReceipt, LeaseTable, LogPosition, MemberId, Refusal, Unavailable,
+    LeaseReceipt, LeaseTable, LogPosition, MemberId, MemberRefusal, Unavailable,
 };
 use crate::raft::agreement::AppliedHash;
 use crate::raft::membership::MemberChange;
@@ -395,15 +395,15 @@ fn change_request_and_response() {
     let message = pin(convert::changed(unavailable.clone()), "08011007");
     assert_eq!(convert::read_changed(message, id), unavailable);
     let refusals = [
-        Refusal::MemberNotFound(id),
-        Refusal::MemberExists(id),
-        Refusal::PeerUrlExists,
-        Refusal::NotLearner(id),
-        Refusal::LearnerNotReady(id),
-        Refusal::TooManyLearners,
-        Refusal::NotEnoughStartedMembers,
-        Refusal::BadLeaderTransferee,
-        Refusal::NotLeader,
+        MemberRefusal::NotFound(id),
+        MemberRefusal::Exists(id),
+        MemberRefusal::PeerUrlExists,
+        MemberRefusal::NotLearner(id),
+        MemberRefusal::LearnerNotReady(id),
+        MemberRefusal::TooManyLearners,
+        MemberRefusal::NotEnoughStarted,
+        MemberRefusal::BadLeaderTransferee,
+        MemberRefusal::NotLeader,
     ];
     for (number, refusal) in (2..).zip(refusals) {
         let refused = Err(refusal.into());

@@ -10,7 +10,6 @@ use openraft::impls::ProgressResponder;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::pending::Pending;
-use super::weight;
 use crate::clock;
 use crate::command::{Envelope, LeaderKey, Proposal, Unavailable, UnixMillis, codec};
 use crate::raft::leadership::Leadership;
@@ -151,7 +150,7 @@ impl Gather {
             let is_later = |item: &Item| matches!(item, Item::Own(later, _) if later.sequence > proposal.sequence);
             let place = queue.items.iter().position(is_later);
             let place = place.unwrap_or(queue.items.len());
-            let bytes = weight(&proposal.command);
+            let bytes = codec::proposal_bytes(&proposal.principal, &proposal.command);
             queue.items.insert(place, Item::Own(proposal, bytes));
         }
     }
@@ -349,7 +348,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::command::{Command, MemberId, Revision};
+    use crate::command::{Command, KvCommand, MemberId, Principal, Revision};
     use crate::state::Answer;
 
     /// Makes a proposal that somebody waits for.
@@ -358,10 +357,12 @@ mod tests {
         pending: &Pending,
     ) -> oneshot::Receiver<Result<Answer, Unavailable>> {
         let (reply, outcome) = oneshot::channel();
-        let command = Command::Compact {
+        let command = Command::Kv(KvCommand::Compact {
             revision: Revision(1),
-        };
-        let proposal = pending.register(command, 1, reply).unwrap();
+        });
+        let proposal = pending
+            .register(Principal::System, command, 1, reply)
+            .unwrap();
         gather.push(proposal, 1);
         outcome
     }

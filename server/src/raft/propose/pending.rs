@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{BYTES_MAX, REQUESTS_MAX};
-use crate::command::{Command, LeaderKey, MemberId, Proposal, Proposer, Unavailable};
+use crate::command::{Command, LeaderKey, MemberId, Principal, Proposal, Proposer, Unavailable};
 use crate::state::Answer;
 
 type Reply = oneshot::Sender<Result<Answer, Unavailable>>;
@@ -58,6 +58,7 @@ impl Pending {
     /// Numbers a command and remembers who waits for it.
     pub(super) fn register(
         &self,
+        principal: Principal,
         command: Command,
         bytes: usize,
         reply: Reply,
@@ -82,6 +83,7 @@ impl Pending {
             origin: self.origin,
             run: self.run,
             sequence,
+            principal,
             command,
         })
     }
@@ -246,23 +248,20 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Outcome, Response, Revision};
+    use crate::command::{KvCommand, Outcome, Response, Revision};
 
     #[test]
     fn a_batch_ends_although_some_of_it_was_given_up() {
         let pending = Pending::new(MemberId(1), 7);
         let propose = || {
             let (reply, outcome) = oneshot::channel();
-            let command = Command::Compact {
+            let command = Command::Kv(KvCommand::Compact {
                 revision: Revision(1),
-            };
-            let proposal = pending.register(command, 1, reply).unwrap();
-            let proposer = Proposer {
-                origin: proposal.origin,
-                run: proposal.run,
-                sequence: proposal.sequence,
-            };
-            (proposer, outcome)
+            });
+            let proposal = pending
+                .register(Principal::System, command, 1, reply)
+                .unwrap();
+            (proposal.proposer(), outcome)
         };
         let (given_up, outcome) = propose();
         let (kept, mut waited_for) = propose();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, Member, free_url};
-use crate::command::{MemberId, Refusal};
+use crate::command::{MemberId, MemberRefusal};
 use crate::raft::{ChangeError, MemberChange};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -51,15 +51,15 @@ async fn a_second_member_of_one_costs_nothing_until_it_runs() {
     );
     writes(&cluster.members[0], "alone").await;
     let again = at_once(&cluster.members[0], add(3, &url)).await;
-    assert_eq!(again, Err(Refusal::NotEnoughStartedMembers.into()));
+    assert_eq!(again, Err(MemberRefusal::NotEnoughStarted.into()));
     let third = at_once(&cluster.members[0], add(3, &free_url().await)).await;
-    assert_eq!(third, Err(Refusal::NotEnoughStartedMembers.into()));
+    assert_eq!(third, Err(MemberRefusal::NotEnoughStarted.into()));
     let promoted = MemberChange::Promote {
         id: MemberId(2),
         with: Vec::new(),
     };
     let promoted = at_once(&cluster.members[0], promoted).await;
-    assert_eq!(promoted, Err(Refusal::NotLearner(MemberId(2)).into()));
+    assert_eq!(promoted, Err(MemberRefusal::NotLearner(MemberId(2)).into()));
 
     let second = Member::new_at(2, &url).await;
     second.raft.read_barrier().await.unwrap();

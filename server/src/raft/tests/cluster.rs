@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 
 use crate::blocking::Blocking;
 use crate::command::{
-    ClusterId, Command, Fault, Incarnation, KeyValue, Keys, MemberId, MemberRecord, Order, Put,
-    PutLease, PutValue, Query, Range, RangeFilter, Response, Revision, SortTarget,
+    ClusterId, Command, Fault, Incarnation, KeyValue, Keys, KvCommand, MemberCommand, MemberId,
+    MemberRecord, Order, Put, PutLease, PutValue, Query, Range, RangeFilter, Response, Revision,
+    SortTarget,
 };
 use crate::http;
 use crate::network::Network;
@@ -279,7 +280,7 @@ impl Member {
             feature_level: self.level_max,
         };
         self.raft
-            .propose(Command::MemberPublish(record))
+            .propose(Command::Member(MemberCommand::Publish(record)))
             .await
             .unwrap()
             .result
@@ -294,12 +295,12 @@ pub(super) async fn free_url() -> String {
 }
 
 pub(super) fn put(key: &str, value: &str) -> Command {
-    Command::Put(Put {
+    Command::Kv(KvCommand::Put(Put {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: PutValue::Set(Bytes::copy_from_slice(value.as_bytes())),
         lease: PutLease::Set(None),
         prev_kv: false,
-    })
+    }))
 }
 
 pub(super) struct Cluster {

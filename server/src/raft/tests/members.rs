@@ -6,7 +6,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 
 use super::cluster::{CLUSTER, Cluster, Member, TOKEN};
-use crate::command::{LogPosition, MemberId, Refusal};
+use crate::command::{LogPosition, MemberId, MemberRefusal};
 use crate::network::Network;
 use crate::raft::peer::{AskError, Asker, JoinAnswer, ask_membership};
 use crate::raft::{ChangeError, Limits, MemberChange};
@@ -28,7 +28,7 @@ async fn promote(member: &Member, id: MemberId) {
     loop {
         match member.raft.change(promotion(id)).await {
             Ok(()) => return,
-            Err(ChangeError::Refused(Refusal::LearnerNotReady(_))) => {
+            Err(ChangeError::Refused(MemberRefusal::LearnerNotReady(_))) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Err(error) => panic!("{error}"),
@@ -53,7 +53,7 @@ async fn a_member_joins_as_a_learner_is_promoted_and_leaves() {
         .await
         .unwrap();
     let again = cluster.members[through].raft.change(add).await;
-    assert_eq!(again, Err(Refusal::MemberExists(id).into()));
+    assert_eq!(again, Err(MemberRefusal::Exists(id).into()));
     fourth.raft.read_barrier().await.unwrap();
     assert_eq!(fourth.get("before").as_deref(), Some("1"));
     assert!(fourth.raft.status().is_learner);
@@ -66,7 +66,7 @@ async fn a_member_joins_as_a_learner_is_promoted_and_leaves() {
     let status = cluster.members[3].raft.status();
     assert!(!status.is_learner);
     let again = cluster.members[through].raft.change(promotion(id)).await;
-    assert_eq!(again, Err(Refusal::NotLearner(id).into()));
+    assert_eq!(again, Err(MemberRefusal::NotLearner(id).into()));
 
     let fourth = cluster.members.pop().unwrap();
     cluster.members[through]
@@ -80,7 +80,7 @@ async fn a_member_joins_as_a_learner_is_promoted_and_leaves() {
     let reused = MemberChange::AddLearner { id, peer_urls };
     assert_eq!(
         cluster.members[0].raft.change(reused).await,
-        Err(Refusal::MemberExists(id).into())
+        Err(MemberRefusal::Exists(id).into())
     );
 }
 
@@ -121,7 +121,7 @@ async fn changes_that_would_cost_the_quorum_are_refused() {
         .raft
         .change(MemberChange::Remove { id: MemberId(77) })
         .await;
-    assert_eq!(unknown, Err(Refusal::MemberNotFound(MemberId(77)).into()));
+    assert_eq!(unknown, Err(MemberRefusal::NotFound(MemberId(77)).into()));
     leader
         .raft
         .change(MemberChange::Remove { id: gone })
@@ -157,7 +157,7 @@ async fn peer_urls_change_and_a_learner_stays_one() {
     };
     assert_eq!(
         member.raft.change(taken).await,
-        Err(Refusal::PeerUrlExists.into())
+        Err(MemberRefusal::PeerUrlExists.into())
     );
 }
 
@@ -175,7 +175,7 @@ async fn a_single_member_has_two_learners_at_most_and_others_one() {
         }
         assert_eq!(
             raft.change(learner(20)).await,
-            Err(Refusal::TooManyLearners.into()),
+            Err(MemberRefusal::TooManyLearners.into()),
             "{members} members"
         );
     }
@@ -210,7 +210,7 @@ async fn two_learners_get_their_votes_in_one_change_or_none_does() {
             .collect()
     };
     let unknown = first.raft.change(together(learners[1].id)).await;
-    assert_eq!(unknown, Err(Refusal::MemberNotFound(learners[1].id).into()));
+    assert_eq!(unknown, Err(MemberRefusal::NotFound(learners[1].id).into()));
     assert_eq!(voters(), [1]);
     first.raft.change(add(&learners[1])).await.unwrap();
     for learner in &learners {
@@ -221,7 +221,7 @@ async fn two_learners_get_their_votes_in_one_change_or_none_does() {
     loop {
         match first.raft.change(together(learners[1].id)).await {
             Ok(()) => break,
-            Err(ChangeError::Refused(Refusal::LearnerNotReady(_))) => {
+            Err(ChangeError::Refused(MemberRefusal::LearnerNotReady(_))) => {
                 assert_eq!(voters(), [1], "one was promoted without the other");
                 counts.changed().await.unwrap();
             }

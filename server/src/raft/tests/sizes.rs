@@ -5,8 +5,8 @@ use futures::future::join_all;
 
 use super::cluster::{Cluster, put};
 use crate::command::{
-    Command, Compare, CompareOperand, CompareResult, DeleteRange, Keys, Op, Order, Range,
-    RangeFilter, SortTarget, Txn, Unavailable,
+    Command, Compare, CompareOperand, CompareResult, DeleteRange, Keys, KvCommand, Op, Order,
+    Range, RangeFilter, SortTarget, Txn, Unavailable,
 };
 
 fn large(bytes: usize) -> Bytes {
@@ -28,14 +28,14 @@ fn range(key: Bytes) -> Range {
 /// One command of each kind that can be long, each with about so many bytes.
 fn commands(bytes: usize) -> Vec<Command> {
     let txn = |compares, success| {
-        Command::Txn(Txn {
+        Command::Kv(KvCommand::Txn(Txn {
             compares,
             success,
             failure: Vec::new(),
-        })
+        }))
     };
     let compare = |key, operand| Compare {
-        key,
+        keys: Keys::One(key),
         result: CompareResult::Equal,
         operand,
     };
@@ -60,8 +60,8 @@ fn commands(bytes: usize) -> Vec<Command> {
         ),
         txn(Vec::new(), vec![Op::Range(range(large(bytes)))]),
         txn(Vec::new(), vec![Op::DeleteRange(delete(to.clone()))]),
-        Command::DeleteRange(delete(Keys::One(large(bytes)))),
-        Command::DeleteRange(delete(to)),
+        Command::Kv(KvCommand::DeleteRange(delete(Keys::One(large(bytes))))),
+        Command::Kv(KvCommand::DeleteRange(delete(to))),
     ]
 }
 

@@ -131,27 +131,27 @@ impl Model {
 
     pub(super) fn random_command(&self, random: &mut StdRng) -> Command {
         match random.random_range(0..20) {
-            0 => Command::Compact {
+            0 => Command::Kv(KvCommand::Compact {
                 revision: Revision(random.random_range(0..self.revision() + 2)),
-            },
-            1 => Command::LeaseGrant {
+            }),
+            1 => Command::Lease(LeaseCommand::Grant {
                 id: lease_id(random),
                 ttl_seconds: 10,
-            },
-            2 => Command::LeaseRevoke {
+            }),
+            2 => Command::Lease(LeaseCommand::Revoke {
                 id: lease_id(random),
-            },
-            3..6 => Command::DeleteRange(random_delete(random)),
-            6..10 => Command::Txn(Txn {
+            }),
+            3..6 => Command::Kv(KvCommand::DeleteRange(random_delete(random))),
+            6..10 => Command::Kv(KvCommand::Txn(Txn {
                 compares: vec![Compare {
-                    key: random_key(random),
+                    keys: Keys::One(random_key(random)),
                     result: CompareResult::Greater,
                     operand: CompareOperand::Mod(random.random_range(0..50)),
                 }],
                 success: random_ops(random),
                 failure: random_ops(random),
-            }),
-            _ => Command::Put(random_put(random)),
+            })),
+            _ => Command::Kv(KvCommand::Put(random_put(random))),
         }
     }
 
@@ -159,42 +159,42 @@ impl Model {
     pub(super) fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
         self.newest_events = Vec::new();
         match command {
-            Command::Put(put) => self.check_put(put).map(|()| {
+            Command::Kv(KvCommand::Put(put)) => self.check_put(put).map(|()| {
                 let mut next = self.pairs().clone();
                 let events = self.put(&mut next, put);
                 self.commit(next, events);
             }),
-            Command::DeleteRange(delete) => {
+            Command::Kv(KvCommand::DeleteRange(delete)) => {
                 let mut next = self.pairs().clone();
                 let events = self.delete(&mut next, &delete.keys);
                 self.commit(next, events);
                 Ok(())
             }
-            Command::Txn(txn) => self.txn(txn),
-            Command::Compact { revision } => {
+            Command::Kv(KvCommand::Txn(txn)) => self.txn(txn),
+            Command::Kv(KvCommand::Compact { revision }) => {
                 if let Some(floor) = self.floor.filter(|floor| revision.0 <= *floor) {
-                    return Err(Refusal::Compacted {
+                    return Err(Refusal::Kv(KvRefusal::Compacted {
                         oldest: Revision(floor),
-                    });
+                    }));
                 }
                 if revision.0 > self.revision() {
-                    return Err(Refusal::FutureRevision {
+                    return Err(Refusal::Kv(KvRefusal::FutureRevision {
                         current: Revision(self.revision()),
-                    });
+                    }));
                 }
                 self.floor = Some(revision.0);
                 Ok(())
             }
-            Command::LeaseGrant { id, .. } => {
+            Command::Lease(LeaseCommand::Grant { id, .. }) => {
                 if self.leases.insert(*id) {
                     Ok(())
                 } else {
-                    Err(Refusal::LeaseExists(*id))
+                    Err(Refusal::Lease(LeaseRefusal::Exists(*id)))
                 }
             }
-            Command::LeaseRevoke { id } => {
+            Command::Lease(LeaseCommand::Revoke { id }) => {
                 if !self.leases.remove(id) {
-                    return Err(Refusal::LeaseNotFound(*id));
+                    return Err(Refusal::Lease(LeaseRefusal::NotFound(*id)));
                 }
                 let mut next = self.pairs().clone();
                 let attached: Vec<_> = next
@@ -229,10 +229,10 @@ impl Model {
         if let PutLease::Set(Some(id)) = put.lease
             && !self.leases.contains(&id)
         {
-            return Err(Refusal::LeaseNotFound(id));
+            return Err(Refusal::Lease(LeaseRefusal::NotFound(id)));
         }
         if put.value == PutValue::Keep && !self.pairs().contains_key(&put.key) {
-            return Err(Refusal::KeyNotFound);
+            return Err(Refusal::Kv(KvRefusal::KeyNotFound));
         }
         Ok(())
     }
@@ -244,10 +244,10 @@ impl Model {
                 let is_changed_twice = branch.iter().enumerate().any(|(m, other)| match other {
                     Op::Put(other) => m != n && other.key == put.key,
                     Op::DeleteRange(delete) => delete.keys.contains(&put.key),
-                    Op::Range(_) => false,
+                    Op::Range(_) | Op::Txn(_) => false,
                 });
                 if is_changed_twice {
-                    return Err(Refusal::DuplicateKey);
+                    return Err(Refusal::Kv(KvRefusal::DuplicateKey));
                 }
             }
         }
@@ -255,7 +255,10 @@ impl Model {
             let CompareOperand::Mod(held) = compare.operand else {
                 panic!("{compare:?}")
             };
-            let found = self.pairs().get(&compare.key);
+            let Keys::One(key) = &compare.keys else {
+                panic!("no compare over a range is drawn");
+            };
+            let found = self.pairs().get(key);
             found.map_or(0, |kv| kv.mod_revision.0.cast_signed()) > held
         });
         let branch = if holds { &txn.success } else { &txn.failure };
@@ -270,7 +273,7 @@ impl Model {
             match op {
                 Op::Put(put) => events.extend(self.put(&mut next, put)),
                 Op::DeleteRange(delete) => events.extend(self.delete(&mut next, &delete.keys)),
-                Op::Range(_) => {}
+                Op::Range(_) | Op::Txn(_) => {}
             }
         }
         self.commit(next, events);

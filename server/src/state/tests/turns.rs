@@ -33,12 +33,12 @@ fn delete(keys: Keys) -> DeleteRange {
 }
 
 fn attach(key: &str, id: LeaseId) -> Command {
-    Command::Put(Put {
+    Command::Kv(KvCommand::Put(Put {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: PutValue::Set(Bytes::from_static(b"leased")),
         lease: PutLease::Set(Some(id)),
         prev_kv: false,
-    })
+    }))
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn what_is_applied_does_not_depend_on_who_waits() {
 #[test]
 fn a_revision_that_a_crash_cut_short_is_undone_and_applied_again() {
     let id = LeaseId(7);
-    let txn = Command::Txn(Txn {
+    let txn = Command::Kv(KvCommand::Txn(Txn {
         compares: Vec::new(),
         success: vec![
             Op::Put(Put {
@@ -93,14 +93,14 @@ fn a_revision_that_a_crash_cut_short_is_undone_and_applied_again() {
             })),
         ],
         failure: Vec::new(),
-    });
-    let expire = Command::LeaseExpire {
+    }));
+    let expire = Command::Lease(LeaseCommand::Expire {
         term: 1,
         ids: vec![LeaseId(5), id],
-    };
+    });
     for command in [
-        Command::DeleteRange(delete(all_keys())),
-        Command::LeaseRevoke { id },
+        Command::Kv(KvCommand::DeleteRange(delete(all_keys()))),
+        Command::Lease(LeaseCommand::Revoke { id }),
         txn,
         expire,
     ] {
@@ -109,11 +109,11 @@ fn a_revision_that_a_crash_cut_short_is_undone_and_applied_again() {
             let mut state = State::open(dir.path()).unwrap();
             let mut log = Log::new();
             let (grant, other) = (
-                Command::LeaseGrant { id, ttl_seconds: 9 },
-                Command::LeaseGrant {
+                Command::Lease(LeaseCommand::Grant { id, ttl_seconds: 9 }),
+                Command::Lease(LeaseCommand::Grant {
                     id: LeaseId(5),
                     ttl_seconds: 9,
-                },
+                }),
             );
             log.apply(&mut state, grant);
             log.apply(&mut state, other);
@@ -168,7 +168,8 @@ fn a_revision_that_a_crash_cut_short_is_undone_and_applied_again() {
             // As one that never stopped.
             let mut other = State::in_memory();
             let mut log = Log::new();
-            let grants = [id, LeaseId(5)].map(|id| Command::LeaseGrant { id, ttl_seconds: 9 });
+            let grants = [id, LeaseId(5)]
+                .map(|id| Command::Lease(LeaseCommand::Grant { id, ttl_seconds: 9 }));
             for grant in grants {
                 log.apply(&mut other, grant);
             }
@@ -311,6 +312,7 @@ fn a_transaction_answers_what_each_operation_saw_though_it_is_read_afterwards() 
             let mut expected = Vec::new();
             for op in &ops {
                 expected.push(match op {
+                    Op::Txn(_) => unreachable!("none is drawn"),
                     Op::Range(range) => {
                         OpResponse::Range(arranged(found(&now, &range.keys), range))
                     }
@@ -356,7 +358,7 @@ fn a_transaction_answers_what_each_operation_saw_though_it_is_read_afterwards() 
                 success: ops,
                 failure: Vec::new(),
             };
-            let (outcome, _) = log.apply(&mut state, Command::Txn(txn.clone()));
+            let (outcome, _) = log.apply(&mut state, Command::Kv(KvCommand::Txn(txn.clone())));
             assert_eq!(
                 outcome.result,
                 Ok(Response::Txn {
@@ -403,7 +405,9 @@ fn sorted_and_filtered_ranges_are_those_of_all_pairs_also_while_others_write() {
             };
             let kvs = model.range(&asked.keys, at, None).kvs;
             let expected = arranged(kvs, &asked);
-            let mut answer = state.ask(&Query::Range(asked.clone())).unwrap();
+            let mut answer = state
+                .ask(&Principal::System, &Query::Range(asked.clone()))
+                .unwrap();
             // A slice, then a write or a compaction, and so on.
             let outcome = loop {
                 match answer {
@@ -443,7 +447,9 @@ fn a_question_takes_as_many_slices_as_it_needs_and_a_write_as_many_turns() {
         failure: Vec::new(),
     };
     let mut slices = 1;
-    let mut answer = state.ask(&Query::Txn(txn.clone())).unwrap();
+    let mut answer = state
+        .ask(&Principal::System, &Query::Txn(txn.clone()))
+        .unwrap();
     while let Answer::More(reading) = answer {
         assert!(reading.bytes() < 4096, "a limit bounds what is held");
         slices += 1;
@@ -453,8 +459,11 @@ fn a_question_takes_as_many_slices_as_it_needs_and_a_write_as_many_turns() {
 
     let mut turns = 1;
     let all = delete(all_keys());
-    let (outcome, events) =
-        log.apply_in_turns(&mut state, Command::DeleteRange(all), &mut |_| turns += 1);
+    let (outcome, events) = log.apply_in_turns(
+        &mut state,
+        Command::Kv(KvCommand::DeleteRange(all)),
+        &mut |_| turns += 1,
+    );
     assert!(turns > 20, "{turns} turns");
     assert_eq!(events.len(), 100);
     let Ok(Response::DeleteRange { deleted, prevs }) = outcome.result else {
@@ -475,7 +484,7 @@ fn a_key_with_many_superseded_versions_takes_a_few_rows_of_a_slice() {
     for at in [3, 1000, 2001] {
         let mut slices = 1;
         let asked = range(all_keys(), Some(Revision(at)), None);
-        let mut answer = state.ask(&Query::Range(asked)).unwrap();
+        let mut answer = state.ask(&Principal::System, &Query::Range(asked)).unwrap();
         while let Answer::More(reading) = answer {
             slices += 1;
             answer = state.go_on(reading).unwrap();
