@@ -8,7 +8,6 @@ use coord_e2e::{on_each_cluster, on_three_processes};
 use coord_proto::etcd::etcdserverpb as pb;
 use pb::alarm_request::AlarmAction;
 use pb::downgrade_request::DowngradeAction;
-use pb::kv_client::KvClient;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request};
 
@@ -244,14 +243,6 @@ async fn what_is_not_there_yet_is_refused_by_name(cluster: &mut Cluster) -> Clai
                         action: DowngradeAction::Cancel.into(),
                         ..Default::default()
                     })
-                    .await,
-            ),
-        ),
-        (
-            "RangeStream",
-            refused(
-                KvClient::new(client.channel())
-                    .range_stream(range("a"))
                     .await,
             ),
         ),

@@ -6,6 +6,7 @@ use coord_e2e::cluster::Cluster;
 use coord_e2e::cluster::claims::{Claim, refused};
 use coord_e2e::on_each_cluster;
 use coord_proto::etcd::etcdserverpb as pb;
+use pb::kv_client::KvClient;
 use pb::range_request::{SortOrder, SortTarget};
 use tonic::Code;
 
@@ -21,6 +22,9 @@ on_each_cluster!(
     an_unknown_sort_is_refused,
     a_future_revision_is_refused,
     a_serializable_read_is_answered,
+    a_streamed_range_comes_in_chunks_of_one_moment,
+    a_streamed_range_knows_limits_and_counts,
+    a_streamed_range_that_only_a_whole_one_can_answer_is_refused,
 );
 
 async fn a_range_is_half_open_and_in_key_order(cluster: &mut Cluster) -> Claim {
@@ -320,5 +324,122 @@ async fn a_serializable_read_is_answered(cluster: &mut Cluster) -> Claim {
         })
         .await?;
     assert_eq!(values(&answer.kvs), ["1"]);
+    Ok(())
+}
+
+/// The chunks of a range; `between` runs after the first.
+async fn streamed(
+    cluster: &Cluster,
+    request: pb::RangeRequest,
+    between: impl AsyncFnOnce() -> Claim,
+) -> Result<Vec<pb::RangeResponse>, coord_e2e::cluster::claims::Failure> {
+    let mut service = KvClient::new(cluster.client_of(0)?.channel());
+    let mut stream = service.range_stream(request).await?.into_inner();
+    let mut chunks = Vec::new();
+    let mut between = Some(between);
+    while let Some(chunk) = stream.message().await? {
+        chunks.push(chunk.range_response.expect("each chunk has an answer"));
+        if let Some(between) = between.take() {
+            between().await?;
+        }
+    }
+    Ok(chunks)
+}
+
+async fn a_streamed_range_comes_in_chunks_of_one_moment(cluster: &mut Cluster) -> Claim {
+    let client = cluster.client()?;
+    for number in 0..60 {
+        let key = format!("k{number:03}");
+        client.put(put(&key, &"v".repeat(50_000))).await?;
+    }
+    let newest = client.revision().await?;
+    let chunks = streamed(cluster, prefix("k"), async || {
+        client.put(put("k000", "later")).await?;
+        client.put(put("k059", "later")).await?;
+        Ok(())
+    })
+    .await?;
+    let found: Vec<_> = chunks.iter().flat_map(|chunk| keys(&chunk.kvs)).collect();
+    let whole = pb::RangeRequest {
+        revision: newest,
+        ..prefix("k")
+    };
+    let whole = client.range(whole).await?;
+    assert_eq!(found, keys(&whole.kvs));
+    assert!(
+        chunks
+            .iter()
+            .flat_map(|chunk| &chunk.kvs)
+            .all(|kv| kv.value.len() == 50_000)
+    );
+    assert_eq!(chunks[0].kvs.len(), 10);
+    let (last, before) = chunks.split_last().expect("there is one");
+    for chunk in before {
+        assert!(chunk.header.is_none() && chunk.count == 0 && !chunk.more);
+    }
+    assert_eq!(
+        (revision(&last.header), last.count, last.more),
+        (newest, 60, false)
+    );
+    Ok(())
+}
+
+async fn a_streamed_range_knows_limits_and_counts(cluster: &mut Cluster) -> Claim {
+    let client = cluster.client()?;
+    for number in 0..40 {
+        client.put(put(&format!("k{number:03}"), "v")).await?;
+    }
+    let newest = client.revision().await?;
+    for (limit, number, more) in [
+        (0, 40, false),
+        (25, 25, true),
+        (40, 40, false),
+        (3, 3, true),
+    ] {
+        let request = pb::RangeRequest {
+            limit,
+            ..prefix("k")
+        };
+        let chunks = streamed(cluster, request, async || Ok(())).await?;
+        let found: usize = chunks.iter().map(|chunk| chunk.kvs.len()).sum();
+        let last = chunks.last().expect("there is one");
+        assert_eq!(
+            (found, last.more, last.count),
+            (number, more, 40),
+            "limit {limit}"
+        );
+    }
+    let request = pb::RangeRequest {
+        count_only: true,
+        ..prefix("k")
+    };
+    let counted = streamed(cluster, request, async || Ok(())).await?;
+    assert_eq!((counted.len(), counted[0].count), (1, 40));
+    let nothing = streamed(cluster, prefix("x"), async || Ok(())).await?;
+    assert_eq!((nothing.len(), nothing[0].count), (1, 0));
+    assert_eq!(revision(&nothing[0].header), newest);
+    Ok(())
+}
+
+async fn a_streamed_range_that_only_a_whole_one_can_answer_is_refused(
+    cluster: &mut Cluster,
+) -> Claim {
+    let mut service = KvClient::new(cluster.client_of(0)?.channel());
+    let sorted = pb::RangeRequest {
+        sort_order: SortOrder::Descend.into(),
+        ..prefix("k")
+    };
+    let filtered = pb::RangeRequest {
+        min_mod_revision: 2,
+        ..prefix("k")
+    };
+    for request in [sorted, filtered] {
+        let refused = match service.range_stream(request).await {
+            // etcd says so with its first message.
+            Ok(answer) => refused(answer.into_inner().message().await),
+            refusal => self::refused(refusal),
+        };
+        assert_eq!(refused.0, Code::Unimplemented, "{}", refused.1);
+    }
     Ok(())
 }

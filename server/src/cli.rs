@@ -1,100 +1,15 @@
 //! The command line: etcd's flags, in Go's flag syntax.
 //!
-//! Owns flag names, their help and where a value comes from: the flag, else the `ETCD_` variable, else the default. It
-//! turns words into [`Settings`] and checks nothing else; [`Config`](crate::config::Config) does.
+//! Owns flag names, their help and where a value comes from: the flag, else the `ETCD_` variable, else the default; or the
+//! file that `--config-file` names, and then that alone. It turns words into [`Settings`] and says what cannot be had
+//! here; [`Config`](crate::config::Config) checks the values. Read `flags.rs` first: it is the table.
+
+mod file;
+mod flags;
 
 use std::collections::BTreeMap;
 
-/// A flag this server knows.
-struct Flag {
-    name: &'static str,
-    is_bool: bool,
-    default: &'static str,
-    help: &'static str,
-}
-
-const fn flag(name: &'static str, default: &'static str, help: &'static str) -> Flag {
-    Flag {
-        name,
-        is_bool: false,
-        default,
-        help,
-    }
-}
-
-/// All flags in the order of `--help`.
-const FLAGS: &[Flag] = &[
-    flag("name", "default", "Human-readable name of this member."),
-    flag("data-dir", "${name}.etcd", "Path of the data directory."),
-    flag(
-        "listen-client-urls",
-        "http://localhost:2379",
-        "Comma-separated URLs to listen on for clients.",
-    ),
-    flag(
-        "advertise-client-urls",
-        "http://localhost:2379",
-        "Comma-separated URLs that clients are told to use.",
-    ),
-    flag(
-        "listen-peer-urls",
-        "http://localhost:2380",
-        "Comma-separated URLs to listen on for members.",
-    ),
-    flag(
-        "initial-advertise-peer-urls",
-        "http://localhost:2380",
-        "Comma-separated URLs that members are told to use.",
-    ),
-    flag(
-        "initial-cluster",
-        "${name}=${initial-advertise-peer-urls}",
-        "Members to start with, as name=URL,name=URL.",
-    ),
-    flag(
-        "initial-cluster-state",
-        "new",
-        "'new' to form a cluster, 'existing' to join one. Ignored once data exists.",
-    ),
-    flag(
-        "initial-cluster-token",
-        "etcd-cluster",
-        "Tells clusters apart that are formed at the same time.",
-    ),
-    flag(
-        "heartbeat-interval",
-        "100",
-        "Milliseconds between heartbeats.",
-    ),
-    flag(
-        "election-timeout",
-        "1000",
-        "Milliseconds without a heartbeat after which a member seeks election.",
-    ),
-    flag(
-        "quota-backend-bytes",
-        "0",
-        "Bytes of stored data above which writes are refused; 0 is 2 GiB, negative is off.",
-    ),
-    flag(
-        "snapshot-catchup-entries",
-        "300000",
-        "Log entries kept for members that are behind; one that needs older ones gets a snapshot.",
-    ),
-    flag("log-level", "info", "One of debug, info, warn, error."),
-    flag(
-        "coord-owner",
-        "",
-        "Whose data this must be, such as NAMESPACE/CLUSTER/MEMBER: stamped into a new data directory, any other is \
-         refused. With it an empty member that waits forms a cluster alone when POST /coord/bootstrap says so.",
-    ),
-    Flag {
-        name: "version",
-        is_bool: true,
-        default: "false",
-        help: "Print the version and exit.",
-    },
-];
+use flags::{Effect, FLAGS, Flag};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,40 +27,154 @@ pub struct Settings(BTreeMap<&'static str, String>);
 impl Settings {
     /// The value given for `name`, if any.
     pub fn get(&self, name: &'static str) -> Option<&str> {
-        debug_assert!(
-            FLAGS.iter().any(|flag| flag.name == name),
-            "{name} is not a flag"
-        );
+        debug_assert!(flags::find(name).is_some(), "{name} is not a flag");
         self.0.get(name).map(String::as_str)
     }
 
     /// The same settings with `name` set.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        debug_assert!(
-            FLAGS.iter().any(|flag| flag.name == name),
-            "{name} is not a flag"
-        );
+        debug_assert!(flags::find(name).is_some(), "{name} is not a flag");
         self.0.insert(name, value.into());
         self
     }
 }
 
-/// Reads the command line and the environment.
+/// Reads the command line, and the environment or the file that it names.
 ///
-/// `words` are the arguments without the program's name. A flag beats its `ETCD_` variable, the last of two equal flags
-/// wins. Also returns warnings about `ETCD_` variables that mean nothing here.
+/// `words` are the arguments without the program's name. The last of two equal flags wins. Also returns warnings: about
+/// `ETCD_` variables that mean nothing here, and settings that have no effect.
 ///
-/// Errors: one line that names the flag and says what to do; exit with status 2, as etcd does.
+/// Errors: what names all flags that are unknown or cannot be had; exit with status 2, as etcd does. The same setting by
+/// flag and by variable is an error, as in etcd.
 pub fn parse(
     words: impl IntoIterator<Item = String>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Invocation, Vec<String>), String> {
-    let mut settings = Settings::default();
-    let warnings = read_environment(environment, &mut settings);
-    let mut words = words.into_iter();
+    let mut asked = Asked::default();
+    let Given { flags, help } = read_words(words, &mut asked)?;
+    if help {
+        return Ok((Invocation::Print(self::help()), Vec::new()));
+    }
+    if flags.get("version").is_some_and(|text| text == "true") {
+        return Ok((Invocation::Print(version()), Vec::new()));
+    }
+    let environment: Vec<_> = environment
+        .into_iter()
+        .filter(|(variable, _)| variable.starts_with(PREFIX))
+        .collect();
+    let in_environment = environment
+        .iter()
+        .find(|(variable, path)| variable == "ETCD_CONFIG_FILE" && !path.is_empty());
+    let named = flags.get("config-file").cloned();
+    let path = named
+        .filter(|path| !path.is_empty())
+        .or_else(|| in_environment.map(|(_, path)| path.clone()));
+    match path {
+        Some(path) => {
+            asked.warnings.push(format!(
+                "settings are those of {path}: other flags and variables are ignored"
+            ));
+            file::read(&path, &mut asked)?;
+        }
+        None => {
+            read_environment(environment, &flags, &mut asked)?;
+            for (name, value) in flags {
+                asked.set(name, value, &format!("--{name}"))?;
+            }
+        }
+    }
+    asked.finish()
+}
+
+/// What variables of this server begin with.
+const PREFIX: &str = "ETCD_";
+
+/// What was asked for so far.
+#[derive(Debug, Default)]
+struct Asked {
+    settings: Settings,
+    warnings: Vec<String>,
+    unknown: Vec<String>,
+    /// Known, and not to be had: each with why.
+    refused: Vec<String>,
+}
+
+/// The flags of the command line.
+struct Given {
+    flags: BTreeMap<&'static str, String>,
+    help: bool,
+}
+
+impl Asked {
+    /// Takes a value; `from` names where it was given.
+    ///
+    /// Errors: a switch that is neither on nor off.
+    fn set(&mut self, name: &'static str, value: String, from: &str) -> Result<(), String> {
+        let Some(flag) = flags::find(name) else {
+            return Ok(());
+        };
+        let value = in_go_words(flag, value)?;
+        match flag.effect {
+            Effect::Serves => {
+                self.settings.0.insert(flag.name, value);
+            }
+            Effect::Nothing(why) => self.warnings.push(format!("{from} has no effect: {why}")),
+            Effect::Only(values) if values.contains(&value.as_str()) => {}
+            Effect::Only(values) => {
+                let only = values.join("' or '");
+                self.refused
+                    .push(format!("{from}='{value}' is not to be had, only '{only}'"));
+            }
+            Effect::Missing => self.refused.push(format!("{from} is not there yet")),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(Invocation, Vec<String>), String> {
+        let Self {
+            settings,
+            warnings,
+            unknown,
+            refused,
+        } = self;
+        if unknown.is_empty() && refused.is_empty() {
+            return Ok((Invocation::Serve(settings), warnings));
+        }
+        let unknown: Vec<_> = unknown.iter().map(|name| format!("-{name}")).collect();
+        let unknown = (!unknown.is_empty())
+            .then(|| format!("flag provided but not defined: {}", unknown.join(", ")));
+        let all: Vec<_> = unknown.into_iter().chain(refused).collect();
+        Err(format!(
+            "{}; see 'coord-server --help' and docs/compatibility.md",
+            all.join("; ")
+        ))
+    }
+}
+
+/// A switch's value as `true` or `false`; any other flag's as it is.
+fn in_go_words(flag: &Flag, value: String) -> Result<String, String> {
+    if !flag.is_bool {
+        return Ok(value);
+    }
+    match parse_bool(&value) {
+        Some(is_on) => Ok(is_on.to_string()),
+        None => Err(format!(
+            "invalid boolean value \"{value}\" for -{}",
+            flag.name
+        )),
+    }
+}
+
+fn read_words(words: impl IntoIterator<Item = String>, asked: &mut Asked) -> Result<Given, String> {
+    let mut given = Given {
+        flags: BTreeMap::new(),
+        help: false,
+    };
+    let mut words = words.into_iter().peekable();
     while let Some(word) = words.next() {
         if matches!(word.as_str(), "-h" | "-help" | "--help") {
-            return Ok((Invocation::Print(help()), warnings));
+            given.help = true;
+            return Ok(given);
         }
         let Some(bare) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
             return Err(format!(
@@ -156,10 +185,13 @@ pub fn parse(
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (bare, None),
         };
-        let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
-            return Err(format!(
-                "flag provided but not defined: -{name}; see 'coord-server --help'"
-            ));
+        let Some(flag) = flags::find(name) else {
+            asked.unknown.push(name.to_owned());
+            // What follows may be its value: nobody knows.
+            if inline.is_none() {
+                words.next_if(|next| !next.starts_with('-'));
+            }
+            continue;
         };
         let value = match inline {
             Some(value) => value,
@@ -168,37 +200,41 @@ pub fn parse(
                 .next()
                 .ok_or_else(|| format!("flag needs an argument: -{name}"))?,
         };
-        settings.0.insert(flag.name, value);
+        given.flags.insert(flag.name, in_go_words(flag, value)?);
     }
-    let wants_version = match settings.get("version") {
-        None => false,
-        Some(text) => parse_bool(text)
-            .ok_or_else(|| format!("invalid boolean value \"{text}\" for -version"))?,
-    };
-    if wants_version {
-        return Ok((Invocation::Print(version()), warnings));
-    }
-    Ok((Invocation::Serve(settings), warnings))
+    Ok(given)
 }
 
+/// As etcd: an empty variable says nothing, one that a flag repeats is an error, and so is the flag.
 fn read_environment(
-    environment: impl IntoIterator<Item = (String, String)>,
-    settings: &mut Settings,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
+    environment: Vec<(String, String)>,
+    flags: &BTreeMap<&'static str, String>,
+    asked: &mut Asked,
+) -> Result<(), String> {
+    let mut conflicts = Vec::new();
     for (variable, value) in environment {
-        let Some(rest) = variable.strip_prefix("ETCD_") else {
-            continue;
-        };
+        let rest = variable.strip_prefix(PREFIX).unwrap_or_default();
         let name = rest.to_ascii_lowercase().replace('_', "-");
-        match FLAGS.iter().find(|flag| flag.name == name) {
-            Some(flag) => {
-                settings.0.insert(flag.name, value);
+        match flags::find(&name) {
+            Some(flag) if flags.contains_key(flag.name) => conflicts.push(variable),
+            Some(flag) if flag.name != "version" => {
+                if !value.is_empty() {
+                    asked.set(flag.name, value, &variable)?;
+                }
             }
-            None => warnings.push(format!("unrecognized environment variable {variable}")),
+            Some(_) | None => asked
+                .warnings
+                .push(format!("unrecognized environment variable {variable}")),
         }
     }
-    warnings
+    if conflicts.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment \
+         variable or disable flag): {}",
+        conflicts.join(", ")
+    ))
 }
 
 /// The spellings Go's `strconv.ParseBool` takes.
@@ -230,13 +266,28 @@ fn help() -> String {
          With no flags it serves one member on http://localhost:2379. Each flag may also be given as an\n\
          environment variable: ETCD_ and its name in upper case with underscores.\n\nFlags:\n",
     );
-    for flag in FLAGS {
+    let serve = |flag: &&Flag| flag.effect == Effect::Serves;
+    for flag in FLAGS.iter().filter(serve) {
         let name = if flag.is_bool {
             format!("--{}", flag.name)
         } else {
             format!("--{} '{}'", flag.name, flag.default)
         };
         text.push_str(&format!("  {name}\n        {}\n", flag.help));
+    }
+    text.push_str("\nOf etcd's flags these can be given, too:\n");
+    for flag in FLAGS {
+        let name = flag.name;
+        match flag.effect {
+            Effect::Nothing(why) => {
+                text.push_str(&format!("  --{name}\n        No effect: {why}.\n"))
+            }
+            Effect::Only(values) => {
+                let values = values.join("' or '");
+                text.push_str(&format!("  --{name}\n        Only '{values}'.\n"));
+            }
+            Effect::Serves | Effect::Missing => {}
+        }
     }
     text
 }
@@ -269,12 +320,16 @@ mod tests {
         }
     }
 
+    fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
     #[test]
-    fn a_flag_beats_its_variable() {
-        let environment = [
-            ("ETCD_NAME".to_owned(), "env".to_owned()),
-            ("ETCD_DATA_DIR".to_owned(), "/d".to_owned()),
-        ];
+    fn a_setting_comes_from_a_variable_and_an_empty_one_says_nothing() {
+        let environment = variables(&[("ETCD_DATA_DIR", "/d"), ("ETCD_LOG_LEVEL", "")]);
         let (invocation, warnings) = parse(words("--name=flag"), environment).unwrap();
         let Invocation::Serve(settings) = invocation else {
             panic!("did not serve")
@@ -283,7 +338,68 @@ mod tests {
             (settings.get("name"), settings.get("data-dir")),
             (Some("flag"), Some("/d"))
         );
-        assert!(warnings.is_empty());
+        assert_eq!((settings.get("log-level"), warnings.len()), (None, 0));
+    }
+
+    #[test]
+    fn the_same_setting_by_flag_and_by_variable_is_refused_by_name() {
+        let environment = variables(&[("ETCD_NAME", "a"), ("ETCD_DATA_DIR", "d")]);
+        let error = parse(words("--name=a --data-dir=d"), environment).unwrap_err();
+        assert!(error.contains("ETCD_NAME, ETCD_DATA_DIR"), "{error}");
+    }
+
+    #[test]
+    fn everything_that_cannot_be_had_is_named_at_once() {
+        let environment = variables(&[("ETCD_WAL_DIR", "/w")]);
+        let line = "--nope 5 -force-new-cluster --name=a --nope2=1 --metrics=extensive";
+        let error = parse(words(line), environment).unwrap_err();
+        for part in [
+            "flag provided but not defined: -nope, -nope2",
+            "--force-new-cluster='true' is not to be had",
+            "--metrics='extensive'",
+            "ETCD_WAL_DIR is not there yet",
+        ] {
+            assert!(error.contains(part), "no {part} in {error}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_a_warning_that_says_why() {
+        let line = "--snapshot-count=10000 --pre-vote=1 --logger zap --enable-pprof";
+        let (_, warnings) = parse(words(line), []).unwrap();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(
+            warnings
+                .iter()
+                .all(|warning| warning.contains(" has no effect: "))
+        );
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_flags_and_variables() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("etcd.yml");
+        let text = "name: f\nheartbeat-interval: 200\nwatch-progress-notify-interval: 5000000000\n\
+                    pre-vote: true\nwal-dir:\nlog-outputs: [stderr]\nno-such: 1\n";
+        std::fs::write(&path, text).unwrap();
+        let environment = variables(&[("ETCD_NAME", "e")]);
+        let line = format!("--config-file={} --data-dir=d", path.display());
+        let (invocation, warnings) = parse(words(&line), environment.clone()).unwrap();
+        let Invocation::Serve(settings) = invocation else {
+            panic!("did not serve")
+        };
+        let get = |name| settings.get(name);
+        assert_eq!((get("name"), get("data-dir")), (Some("f"), None));
+        assert_eq!(get("heartbeat-interval"), Some("200"));
+        assert_eq!(get("watch-progress-notify-interval"), Some("5000000000ns"));
+        assert!(warnings.iter().any(|warning| warning.contains("no-such")));
+        std::fs::write(&path, "wal-dir: /w\nforce-new-cluster: true\n").unwrap();
+        let error = parse(words(&line), environment).unwrap_err();
+        assert!(
+            error.contains("wal-dir") && error.contains("force-new-cluster"),
+            "{error}"
+        );
+        assert!(parse(words("--config-file=/nowhere"), []).is_err());
     }
 
     #[test]

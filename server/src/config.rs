@@ -3,6 +3,9 @@
 //! Owns the meaning of the settings: URLs, sizes, durations, the initial cluster. After [`Config::resolve`] no room
 //! looks at a flag again.
 
+mod compaction;
+mod duration;
+mod gates;
 mod url;
 
 use std::path::PathBuf;
@@ -10,6 +13,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use compaction::AutoCompaction;
 pub use url::Url;
 
 use crate::cli::Settings;
@@ -20,6 +24,16 @@ const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 const CATCHUP_ENTRIES_DEFAULT: u64 = 300_000;
 /// etcd's bound on `--election-timeout`.
 const ELECTION_MILLIS_MAX: u64 = 50_000;
+
+/// etcd's default of `--max-request-bytes`.
+const REQUEST_BYTES_DEFAULT: usize = 1536 * 1024;
+/// What a request may be at most: with what stands before it it must fit into a file of the log, on every member.
+const REQUEST_BYTES_MAX: usize = 3584 * 1024;
+/// etcd's default of `--max-txn-ops`.
+const TXN_OPS_DEFAULT: usize = 128;
+/// etcd's default of `--watch-progress-notify-interval`, and the least that it can be.
+const PROGRESS_DEFAULT: Duration = Duration::from_secs(600);
+const PROGRESS_MIN: Duration = Duration::from_millis(100);
 
 /// One member's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +54,39 @@ pub struct Config {
     pub election: Duration,
     /// Stored bytes above which writes are refused; `None` is no limit.
     pub quota_bytes: Option<u64>,
+    /// How much history the leader keeps; `None` is all.
+    pub auto_compaction: Option<AutoCompaction>,
+    /// What clients may ask for.
+    pub requests: Requests,
+    /// Addresses where the pages are served alone; may be none.
+    pub metrics_listen: Vec<Url>,
     /// Log entries kept for members that are behind.
     pub catchup_entries: u64,
     /// `debug`, `info`, `warn` or `error`.
     pub log_level: String,
     /// Whose data directory it must be; `None` takes any.
     pub owner: Option<Owner>,
+}
+
+/// What clients may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requests {
+    /// Bytes of a request that changes something.
+    pub bytes_max: usize,
+    /// Operations in each list of a transaction.
+    pub txn_ops_max: usize,
+    /// How often watchers that asked for it are told that nothing has changed.
+    pub progress_interval: Duration,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            bytes_max: REQUEST_BYTES_DEFAULT,
+            txn_ops_max: TXN_OPS_DEFAULT,
+            progress_interval: PROGRESS_DEFAULT,
+        }
+    }
 }
 
 /// Whose data directory this member must find.
@@ -131,6 +172,7 @@ impl Config {
             "http://localhost:2380",
         )?;
         let initial = initial(settings, &name, &peer)?;
+        gates::check(settings)?;
         let heartbeat = millis(settings, "heartbeat-interval", 100)?;
         let election = millis(settings, "election-timeout", 1000)?;
         if election < heartbeat * 5 {
@@ -157,6 +199,9 @@ impl Config {
             heartbeat,
             election,
             quota_bytes: quota(settings)?,
+            auto_compaction: compaction::resolve(settings)?,
+            requests: requests(settings)?,
+            metrics_listen: metrics_listen(settings)?,
             catchup_entries: catchup_entries(settings)?,
             log_level: log_level(settings)?,
             owner: owner(settings),
@@ -295,6 +340,40 @@ fn quota(settings: &Settings) -> Result<Option<u64>, Invalid> {
     }
 }
 
+fn requests(settings: &Settings) -> Result<Requests, Invalid> {
+    const BYTES: &str = "max-request-bytes";
+    const OPS: &str = "max-txn-ops";
+    const PROGRESS: &str = "watch-progress-notify-interval";
+    let number = |flag: &'static str, default: usize| {
+        let text = settings.get(flag);
+        text.map_or(Ok(default), str::parse)
+            .map_err(|_| invalid(flag, "must be a whole number"))
+    };
+    let bytes_max = number(BYTES, REQUEST_BYTES_DEFAULT)?;
+    if bytes_max > REQUEST_BYTES_MAX {
+        let why =
+            format!("{bytes_max} is more than fits into the log: at most {REQUEST_BYTES_MAX}");
+        return Err(invalid(BYTES, why));
+    }
+    let progress = settings.get(PROGRESS);
+    let progress = progress.map_or(Ok(PROGRESS_DEFAULT), duration::parse);
+    Ok(Requests {
+        bytes_max,
+        txn_ops_max: number(OPS, TXN_OPS_DEFAULT)?,
+        progress_interval: progress
+            .map_err(|why| invalid(PROGRESS, why))?
+            .max(PROGRESS_MIN),
+    })
+}
+
+fn metrics_listen(settings: &Settings) -> Result<Vec<Url>, Invalid> {
+    const FLAG: &str = "listen-metrics-urls";
+    let text = settings.get(FLAG).unwrap_or_default();
+    let urls = text.split(',').filter(|url| !url.trim().is_empty());
+    urls.map(|url| Url::parse(url).map_err(|why| invalid(FLAG, why)))
+        .collect()
+}
+
 fn catchup_entries(settings: &Settings) -> Result<u64, Invalid> {
     const FLAG: &str = "snapshot-catchup-entries";
     let text = settings.get(FLAG);
@@ -384,6 +463,14 @@ mod tests {
                 vec![("snapshot-catchup-entries", "-1")],
             ),
             ("log-level", vec![("log-level", "loud")]),
+            ("max-txn-ops", vec![("max-txn-ops", "-1")]),
+            ("max-request-bytes", vec![("max-request-bytes", "10485760")]),
+            (
+                "watch-progress-notify-interval",
+                vec![("watch-progress-notify-interval", "5")],
+            ),
+            ("feature-gates", vec![("feature-gates", "Nope=true")]),
+            ("listen-metrics-urls", vec![("listen-metrics-urls", "h")]),
             ("name", vec![("name", "a=b")]),
         ] {
             assert_eq!(config(&pairs).unwrap_err().flag, flag, "{pairs:?}");

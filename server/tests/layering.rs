@@ -70,6 +70,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "expiry",
         &["raft", "state", "command", "clock", "metrics", "planted"],
     ),
+    ("auto_compaction", &["coordinator", "command", "config"]),
     // law
     ("state", &["mvcc", "disk", "command", "planted"]),
     // memory

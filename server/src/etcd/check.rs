@@ -6,23 +6,26 @@ use bytes::Bytes;
 
 use super::error::Invalid;
 use crate::command::{Keys, KvRefusal, LimitRefusal, Op, Refusal};
-use crate::config::Url;
+use crate::config::{Requests, Url};
 
-/// etcd's `--max-request-bytes`.
-pub(super) const REQUEST_BYTES_MAX: usize = 1536 * 1024;
-/// What gRPC receives at most: etcd allows for overhead, so that a request slightly too large gets etcd's own answer.
-pub(super) const RECEIVE_BYTES_MAX: usize = REQUEST_BYTES_MAX + 512 * 1024;
+/// A watcher's changes in one message where it asked for them in fragments; etcd's default.
+pub(super) const RECEIVE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What gRPC receives beyond `--max-request-bytes`: a request slightly too large gets etcd's own answer.
+const RECEIVE_BYTES_MORE: usize = 512 * 1024;
 /// One message of a stream of requests: a watch of two longest keys. Smaller than etcd's, because each of thousands of
 /// streams may have one half received.
 pub(super) const STREAM_REQUEST_BYTES_MAX: usize = 128 * 1024;
-/// etcd's `--max-txn-ops`.
-const TXN_OPS_MAX: usize = 128;
 /// Longest key: the store takes 64 KiB with its own bytes, and law refuses longer ones too.
 const KEY_BYTES_MAX: usize = 32 * 1024;
 
+/// What gRPC receives at most.
+pub(super) fn receive_bytes_max(requests: Requests) -> usize {
+    requests.bytes_max + RECEIVE_BYTES_MORE
+}
+
 /// A request that changes something must fit into the log.
-pub(super) fn request_size(bytes: usize) -> Result<(), Invalid> {
-    if bytes > REQUEST_BYTES_MAX {
+pub(super) fn request_size(bytes: usize, requests: Requests) -> Result<(), Invalid> {
+    if bytes > requests.bytes_max {
         return Err(Invalid::Refused(Refusal::Limit(
             LimitRefusal::RequestTooLarge,
         )));
@@ -63,12 +66,15 @@ pub(super) fn stored_key(key: &Bytes) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Compares, and each branch, have at most as many operations as etcd allows.
-pub(super) fn op_count(compares: usize, success: usize, failure: usize) -> Result<(), Invalid> {
-    if compares.max(success).max(failure) > TXN_OPS_MAX {
-        return Err(Invalid::TooManyOps);
-    }
-    Ok(())
+/// Compares, and each branch, have at most `max` operations. Answers how many a transaction inside may have.
+pub(super) fn op_count(
+    compares: usize,
+    success: usize,
+    failure: usize,
+    max: usize,
+) -> Result<usize, Invalid> {
+    let most = compares.max(success).max(failure);
+    max.checked_sub(most).ok_or(Invalid::TooManyOps)
 }
 
 /// One branch may store a key only once, and must not delete it as well. Overlapping deletes are fine.

@@ -15,6 +15,7 @@ use crate::command::{
     Compare, CompareOperand, CompareResult, DeleteRange, Keys, KvRefusal, LeaseId, Op, Order, Put,
     PutLease, PutValue, Range, RangeFilter, Refusal, Revision, SortTarget, Txn,
 };
+use crate::config::Requests;
 
 pub(super) use reply::{
     delete_range_response, event, key_value, put_response, range_response, txn_response,
@@ -113,11 +114,12 @@ pub(super) fn delete_range(request: &pb::DeleteRangeRequest) -> Result<DeleteRan
 }
 
 /// A transaction, checked in etcd's order: number of operations, compares, each branch, keys changed twice, size.
-pub(super) fn txn(request: &pb::TxnRequest) -> Result<Txn, Invalid> {
+pub(super) fn txn(request: &pb::TxnRequest, requests: Requests) -> Result<Txn, Invalid> {
     check::op_count(
         request.compare.len(),
         request.success.len(),
         request.failure.len(),
+        requests.txn_ops_max,
     )?;
     let compares = request
         .compare
@@ -136,7 +138,7 @@ pub(super) fn txn(request: &pb::TxnRequest) -> Result<Txn, Invalid> {
         .collect::<Result<Vec<_>, _>>()?;
     check::no_key_changes_twice(&success)?;
     check::no_key_changes_twice(&failure)?;
-    check::request_size(request.encoded_len())?;
+    check::request_size(request.encoded_len(), requests)?;
     Ok(Txn {
         compares,
         success,

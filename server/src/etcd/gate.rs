@@ -8,6 +8,7 @@ use tonic::metadata::MetadataMap;
 
 use super::error::{self, Invalid};
 use crate::command::{Principal, Unavailable};
+use crate::config::Requests;
 use crate::coordinator::Coordinator;
 
 /// etcd ends a stream that requires a leader after this many election timeouts without one.
@@ -26,14 +27,21 @@ pub(super) enum OnLearner {
 #[derive(Clone)]
 pub(super) struct Gate {
     pub(super) coordinator: Arc<Coordinator>,
+    /// What clients may ask for.
+    pub(super) requests: Requests,
     /// Turns true when streams must end.
     closing: watch::Receiver<bool>,
 }
 
 impl Gate {
-    pub(super) fn new(coordinator: Arc<Coordinator>, closing: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        coordinator: Arc<Coordinator>,
+        requests: Requests,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             coordinator,
+            requests,
             closing,
         }
     }

@@ -1,12 +1,12 @@
 //! The KV service: range, put, delete, transaction, compaction.
 
 mod slices;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use coord_proto::etcd::etcdserverpb as pb;
-use futures::stream::Empty;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
@@ -129,16 +129,25 @@ impl pb::kv_server::Kv for KvService {
         }
     }
 
-    type RangeStreamStream = Empty<Result<pb::RangeStreamResponse, Status>>;
+    type RangeStreamStream = stream::Chunks;
 
-    async fn range_stream(&self, _: Request<pb::RangeRequest>) -> Answer<Self::RangeStreamStream> {
-        Err(error::not_yet("KV.RangeStream"))
+    async fn range_stream(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Answer<Self::RangeStreamStream> {
+        // A learner's refusal of a linearizable read comes with the first chunk.
+        self.0.admit(request.metadata(), OnLearner::Serves)?;
+        convert::range(request.get_ref())?;
+        stream::check(request.get_ref())?;
+        let metadata = request.metadata().clone();
+        let chunks = stream::begin(Self(self.0.clone()), request.into_inner(), metadata);
+        Ok(Response::new(chunks))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Answer<pb::PutResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         let put = convert::put(request.get_ref())?;
-        check::request_size(request.get_ref().encoded_len())?;
+        check::request_size(request.get_ref().encoded_len(), self.0.requests)?;
         let principal = self.0.principal(request.metadata())?;
         let (header, _, response) = self.propose(principal, KvCommand::Put(put)).await?;
         match response {
@@ -155,7 +164,7 @@ impl pb::kv_server::Kv for KvService {
     ) -> Answer<pb::DeleteRangeResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         let delete = convert::delete_range(request.get_ref())?;
-        check::request_size(request.get_ref().encoded_len())?;
+        check::request_size(request.get_ref().encoded_len(), self.0.requests)?;
         let answering = if delete.prev_kv {
             Answering::begin(&request)
         } else {
@@ -176,7 +185,7 @@ impl pb::kv_server::Kv for KvService {
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Answer<pb::TxnResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
-        let txn = convert::txn(request.get_ref())?;
+        let txn = convert::txn(request.get_ref(), self.0.requests)?;
         let answering = if reads_ranges(&txn) {
             Answering::begin(&request)
         } else {

@@ -14,7 +14,7 @@ use tonic::codegen::Service;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::check::{RECEIVE_BYTES_MAX, STREAM_REQUEST_BYTES_MAX};
+use super::check::{STREAM_REQUEST_BYTES_MAX, receive_bytes_max};
 use super::cluster::ClusterService;
 use super::election::ElectionService;
 use super::error::unavailable;
@@ -25,6 +25,7 @@ use super::lock::LockService;
 use super::maintenance::MaintenanceService;
 use super::watch::WatchService;
 use crate::command::Unavailable;
+use crate::config::Requests;
 use crate::coordinator::Coordinator;
 use crate::http::{Answering, Call, Calls, GrpcRequest, Words};
 use pb::kv_server::Kv;
@@ -50,6 +51,7 @@ struct Each {
     lock: LockServer<LockService>,
     election: ElectionServer<ElectionService>,
     health: HealthServer<HealthService>,
+    requests: Requests,
 }
 
 /// A service by its name.
@@ -84,7 +86,7 @@ impl Name {
     }
 
     /// Bytes of one request message at most.
-    fn request_bytes_max(self) -> usize {
+    fn request_bytes_max(self, requests: Requests) -> usize {
         match self {
             Self::Watch | Self::Lease => STREAM_REQUEST_BYTES_MAX,
             Self::Kv
@@ -92,15 +94,19 @@ impl Name {
             | Self::Maintenance
             | Self::Lock
             | Self::Election
-            | Self::Health => RECEIVE_BYTES_MAX,
+            | Self::Health => receive_bytes_max(requests),
         }
     }
 }
 
 impl Services {
     /// Those that ask `coordinator`; their streams end when `closing` turns true.
-    pub fn new(coordinator: Arc<Coordinator>, closing: watch::Receiver<bool>) -> Self {
-        let gate = Gate::new(coordinator, closing);
+    pub fn new(
+        coordinator: Arc<Coordinator>,
+        requests: Requests,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        let gate = Gate::new(coordinator, requests, closing);
         let kv_calls = Arc::new(KvService(gate.clone()));
         let kv = pb::kv_server::KvServer::from_arc(kv_calls.clone());
         let watch = pb::watch_server::WatchServer::new(WatchService(gate.clone()));
@@ -119,7 +125,7 @@ impl Services {
         });
         let maintenance =
             pb::maintenance_server::MaintenanceServer::new(MaintenanceService::new(gate));
-        let max = Name::request_bytes_max;
+        let max = |name: Name| name.request_bytes_max(requests);
         Self(Arc::new(Each {
             kv: kv.max_decoding_message_size(max(Name::Kv)),
             kv_calls,
@@ -131,6 +137,7 @@ impl Services {
             lock: lock.max_decoding_message_size(max(Name::Lock)),
             election: election.max_decoding_message_size(max(Name::Election)),
             health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
+            requests,
         }))
     }
 }
@@ -166,7 +173,10 @@ impl Calls for Services {
     }
 
     fn request_bytes_max(&self, path: &str) -> usize {
-        Name::of(path).map_or(STREAM_REQUEST_BYTES_MAX, Name::request_bytes_max)
+        let requests = self.0.requests;
+        Name::of(path).map_or(STREAM_REQUEST_BYTES_MAX, |name| {
+            name.request_bytes_max(requests)
+        })
     }
 
     fn words(&self) -> &'static Words {

@@ -10,6 +10,7 @@ use crate::command::{
     CompareOperand, Keys, KvRefusal, LimitRefusal, MemberId, MemberRefusal, Op, OpResponse, Order,
     PutLease, PutValue, RangeResponse, Refusal, Revision, SortTarget, Unavailable,
 };
+use crate::config::Requests;
 
 fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -127,18 +128,18 @@ fn a_bad_put_is_refused_as_etcd_does() {
     let text = "etcdserver: key is too long: 40000 bytes, at most 32768 are stored";
     refused(convert::put(&long), Code::InvalidArgument, text);
     refused(
-        check::request_size(1_572_865),
+        check::request_size(1_572_865, Requests::default()),
         Code::InvalidArgument,
         "etcdserver: request is too large",
     );
-    assert_eq!(check::request_size(1_572_864), Ok(()));
+    assert_eq!(check::request_size(1_572_864, Requests::default()), Ok(()));
 }
 
 #[test]
 fn a_bad_transaction_is_refused_as_etcd_does() {
     let many = txn((0..129).map(|number| put_op(&number.to_string())).collect());
     refused(
-        convert::txn(&many),
+        convert::txn(&many, Requests::default()),
         Code::InvalidArgument,
         "etcdserver: too many operations in txn request",
     );
@@ -148,7 +149,7 @@ fn a_bad_transaction_is_refused_as_etcd_does() {
         ..Default::default()
     };
     refused(
-        convert::txn(&many),
+        convert::txn(&many, Requests::default()),
         Code::InvalidArgument,
         "etcdserver: too many operations in txn request",
     );
@@ -157,13 +158,13 @@ fn a_bad_transaction_is_refused_as_etcd_does() {
         ..Default::default()
     };
     refused(
-        convert::txn(&empty),
+        convert::txn(&empty, Requests::default()),
         Code::InvalidArgument,
         "etcdserver: key is not provided",
     );
     let nothing = txn(vec![pb::RequestOp { request: None }]);
     refused(
-        convert::txn(&nothing),
+        convert::txn(&nothing, Requests::default()),
         Code::InvalidArgument,
         "etcdserver: key not found",
     );
@@ -177,7 +178,7 @@ fn a_bad_transaction_is_refused_as_etcd_does() {
         ..Default::default()
     };
     refused(
-        convert::txn(&unknown),
+        convert::txn(&unknown, Requests::default()),
         Code::InvalidArgument,
         "etcdserver: invalid compare option",
     );
@@ -187,7 +188,7 @@ fn a_bad_transaction_is_refused_as_etcd_does() {
     };
     let large = txn(vec![op(pb::request_op::Request::RequestPut(large))]);
     refused(
-        convert::txn(&large),
+        convert::txn(&large, Requests::default()),
         Code::InvalidArgument,
         "etcdserver: request is too large",
     );
@@ -202,21 +203,25 @@ fn a_key_changes_once_in_each_branch() {
         vec![delete_op("a", ""), put_op("a")],
         vec![delete_op("a", "\0"), put_op("z")],
     ] {
-        refused(convert::txn(&txn(ops)), Code::InvalidArgument, text);
+        refused(
+            convert::txn(&txn(ops), Requests::default()),
+            Code::InvalidArgument,
+            text,
+        );
     }
     for ops in [
         vec![put_op("a"), put_op("b")],
         vec![put_op("c"), delete_op("a", "c")],
         vec![delete_op("a", "c"), delete_op("b", "d")],
     ] {
-        convert::txn(&txn(ops)).unwrap();
+        convert::txn(&txn(ops), Requests::default()).unwrap();
     }
     let both = pb::TxnRequest {
         success: vec![put_op("a")],
         failure: vec![put_op("a")],
         compare: Vec::new(),
     };
-    convert::txn(&both).unwrap();
+    convert::txn(&both, Requests::default()).unwrap();
 }
 
 #[test]
@@ -225,7 +230,11 @@ fn what_is_not_there_yet_is_refused_by_name() {
         pb::TxnRequest::default(),
     ))]);
     let text = "coord: a transaction inside a transaction is not implemented yet, see docs/compatibility.md";
-    refused(convert::txn(&nested), Code::Unimplemented, text);
+    refused(
+        convert::txn(&nested, Requests::default()),
+        Code::Unimplemented,
+        text,
+    );
     let compare = pb::Compare {
         key: bytes("a"),
         range_end: bytes("b"),
@@ -237,7 +246,11 @@ fn what_is_not_there_yet_is_refused_by_name() {
     };
     let text =
         "coord: a compare over a range of keys is not implemented yet, see docs/compatibility.md";
-    refused(convert::txn(&over_range), Code::Unimplemented, text);
+    refused(
+        convert::txn(&over_range, Requests::default()),
+        Code::Unimplemented,
+        text,
+    );
 }
 
 #[test]
@@ -307,7 +320,10 @@ fn a_compare_with_the_wrong_operand_compares_with_nothing() {
         ..Default::default()
     };
     assert_eq!(
-        convert::txn(&request).unwrap().compares[0].operand,
+        convert::txn(&request, Requests::default())
+            .unwrap()
+            .compares[0]
+            .operand,
         CompareOperand::Value(Bytes::new())
     );
 }
@@ -491,7 +507,7 @@ fn the_nouns_of_a_put_reach_its_command() {
     assert_eq!(put.lease, PutLease::Set(convert::lease(5)));
     assert!(put.prev_kv);
     assert_eq!(convert::lease(0), None);
-    let ops = convert::txn(&txn(vec![delete_op("a", "")]))
+    let ops = convert::txn(&txn(vec![delete_op("a", "")]), Requests::default())
         .unwrap()
         .success;
     assert!(matches!(&ops[..], [Op::DeleteRange(delete)] if delete.keys == Keys::One(bytes("a"))));
@@ -526,7 +542,7 @@ proptest::proptest! {
             encoded[at % length] = byte;
         }
         if let Ok(request) = pb::TxnRequest::decode(encoded.as_slice()) {
-            let _ = convert::txn(&request);
+            let _ = convert::txn(&request, Requests::default());
         }
     }
 
@@ -537,6 +553,6 @@ proptest::proptest! {
         let _ = pb::PutRequest::decode(encoded).map(|request| convert::put(&request).is_ok());
         let _ = pb::DeleteRangeRequest::decode(encoded)
             .map(|request| convert::delete_range(&request).is_ok());
-        let _ = pb::TxnRequest::decode(encoded).map(|request| convert::txn(&request).is_ok());
+        let _ = pb::TxnRequest::decode(encoded).map(|request| convert::txn(&request, Requests::default()).is_ok());
     }
 }

@@ -28,8 +28,6 @@ use crate::command::{KvRefusal, Refusal, Revision, Unavailable};
 use crate::coordinator::Error;
 use crate::http::come;
 
-/// etcd's `--watch-progress-notify-interval`.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 /// Turns of responses that wait for the client.
 const TURNS_MAX: usize = 2;
 /// About how many bytes of history one turn reads: some milliseconds of work.
@@ -94,7 +92,8 @@ async fn serve(
     let identity = coordinator.identity();
     let outlet = coordinator.hub().open();
     let mut session = Session::new(outlet, identity.cluster.0, identity.member.0);
-    let mut next_notice = notice_after(Moment::now());
+    let interval = gate.requests.progress_interval;
+    let mut next_notice = notice_after(Moment::now(), interval);
     let mut may_have_work = false;
     let mut is_open = true;
     // Taken as they come: left with the connection, each would hold a frame there, and h2 ends a connection of which some
@@ -158,7 +157,7 @@ async fn serve(
             }
             () = session.woken(), if !may_have_work => may_have_work = true,
             () = tokio::time::sleep_until(next_notice.instant()) => {
-                next_notice = notice_after(next_notice);
+                next_notice = notice_after(next_notice, interval);
                 session.notice();
                 may_have_work = true;
             }
@@ -216,8 +215,8 @@ fn counted(said: Vec<pb::WatchResponse>, held: Held) -> (Vec<pb::WatchResponse>,
 }
 
 /// Up to a tenth later, so that the watchers of a thousand clients are not told in the same moment.
-fn notice_after(last: Moment) -> Moment {
-    last.after(PROGRESS_INTERVAL.mul_f64(1.0 + rand::random::<f64>() / 10.0))
+fn notice_after(last: Moment, interval: Duration) -> Moment {
+    last.after(interval.mul_f64(1.0 + rand::random::<f64>() / 10.0))
 }
 
 fn history(gate: &Gate, from: Revision, upto: Revision) -> Result<Past, Unavailable> {

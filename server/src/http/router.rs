@@ -51,7 +51,8 @@ pub trait Pages: Send + Sync + 'static {
 /// All that one port answers. Cheap to clone.
 #[derive(Clone)]
 pub struct Router {
-    calls: Arc<dyn Calls>,
+    /// `None` where pages are all there is.
+    calls: Option<Arc<dyn Calls>>,
     pages: Arc<dyn Pages>,
 }
 
@@ -59,7 +60,15 @@ impl Router {
     /// Calls go to `calls`, everything else to `pages`.
     pub fn new(calls: impl Calls, pages: impl Pages) -> Self {
         Self {
-            calls: Arc::new(calls),
+            calls: Some(Arc::new(calls)),
+            pages: Arc::new(pages),
+        }
+    }
+
+    /// A call is a request for a page that is not there.
+    pub fn of_pages(pages: impl Pages) -> Self {
+        Self {
+            calls: None,
             pages: Arc::new(pages),
         }
     }
@@ -86,10 +95,10 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
 
     fn call(&self, mut request: Request<Incoming>) -> Answering {
         let Router { calls, pages } = &self.router;
-        if !is_grpc(&request) {
+        let Some(calls) = calls.as_ref().filter(|_| is_grpc(&request)) else {
             let page = pages.answer(request);
             return Box::pin(async move { Ok(page.await.map(Either::Right)) });
-        }
+        };
         let counted = metrics::call_started(request.uri().path());
         let Ok(open) = self.share.call() else {
             let refused = (calls.words().too_many)().into_http::<Body>();

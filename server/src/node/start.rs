@@ -21,7 +21,7 @@ use crate::raft::{self, Raft};
 use crate::state::FEATURE_LEVEL;
 use crate::wal::{self, Wal};
 use crate::watch::Hub;
-use crate::{etcd, expiry};
+use crate::{auto_compaction, etcd, expiry};
 
 /// Lease questions that may wait for the expiry driver; each is a whole round of renewals.
 const LEASE_QUERIES_MAX: usize = 64;
@@ -34,6 +34,7 @@ type Founders = Option<Vec<(MemberId, Vec<String>)>>;
 pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> {
     let network = &ground.network;
     let client_listeners = bind(network, &config.client.listen).await?;
+    let page_listeners = bind(network, &config.metrics_listen).await?;
     let peer_listeners = bind(network, &config.peer.listen).await?;
     // Others look for a running member where this one listens, and under one name with it (`demo-peers` on Kubernetes):
     // while it only waits they must be refused there. Whoever is let in, and then turned away, asks no other address.
@@ -145,7 +146,7 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
     let mut doors = JoinSet::new();
     let budget = Budget::default();
     let router = Router::new(
-        etcd::Services::new(coordinator.clone(), closed.clone()),
+        etcd::Services::new(coordinator.clone(), config.requests, closed.clone()),
         Admin::new(coordinator.clone()),
     );
     for listener in client_listeners {
@@ -157,6 +158,20 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
             move |share| router.connection(share),
             closed.clone(),
         ));
+    }
+    let pages = Router::of_pages(Admin::new(coordinator.clone()));
+    for listener in page_listeners {
+        let pages = pages.clone();
+        doors.spawn(http::serve(
+            listener,
+            http::Limits::clients(),
+            budget.clone(),
+            move |share| pages.connection(share),
+            closed.clone(),
+        ));
+    }
+    if let Some(keep) = config.auto_compaction {
+        tasks.spawn(auto_compaction::run(coordinator.clone(), keep));
     }
     tasks.spawn(publish(raft.clone(), record(&config, identity)));
     Ok(Node {

@@ -1,0 +1,243 @@
+//! The table of flags: etcd's names and defaults, and what each does here.
+
+/// A flag this server knows.
+pub(super) struct Flag {
+    pub(super) name: &'static str,
+    /// Whether it may stand alone.
+    pub(super) is_bool: bool,
+    pub(super) default: &'static str,
+    pub(super) help: &'static str,
+    pub(super) effect: Effect,
+}
+
+/// What a flag does here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// What etcd's does.
+    Serves,
+    /// Nothing, and this is why: it is about something that is not here.
+    Nothing(&'static str),
+    /// Only these values can be had, the first by default; anything else is refused.
+    Only(&'static [&'static str]),
+    /// Not there yet: refused by name.
+    Missing,
+}
+
+use Effect::{Missing, Nothing, Only, Serves};
+
+const fn flag(name: &'static str, default: &'static str, help: &'static str) -> Flag {
+    Flag {
+        name,
+        is_bool: false,
+        default,
+        help,
+        effect: Serves,
+    }
+}
+
+const fn switch(name: &'static str, help: &'static str) -> Flag {
+    Flag {
+        is_bool: true,
+        ..flag(name, "false", help)
+    }
+}
+
+/// A flag whose help is its effect.
+const fn other(name: &'static str, effect: Effect) -> Flag {
+    Flag {
+        effect,
+        ..flag(name, "", "")
+    }
+}
+
+const fn other_switch(name: &'static str, effect: Effect) -> Flag {
+    Flag {
+        is_bool: true,
+        ..other(name, effect)
+    }
+}
+
+const BBOLT: Effect = Nothing("there is no bbolt file: state is kept by fjall");
+const WAL: Effect = Nothing("the log cuts itself by size, and needs no snapshot files");
+const GO: Effect = Nothing("this is no Go program");
+const COMPARED: Effect = Nothing("members always compare what they have applied");
+const KEEPALIVE: Effect = Nothing("idle connections are pinged every 20 s");
+const PEERS: Effect = Nothing("members speak a protocol of their own");
+const SLOW: Effect = Nothing("no request is logged for being slow yet");
+const TRUE: Effect = Only(&["true"]);
+const FALSE: Effect = Only(&["false"]);
+
+/// All flags in the order of `--help`.
+pub(super) const FLAGS: &[Flag] = &[
+    flag("name", "default", "Human-readable name of this member."),
+    flag("data-dir", "${name}.etcd", "Path of the data directory."),
+    flag(
+        "config-file",
+        "",
+        "A YAML file with these settings; other flags and variables are ignored then.",
+    ),
+    flag(
+        "listen-client-urls",
+        "http://localhost:2379",
+        "Comma-separated URLs to listen on for clients.",
+    ),
+    flag(
+        "advertise-client-urls",
+        "http://localhost:2379",
+        "Comma-separated URLs that clients are told to use.",
+    ),
+    flag(
+        "listen-peer-urls",
+        "http://localhost:2380",
+        "Comma-separated URLs to listen on for members.",
+    ),
+    flag(
+        "initial-advertise-peer-urls",
+        "http://localhost:2380",
+        "Comma-separated URLs that members are told to use.",
+    ),
+    flag(
+        "listen-metrics-urls",
+        "",
+        "Comma-separated URLs that serve /metrics and the health pages alone.",
+    ),
+    flag(
+        "initial-cluster",
+        "${name}=${initial-advertise-peer-urls}",
+        "Members to start with, as name=URL,name=URL.",
+    ),
+    flag(
+        "initial-cluster-state",
+        "new",
+        "'new' to form a cluster, 'existing' to join one. Ignored once data exists.",
+    ),
+    flag(
+        "initial-cluster-token",
+        "etcd-cluster",
+        "Tells clusters apart that are formed at the same time.",
+    ),
+    flag(
+        "heartbeat-interval",
+        "100",
+        "Milliseconds between heartbeats.",
+    ),
+    flag(
+        "election-timeout",
+        "1000",
+        "Milliseconds without a heartbeat after which a member seeks election.",
+    ),
+    flag(
+        "quota-backend-bytes",
+        "0",
+        "Bytes of stored data above which writes are refused; 0 is 2 GiB, negative is off.",
+    ),
+    flag(
+        "auto-compaction-mode",
+        "periodic",
+        "What --auto-compaction-retention means: 'periodic' a duration, 'revision' a number of revisions.",
+    ),
+    flag(
+        "auto-compaction-retention",
+        "0",
+        "How much history the leader keeps: hours, a duration such as 30m, or revisions; 0 keeps all.",
+    ),
+    flag(
+        "max-request-bytes",
+        "1572864",
+        "Largest request of a client, at most 3670016.",
+    ),
+    flag(
+        "max-txn-ops",
+        "128",
+        "Operations in each list of a transaction.",
+    ),
+    flag(
+        "watch-progress-notify-interval",
+        "10m0s",
+        "How often watchers that asked for it are told that nothing has changed.",
+    ),
+    flag(
+        "snapshot-catchup-entries",
+        "300000",
+        "Log entries kept for members that are behind; one that needs older ones gets a snapshot.",
+    ),
+    flag(
+        "feature-gates",
+        "",
+        "etcd's feature gates as NAME=true,NAME=false; their names are checked.",
+    ),
+    flag("log-level", "info", "One of debug, info, warn, error."),
+    flag(
+        "coord-owner",
+        "",
+        "Whose data this must be, such as NAMESPACE/CLUSTER/MEMBER: stamped into a new data directory, any other is \
+         refused. With it an empty member that waits forms a cluster alone when POST /coord/bootstrap says so.",
+    ),
+    switch("version", "Print the version and exit."),
+    other_switch(
+        "strict-reconfig-check",
+        Nothing("changes of membership are always checked"),
+    ),
+    other_switch("pre-vote", TRUE),
+    other("max-learners", Only(&["1"])),
+    other("logger", Only(&["zap"])),
+    other("log-format", Only(&["json"])),
+    other("log-outputs", Only(&["default", "stderr"])),
+    other_switch("enable-log-rotation", FALSE),
+    other("metrics", Only(&["basic"])),
+    other_switch("enable-grpc-gateway", FALSE),
+    other_switch("enable-v2", FALSE),
+    other_switch("force-new-cluster", FALSE),
+    other_switch("socket-reuse-port", FALSE),
+    other_switch("socket-reuse-address", FALSE),
+    other_switch("enable-distributed-tracing", FALSE),
+    other("proxy", Only(&["off"])),
+    other("cors", Missing),
+    other("host-whitelist", Missing),
+    other("wal-dir", Missing),
+    other("listen-client-http-urls", Missing),
+    other("max-concurrent-streams", Missing),
+    other("discovery-token", Missing),
+    other("discovery-endpoints", Missing),
+    other("discovery-srv", Missing),
+    other("discovery-srv-name", Missing),
+    other("snapshot-count", WAL),
+    other("max-snapshots", WAL),
+    other("max-wals", WAL),
+    other_switch(
+        "unsafe-no-fsync",
+        Nothing("what is acknowledged is on disk, always"),
+    ),
+    other("backend-batch-interval", BBOLT),
+    other("backend-batch-limit", BBOLT),
+    other("backend-bbolt-freelist-type", BBOLT),
+    other("bootstrap-defrag-threshold-megabytes", BBOLT),
+    other("compaction-batch-limit", BBOLT),
+    other("compaction-sleep-interval", BBOLT),
+    other_switch("memory-mlock", BBOLT),
+    other_switch("enable-pprof", GO),
+    other("corrupt-check-time", COMPARED),
+    other("compact-hash-check-time", COMPARED),
+    other("grpc-keepalive-min-time", KEEPALIVE),
+    other("grpc-keepalive-interval", KEEPALIVE),
+    other("grpc-keepalive-timeout", KEEPALIVE),
+    other("raft-read-timeout", PEERS),
+    other("raft-write-timeout", PEERS),
+    other("downgrade-check-time", PEERS),
+    other_switch(
+        "initial-election-tick-advance",
+        Nothing("a member that starts waits for no clock of ticks"),
+    ),
+    other("warning-apply-duration", SLOW),
+    other("warning-unary-request-duration", SLOW),
+    other("v2-deprecation", Nothing("there is no v2 store")),
+    other(
+        "log-rotation-config-json",
+        Nothing("logs are not rotated here"),
+    ),
+];
+
+/// The flag of this name.
+pub(super) fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}

@@ -1,0 +1,73 @@
+//! Go's way to write a duration: `1h30m`, `500ms`, `1.5s`.
+
+use std::time::Duration;
+
+/// Reads a duration that is not negative.
+///
+/// Errors: a sentence that says what is wrong.
+pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no duration such as 30s, 10m or 1h30m");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    let mut all = Duration::ZERO;
+    while !rest.is_empty() {
+        let is_number = |letter: char| letter.is_ascii_digit() || letter == '.';
+        let unit_at = rest.find(|letter| !is_number(letter)).ok_or_else(wrong)?;
+        let (number, more) = rest.split_at(unit_at);
+        let end = more.find(is_number).unwrap_or(more.len());
+        let (unit, next) = more.split_at(end);
+        let unit = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        let part = Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())?;
+        all = all.checked_add(part).ok_or_else(wrong)?;
+        rest = next;
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        for (text, millis) in [
+            ("0", 0),
+            ("10m0s", 600_000),
+            ("1h30m", 5_400_000),
+            ("1.5s", 1500),
+            ("500ms", 500),
+            ("5000000000ns", 5000),
+            ("+3s", 3000),
+            (".5s", 500),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "",
+            "5",
+            "-5s",
+            "s",
+            "5x",
+            "1.2.3s",
+            "h",
+            "9e9h",
+            "99999999999999999999h",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}
