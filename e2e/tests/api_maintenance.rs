@@ -6,7 +6,6 @@ use coord_e2e::cluster::claims::{Claim, refused};
 use coord_e2e::cluster::{Cluster, eventually, process};
 use coord_e2e::{on_each_cluster, on_three_processes};
 use coord_proto::etcd::etcdserverpb as pb;
-use pb::alarm_request::AlarmAction;
 use pb::downgrade_request::DowngradeAction;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request};
@@ -223,30 +222,17 @@ async fn what_is_not_there_yet_is_refused_by_name(cluster: &mut Cluster) -> Clai
         return Ok(()); // etcd has these.
     }
     let client = cluster.client_of(0)?;
-    let mut refusals = vec![
-        (
-            "Alarm",
-            refused(
-                client
-                    .alarm(pb::AlarmRequest {
-                        action: AlarmAction::Activate.into(),
-                        ..Default::default()
-                    })
-                    .await,
-            ),
+    let mut refusals = vec![(
+        "Downgrade",
+        refused(
+            client
+                .downgrade(pb::DowngradeRequest {
+                    action: DowngradeAction::Enable.into(),
+                    version: "3.5".into(),
+                })
+                .await,
         ),
-        (
-            "Downgrade",
-            refused(
-                client
-                    .downgrade(pb::DowngradeRequest {
-                        action: DowngradeAction::Cancel.into(),
-                        ..Default::default()
-                    })
-                    .await,
-            ),
-        ),
-    ];
+    )];
     for path in ["/etcdserverpb.Auth/AuthStatus"] {
         let mut grpc = tonic::client::Grpc::new(client.channel());
         grpc.ready().await?;

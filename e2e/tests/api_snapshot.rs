@@ -333,6 +333,10 @@ async fn a_downgrade_is_checked(cluster: &mut Cluster) -> Claim {
     for good in [format!("3.{}", minor - 1), format!("3.{}.9", minor - 1)] {
         assert_eq!(ask(good).await?.version, cluster_version);
     }
+    let action = pb::downgrade_request::DowngradeAction::Cancel.into();
+    let version = String::new();
+    let cancel = pb::DowngradeRequest { action, version };
+    assert_eq!(client.downgrade(cancel).await?.version, cluster_version);
     let target = "etcdserver: invalid downgrade target version";
     for bad in [format!("3.{minor}"), format!("3.{}.0", minor - 2)] {
         let no = refused(ask(bad).await);

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::command::{
-    ClusterId, Command, Incarnation, LimitRefusal, MemberId, Outcome, Principal, Query, Refusal,
-    Revision, Unavailable, codec,
+    Alarm, ClusterId, Command, Incarnation, LimitRefusal, MemberId, Outcome, Principal, Query,
+    Refusal, Revision, Unavailable, codec,
 };
 use crate::raft::{ChangeError, Raft};
 pub use crate::state::{Answer, Reading};
@@ -81,6 +81,8 @@ pub struct Status {
     pub quota_bytes: Option<u64>,
     /// Whether it refused a write for want of room, and there is no more room yet.
     pub is_full: bool,
+    /// The alarms that are raised, of any member.
+    pub alarms: Vec<Alarm>,
     /// The cluster's feature level.
     pub feature_level: u32,
     /// The highest that this member can apply.
@@ -291,6 +293,7 @@ impl Coordinator {
             logical_bytes: state.logical_bytes(),
             quota_bytes: self.quota.bytes(),
             is_full: self.quota.is_full(state.logical_bytes()),
+            alarms: state.alarms(),
             feature_level: state.feature_level(),
             feature_level_max: state.feature_level_max(),
         }

@@ -9,6 +9,7 @@
 //!
 //! It does not know who asks, what a wire looks like, or where rows are kept. Read `apply.rs`, then `kv.rs`.
 
+mod alarm;
 mod apply;
 mod kv;
 mod lease;
@@ -26,14 +27,14 @@ mod txn;
 mod unfinished;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use crate::command::{
-    Event, Fault, Incarnation, KvRefusal, Lease, LeaseId, LogPosition, MemberId, MemberRecord,
-    Refusal, Revision,
+    Alarm, Event, Fault, Incarnation, KvRefusal, Lease, LeaseId, LogPosition, MemberId,
+    MemberRecord, Refusal, Revision,
 };
 use crate::disk::{Disk, MemoryRows, Persisted, Progress};
 use crate::mvcc::Mvcc;
@@ -72,6 +73,7 @@ pub struct State {
     trash: Trash,
     leases: BTreeMap<LeaseId, Lease>,
     members: BTreeMap<MemberId, MemberRecord>,
+    alarms: BTreeSet<Alarm>,
     membership: Option<(Option<LogPosition>, Bytes)>,
     pins: snapshot::Pins,
     level: u32,
@@ -137,6 +139,7 @@ impl State {
         let trash = Trash::load(&rows)?;
         let leases = lease::load(&rows)?;
         let members = member::load(&rows)?;
+        let alarms = alarm::load(&rows)?;
         let membership = ledger::load_membership(&rows)?;
         if let Some(floor) = ledger.floor {
             rows.sweep_below(floor.0)?;
@@ -150,6 +153,7 @@ impl State {
             trash,
             leases,
             members,
+            alarms,
             membership,
             pins: snapshot::Pins::default(),
             level,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{text, with_type};
-use crate::command::{Keys, Order, Principal, Query, Range, RangeFilter, SortTarget};
+use crate::command::{AlarmKind, Keys, Order, Principal, Query, Range, RangeFilter, SortTarget};
 use crate::coordinator::{Consistency, Coordinator};
 use crate::http::Page;
 use crate::metrics::metrics;
@@ -46,6 +46,9 @@ impl Check {
 
     async fn run(self, coordinator: &Coordinator) -> Result<(), String> {
         match self {
+            Self::DataCorruption if alarms(coordinator).contains(&"CORRUPT") => {
+                Err("alarm activated: CORRUPT".to_owned())
+            }
             Self::DataCorruption => Ok(()),
             Self::SerializableRead => read(coordinator, Consistency::Serializable).await,
             Self::LinearizableRead => read(coordinator, Consistency::Linearizable).await,
@@ -107,9 +110,12 @@ pub(super) async fn checked(
 /// etcd's older health check: one question, answered in JSON. `exclude=NOSPACE` passes over a full store.
 pub(super) async fn health(coordinator: &Coordinator, query: &str) -> Page {
     let is_serializable = values(query, "serializable").any(|value| value == "true");
-    let is_full_fine = values(query, "exclude").any(|alarm| alarm == "NOSPACE");
-    let reason = if coordinator.is_full() && !is_full_fine {
-        Some("ALARM NOSPACE".to_owned())
+    let excluded: Vec<&str> = values(query, "exclude").collect();
+    let alarm = alarms(coordinator)
+        .into_iter()
+        .find(|alarm| !excluded.contains(alarm));
+    let reason = if let Some(alarm) = alarm {
+        Some(format!("ALARM {alarm}"))
     } else if is_serializable {
         read(coordinator, Consistency::Serializable)
             .await
@@ -128,6 +134,20 @@ pub(super) async fn health(coordinator: &Coordinator, query: &str) -> Page {
     let body =
         serde_json::json!({ "health": is_fine.to_string(), "reason": reason.unwrap_or_default() });
     with_type(status, "application/json", body.to_string())
+}
+
+/// The names of the alarms of any member, and that of a store that is full here.
+fn alarms(coordinator: &Coordinator) -> Vec<&'static str> {
+    let now = coordinator.status();
+    let raised = now.alarms.iter().map(|alarm| match alarm.kind {
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    });
+    now.is_full
+        .then_some("NOSPACE")
+        .into_iter()
+        .chain(raised)
+        .collect()
 }
 
 /// A linearizable read, which here a learner answers, too: its clients' reads go to voters, its health is its own.

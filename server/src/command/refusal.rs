@@ -31,6 +31,9 @@ pub enum LimitRefusal {
     /// The request is larger than allowed.
     #[error("request is too large")]
     RequestTooLarge,
+    /// A member's state is known to differ from the others'.
+    #[error("corrupt cluster")]
+    Corrupt,
 }
 
 /// A no that may be a yes later, on this member or another. The outcome of a write is then unknown unless it says so.

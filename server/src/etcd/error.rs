@@ -84,6 +84,7 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
         Refusal::Limit(refusal) => match refusal {
             LimitRefusal::NoSpace => (Code::ResourceExhausted, "mvcc: database space exceeded"),
             LimitRefusal::RequestTooLarge => (Code::InvalidArgument, "request is too large"),
+            LimitRefusal::Corrupt => (Code::DataLoss, "corrupt cluster"),
         },
     };
     etcd(code, text)

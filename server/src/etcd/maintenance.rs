@@ -1,5 +1,6 @@
 //! The Maintenance service.
 
+mod alarm;
 mod backend;
 mod crc32c;
 mod downgrade;
@@ -14,15 +15,19 @@ use coord_proto::etcd::etcdserverpb as pb;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 
-use super::error::{not_yet, status, unavailable};
+use super::error::{not_yet, refused, status, unavailable};
 use super::gate::{Gate, OnLearner};
 use super::header;
 use crate::cli::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
-use crate::command::{MemberId, Revision, Unavailable};
+use crate::command::{
+    self, Alarm, AlarmCommand, AlarmKind, MemberId, Query, Revision, Unavailable,
+};
+use crate::coordinator::Consistency;
 use crate::scratch::Sorter;
 use backend::{Backend, KEY_BUCKET};
 use crc32c::Crc32c;
 use hash::{KeysHash, SORT_BYTES};
+use pb::alarm_request::AlarmAction;
 
 /// Checksums at the same time; more wait.
 const HASHES_MAX: usize = 1;
@@ -40,26 +45,64 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl pb::maintenance_server::Maintenance for MaintenanceService {
-    /// There is one alarm, of a full store, raised by a write that was refused and gone when there is room. Disarming it
-    /// forgets that write; raising one is not served.
+    /// Alarms by name, and one beside them: that of a full store, raised by a write that was refused and gone when there
+    /// is room. Disarming that forgets the write.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Answer<pb::AlarmResponse> {
         self.gate.admit(request.metadata(), OnLearner::Refuses)?;
+        let principal = self.gate.principal(request.metadata())?;
+        let coordinator = &self.gate.coordinator;
         let request = request.get_ref();
-        let is_asked = matches!(
-            request.alarm(),
-            pb::AlarmType::None | pb::AlarmType::Nospace
-        );
-        let alarms = Vec::from_iter(self.full().filter(|_| is_asked));
-        match request.action() {
-            pb::alarm_request::AlarmAction::Get => {}
-            pb::alarm_request::AlarmAction::Deactivate => {
-                if !alarms.is_empty() {
-                    self.gate.coordinator.forget_full();
-                }
+        let kind = alarm::kind(request.alarm);
+        let named = kind.map(|kind| Alarm {
+            kind,
+            member: MemberId(request.member_id),
+        });
+        let command = match (AlarmAction::try_from(request.action), named) {
+            (Ok(AlarmAction::Activate), Some(alarm)) => Some(AlarmCommand::Activate(alarm)),
+            (Ok(AlarmAction::Deactivate), Some(alarm)) => Some(AlarmCommand::Deactivate(alarm)),
+            // What etcd takes for a question.
+            (_, _) => None,
+        };
+        let is_question = command.is_none();
+        let outcome = match command {
+            Some(command) => coordinator.propose(principal, command.into()).await,
+            None => {
+                let consistency = Consistency::Linearizable;
+                coordinator
+                    .read(&principal, &Query::Alarms, consistency)
+                    .await
             }
-            pb::alarm_request::AlarmAction::Activate => return Err(not_yet("raising alarms")),
+        };
+        let outcome = outcome.map_err(|error| status(&error))?;
+        let mut alarms = match outcome.result.map_err(|refusal| refused(&refusal))? {
+            command::Response::Alarms(alarms) => alarms,
+            _ => {
+                return Err(Status::internal(
+                    "coord: the engine answered another question",
+                ));
+            }
+        };
+        let is_get = request.action == i32::from(AlarmAction::Get);
+        if is_question && !is_get {
+            alarms.clear();
         }
-        let header = Some(self.header());
+        if is_question && is_get {
+            alarms.retain(|alarm| kind.is_none_or(|kind| alarm.kind == kind));
+        }
+        let is_full = kind.is_none_or(|kind| kind == AlarmKind::NoSpace);
+        let full = self
+            .full()
+            .filter(|_| is_full && !alarms.iter().any(|alarm| self.is_own(alarm)));
+        let mut alarms: Vec<_> = alarms.into_iter().map(alarm::on_the_wire).collect();
+        match AlarmAction::try_from(request.action) {
+            Ok(AlarmAction::Get) => alarms.extend(full),
+            Ok(AlarmAction::Deactivate) if named.is_some_and(|alarm| self.is_own(&alarm)) => {
+                alarms.extend(full);
+                coordinator.forget_full();
+            }
+            Ok(AlarmAction::Deactivate | AlarmAction::Activate) | Err(_) => {}
+        }
+        let header = Some(header::at(coordinator, outcome.revision));
         Ok(Response::new(pb::AlarmResponse { header, alarms }))
     }
 
@@ -70,10 +113,11 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         if now.raft.leader.is_none() {
             errors.push(unavailable(Unavailable::NoLeader).message().to_owned());
         }
-        if now.is_full {
-            let member = self.gate.coordinator.identity().member.0;
-            errors.push(format!("memberID:{member} alarm:NOSPACE "));
-        }
+        let alarms = now.alarms.iter().copied().map(alarm::on_the_wire);
+        let full = self
+            .full()
+            .filter(|_| !now.alarms.iter().any(|alarm| self.is_own(alarm)));
+        errors.extend(alarms.chain(full).map(alarm::text));
         Ok(Response::new(pb::StatusResponse {
             header: Some(self.header()),
             version: ETCD_VERSION.to_owned(),
@@ -111,7 +155,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         let coordinator = &self.gate.coordinator;
         let moment = coordinator.moment().map_err(|error| status(&error))?;
         let revision = moment.stored.revision();
-        let alarms = Vec::from_iter(self.full());
+        let alarms = self.alarms();
         let mut backend = Backend::new(&moment, &alarms, Sorter::new(scratch, SORT_BYTES));
         let hash = gather::gather(coordinator, moment.stored, move |mut pages| {
             while let Some(page) = pages.next()? {
@@ -175,7 +219,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         let turn = turn.map_err(|_| unavailable(Unavailable::TooManyRequests))?;
         let coordinator = self.gate.coordinator.clone();
         let moment = coordinator.moment().map_err(|error| status(&error))?;
-        let alarms = Vec::from_iter(self.full());
+        let alarms = self.alarms();
         let pieces = snapshot::begin(coordinator, moment, &alarms, scratch, turn);
         Ok(Response::new(pieces))
     }
@@ -224,6 +268,22 @@ impl MaintenanceService {
             member_id: coordinator.identity().member.0,
             alarm: pb::AlarmType::Nospace.into(),
         })
+    }
+
+    /// Whether it says that this member's store is full.
+    fn is_own(&self, alarm: &Alarm) -> bool {
+        let member = self.gate.coordinator.identity().member;
+        *alarm
+            == Alarm {
+                kind: AlarmKind::NoSpace,
+                member,
+            }
+    }
+
+    /// All alarms, for a copy of the state.
+    fn alarms(&self) -> Vec<pb::AlarmMember> {
+        let raised = self.gate.coordinator.status().alarms;
+        raised.into_iter().map(alarm::on_the_wire).collect()
     }
 
     /// Where files may be put. A simulated machine has no place for them.

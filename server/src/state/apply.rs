@@ -8,7 +8,7 @@
 //! entry takes is bounded by its turn, whatever it changes: rows wait for the disk between turns, events of a large
 //! revision are left to history, and what is read for an answer is read afterwards ([`Reading`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -19,7 +19,7 @@ use super::running_hash::RunningHash;
 use super::txn::{self, Branch};
 use super::{State, level, snapshot};
 use crate::command::{
-    AlarmCommand, Command, Envelope, Event, Fault, Keys, KvCommand, KvRefusal, Lease, LeaseChange,
+    Alarm, Command, Envelope, Event, Fault, Keys, KvCommand, KvRefusal, Lease, LeaseChange,
     LeaseCommand, LeaseId, LevelCommand, LogPosition, MemberCommand, MemberId, MemberRecord,
     Outcome, Proposal, Proposer, Refusal, Response, Revision, Stamp, codec,
 };
@@ -155,6 +155,7 @@ pub(super) struct Law<'a> {
     pub(super) trash: &'a mut Trash,
     pub(super) leases: &'a mut BTreeMap<LeaseId, Lease>,
     pub(super) members: &'a mut BTreeMap<MemberId, MemberRecord>,
+    pub(super) alarms: &'a mut BTreeSet<Alarm>,
     pub(super) pins: &'a snapshot::Pins,
     pub(super) events: Vec<Event>,
     pub(super) lease_changes: Vec<LeaseChange>,
@@ -306,6 +307,7 @@ impl State {
             trash: &mut self.trash,
             leases: &mut self.leases,
             members: &mut self.members,
+            alarms: &mut self.alarms,
             pins: &self.pins,
             events: Vec::new(),
             lease_changes: Vec::new(),
@@ -383,14 +385,17 @@ impl Law<'_> {
         if let Some(running) = self.making.running.take() {
             return self.run(command, running);
         }
+        if let Err(refusal) = self.check_alarms(command) {
+            self.spend(1, 0);
+            self.seal();
+            return Ok(Verdict::Answer(Err(refusal)));
+        }
         let begun = match command {
             Command::Kv(command) => self.begin_kv(command)?,
             Command::Lease(command) => self.begin_lease(*origin, command)?,
             Command::Member(MemberCommand::Publish(record)) => Begun::Ended(self.publish(record)),
             Command::Level(LevelCommand::Raise { level }) => Begun::Ended(self.raise(*level)?),
-            Command::Alarm(AlarmCommand::Activate(_) | AlarmCommand::Deactivate(_)) => {
-                Begun::Ended(Ok(Response::Alarms(Vec::new())))
-            }
+            Command::Alarm(command) => Begun::Ended(Ok(self.alarm(command))),
         };
         match begun {
             Begun::Running(running) => self.run(command, running),

@@ -15,6 +15,7 @@ use crate::disk::Rows;
 /// First byte of the keys of [`SYSTEM`]. Never used again for something else.
 pub(super) mod tag {
     pub(in crate::state) const ATTACHED: u8 = b'A';
+    pub(in crate::state) const ALARM: u8 = b'E';
     pub(in crate::state) const LEVEL: u8 = b'F';
     pub(in crate::state) const TRASH: u8 = b'G';
     pub(in crate::state) const LEASE: u8 = b'L';

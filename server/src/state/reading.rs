@@ -201,7 +201,7 @@ impl State {
                 ids: Vec::new(),
             },
             Query::Alarms => {
-                let result = Ok(Response::Alarms(Vec::new()));
+                let result = Ok(Response::Alarms(self.alarms()));
                 return Ok(Answer::Done(Outcome { revision, result }));
             }
         };

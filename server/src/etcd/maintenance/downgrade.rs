@@ -18,18 +18,13 @@ pub(super) async fn answer(
 ) -> Result<Response<pb::DowngradeResponse>, Status> {
     let action = DowngradeAction::try_from(request.action);
     match action.map_err(|_| Status::unknown("etcdserver: unknown method"))? {
-        DowngradeAction::Validate => {
-            let target = parse(&request.version).ok_or(Invalid::DowngradeFormat)?;
-            coordinator
-                .read_barrier()
-                .await
-                .map_err(|error| status(&error))?;
-            if !is_one_below(target) {
-                return Err(Invalid::DowngradeTarget.into());
-            }
+        DowngradeAction::Validate => validate(coordinator, &request.version).await?,
+        DowngradeAction::Enable => {
+            validate(coordinator, &request.version).await?;
+            return Err(not_yet("a downgrade"));
         }
-        DowngradeAction::Enable => return Err(not_yet("enabling a downgrade")),
-        DowngradeAction::Cancel => return Err(not_yet("cancelling a downgrade")),
+        // etcd answers this whether there is one or not.
+        DowngradeAction::Cancel => {}
     }
     // The cluster's version without its last part.
     let version = ETCD_CLUSTER_VERSION.rsplit_once('.');
@@ -37,6 +32,16 @@ pub(super) async fn answer(
         header: Some(header::at(coordinator, coordinator.revision())),
         version: version.map_or("", |(version, _)| version).to_owned(),
     }))
+}
+
+async fn validate(coordinator: &Coordinator, version: &str) -> Result<(), Status> {
+    let target = parse(version).ok_or(Invalid::DowngradeFormat)?;
+    let read = coordinator.read_barrier().await;
+    read.map_err(|error| status(&error))?;
+    if !is_one_below(target) {
+        return Err(Invalid::DowngradeTarget.into());
+    }
+    Ok(())
 }
 
 /// etcd goes back by one minor version at a time.
