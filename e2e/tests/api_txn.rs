@@ -4,8 +4,8 @@ use coord_e2e::clients::etcd::answer::revision;
 use coord_e2e::clients::etcd::request::{
     compare, delete, delete_to, op, put, range, range_to, txn, value,
 };
+use coord_e2e::cluster::Cluster;
 use coord_e2e::cluster::claims::{Claim, refused};
-use coord_e2e::cluster::{Cluster, process};
 use coord_e2e::on_each_cluster;
 use coord_proto::etcd::etcdserverpb as pb;
 use pb::compare::CompareResult::{self, Equal, Greater, Less, NotEqual};
@@ -35,7 +35,6 @@ on_each_cluster!(
     a_range_at_an_old_revision_reads_as_it_was,
     a_range_below_the_first_revision_fails_the_branch_that_has_it,
     previous_values_come_back_in_a_transaction,
-    what_is_not_there_yet_is_refused_by_name,
 );
 
 /// Whether a transaction with these compares takes the success branch.
@@ -562,27 +561,5 @@ async fn previous_values_come_back_in_a_transaction(cluster: &mut Cluster) -> Cl
         Some(&b"1"[..])
     );
     assert_eq!(deleted(&answer.responses[1]).prev_kvs[0].value, "2");
-    Ok(())
-}
-
-async fn what_is_not_there_yet_is_refused_by_name(cluster: &mut Cluster) -> Claim {
-    if process::oracle().is_some() {
-        return Ok(()); // etcd has these.
-    }
-    let client = cluster.client()?;
-    let (code, why) = refused(client.txn(txn([], [op(txn([], [], []))], [])).await);
-    assert!(
-        code == Code::Unimplemented && why.contains("a transaction inside a transaction"),
-        "{code:?}: {why}"
-    );
-    let over_a_range = pb::Compare {
-        range_end: "z".into(),
-        ..compare("a", Equal, Version(0))
-    };
-    let (code, why) = refused(client.txn(txn([over_a_range], [], [])).await);
-    assert!(
-        code == Code::Unimplemented && why.contains("range"),
-        "{code:?}: {why}"
-    );
     Ok(())
 }

@@ -66,9 +66,6 @@ pub enum KvRefusal {
     /// A transaction changes one key twice.
     #[error("a key is changed twice in one transaction")]
     DuplicateKey,
-    /// The codec knows it and the law does not yet; no door lets it in.
-    #[error("not supported yet")]
-    NotYet,
 }
 
 impl KvCommand {

@@ -1,11 +1,11 @@
 //! What is refused at the door, before anything is proposed: limits, and what a transaction may not hold.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use super::error::Invalid;
-use crate::command::{Keys, KvRefusal, LimitRefusal, Op, Refusal};
+use crate::command::{KvRefusal, LimitRefusal, Refusal};
 use crate::config::{Requests, Url};
 
 /// A watcher's changes in one message where it asked for them in fragments; etcd's default.
@@ -75,34 +75,6 @@ pub(super) fn op_count(
 ) -> Result<usize, Invalid> {
     let most = compares.max(success).max(failure);
     max.checked_sub(most).ok_or(Invalid::TooManyOps)
-}
-
-/// One branch may store a key only once, and must not delete it as well. Overlapping deletes are fine.
-pub(super) fn no_key_changes_twice(ops: &[Op]) -> Result<(), Invalid> {
-    if ops.len() < 2 {
-        return Ok(());
-    }
-    let mut stored = HashSet::new();
-    let mut deleted: Vec<&Keys> = Vec::new();
-    for op in ops {
-        match op {
-            Op::Put(put) => {
-                if !stored.insert(&put.key) {
-                    return Err(Invalid::Refused(Refusal::Kv(KvRefusal::DuplicateKey)));
-                }
-            }
-            Op::DeleteRange(delete) => deleted.push(&delete.keys),
-            Op::Range(_) | Op::Txn(_) => {}
-        }
-    }
-    // At most 64 times 64.
-    if stored
-        .iter()
-        .any(|key| deleted.iter().any(|keys| keys.contains(key)))
-    {
-        return Err(Invalid::Refused(Refusal::Kv(KvRefusal::DuplicateKey)));
-    }
-    Ok(())
 }
 
 /// Peer URLs in their normal form: at least one, each where a member can be dialled. etcd also takes ports that there are

@@ -13,7 +13,7 @@ use super::check;
 use super::error::Invalid;
 use crate::command::{
     Compare, CompareOperand, CompareResult, DeleteRange, Keys, KvRefusal, LeaseId, Op, Order, Put,
-    PutLease, PutValue, Range, RangeFilter, Refusal, Revision, SortTarget, Txn,
+    PutLease, PutValue, Range, RangeFilter, Refusal, Revision, SortTarget, TXN_DEPTH_MAX, Txn,
 };
 use crate::config::Requests;
 
@@ -113,36 +113,39 @@ pub(super) fn delete_range(request: &pb::DeleteRangeRequest) -> Result<DeleteRan
     })
 }
 
-/// A transaction, checked in etcd's order: number of operations, compares, each branch, keys changed twice, size.
+/// A transaction, checked in etcd's order: number of operations, compares, each branch, those inside likewise; then keys
+/// changed twice, and size.
 pub(super) fn txn(request: &pb::TxnRequest, requests: Requests) -> Result<Txn, Invalid> {
-    check::op_count(
+    let txn = inner_txn(request, requests.txn_ops_max, 1)?;
+    if txn.changes_a_key_twice() {
+        return Err(Invalid::Refused(Refusal::Kv(KvRefusal::DuplicateKey)));
+    }
+    check::request_size(request.encoded_len(), requests)?;
+    Ok(txn)
+}
+
+/// Of so many operations at most, the `depth`th inside another.
+fn inner_txn(request: &pb::TxnRequest, ops_max: usize, depth: usize) -> Result<Txn, Invalid> {
+    let ops_left = check::op_count(
         request.compare.len(),
         request.success.len(),
         request.failure.len(),
-        requests.txn_ops_max,
+        ops_max,
     )?;
-    let compares = request
-        .compare
-        .iter()
-        .map(compare)
-        .collect::<Result<Vec<_>, _>>()?;
-    let success = request
-        .success
-        .iter()
-        .map(op)
-        .collect::<Result<Vec<_>, _>>()?;
-    let failure = request
-        .failure
-        .iter()
-        .map(op)
-        .collect::<Result<Vec<_>, _>>()?;
-    check::no_key_changes_twice(&success)?;
-    check::no_key_changes_twice(&failure)?;
-    check::request_size(request.encoded_len(), requests)?;
+    // gRPC's decoder takes some fifty.
+    if depth > TXN_DEPTH_MAX {
+        return Err(Invalid::TooManyOps);
+    }
+    let compares = request.compare.iter().map(compare);
+    let compares = compares.collect::<Result<Vec<_>, _>>()?;
+    let ops = |ops: &[pb::RequestOp]| {
+        let ops = ops.iter().map(|op| self::op(op, ops_left, depth + 1));
+        ops.collect::<Result<Vec<_>, _>>()
+    };
     Ok(Txn {
         compares,
-        success,
-        failure,
+        success: ops(&request.success)?,
+        failure: ops(&request.failure)?,
     })
 }
 
@@ -157,7 +160,8 @@ pub(super) fn is_serializable(request: &pb::TxnRequest) -> bool {
         })
 }
 
-fn op(op: &pb::RequestOp) -> Result<Op, Invalid> {
+/// An operation; a transaction among them may have `ops_max` of its own, and is the `depth`th.
+fn op(op: &pb::RequestOp, ops_max: usize, depth: usize) -> Result<Op, Invalid> {
     match &op.request {
         Some(pb::request_op::Request::RequestRange(request)) => {
             let mut range = range(request)?;
@@ -171,8 +175,8 @@ fn op(op: &pb::RequestOp) -> Result<Op, Invalid> {
         Some(pb::request_op::Request::RequestDeleteRange(request)) => {
             delete_range(request).map(Op::DeleteRange)
         }
-        Some(pb::request_op::Request::RequestTxn(_)) => {
-            Err(Invalid::NotYet("a transaction inside a transaction"))
+        Some(pb::request_op::Request::RequestTxn(request)) => {
+            inner_txn(request, ops_max, depth).map(Op::Txn)
         }
         // etcd's answer to an operation without a kind, whatever its words.
         None => Err(Invalid::Refused(Refusal::Kv(KvRefusal::KeyNotFound))),
@@ -182,9 +186,6 @@ fn op(op: &pb::RequestOp) -> Result<Op, Invalid> {
 fn compare(request: &pb::Compare) -> Result<Compare, Invalid> {
     check::key(&request.key)?;
     check::bounds(&request.key, &request.range_end)?;
-    if !request.range_end.is_empty() {
-        return Err(Invalid::NotYet("a compare over a range of keys"));
-    }
     let result =
         pb::compare::CompareResult::try_from(request.result).map_err(|_| Invalid::CompareOption)?;
     let target =
@@ -220,7 +221,7 @@ fn compare(request: &pb::Compare) -> Result<Compare, Invalid> {
         }),
     };
     Ok(Compare {
-        keys: Keys::One(owned(&request.key)),
+        keys: keys(&request.key, &request.range_end),
         result,
         operand,
     })

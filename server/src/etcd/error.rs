@@ -30,8 +30,6 @@ pub(super) enum Invalid {
     DowngradeFormat,
     /// A downgrade to another version than the one below.
     DowngradeTarget,
-    /// Part of the API that is not there yet, by name.
-    NotYet(&'static str),
 }
 
 impl From<Invalid> for Status {
@@ -50,7 +48,6 @@ impl From<Invalid> for Status {
                 (Code::InvalidArgument, text)
             }
             Invalid::DowngradeTarget => (Code::InvalidArgument, "invalid downgrade target version"),
-            Invalid::NotYet(what) => return not_yet(what),
         };
         etcd(code, text)
     }
@@ -109,7 +106,6 @@ fn refused_kv(refusal: &KvRefusal) -> Status {
             "mvcc: required revision is a future revision",
         ),
         KvRefusal::DuplicateKey => (Code::InvalidArgument, "duplicate key given in txn request"),
-        KvRefusal::NotYet => return not_yet("such a transaction"),
     };
     etcd(code, text)
 }

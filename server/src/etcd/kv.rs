@@ -193,7 +193,8 @@ impl pb::kv_server::Kv for KvService {
         };
         let coordinator = &self.0.coordinator;
         let principal = self.0.principal(request.metadata())?;
-        let outcome = if txn.is_read_only() {
+        // A compare over a range may take as long as the range is: like a write, it has its turns.
+        let outcome = if txn.is_read_only() && !txn.compares_ranges() {
             let consistency = consistency(convert::is_serializable(request.get_ref()));
             let query = Query::Txn(txn);
             slices::read(coordinator, &principal, &query, consistency, &answering).await

@@ -224,33 +224,75 @@ fn a_key_changes_once_in_each_branch() {
     convert::txn(&both, Requests::default()).unwrap();
 }
 
+/// A transaction in a transaction and so on, `depth` in all.
+fn nested(depth: usize, inside: Vec<pb::RequestOp>) -> pb::TxnRequest {
+    let inside = txn(inside);
+    (1..depth).fold(inside, |inner, _| {
+        txn(vec![op(pb::request_op::Request::RequestTxn(inner))])
+    })
+}
+
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
-    let nested = txn(vec![op(pb::request_op::Request::RequestTxn(
-        pb::TxnRequest::default(),
-    ))]);
-    let text = "coord: a transaction inside a transaction is not implemented yet, see docs/compatibility.md";
+fn transactions_inside_have_what_operations_are_left() {
+    let many = |number: usize| (0..number).map(|key| put_op(&format!("k{key}"))).collect();
+    convert::txn(&nested(2, many(127)), Requests::default()).unwrap();
+    let text = "etcdserver: too many operations in txn request";
     refused(
-        convert::txn(&nested, Requests::default()),
-        Code::Unimplemented,
+        convert::txn(&nested(2, many(128)), Requests::default()),
+        Code::InvalidArgument,
         text,
     );
-    let compare = pb::Compare {
-        key: bytes("a"),
-        range_end: bytes("b"),
-        ..Default::default()
+    let requests = Requests {
+        txn_ops_max: 1000,
+        ..Requests::default()
     };
-    let over_range = pb::TxnRequest {
-        compare: vec![compare],
-        ..Default::default()
-    };
-    let text =
-        "coord: a compare over a range of keys is not implemented yet, see docs/compatibility.md";
+    convert::txn(&nested(60, Vec::new()), requests).unwrap();
+    // Deeper than any member decodes.
     refused(
-        convert::txn(&over_range, Requests::default()),
-        Code::Unimplemented,
+        convert::txn(&nested(70, Vec::new()), requests),
+        Code::InvalidArgument,
         text,
     );
+}
+
+#[test]
+fn a_key_changes_once_along_every_path() {
+    let inner = |success: Vec<pb::RequestOp>, failure: Vec<pb::RequestOp>| {
+        op(pb::request_op::Request::RequestTxn(pb::TxnRequest {
+            compare: Vec::new(),
+            success,
+            failure,
+        }))
+    };
+    let text = "etcdserver: duplicate key given in txn request";
+    for ops in [
+        vec![put_op("a"), inner(vec![put_op("a")], vec![])],
+        vec![
+            inner(vec![], vec![put_op("a")]),
+            inner(vec![put_op("a")], vec![]),
+        ],
+        vec![delete_op("a", "c"), inner(vec![], vec![put_op("b")])],
+        vec![inner(vec![put_op("b")], vec![]), delete_op("b", "")],
+        vec![inner(vec![delete_op("b", "")], vec![]), put_op("b")],
+        // This one etcd takes.
+        vec![
+            inner(vec![put_op("b")], vec![]),
+            inner(vec![delete_op("b", "")], vec![]),
+        ],
+    ] {
+        refused(
+            convert::txn(&txn(ops), Requests::default()),
+            Code::InvalidArgument,
+            text,
+        );
+    }
+    for ops in [
+        vec![inner(vec![put_op("a")], vec![put_op("a")])],
+        vec![inner(vec![put_op("a")], vec![delete_op("a", "")])],
+        vec![delete_op("a", "c"), inner(vec![delete_op("b", "")], vec![])],
+    ] {
+        convert::txn(&txn(ops), Requests::default()).unwrap();
+    }
 }
 
 #[test]

@@ -411,7 +411,7 @@ impl Law<'_> {
         Ok(match command {
             KvCommand::Put(put) => Begun::Ended(self.put_alone(put)?),
             KvCommand::DeleteRange(_) => Begun::Running(Running::Delete(Deleting::default())),
-            KvCommand::Txn(txn) => match self.begin_txn(txn)? {
+            KvCommand::Txn(txn) => match Branch::begin(txn) {
                 Ok(branch) => Begun::Running(Running::Txn(branch)),
                 Err(refusal) => Begun::Ended(Err(refusal)),
             },
@@ -450,7 +450,14 @@ impl Law<'_> {
                 self.delete_some(&delete.keys, deleting)?
             }
             (Running::Txn(branch), Command::Kv(KvCommand::Txn(txn))) => {
-                self.go_on_txn(txn, branch)?
+                match self.go_on_txn(txn, branch)? {
+                    Ok(is_through) => is_through,
+                    Err(refusal) => {
+                        self.spend(1, 0);
+                        self.seal();
+                        return Ok(Verdict::Answer(Err(refusal)));
+                    }
+                }
             }
             (Running::Revoke { from }, Command::Lease(LeaseCommand::Revoke { id })) => {
                 self.end_some(*id, from)?
@@ -470,11 +477,11 @@ impl Law<'_> {
         let changed = self.making.sub > 0;
         self.seal();
         let newest = self.ledger.revision;
-        let (succeeded, pieces, oldest) = match (running, command) {
+        let (shape, pieces, oldest) = match (running, command) {
             (Running::Txn(branch), Command::Kv(KvCommand::Txn(txn))) if self.is_wanted => {
-                let succeeded = branch.succeeded;
+                let shape = branch.shape(txn);
                 let (pieces, oldest) = txn::pieces(txn, branch, newest, changed);
-                (Some(succeeded), pieces, oldest)
+                (Some(shape), pieces, oldest)
             }
             (
                 Running::Delete(Deleting { deleted, .. }),
@@ -505,10 +512,10 @@ impl Law<'_> {
             ) => return Ok(Verdict::Answer(Ok(Response::Done))),
         };
         if pieces.iter().all(|piece| matches!(piece, Piece::Ready(_))) {
-            return Ok(Verdict::Answer(Ok(Piece::answer(succeeded, pieces))));
+            return Ok(Verdict::Answer(Ok(Piece::answer(shape, pieces))));
         }
         let pin = self.pins.hold(oldest);
-        let reading = Reading::of_ops(newest, succeeded, pieces, pin);
+        let reading = Reading::of_ops(newest, shape, pieces, pin);
         Ok(Verdict::Read(reading))
     }
 

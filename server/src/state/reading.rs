@@ -15,9 +15,10 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::snapshot::Pin;
+use super::txn::{Along, Shape};
 use super::{State, lease, view};
 use crate::command::{
-    Fault, KeyValue, KvRefusal, Lease, LeaseId, LeaseTimeToLive, Op, OpResponse, Outcome,
+    Fault, KeyValue, Keys, KvRefusal, Lease, LeaseId, LeaseTimeToLive, Op, OpResponse, Outcome,
     Principal, Query, Range, RangeResponse, Refusal, Response, Revision, Stamp, Txn,
 };
 use crate::disk::Rows;
@@ -54,8 +55,8 @@ pub struct Reading {
 enum Task {
     /// Operations, one after the other.
     Ops {
-        /// How the compares of a transaction went; `None` if the operation stands for itself.
-        succeeded: Option<bool>,
+        /// How the answers of a transaction stand in each other; `None` if the operation stands for itself.
+        shape: Option<Shape>,
         left: VecDeque<Piece>,
         answered: Vec<OpResponse>,
     },
@@ -103,14 +104,14 @@ impl Reading {
     /// Of operations that were applied or asked for, at their revisions; the answer's header says `revision`.
     pub(super) fn of_ops(
         revision: Revision,
-        succeeded: Option<bool>,
+        shape: Option<Shape>,
         pieces: VecDeque<Piece>,
         pin: Pin,
     ) -> Self {
         Self {
             revision,
             task: Task::Ops {
-                succeeded,
+                shape,
                 answered: Vec::with_capacity(pieces.len()),
                 left: pieces,
             },
@@ -156,15 +157,16 @@ impl State {
                     return Ok(Answer::Done(Outcome { revision, result }));
                 }
                 Task::Ops {
-                    succeeded: None,
+                    shape: None,
                     left: VecDeque::from([Piece::Range(reading)]),
                     answered: Vec::new(),
                 }
             }
             Query::Txn(txn) => {
-                let (succeeded, branch) = self.branch(&moment, txn)?;
-                let mut left = VecDeque::with_capacity(branch.len());
-                for op in branch {
+                let path = self.path(&moment, txn)?;
+                let ops = Along::of(txn, &path);
+                let mut left = VecDeque::with_capacity(ops.len());
+                for op in ops.iter() {
                     let Op::Range(range) = op else {
                         return Err(Fault::Store(
                             "a transaction that writes was asked as a question".to_owned(),
@@ -176,7 +178,7 @@ impl State {
                     left.push_back(Piece::Range(RangeReading::at(range, revision)));
                 }
                 Task::Ops {
-                    succeeded: Some(succeeded),
+                    shape: Some(Shape::of(txn, &path)),
                     answered: Vec::with_capacity(left.len()),
                     left,
                 }
@@ -261,19 +263,23 @@ impl State {
         &self.mvcc
     }
 
-    fn branch<'a>(&self, moment: &Moment<'_>, txn: &'a Txn) -> Result<(bool, &'a [Op]), Fault> {
+    /// How a transaction that only reads goes. One that compares ranges is never asked.
+    fn path(&self, moment: &Moment<'_>, txn: &Txn) -> Result<Vec<bool>, Fault> {
         let now = self.ledger.revision;
-        let succeeded =
-            super::txn::compares_hold(&txn.compares, |key| match moment.is_newest(now) {
+        let mut path = Vec::new();
+        super::txn::find_path(txn, &mut path, &mut |compare| {
+            let Keys::One(key) = &compare.keys else {
+                return Err(Fault::Store(
+                    "a transaction that compares ranges was asked as a question".to_owned(),
+                ));
+            };
+            let found = match moment.is_newest(now) {
                 true => self.mvcc.get(moment.rows, key),
                 false => self.mvcc.get_at(moment.rows, key, now),
-            })?;
-        let branch = if succeeded {
-            &txn.success
-        } else {
-            &txn.failure
-        };
-        Ok((succeeded, branch))
+            };
+            Ok(Some(super::txn::holds(compare, found?.as_ref())))
+        })?;
+        Ok(path)
     }
 
     fn slice(&self, rows: &Rows<'_>, mut reading: Box<Reading>) -> Result<Answer, Fault> {
@@ -287,7 +293,7 @@ impl State {
         } = &mut *reading;
         let response = match task {
             Task::Ops {
-                succeeded,
+                shape,
                 left,
                 answered,
             } => loop {
@@ -295,7 +301,7 @@ impl State {
                     break None;
                 }
                 let Some(piece) = left.front_mut() else {
-                    break Some(whole(*succeeded, std::mem::take(answered)));
+                    break Some(whole(shape.take(), std::mem::take(answered)));
                 };
                 if !piece.step(&moment, &mut budget)? {
                     break None;
@@ -349,12 +355,12 @@ impl Piece {
     }
 
     /// The answer to operations that have answered all.
-    pub(super) fn answer(succeeded: Option<bool>, pieces: VecDeque<Self>) -> Response {
+    pub(super) fn answer(shape: Option<Shape>, pieces: VecDeque<Self>) -> Response {
         let ready = pieces.into_iter().filter_map(|piece| match piece {
             Self::Ready(response) => Some(response),
             Self::Range(_) | Self::Replaced(_) | Self::Removed { .. } => None,
         });
-        whole(succeeded, ready.collect())
+        whole(shape, ready.collect())
     }
 
     fn bytes(&self) -> usize {
@@ -398,46 +404,45 @@ pub(super) fn pair_bytes(kv: &KeyValue) -> usize {
 
 /// The oldest revision that a question needs.
 fn query_floor(query: &Query, newest: Revision) -> Revision {
-    let at = |range: &Range| range.revision.unwrap_or(newest);
     match query {
-        Query::Range(range) => at(range),
-        Query::Txn(txn) => {
-            let ops = txn.success.iter().chain(&txn.failure);
-            ops.map(|op| match op {
-                Op::Range(range) => at(range),
-                Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) => newest,
-            })
-            .min()
-            .unwrap_or(newest)
-        }
+        Query::Range(range) => range.revision.unwrap_or(newest),
+        Query::Txn(txn) => txn_floor(txn, newest),
         Query::Lease { .. } | Query::Leases | Query::Alarms => newest,
     }
 }
 
-fn whole(succeeded: Option<bool>, mut answered: Vec<OpResponse>) -> Response {
-    match (succeeded, answered.pop()) {
-        (None, Some(OpResponse::Range(found))) => Response::Range(found),
-        (None, Some(OpResponse::Put { prev })) => Response::Put { prev },
-        (None, Some(OpResponse::DeleteRange { deleted, prevs })) => {
+fn txn_floor(txn: &Txn, newest: Revision) -> Revision {
+    let ops = txn.success.iter().chain(&txn.failure);
+    let floors = ops.map(|op| match op {
+        Op::Range(range) => range.revision.unwrap_or(newest),
+        Op::Txn(inner) => txn_floor(inner, newest),
+        Op::Put(_) | Op::DeleteRange(_) => newest,
+    });
+    floors.fold(newest, Revision::min)
+}
+
+fn whole(shape: Option<Shape>, answered: Vec<OpResponse>) -> Response {
+    let mut answered = answered.into_iter();
+    if let Some(shape) = shape {
+        let (succeeded, responses) = shape.answer(&mut answered);
+        return Response::Txn {
+            succeeded,
+            responses,
+        };
+    }
+    match answered.next() {
+        Some(OpResponse::Range(found)) => Response::Range(found),
+        Some(OpResponse::Put { prev }) => Response::Put { prev },
+        Some(OpResponse::DeleteRange { deleted, prevs }) => {
             Response::DeleteRange { deleted, prevs }
         }
-        (
-            None,
-            Some(OpResponse::Txn {
-                succeeded,
-                responses,
-            }),
-        ) => Response::Txn {
+        Some(OpResponse::Txn {
+            succeeded,
+            responses,
+        }) => Response::Txn {
             succeeded,
             responses,
         },
-        (None, None) => Response::Done,
-        (Some(succeeded), last) => {
-            answered.extend(last);
-            Response::Txn {
-                succeeded,
-                responses: answered,
-            }
-        }
+        None => Response::Done,
     }
 }

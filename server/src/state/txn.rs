@@ -6,7 +6,7 @@
 //! earlier operation changed, and those of `r - 1` for all others: a key changes only once in a revision.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -18,17 +18,40 @@ use crate::command::{
     Compare, CompareOperand, CompareResult, Fault, Keys, KvRefusal, Op, OpResponse, Refusal,
     Revision, Txn,
 };
-use crate::mvcc::{Budget, Version};
+use crate::mvcc::{Budget, Slice, Span, Version};
 
-/// A transaction whose branch is being applied.
-#[derive(Debug)]
+/// Keys that one look of a compare over a range visits.
+const COMPARED: Budget = Budget {
+    rows: 256,
+    bytes: 256 << 10,
+};
+
+/// A transaction that is being applied.
+///
+/// First all compares are decided, those of inner transactions too, on what stands then; that gives the path. Then the
+/// operations along it are checked, and applied as one list.
+#[derive(Debug, Default)]
 pub(super) struct Branch {
-    pub(super) succeeded: bool,
+    /// Compares that are decided, in the order in which they are come to; and how far the next one is.
+    decided: Vec<bool>,
+    comparing: Comparing,
+    /// How each transaction went: the outermost, then those in the branch it took, in order. Empty while not all are
+    /// decided.
+    path: Vec<bool>,
     /// Operations that are applied.
     done: usize,
     deleting: Deleting,
     /// One for each applied operation, if somebody waits for the answer.
     answered: Vec<Answered>,
+}
+
+/// A compare over a range of keys, which may take several turns.
+#[derive(Debug, Default)]
+struct Comparing {
+    /// Where to go on; its start if it has not begun.
+    from: Option<Bytes>,
+    /// Whether there was any key so far.
+    any: bool,
 }
 
 /// What an operation has answered.
@@ -41,56 +64,249 @@ enum Answered {
     Deleted(u64),
 }
 
-impl Branch {
-    fn ops<'a>(&self, txn: &'a Txn) -> &'a [Op] {
-        match self.succeeded {
-            true => &txn.success,
-            false => &txn.failure,
+/// How the answers to a list of operations stand in each other.
+#[derive(Debug)]
+pub(super) struct Shape {
+    succeeded: bool,
+    /// Operations of the branch taken.
+    ops: usize,
+    /// Those that are transactions, by place.
+    inner: Vec<(usize, Shape)>,
+}
+
+impl Shape {
+    /// Of a transaction that took this path.
+    pub(super) fn of(txn: &Txn, path: &[bool]) -> Self {
+        Self::along(txn, &mut path.iter().copied())
+    }
+
+    fn along(txn: &Txn, path: &mut impl Iterator<Item = bool>) -> Self {
+        let succeeded = path.next().unwrap_or_default();
+        let ops = taken(txn, succeeded);
+        let mut inner = Vec::new();
+        for (place, op) in ops.iter().enumerate() {
+            if let Op::Txn(txn) = op {
+                inner.push((place, Self::along(txn, path)));
+            }
         }
+        Self {
+            succeeded,
+            ops: ops.len(),
+            inner,
+        }
+    }
+
+    /// The outermost transaction's answer, of those to the operations along the path.
+    pub(super) fn answer(
+        self,
+        leaves: &mut impl Iterator<Item = OpResponse>,
+    ) -> (bool, Vec<OpResponse>) {
+        let Self {
+            succeeded,
+            ops,
+            inner,
+        } = self;
+        let mut inner = inner.into_iter().peekable();
+        let mut answers = Vec::with_capacity(ops);
+        for place in 0..ops {
+            match inner.next_if(|(at, _)| *at == place) {
+                Some((_, shape)) => {
+                    let (succeeded, responses) = shape.answer(leaves);
+                    answers.push(OpResponse::Txn {
+                        succeeded,
+                        responses,
+                    });
+                }
+                None => answers.extend(leaves.next()),
+            }
+        }
+        (succeeded, answers)
+    }
+}
+
+/// The operations along a path, those of inner transactions in their place.
+#[derive(Debug)]
+pub(super) enum Along<'a> {
+    /// There are no inner transactions.
+    Plain(&'a [Op]),
+    Nested(Vec<&'a Op>),
+}
+
+impl<'a> Along<'a> {
+    pub(super) fn of(txn: &'a Txn, path: &[bool]) -> Self {
+        match path {
+            [] => Self::Plain(&[]),
+            [succeeded] => Self::Plain(taken(txn, *succeeded)),
+            path => {
+                let mut ops = Vec::new();
+                Self::collect(txn, &mut path.iter().copied(), &mut ops);
+                Self::Nested(ops)
+            }
+        }
+    }
+
+    fn collect(txn: &'a Txn, path: &mut impl Iterator<Item = bool>, ops: &mut Vec<&'a Op>) {
+        for op in taken(txn, path.next().unwrap_or_default()) {
+            match op {
+                Op::Txn(inner) => Self::collect(inner, path, ops),
+                Op::Range(_) | Op::Put(_) | Op::DeleteRange(_) => ops.push(op),
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Plain(ops) => ops.len(),
+            Self::Nested(ops) => ops.len(),
+        }
+    }
+
+    pub(super) fn get(&self, place: usize) -> Option<&'a Op> {
+        match self {
+            Self::Plain(ops) => ops.get(place),
+            Self::Nested(ops) => ops.get(place).copied(),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a Op> {
+        (0..self.len()).filter_map(|place| self.get(place))
+    }
+}
+
+fn taken(txn: &Txn, succeeded: bool) -> &[Op] {
+    match succeeded {
+        true => &txn.success,
+        false => &txn.failure,
+    }
+}
+
+impl Branch {
+    /// Looks at what is wrong with a transaction whatever the state holds. Nothing is written yet.
+    pub(super) fn begin(txn: &Txn) -> Result<Self, Refusal> {
+        check_keys(txn)?;
+        if txn.changes_a_key_twice() {
+            return Err(KvRefusal::DuplicateKey.into());
+        }
+        Ok(Self::default())
+    }
+
+    /// How the answers stand in each other.
+    pub(super) fn shape(&self, txn: &Txn) -> Shape {
+        Shape::of(txn, &self.path)
     }
 }
 
 impl Law<'_> {
-    /// Compares and checks. Nothing is written yet.
-    pub(super) fn begin_txn(&mut self, txn: &Txn) -> Result<Result<Branch, Refusal>, Fault> {
-        let checked = check_shape(&txn.success).and_then(|()| check_shape(&txn.failure));
-        if let Err(refusal) = checked {
-            return Ok(Err(refusal));
+    /// Decides compares, then checks and applies operations, until the turn is over; whether all are applied. Refused is
+    /// only what has not written anything.
+    pub(super) fn go_on_txn(
+        &mut self,
+        txn: &Txn,
+        branch: &mut Branch,
+    ) -> Result<Result<bool, Refusal>, Fault> {
+        if branch.path.is_empty() {
+            if !self.decide_txn(txn, branch)? {
+                return Ok(Ok(false));
+            }
+            if let Err(refusal) = self.check_along(&Along::of(txn, &branch.path))? {
+                return Ok(Err(refusal));
+            }
         }
-        if txn
-            .compares
-            .iter()
-            .any(|compare| !matches!(compare.keys, Keys::One(_)))
-        {
-            return Ok(Err(KvRefusal::NotYet.into()));
+        self.apply_along(&Along::of(txn, &branch.path), branch)
+            .map(Ok)
+    }
+
+    /// Decides compares until the turn is over; whether the path is known.
+    fn decide_txn(&mut self, txn: &Txn, branch: &mut Branch) -> Result<bool, Fault> {
+        let Branch {
+            decided,
+            comparing,
+            path,
+            ..
+        } = branch;
+        let mut place = 0;
+        let mut known = Vec::new();
+        let is_known = find_path(txn, &mut known, &mut |compare| {
+            place += 1;
+            if let Some(decided) = decided.get(place - 1) {
+                return Ok(Some(*decided));
+            }
+            let holds = self.compare_some(compare, comparing)?;
+            decided.extend(holds);
+            Ok(holds)
+        })?;
+        self.spend(place, 0);
+        if is_known {
+            *path = known;
+            decided.clear();
         }
-        let succeeded = compares_hold(&txn.compares, |key| self.mvcc.get(&self.rows, key))?;
-        let branch = Branch {
-            succeeded,
-            done: 0,
-            deleting: Deleting::default(),
-            answered: Vec::new(),
+        Ok(is_known)
+    }
+
+    /// Goes on with one compare; `None` if the turn is over before it is decided.
+    fn compare_some(
+        &mut self,
+        compare: &Compare,
+        comparing: &mut Comparing,
+    ) -> Result<Option<bool>, Fault> {
+        let (start, end) = match &compare.keys {
+            Keys::One(key) => {
+                let found = self.mvcc.get(&self.rows, key)?;
+                return Ok(Some(holds(compare, found.as_ref())));
+            }
+            Keys::Range { start, end } => (start, end),
         };
-        for op in branch.ops(txn) {
+        let mut from = comparing.from.take().unwrap_or_else(|| start.clone());
+        loop {
+            if self.is_spent() {
+                comparing.from = Some(from);
+                return Ok(None);
+            }
+            let span = Span {
+                start: from,
+                end: end.clone(),
+            };
+            let mut budget = COMPARED;
+            let slice = match span.is_empty() {
+                true => Slice::default(),
+                false => self.mvcc.live(&self.rows, &span, usize::MAX, &mut budget)?,
+            };
+            self.spend(slice.found.len(), COMPARED.bytes - budget.bytes);
+            comparing.any |= !slice.found.is_empty();
+            let all_hold = slice
+                .found
+                .iter()
+                .all(|(_, version)| holds(compare, Some(version)));
+            match slice.next {
+                Some(next) if all_hold => from = next,
+                Some(_) | None => {
+                    let any = std::mem::take(&mut comparing.any);
+                    // Without any key it is as with one that is missing.
+                    return Ok(Some(all_hold && (any || holds(compare, None))));
+                }
+            }
+        }
+    }
+
+    fn check_along(&mut self, ops: &Along<'_>) -> Result<Result<(), Refusal>, Fault> {
+        for op in ops.iter() {
             let checked = match op {
                 Op::Range(range) => {
                     view::check_revision(range.revision, self.ledger.revision, self.ledger.floor)
                 }
                 Op::Put(put) => self.check_put(put)?,
-                Op::DeleteRange(_) => Ok(()),
-                Op::Txn(_) => Err(KvRefusal::NotYet.into()),
+                Op::DeleteRange(_) | Op::Txn(_) => Ok(()),
             };
             if let Err(refusal) = checked {
                 return Ok(Err(refusal));
             }
         }
-        self.spend(txn.compares.len() + branch.ops(txn).len(), 0);
-        Ok(Ok(branch))
+        self.spend(ops.len(), 0);
+        Ok(Ok(()))
     }
 
-    /// Applies operations until the turn is over; whether all are applied.
-    pub(super) fn go_on_txn(&mut self, txn: &Txn, branch: &mut Branch) -> Result<bool, Fault> {
-        while let Some(op) = branch.ops(txn).get(branch.done) {
+    fn apply_along(&mut self, ops: &Along<'_>, branch: &mut Branch) -> Result<bool, Fault> {
+        while let Some(op) = ops.get(branch.done) {
             if self.is_spent() {
                 return Ok(false);
             }
@@ -115,6 +331,7 @@ impl Law<'_> {
                         Answered::Ready(OpResponse::Put { prev })
                     }
                 }
+                // What is inside stands here itself.
                 Op::Txn(_) => Answered::Later,
                 Op::DeleteRange(delete) => {
                     if !self.delete_some(&delete.keys, &mut branch.deleting)? {
@@ -147,12 +364,12 @@ pub(super) fn pieces(
     newest: Revision,
     changed: bool,
 ) -> (VecDeque<Piece>, Revision) {
-    let ops = branch.ops(txn);
+    let ops = Along::of(txn, &branch.path);
     let mut oldest = newest;
     let mut pieces = VecDeque::with_capacity(ops.len());
     for (place, (op, answered)) in ops.iter().zip(branch.answered).enumerate() {
         let as_seen = |keys: &Keys| match changed {
-            true => parts(ops, place, keys, newest),
+            true => parts(&ops, place, keys, newest),
             false => VecDeque::from([Part {
                 keys: keys.clone(),
                 at: newest,
@@ -185,7 +402,7 @@ pub(super) fn pieces(
                 deleted: 0,
                 prevs: RangeReading::all(note(as_seen(&delete.keys))),
             },
-            // The law lets none begin.
+            // What is inside stands here itself.
             (Answered::Later | Answered::Deleted(_), Op::Txn(_)) => continue,
             (Answered::Deleted(_), Op::Range(range)) => {
                 Piece::Range(RangeReading::of(range, note(as_seen(&range.keys))))
@@ -196,10 +413,10 @@ pub(super) fn pieces(
 }
 
 /// `keys` as the operation at `place` saw them, in a branch that made revision `newest`.
-fn parts(ops: &[Op], place: usize, keys: &Keys, newest: Revision) -> VecDeque<Part> {
+fn parts(ops: &Along<'_>, place: usize, keys: &Keys, newest: Revision) -> VecDeque<Part> {
     let before = Revision(newest.0 - 1);
     let mut changed: Vec<(Bytes, Option<Bytes>)> = Vec::new();
-    for op in &ops[..place] {
+    for op in ops.iter().take(place) {
         let keys = match op {
             Op::Range(_) | Op::Txn(_) => continue,
             Op::Put(put) => &Keys::One(put.key.clone()),
@@ -264,50 +481,48 @@ fn behind(key: &Bytes) -> Bytes {
     Bytes::from([key.as_ref(), &[0]].concat())
 }
 
-/// Refuses what is wrong with a branch whatever the state holds: bad keys, and keys changed twice.
-///
-/// Two deletes may overlap. A put may not meet another put of its key or a delete that covers it, before or after.
-fn check_shape(branch: &[Op]) -> Result<(), Refusal> {
-    // What most transactions are: nothing to compare it with.
-    if let [Op::Put(put)] = branch {
-        return check_key(&put.key);
-    }
-    let mut keys = BTreeSet::new();
-    for op in branch {
-        if let Op::Put(put) = op {
-            check_key(&put.key)?;
-            if !keys.insert(&put.key) {
-                return Err(Refusal::Kv(KvRefusal::DuplicateKey));
-            }
-        }
-    }
-    for op in branch {
-        if let Op::DeleteRange(delete) = op
-            && keys.iter().any(|key| delete.keys.contains(key))
-        {
-            return Err(Refusal::Kv(KvRefusal::DuplicateKey));
+/// Refuses keys that cannot be stored, in any branch.
+fn check_keys(txn: &Txn) -> Result<(), Refusal> {
+    for op in txn.success.iter().chain(&txn.failure) {
+        match op {
+            Op::Put(put) => check_key(&put.key)?,
+            Op::Txn(inner) => check_keys(inner)?,
+            Op::Range(_) | Op::DeleteRange(_) => {}
         }
     }
     Ok(())
 }
 
-/// Whether all compares hold, on what `get` finds.
-pub(super) fn compares_hold(
-    compares: &[Compare],
-    get: impl Fn(&[u8]) -> Result<Option<Version>, Fault>,
+/// How each transaction goes, as `ask` decides its compares, the outermost first; whether `ask` knew all of them.
+pub(super) fn find_path(
+    txn: &Txn,
+    path: &mut Vec<bool>,
+    ask: &mut dyn FnMut(&Compare) -> Result<Option<bool>, Fault>,
 ) -> Result<bool, Fault> {
-    for compare in compares {
-        let Keys::One(key) = &compare.keys else {
-            continue;
-        };
-        if !holds(compare, get(key)?.as_ref()) {
+    let mut succeeded = true;
+    for compare in &txn.compares {
+        match ask(compare)? {
+            Some(true) => {}
+            Some(false) => {
+                succeeded = false;
+                break;
+            }
+            None => return Ok(false),
+        }
+    }
+    path.push(succeeded);
+    for op in taken(txn, succeeded) {
+        if let Op::Txn(inner) = op
+            && !find_path(inner, path, ask)?
+        {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn holds(compare: &Compare, found: Option<&Version>) -> bool {
+/// Whether a compare holds for one key, or for a missing one.
+pub(super) fn holds(compare: &Compare, found: Option<&Version>) -> bool {
     let Compare {
         keys: _,
         result,

@@ -1,5 +1,7 @@
 //! Transactions: compares, then one of two lists of operations, which may be transactions again.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{DeleteRange, KeyValue, Keys, Put, Range, RangeResponse};
@@ -125,6 +127,27 @@ impl Txn {
         puts
     }
 
+    /// Whether some compare in it looks at a range of keys.
+    pub fn compares_ranges(&self) -> bool {
+        let inner = self.success.iter().chain(&self.failure);
+        let is_range = |compare: &Compare| !matches!(compare.keys, Keys::One(_));
+        self.compares.iter().any(is_range)
+            || inner.into_iter().any(|op| match op {
+                Op::Txn(inner) => inner.compares_ranges(),
+                Op::Range(_) | Op::Put(_) | Op::DeleteRange(_) => false,
+            })
+    }
+
+    /// Whether a key could change twice in one path through it: put twice, or put and deleted. Two deletes may overlap, and
+    /// the two branches of one inner transaction may put the same key, for only one of them is taken.
+    ///
+    /// Source: etcd `server/etcdserver/api/v3rpc/key.go`, `checkIntervals`.
+    pub fn changes_a_key_twice(&self) -> bool {
+        changed(&self.success)
+            .and_then(|_| changed(&self.failure))
+            .is_none()
+    }
+
     fn read_at(input: &mut Reader, depth: usize) -> Result<Self, CodecError> {
         if depth > TXN_DEPTH_MAX {
             return Err(CodecError::OutOfRange {
@@ -248,4 +271,49 @@ impl Canonical for Compare {
 fn write_number(out: &mut impl Sink, tag: u8, number: i64) {
     out.u8(tag);
     out.i64(number);
+}
+
+/// Keys that a list of operations may put, and those it may delete; `None` if one could change twice.
+fn changed(ops: &[Op]) -> Option<(BTreeSet<&Bytes>, Vec<&Keys>)> {
+    let mut puts: BTreeSet<&Bytes> = BTreeSet::new();
+    // What most lists are: nothing to compare it with.
+    if let [Op::Put(put)] = ops {
+        puts.insert(&put.key);
+        return Some((puts, Vec::new()));
+    }
+    let mut deletes: Vec<&Keys> = ops
+        .iter()
+        .filter_map(|op| match op {
+            Op::DeleteRange(delete) => Some(&delete.keys),
+            Op::Range(_) | Op::Put(_) | Op::Txn(_) => None,
+        })
+        .collect();
+    let is_deleted = |deletes: &[&Keys], key: &Bytes| deletes.iter().any(|keys| keys.contains(key));
+    for op in ops {
+        let Op::Txn(inner) = op else { continue };
+        let (then_puts, then_deletes) = changed(&inner.success)?;
+        let (else_puts, else_deletes) = changed(&inner.failure)?;
+        // Either branch against what stands beside it, never against the other one.
+        let both: BTreeSet<&Bytes> = then_puts.union(&else_puts).copied().collect();
+        let is_twice = both
+            .iter()
+            .any(|key| puts.contains(key) || is_deleted(&deletes, key));
+        // etcd lets this pass, and then changes the key twice in one revision.
+        let is_undone = puts
+            .iter()
+            .any(|key| is_deleted(&then_deletes, key) || is_deleted(&else_deletes, key));
+        if is_twice || is_undone {
+            return None;
+        }
+        puts.extend(both);
+        deletes.extend(then_deletes);
+        deletes.extend(else_deletes);
+    }
+    for op in ops {
+        let Op::Put(put) = op else { continue };
+        if is_deleted(&deletes, &put.key) || !puts.insert(&put.key) {
+            return None;
+        }
+    }
+    Some((puts, deletes))
 }

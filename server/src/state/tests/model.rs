@@ -142,15 +142,7 @@ impl Model {
                 id: lease_id(random),
             }),
             3..6 => Command::Kv(KvCommand::DeleteRange(random_delete(random))),
-            6..10 => Command::Kv(KvCommand::Txn(Txn {
-                compares: vec![Compare {
-                    keys: Keys::One(random_key(random)),
-                    result: CompareResult::Greater,
-                    operand: CompareOperand::Mod(random.random_range(0..50)),
-                }],
-                success: random_ops(random),
-                failure: random_ops(random),
-            })),
+            6..10 => Command::Kv(KvCommand::Txn(random_txn(random, 0))),
             _ => Command::Kv(KvCommand::Put(random_put(random))),
         }
     }
@@ -238,38 +230,21 @@ impl Model {
     }
 
     fn txn(&mut self, txn: &Txn) -> Result<(), Refusal> {
-        for branch in [&txn.success, &txn.failure] {
-            for (n, op) in branch.iter().enumerate() {
-                let Op::Put(put) = op else { continue };
-                let is_changed_twice = branch.iter().enumerate().any(|(m, other)| match other {
-                    Op::Put(other) => m != n && other.key == put.key,
-                    Op::DeleteRange(delete) => delete.keys.contains(&put.key),
-                    Op::Range(_) | Op::Txn(_) => false,
-                });
-                if is_changed_twice {
-                    return Err(Refusal::Kv(KvRefusal::DuplicateKey));
-                }
-            }
+        if paths(&txn.success).iter().any(|path| has_twice(path))
+            || paths(&txn.failure).iter().any(|path| has_twice(path))
+        {
+            return Err(Refusal::Kv(KvRefusal::DuplicateKey));
         }
-        let holds = txn.compares.iter().all(|compare| {
-            let CompareOperand::Mod(held) = compare.operand else {
-                panic!("{compare:?}")
-            };
-            let Keys::One(key) = &compare.keys else {
-                panic!("no compare over a range is drawn");
-            };
-            let found = self.pairs().get(key);
-            found.map_or(0, |kv| kv.mod_revision.0.cast_signed()) > held
-        });
-        let branch = if holds { &txn.success } else { &txn.failure };
-        for op in branch {
+        let mut ops = Vec::new();
+        self.along(txn, &mut ops);
+        for op in &ops {
             if let Op::Put(put) = op {
                 self.check_put(put)?;
             }
         }
         let mut next = self.pairs().clone();
         let mut events = Vec::new();
-        for op in branch {
+        for op in ops {
             match op {
                 Op::Put(put) => events.extend(self.put(&mut next, put)),
                 Op::DeleteRange(delete) => events.extend(self.delete(&mut next, &delete.keys)),
@@ -278,6 +253,33 @@ impl Model {
         }
         self.commit(next, events);
         Ok(())
+    }
+
+    /// The operations that are done, all compares decided on what stands before any of them.
+    fn along<'a>(&self, txn: &'a Txn, ops: &mut Vec<&'a Op>) {
+        let holds = txn.compares.iter().all(|compare| self.holds(compare));
+        for op in if holds { &txn.success } else { &txn.failure } {
+            match op {
+                Op::Txn(inner) => self.along(inner, ops),
+                op => ops.push(op),
+            }
+        }
+    }
+
+    fn holds(&self, compare: &Compare) -> bool {
+        let CompareOperand::Mod(held) = compare.operand else {
+            panic!("{compare:?}")
+        };
+        let found: Vec<_> = self
+            .pairs()
+            .values()
+            .filter(|kv| compare.keys.contains(&kv.key))
+            .map(|kv| kv.mod_revision.0.cast_signed())
+            .collect();
+        match found.as_slice() {
+            [] => 0 > held,
+            found => found.iter().all(|revision| *revision > held),
+        }
     }
 
     fn put(&self, next: &mut Pairs, put: &Put) -> Vec<Event> {
@@ -364,10 +366,60 @@ fn random_delete(random: &mut StdRng) -> DeleteRange {
     }
 }
 
-fn random_ops(random: &mut StdRng) -> Vec<Op> {
-    (0..random.random_range(0..5))
+fn random_txn(random: &mut StdRng, depth: usize) -> Txn {
+    let compare = |random: &mut StdRng| Compare {
+        keys: match random.random_bool(0.5) {
+            true => Keys::One(random_key(random)),
+            false => random_keys(random),
+        },
+        result: CompareResult::Greater,
+        operand: CompareOperand::Mod(random.random_range(-5..50)),
+    };
+    Txn {
+        compares: (0..random.random_range(0..3))
+            .map(|_| compare(random))
+            .collect(),
+        success: random_ops(random, depth),
+        failure: random_ops(random, depth),
+    }
+}
+
+/// Every list of operations that could be done, whatever the compares say.
+fn paths(ops: &[Op]) -> Vec<Vec<&Op>> {
+    let mut all = vec![Vec::new()];
+    for op in ops {
+        let more = match op {
+            Op::Txn(inner) => [paths(&inner.success), paths(&inner.failure)].concat(),
+            op => vec![vec![op]],
+        };
+        let mut longer = Vec::new();
+        for path in &all {
+            for more in &more {
+                longer.push([path.as_slice(), more].concat());
+            }
+        }
+        all = longer;
+    }
+    all
+}
+
+fn has_twice(path: &[&Op]) -> bool {
+    path.iter().enumerate().any(|(n, op)| {
+        let Op::Put(put) = op else { return false };
+        path.iter().enumerate().any(|(m, other)| match other {
+            Op::Put(other) => m != n && other.key == put.key,
+            Op::DeleteRange(delete) => delete.keys.contains(&put.key),
+            Op::Range(_) | Op::Txn(_) => false,
+        })
+    })
+}
+
+fn random_ops(random: &mut StdRng, depth: usize) -> Vec<Op> {
+    (0..random.random_range(0..if depth == 0 { 5 } else { 3 }))
         .map(|_| {
-            if random.random_bool(0.6) {
+            if depth < 2 && random.random_bool(0.2) {
+                Op::Txn(random_txn(random, depth + 1))
+            } else if random.random_bool(0.6) {
                 Op::Put(random_put(random))
             } else {
                 Op::DeleteRange(random_delete(random))
