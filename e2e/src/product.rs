@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::local_kubernetes::image::{Archive, Image};
+use crate::local_kubernetes::image::{Archive, Built, Image};
 use crate::local_kubernetes::instance::images_dir;
 use crate::local_kubernetes::run::{cmd, run};
 use crate::local_kubernetes::tools::workspace;
@@ -26,6 +26,8 @@ pub struct Images {
     pub server: Archive,
     /// `coord.dev/coord-operator:TAG`.
     pub operator: Archive,
+    /// The server that is in that image, as a program of this host.
+    server_program: PathBuf,
 }
 
 /// Builds the binaries with cargo's `profile` ("dev", "release") and writes their images to `target/images`.
@@ -41,7 +43,21 @@ pub fn build_images(profile: &str) -> Result<Images> {
         .try_into()
         .ok()
         .context("one archive per program")?;
-    Ok(Images { server, operator })
+    Ok(Images {
+        server,
+        operator,
+        server_program: folder.join("coord-server"),
+    })
+}
+
+impl Images {
+    /// The same server in an image whose tag says something else, such as another version.
+    pub fn server_tagged(&self, tag: &str) -> Result<Archive> {
+        // Apart: one folder holds one tag of a name.
+        image_of(&self.server_program)?
+            .tagged(tag)
+            .write(&images_dir().join("tagged"))
+    }
 }
 
 /// Builds and returns the folder of the binaries.
@@ -66,6 +82,10 @@ fn build_binaries(profile: &str) -> Result<PathBuf> {
 
 /// The image of one binary, below `folder`.
 pub fn write_image(binary: &Path, folder: &Path) -> Result<Archive> {
+    image_of(binary)?.write(folder)
+}
+
+fn image_of(binary: &Path) -> Result<Built> {
     let name = binary
         .file_name()
         .context("a binary has a name")?
@@ -97,9 +117,7 @@ pub fn write_image(binary: &Path, folder: &Path) -> Result<Archive> {
     );
     image.file("/etc/group", b"coord:x:65532:\n".to_vec(), 0o644);
     image.folder("/tmp");
-    image
-        .build(&format!("coord.dev/{name}"), env!("CARGO_PKG_VERSION"))?
-        .write(folder)
+    image.build(&format!("coord.dev/{name}"), env!("CARGO_PKG_VERSION"))
 }
 
 /// The files that the loader maps for `binary`, itself included, at the paths where the binary looks for them.

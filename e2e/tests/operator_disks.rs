@@ -18,7 +18,7 @@ use coord_e2e::local_kubernetes::Node;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use trial::{Trial, alone, condition, leader, members, spec};
+use trial::{Trial, alone, condition, is_at_rest, leader, members, spec};
 
 /// Long enough for a server to start on what it finds and for the operator to look at it several times.
 const A_WHILE: Duration = Duration::from_secs(20);
@@ -167,6 +167,38 @@ async fn the_only_member_is_not_restarted_while_its_claim_is_being_deleted() {
     trial.apply(&quiet).await.unwrap();
     trial.ready().await.unwrap();
     trial.finish(writer, 200).await.unwrap();
+}
+
+/// With two voters the loss of either disk would end the cluster, and nobody could repair it: there never are two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_lost_while_one_grows_to_three_costs_no_write() {
+    let _alone = alone().await;
+    let (trial, _operator, writer) = Trial::running("growth", spec(1)).await.unwrap();
+    trial.scale(3).await.unwrap();
+    let joins = |cluster: &Value| {
+        let added = members(cluster).into_iter();
+        let mut others = added.filter(|(name, id)| name != "trial-0" && !id.is_empty());
+        others.next().map(|(name, _)| name)
+    };
+    let cluster = trial
+        .until(|cluster| {
+            joins(cluster)
+                .map(drop)
+                .ok_or_else(|| "nobody joins".to_owned())
+        })
+        .await
+        .unwrap();
+    let first = joins(&cluster).unwrap();
+    for object in [format!("pvc data-{first}-0"), format!("pod {first}-0")] {
+        let line = format!("delete {object} --wait=false");
+        trial.kubectl(&line).await.unwrap();
+    }
+    let at_rest = |cluster: &Value| {
+        assert_ne!(cluster["status"]["replicas"], json!(2), "two voters");
+        is_at_rest(cluster)
+    };
+    trial.until(at_rest).await.unwrap();
+    trial.finish(writer, 100).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -291,6 +291,25 @@ async fn resources_options_and_images_change_under_writes_and_a_bad_one_stops_at
     trial.finish(writer, 200).await.unwrap();
 }
 
+/// The older version is this build under an older tag: what is tried is what the operator gives it, and that it rolls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_down_and_up_again_rolls_with_the_flags_that_each_knows() {
+    let _alone = alone().await;
+    let (trial, _operator, writer) = Trial::running("version", spec(3)).await.unwrap();
+    let before = members(&trial.get().await.unwrap());
+    let older = trial.kubernetes.server_tagged("0.0.9").await.unwrap();
+    let args = "get pods --output=jsonpath={.items[*].spec.containers[0].args}";
+    for (image, owners) in [(older, 0), (trial.kubernetes.server_image(), 3)] {
+        trial.apply(&with("image", json!(image))).await.unwrap();
+        trial.ready().await.unwrap();
+        let said = trial.kubectl(args).await.unwrap();
+        assert_eq!(said.matches("--coord-owner=").count(), owners, "{said}");
+        assert_eq!(said.matches("--name=").count(), 3, "{said}");
+    }
+    assert_eq!(members(&trial.get().await.unwrap()), before);
+    trial.finish(writer, 100).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_cluster_that_cannot_be_read_stops_nobody_else() {
     let _alone = alone().await;

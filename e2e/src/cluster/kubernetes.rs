@@ -115,6 +115,25 @@ impl Kubernetes {
         tokio::task::spawn_blocking(move || act(&node)).await?
     }
 
+    /// The reference of the server image of this checkout.
+    #[must_use]
+    pub fn server_image(&self) -> String {
+        self.installed.images.server.reference.clone()
+    }
+
+    /// Loads the same server into the nodes of the local Kubernetes under another tag, and returns its reference.
+    pub async fn server_tagged(&self, tag: &str) -> Result<String> {
+        let (installed, tag) = (Arc::clone(&self.installed), tag.to_owned());
+        let load = move || {
+            let archive = installed.images.server_tagged(&tag)?;
+            let instance = installed.site.local();
+            let instance = instance.context("only into the local Kubernetes are images loaded")?;
+            instance.import_image(&archive)?;
+            Ok(archive.reference)
+        };
+        tokio::task::spawn_blocking(load).await?
+    }
+
     /// For what this driver does not do.
     #[must_use]
     pub fn client(&self) -> Client {

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
     namespaced,
     status = "CoordClusterStatus",
     derive = "PartialEq",
-    doc = "A Coord cluster: coordination for etcd and ZooKeeper clients, run by the Coord operator.",
+    doc = "A Coord cluster: coordination for etcd clients, run by the Coord operator.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
