@@ -8,6 +8,7 @@ use crate::model::template::template_hash;
 use crate::model::{Ordinal, version::Version};
 use crate::observe::{Observed, StorageClassSeen};
 use kube::ResourceExt;
+use std::collections::BTreeMap;
 
 /// A spec that can be acted on, with every default resolved.
 #[derive(Clone, Debug)]
@@ -145,11 +146,33 @@ fn image(spec: &CoordClusterSpec, observed: &Observed, images: &ServerImage) -> 
             .filter(|_| is_chosen)
             .unwrap_or_else(|| format!("{}:{version}", images.repository));
     }
-    recorded.unwrap_or_else(|| {
-        let mut sets = observed.sets.values();
-        sets.next()
-            .map_or_else(|| images.default_image(), |set| set.image.clone())
-    })
+    let runs = running_images(observed);
+    let is_unborn = observed.record.cluster_id.is_none() && observed.waiting.is_empty();
+    match recorded {
+        // Nobody came up with it: whoever takes a wrong image back means the one before.
+        Some(recorded) if !runs.is_empty() && !runs.contains_key(&recorded) => {
+            let most = runs.into_iter().max_by_key(|(_, members)| *members);
+            most.map_or(recorded, |(image, _)| image)
+        }
+        Some(_) if runs.is_empty() && is_unborn => images.default_image(),
+        Some(recorded) => recorded,
+        None => {
+            let mut sets = observed.sets.values();
+            sets.next()
+                .map_or_else(|| images.default_image(), |set| set.image.clone())
+        }
+    }
+}
+
+/// The images of members that answer, and how many run each.
+fn running_images(observed: &Observed) -> BTreeMap<String, usize> {
+    let mut images = BTreeMap::new();
+    for n in observed.answers.keys() {
+        if let Some(set) = observed.sets.get(n) {
+            *images.entry(set.image.clone()).or_default() += 1;
+        }
+    }
+    images
 }
 
 /// Which version the server of `image` is, in order of authority: the spec, the image's tag, the members that run it. A
@@ -179,6 +202,7 @@ mod tests {
 
     fn runs(image: &str, version: Option<&str>) -> Observed {
         let mut observed = Observed::default();
+        observed.record.cluster_id = Some(0xc1);
         observed.record.server_image = Some(image.to_owned());
         observed.record.server_version = version.map(ToOwned::to_owned);
         observed
@@ -214,6 +238,32 @@ mod tests {
             image(&spec(Some("0.1.0")), &from_image, &images),
             "new/server:0.1.0"
         );
+    }
+
+    /// Seen on a real Kubernetes: a wrong image was recorded as what the cluster runs, and unsetting it kept it.
+    #[test]
+    fn an_image_that_nobody_came_up_with_is_not_kept_when_it_is_unset() {
+        let images = ServerImage {
+            repository: "new/server".to_owned(),
+            tag: "9".to_owned(),
+        };
+        let mut some = runs("wrong:1", None);
+        for (n, image) in [(0, "good:1"), (1, "good:1"), (2, "wrong:1")] {
+            let mut set = SetSeen::default();
+            set.image = image.to_owned();
+            some.sets.insert(n, set);
+        }
+        // Without a word from anybody what is recorded stays.
+        assert_eq!(image(&spec(None), &some, &images), "wrong:1");
+        some.answers.insert(0, Answer::default());
+        some.answers.insert(1, Answer::default());
+        assert_eq!(image(&spec(None), &some, &images), "good:1");
+        some.answers.insert(2, Answer::default());
+        assert_eq!(image(&spec(None), &some, &images), "wrong:1", "it runs");
+        // At birth nothing runs yet.
+        let mut unborn = runs("wrong:1", None);
+        unborn.record.cluster_id = None;
+        assert_eq!(image(&spec(None), &unborn, &images), "new/server:9");
     }
 
     #[test]
