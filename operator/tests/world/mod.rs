@@ -124,6 +124,8 @@ pub(crate) struct World {
     pub(crate) filled: u64,
     /// What becomes of a disk that asks for more.
     pub(crate) resizer: Resizer,
+    /// Somebody deleted the storage class.
+    pub(crate) is_class_gone: bool,
     pub(crate) bootstraps: u32,
     pub(crate) min_available: Option<u32>,
     /// Accounts, Services and the budget, by key.
@@ -172,6 +174,7 @@ impl World {
             copy_takes: 3,
             filled: 1,
             resizer: Resizer::Works,
+            is_class_gone: false,
             bootstraps: 0,
             min_available: None,
             children: BTreeMap::new(),

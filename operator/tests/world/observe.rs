@@ -15,7 +15,10 @@ impl World {
     pub(crate) fn observe(&mut self) -> Observed {
         let mut observed = Observed {
             record: self.record.clone(),
-            storage_class: StorageClassSeen::Found { expands: true },
+            storage_class: match self.is_class_gone {
+                true => StorageClassSeen::Missing,
+                false => StorageClassSeen::Found { expands: true },
+            },
             children: self.children.clone(),
             ..Observed::default()
         };
@@ -170,7 +173,7 @@ impl World {
 
     pub(crate) fn desired(&self, observed: &Observed) -> Desired {
         let spec = json!({
-            "replicas": self.replicas, "image": self.image, "storage": { "size": self.size }, "paused": self.paused,
+            "replicas": self.replicas, "image": self.image, "storage": { "size": self.size, "storageClassName": "local" }, "paused": self.paused,
             "repair": { "lostNode": self.lost_node, "lostNodeSeconds": 10 },
         });
         let spec = serde_json::from_value(spec).expect("a spec");
