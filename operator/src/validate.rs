@@ -249,9 +249,14 @@ mod tests {
         };
         let mut some = runs("wrong:1", None);
         for (n, image) in [(0, "good:1"), (1, "good:1"), (2, "wrong:1")] {
-            let mut set = SetSeen::default();
-            set.image = image.to_owned();
-            some.sets.insert(n, set);
+            let image = image.to_owned();
+            some.sets.insert(
+                n,
+                SetSeen {
+                    image,
+                    ..SetSeen::default()
+                },
+            );
         }
         // Without a word from anybody what is recorded stays.
         assert_eq!(image(&spec(None), &some, &images), "wrong:1");

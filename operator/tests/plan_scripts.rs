@@ -73,7 +73,7 @@ fn answer(world: &mut World, command: &str) -> String {
         ["resizer", "fails"] => world.resizer = Resizer::Fails,
         ["no", "resizer"] => world.resizer = Resizer::Absent,
         ["delete", "class"] => world.is_class_gone = true,
-        ["create", "class"] => world.is_class_gone = false,
+        ["restore", "class"] => world.is_class_gone = false,
         ["fill", percent] => world.filled = percent.parse().expect("percent of the quota"),
         ["mute", n] => drop(world.mute.insert(number(n))),
         ["hear", n] => drop(world.mute.remove(&number(n))),
