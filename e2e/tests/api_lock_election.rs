@@ -1,13 +1,15 @@
 //! The Lock and Election services, and that they stand in one queue with the recipes of etcd's client libraries.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use coord_e2e::clients::etcd::Client;
 use coord_e2e::clients::etcd::request::{put, range};
+use coord_e2e::clients::programs;
 use coord_e2e::cluster::claims::{Claim, refused};
 use coord_e2e::cluster::{Cluster, eventually};
-use coord_e2e::on_each_cluster;
+use coord_e2e::{on_each_cluster, on_three_processes};
 use coord_proto::etcd::etcdserverpb as pb;
 use coord_proto::etcd::v3electionpb::election_client::ElectionClient;
 use coord_proto::etcd::v3electionpb::{
@@ -15,6 +17,9 @@ use coord_proto::etcd::v3electionpb::{
 };
 use coord_proto::etcd::v3lockpb::lock_client::LockClient;
 use coord_proto::etcd::v3lockpb::{LockRequest, UnlockRequest};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
@@ -33,6 +38,8 @@ on_each_cluster!(
     a_campaign_of_the_leader_proclaims,
     whoever_does_not_lead_is_told_so,
 );
+
+on_three_processes!(a_lock_and_etcdctls_stand_in_one_queue);
 
 fn lock_of(client: &Client) -> LockClient<tonic::transport::Channel> {
     LockClient::new(client.channel())
@@ -108,6 +115,33 @@ async fn a_lock_is_held_by_one_after_the_other(cluster: &mut Cluster) -> Claim {
     // Another name is another lock.
     lock(&one, "l2", leases[0]).await?;
     lock(&one, "l3", leases[1]).await?;
+    Ok(())
+}
+
+/// etcdctl locks by the recipe of etcd's Go client.
+async fn a_lock_and_etcdctls_stand_in_one_queue(cluster: &mut Cluster) -> Claim {
+    let client = cluster.client()?;
+    let mut etcdctl = Command::new(programs::etcdctl()?)
+        .arg(format!("--endpoints={}", cluster.endpoints().join(",")))
+        .args(["lock", "l"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let said = etcdctl.stdout.take().context("stdout was piped")?;
+    let mut said = BufReader::new(said).lines();
+    let key = tokio::time::timeout(Duration::from_secs(30), said.next_line()).await??;
+    let key = key.context("it says its key")?;
+    assert!(key.starts_with("l/"), "{key}");
+    let lease = lease(&client).await?;
+    let next = waiting(&client, "l", lease);
+    is_there(&client, &format!("l/{lease:x}")).await?;
+    assert!(!next.is_finished(), "two hold it");
+    let id = etcdctl.id().and_then(|id| i32::try_from(id).ok());
+    let id = id.and_then(Pid::from_raw).context("it runs")?;
+    kill_process(id, Signal::INT)?;
+    next.await??;
+    is_gone(&client, &key).await?;
     Ok(())
 }
 
