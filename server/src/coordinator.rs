@@ -17,8 +17,8 @@ use crate::command::{
     Refusal, Revision, Unavailable, codec,
 };
 use crate::raft::{ChangeError, Raft};
-pub use crate::state::{Answer, Reading};
-use crate::state::{History, State};
+use crate::state::State;
+pub use crate::state::{Answer, History, LargeRevision, Part, Reading};
 use crate::watch::Hub;
 
 pub use leases::Renewals;
@@ -170,6 +170,21 @@ impl Coordinator {
     ) -> Result<History, Error> {
         let read = self.locked().history(from, upto, bytes_max);
         Ok(read.map_err(|fault| self.stop_on(&fault))??)
+    }
+
+    /// Changes of a large revision at `places`, about `bytes_max` of them; `prevs` says whether with what was there before.
+    ///
+    /// Errors: `Unavailable` if the state was replaced since by a leader's, or cannot be read, which stops this member.
+    pub fn part(
+        &self,
+        large: &LargeRevision,
+        places: std::ops::Range<u32>,
+        prevs: bool,
+        bytes_max: usize,
+    ) -> Result<Part, Error> {
+        let read = self.locked().part(large, places, prevs, bytes_max);
+        let part = read.map_err(|fault| self.stop_on(&fault))?;
+        Ok(part.ok_or(Unavailable::LeaderChanged)?)
     }
 
     /// Changes the state. Returns once this member's own state shows the change.

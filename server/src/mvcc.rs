@@ -26,7 +26,7 @@ use crate::command::{Fault, KeyValue, LeaseId, Revision, Stamp};
 use crate::disk::{Rows, Space};
 pub use counting::Counting;
 pub(crate) use history::removed;
-pub use history::{Change, garbage};
+pub use history::{Change, Changes, garbage};
 pub(crate) use leaves::LOADS_KEPT;
 use leaves::Leaves;
 pub use moment::{Page, Removals, log_page, past_page, removals, superseded};

@@ -11,6 +11,7 @@
 
 mod alarm;
 mod apply;
+mod history;
 mod kv;
 mod lease;
 mod ledger;
@@ -33,14 +34,13 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::command::{
-    Alarm, Event, Fault, Incarnation, KvRefusal, Lease, LeaseId, LogPosition, MemberId,
-    MemberRecord, Refusal, Revision,
+    Alarm, Fault, Incarnation, Lease, LeaseId, LogPosition, MemberId, MemberRecord, Revision,
 };
 use crate::disk::{Disk, MemoryRows, Persisted, Progress};
 use crate::mvcc::Mvcc;
-use crate::planted::{self, Bug};
 use apply::Making;
 pub use apply::{Applied, Large, Turn};
+pub use history::{History, LargeRevision, Part};
 use ledger::{Ledger, Trash};
 pub use reading::{Answer, Reading};
 pub use running_hash::RunningHash;
@@ -79,15 +79,6 @@ pub struct State {
     level: u32,
     /// The highest level that may be applied here.
     level_max: u32,
-}
-
-/// A piece of history, for a watcher that is behind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct History {
-    /// Changes in order; whole revisions only.
-    pub events: Vec<Event>,
-    /// The revision to go on from.
-    pub next: Revision,
 }
 
 impl State {
@@ -195,31 +186,6 @@ impl State {
     /// The largest leader time that was applied.
     pub fn leader_time(&self) -> crate::command::UnixMillis {
         self.ledger.leader_time
-    }
-
-    /// Events of `[from, upto)`, whole revisions, until they are more than `bytes_max`; at least one revision.
-    ///
-    /// An event's `prev` is missing only for creations and, at the compaction floor itself, because it is compacted.
-    /// Refusals: [`Refusal::Kv(KvRefusal::Compacted)`] if `from` lies below the floor.
-    pub fn history(
-        &self,
-        from: Revision,
-        upto: Revision,
-        bytes_max: usize,
-    ) -> Result<Result<History, Refusal>, Fault> {
-        if let Some(oldest) = self.ledger.floor
-            && from < oldest
-            && !planted::has(Bug::EventLostAtCompaction)
-        {
-            return Ok(Err(Refusal::Kv(KvRefusal::Compacted { oldest })));
-        }
-        let upto = upto.min(self.ledger.revision.next());
-        let floor = self.ledger.floor.unwrap_or_default();
-        let rows = self.disk.rows();
-        let (events, next) = self
-            .mvcc
-            .events(&rows, from, upto.max(from), floor, bytes_max)?;
-        Ok(Ok(History { events, next }))
     }
 
     /// All leases, by id.

@@ -43,7 +43,7 @@ pub struct Services(Arc<Each>);
 struct Each {
     kv: pb::kv_server::KvServer<KvService>,
     kv_calls: Arc<KvService>,
-    watch: pb::watch_server::WatchServer<WatchService>,
+    watch: WatchService,
     lease: pb::lease_server::LeaseServer<LeaseService>,
     lease_calls: Arc<LeaseService>,
     cluster: pb::cluster_server::ClusterServer<ClusterService>,
@@ -109,7 +109,7 @@ impl Services {
         let gate = Gate::new(coordinator, requests, closing);
         let kv_calls = Arc::new(KvService(gate.clone()));
         let kv = pb::kv_server::KvServer::from_arc(kv_calls.clone());
-        let watch = pb::watch_server::WatchServer::new(WatchService(gate.clone()));
+        let watch = WatchService(gate.clone());
         let lease_calls = Arc::new(LeaseService(gate.clone()));
         let lease = pb::lease_server::LeaseServer::from_arc(lease_calls.clone());
         let cluster = pb::cluster_server::ClusterServer::new(ClusterService(gate.clone()));
@@ -129,7 +129,7 @@ impl Services {
         Self(Arc::new(Each {
             kv: kv.max_decoding_message_size(max(Name::Kv)),
             kv_calls,
-            watch: watch.max_decoding_message_size(max(Name::Watch)),
+            watch,
             lease: lease.max_decoding_message_size(max(Name::Lease)),
             lease_calls,
             cluster: cluster.max_decoding_message_size(max(Name::Cluster)),
@@ -188,7 +188,7 @@ impl Each {
     async fn grpc(self: Arc<Self>, request: GrpcRequest) -> Result<Response<Body>, Infallible> {
         match Name::of(request.uri().path()) {
             Ok(Name::Kv) => self.kv.clone().call(request).await,
-            Ok(Name::Watch) => self.watch.clone().call(request).await,
+            Ok(Name::Watch) => Ok(self.watch.call(request)),
             Ok(Name::Lease) => self.lease.clone().call(request).await,
             Ok(Name::Cluster) => self.cluster.clone().call(request).await,
             Ok(Name::Maintenance) => self.maintenance.clone().call(request).await,

@@ -1,32 +1,36 @@
 //! The Watch service: many watchers on one stream, one task per stream.
 //!
 //! [`session`] decides what is said, over plain values; the task here waits, for the client, for the hub and for room
-//! towards the client. It holds at most two turns of responses, counted in its connection's share, so a client that
-//! stops reading costs a bounded amount of memory and makes its own watchers lag.
+//! towards the client; [`wire`] makes bytes of it. It holds at most two turns of responses, counted in its connection's
+//! share, so a client that stops reading costs a bounded amount of memory and makes its own watchers lag.
 
 mod session;
 #[cfg(test)]
 mod tests;
+mod wire;
 
-use std::collections::VecDeque;
-use std::pin::Pin;
+use std::ops::Range;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use coord_proto::etcd::etcdserverpb as pb;
-use coord_proto::etcd::mvccpb::KeyValue;
-use futures::stream::Stream;
+use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
 use tokio::sync::mpsc;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+use tonic::{Status, Streaming};
 
-use self::session::{Past, Session};
+use self::session::{Said, Session};
+use self::wire::{Responses, Turn, Writer};
+use super::check::STREAM_REQUEST_BYTES_MAX;
 use super::gate::{Gate, OnLearner};
 use crate::budget::{Budget, Held, Share};
 use crate::clock::Moment;
 use crate::command::{KvRefusal, Refusal, Revision, Unavailable};
-use crate::coordinator::Error;
+use crate::coordinator::{Error, History, LargeRevision};
 use crate::http::come;
+use crate::watch::{Changes, Part, Past};
 
 /// Turns of responses that wait for the client.
 const TURNS_MAX: usize = 2;
@@ -37,31 +41,55 @@ const UNCOUNTED_BYTES_MAX: usize = 512 * 1024;
 /// Answers to requests that wait for the client, counted like all it is sent. While those have no room, a few.
 const ANSWERS_MAX: usize = 64 * 1024;
 const ANSWERS_ALWAYS: usize = 1024;
-
-/// See [`pb::watch_server::Watch`].
-pub(super) struct WatchService(pub(super) Gate);
-
 /// Pause before a stream looks again whether there is room for another turn.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
 
-/// Responses, and what they hold.
-type Turn = Result<(Vec<pb::WatchResponse>, Held), Status>;
+/// `/etcdserverpb.Watch/Watch`.
+pub(super) struct WatchService(pub(super) Gate);
 
-#[tonic::async_trait]
-impl pb::watch_server::Watch for WatchService {
-    type WatchStream = Responses;
+impl WatchService {
+    /// Answers a call. Its body says what is told, until the client goes.
+    pub(super) fn call<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match self.open(request) {
+            Ok(responses) => {
+                let mut response = Response::new(Body::new(responses));
+                let kind = HeaderValue::from_static("application/grpc");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            Err(status) => status.into_http(),
+        }
+    }
 
-    async fn watch(
-        &self,
-        request: Request<Streaming<pb::WatchRequest>>,
-    ) -> Result<Response<Responses>, Status> {
-        self.0
-            .admit_stream(request.metadata(), OnLearner::Refuses)?;
-        let end = self.0.end_of_stream(request.metadata());
+    fn open<B>(&self, request: Request<B>) -> Result<Responses, Status>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        if parts.uri.path() != "/etcdserverpb.Watch/Watch" {
+            return Err(Status::unimplemented(""));
+        }
+        let encoding = parts.headers.get("grpc-encoding");
+        if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
+            let encoding = String::from_utf8_lossy(encoding.as_bytes());
+            return Err(Status::unimplemented(format!(
+                "Content is compressed with `{encoding}` which isn't supported"
+            )));
+        }
+        let metadata = MetadataMap::from_headers(parts.headers);
+        self.0.admit_stream(&metadata, OnLearner::Refuses)?;
+        let end = self.0.end_of_stream(&metadata);
         let (turns, responses) = mpsc::channel(TURNS_MAX);
         let gate = self.0.clone();
-        let share = request.extensions().get::<Arc<Share>>().cloned();
+        let share = parts.extensions.get::<Arc<Share>>().cloned();
         let share = share.unwrap_or_else(|| Budget::default().share());
+        let max = Some(STREAM_REQUEST_BYTES_MAX);
+        let requests = Streaming::new_request(wire::Requests, body, None, max);
         // The task ends with the stream: when the client goes, `turns` closes.
         tokio::spawn(async move {
             tokio::select! {
@@ -70,14 +98,10 @@ impl pb::watch_server::Watch for WatchService {
                     // A client that does not read is told nothing; its connection is closed soon anyway.
                     let _ = turns.try_send(Err(status));
                 }
-                () = serve(&gate, request.into_inner(), &share, &turns) => {}
+                () = serve(&gate, requests, &share, &turns) => {}
             }
         });
-        Ok(Response::new(Responses {
-            turns: responses,
-            current: VecDeque::new(),
-            held: None,
-        }))
+        Ok(Responses::new(responses))
     }
 }
 
@@ -90,8 +114,9 @@ async fn serve(
 ) {
     let coordinator = &gate.coordinator;
     let identity = coordinator.identity();
-    let outlet = coordinator.hub().open();
-    let mut session = Session::new(outlet, identity.cluster.0, identity.member.0);
+    let past = Kept(gate);
+    let mut session = Session::new(coordinator.hub(), identity.cluster.0, identity.member.0);
+    let mut writer = Writer::default();
     let interval = gate.requests.progress_interval;
     let mut next_notice = notice_after(Moment::now(), interval);
     let mut may_have_work = false;
@@ -106,12 +131,14 @@ async fn serve(
         waiting.set(size_of_val(answers.as_slice()));
         let may_ask =
             answers.len() < ANSWERS_ALWAYS || (answers.len() < ANSWERS_MAX && waiting.has_room());
-        let bytes = if answers.is_empty() {
-            session.turn_bytes()
-        } else {
+        // Nothing may come between two parts of a response.
+        let answers_first = !answers.is_empty() && !session.is_inside_a_response();
+        let bytes = if answers_first {
             0
+        } else {
+            session.turn_bytes()
         };
-        let reads = (answers.is_empty() && session.reads_history()).then_some(&reading);
+        let reads = (!answers_first && session.reads_history()).then_some(&reading);
         tokio::select! {
             came = come(&mut stream), if is_open && may_ask => {
                 for request in came.requests {
@@ -127,24 +154,29 @@ async fn serve(
             },
             room = room(turns, share, bytes, reads), if may_have_work => {
                 let Some((room, held)) = room else { return };
-                if !answers.is_empty() {
-                    room.send(Ok(counted(std::mem::take(&mut answers), held)));
+                if answers_first {
+                    room.send(counted(&mut writer, &std::mem::take(&mut answers), held));
                     continue;
                 }
-                match session.turn(coordinator.term(), |from, upto| history(gate, from, upto)) {
+                match session.turn(coordinator.term(), &past) {
                     Ok(None) => {
                         may_have_work = false;
                         reading = share.hold_standing();
                     }
                     Ok(Some(said)) => {
-                        match session.told_bytes() {
+                        match session.held_bytes() {
                             // With it goes the turn that it may have taken.
                             0 => reading = share.hold_standing(),
-                            told => reading.set(told),
+                            held => reading.set(held),
                         }
                         watchers.set(session.watched_bytes());
                         if !said.is_empty() {
-                            room.send(Ok(counted(said, held)));
+                            let turn = counted(&mut writer, &said, held);
+                            let is_broken = turn.is_err();
+                            room.send(turn);
+                            if is_broken {
+                                return;
+                            }
                         }
                         // A long history is read in many turns; others run in between.
                         tokio::task::yield_now().await;
@@ -171,15 +203,15 @@ fn answer(
     request: pb::WatchRequest,
     watchers: &Held,
     term: u64,
-) -> Vec<pb::WatchResponse> {
+) -> Vec<Said> {
     if let Some(pb::watch_request::RequestUnion::CreateRequest(create)) = &request.request_union
         && watchers.grow(session::bytes_of(create)).is_err()
     {
-        return vec![session.has_no_room(term)];
+        return vec![Said::Response(session.has_no_room(term))];
     }
     let said = session.request(request, term);
     watchers.set(session.watched_bytes());
-    said
+    said.into_iter().map(Said::Response).collect()
 }
 
 /// Waits until another turn may be made, which makes about so many bytes, and reads history if `reads` is to count it.
@@ -206,12 +238,10 @@ async fn room<'a>(
     Some((room, held))
 }
 
-fn counted(said: Vec<pb::WatchResponse>, held: Held) -> (Vec<pb::WatchResponse>, Held) {
-    let size = |kv: &KeyValue| kv.key.len() + kv.value.len();
-    let events = said.iter().flat_map(|response| &response.events);
-    let kvs = events.flat_map(|event| event.kv.iter().chain(&event.prev_kv));
-    held.set(size_of_val(said.as_slice()) + kvs.map(size).sum::<usize>());
-    (said, held)
+fn counted(writer: &mut Writer, said: &[Said], held: Held) -> Turn {
+    let bytes = writer.write(said)?;
+    held.set(bytes.len());
+    Ok((bytes, held))
 }
 
 /// Up to a tenth later, so that the watchers of a thousand clients are not told in the same moment.
@@ -219,47 +249,55 @@ fn notice_after(last: Moment, interval: Duration) -> Moment {
     last.after(interval.mul_f64(1.0 + rand::random::<f64>() / 10.0))
 }
 
-fn history(gate: &Gate, from: Revision, upto: Revision) -> Result<Past, Unavailable> {
-    match gate.coordinator.history(from, upto, HISTORY_BYTES) {
-        Ok(history) => Ok(Past::Kept {
-            events: history.events,
-            next: history.next,
-        }),
-        Err(Error::Refused(Refusal::Kv(KvRefusal::Compacted { oldest }))) => {
-            Ok(Past::Compacted { oldest })
+/// The history that this member keeps.
+struct Kept<'a>(&'a Gate);
+
+impl Past for Kept<'_> {
+    type Large = LargeRevision;
+    type Error = Unavailable;
+
+    fn changes(
+        &self,
+        from: Revision,
+        upto: Revision,
+    ) -> Result<Changes<LargeRevision>, Unavailable> {
+        match self.0.coordinator.history(from, upto, HISTORY_BYTES) {
+            Ok(History::Changes { events, next }) => Ok(Changes::Kept { events, next }),
+            Ok(History::Large(large)) => Ok(Changes::Large {
+                revision: large.revision(),
+                large,
+            }),
+            Err(Error::Refused(Refusal::Kv(KvRefusal::Compacted { oldest }))) => {
+                Ok(Changes::Compacted { oldest })
+            }
+            Err(error) => Err(unreadable(error)),
         }
-        Err(Error::Unavailable(unavailable)) => Err(unavailable),
-        Err(Error::Refused(refusal)) => {
-            tracing::error!(%refusal, %from, %upto, "history is not readable");
-            Err(Unavailable::Stopped)
-        }
+    }
+
+    fn part(
+        &self,
+        large: &LargeRevision,
+        places: Range<u32>,
+        prevs: bool,
+    ) -> Result<Part, Unavailable> {
+        let part = self
+            .0
+            .coordinator
+            .part(large, places, prevs, HISTORY_BYTES)
+            .map_err(unreadable)?;
+        Ok(Part {
+            changes: part.changes,
+            next: part.next,
+        })
     }
 }
 
-/// The stream of responses, as the client takes them.
-pub(super) struct Responses {
-    turns: mpsc::Receiver<Turn>,
-    current: VecDeque<pb::WatchResponse>,
-    held: Option<Held>,
-}
-
-impl Stream for Responses {
-    type Item = Result<pb::WatchResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if let Some(response) = self.current.pop_front() {
-                return Poll::Ready(Some(Ok(response)));
-            }
-            self.held = None;
-            match ready!(self.turns.poll_recv(cx)) {
-                Some(Ok((turn, held))) => {
-                    self.current = turn.into();
-                    self.held = Some(held);
-                }
-                Some(Err(status)) => return Poll::Ready(Some(Err(status))),
-                None => return Poll::Ready(None),
-            }
+fn unreadable(error: Error) -> Unavailable {
+    match error {
+        Error::Unavailable(unavailable) => unavailable,
+        Error::Refused(refusal) => {
+            tracing::error!(%refusal, "history is not readable");
+            Unavailable::Stopped
         }
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Mvcc;
 use super::leaves::Visited;
 use super::row::{self, Version};
+use super::span::Budget;
 use super::{LOG, PAST};
 use crate::command::{Event, EventKind, Fault, KeyValue, Revision, Stamp};
 use crate::disk::{Garbage, Rows};
@@ -102,41 +103,38 @@ pub fn garbage(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage> {
     Some(garbage)
 }
 
+/// Changes in order, each with its place.
+pub type Changes = Vec<(Stamp, Event)>;
+
 impl Mvcc {
-    /// The events of whole revisions of `[from, upto)`, and the revision after the last one read. Stops after the
-    /// revision that makes it more than `bytes_max`; the first is always there. `floor` is the compaction floor.
-    pub fn events(
+    /// What changed from `from` to before `upto`, in order, each with its place: what `budget` has room for, but at least one
+    /// change if there is any. And where to go on; `None` if that was all.
+    ///
+    /// `floor` is the compaction floor; `prevs` says whether events show what was there before.
+    pub fn changes(
         &self,
         rows: &Rows<'_>,
-        from: Revision,
-        upto: Revision,
+        from: Stamp,
+        upto: Stamp,
         floor: Revision,
-        bytes_max: usize,
-    ) -> Result<(Vec<Event>, Revision), Fault> {
-        let mut events: Vec<Event> = Vec::new();
-        let mut bytes = 0;
-        let mut next = upto;
-        let first = |main| Stamp { main, sub: 0 };
-        scan(
-            rows,
-            first(from),
-            Some(first(upto)),
-            &mut |at, change, key| {
-                let is_new = events
-                    .last()
-                    .is_some_and(|last| last.kv.mod_revision != at.main);
-                if is_new && bytes >= bytes_max {
-                    next = at.main;
-                    return Ok(ControlFlow::Break(()));
-                }
-                let event = self.event(rows, at, change, key, floor)?;
-                bytes += event.kv.key.len() + event.kv.value.len() + EVENT_OVERHEAD_BYTES;
-                bytes += event.prev.as_ref().map_or(0, |prev| prev.value.len());
-                events.push(event);
-                Ok(ControlFlow::Continue(()))
-            },
-        )?;
-        Ok((events, next))
+        prevs: bool,
+        budget: &mut Budget,
+    ) -> Result<(Changes, Option<Stamp>), Fault> {
+        let mut changes = Changes::new();
+        let mut next = None;
+        scan(rows, from, Some(upto), &mut |at, change, key| {
+            if budget.is_spent() && !changes.is_empty() {
+                next = Some(at);
+                return Ok(ControlFlow::Break(()));
+            }
+            let event = self.event(rows, at, change, key, floor, prevs)?;
+            let prev_bytes = event.prev.as_ref().map_or(0, |prev| prev.value.len());
+            let bytes = event.kv.key.len() + event.kv.value.len() + prev_bytes;
+            budget.spend(1, bytes + EVENT_OVERHEAD_BYTES);
+            changes.push((at, event));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((changes, next))
     }
 
     fn event(
@@ -146,10 +144,12 @@ impl Mvcc {
         change: Change,
         key: &[u8],
         floor: Revision,
+        prevs: bool,
     ) -> Result<Event, Fault> {
         let key = Bytes::copy_from_slice(key);
         let prev = match change {
             Change::Create => None,
+            Change::Update | Change::Delete if !prevs => None,
             // What the floor's own changes superseded is compacted: not to be had, swept already or not.
             Change::Update | Change::Delete if at.main <= floor => None,
             Change::Update | Change::Delete => rows

@@ -48,8 +48,7 @@ impl Log {
             outcomes.extend(applied.outcomes);
             events.extend(applied.events);
             if let Some(large) = applied.large {
-                let history = state.history(large.revision, large.revision.next(), 1);
-                let told = history.unwrap().unwrap().events;
+                let (told, _) = history(state, large.revision, large.revision.next(), 1);
                 assert!(told.iter().all(|event| large.keys.contains(&event.kv.key)));
                 events.extend(told);
             }
@@ -60,6 +59,24 @@ impl Log {
             between(state);
         }
     }
+}
+
+/// A piece of history, or all of a revision that is larger than one; and where to go on.
+fn history(state: &State, from: Revision, upto: Revision, bytes: usize) -> (Vec<Event>, Revision) {
+    let large = match state.history(from, upto, bytes).unwrap().unwrap() {
+        History::Changes { events, next } => return (events, next),
+        History::Large(large) => large,
+    };
+    let mut events = Vec::new();
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let part = state.part(&large, from..u32::MAX, true, bytes);
+        let part = part.unwrap().expect("it is the same state");
+        assert!(part.next.is_none_or(|next| next > from), "history goes on");
+        events.extend(part.changes.into_iter().map(|(_, event)| event));
+        next = part.next;
+    }
+    (events, large.revision().next())
 }
 
 fn envelope(index: u64, command: Command) -> Envelope {
@@ -133,13 +150,11 @@ fn check(state: &State, model: &Model, random: &mut StdRng) {
     let mut next = Revision(from);
     let mut events = Vec::new();
     while next <= state.revision() {
-        let history = state
-            .history(next, state.revision().next(), random.random_range(1..2000))
-            .unwrap()
-            .unwrap();
-        assert!(history.next > next, "history goes on");
-        next = history.next;
-        events.extend(history.events);
+        let upto = state.revision().next();
+        let (more, then) = history(state, next, upto, random.random_range(1..2000));
+        assert!(then > next, "history goes on");
+        next = then;
+        events.extend(more);
     }
     assert_eq!(events, model.events(from, floor), "history from {from}");
 }

@@ -7,22 +7,22 @@
 use std::sync::Arc;
 
 use super::hub::Inner;
-use super::outlet::{Outlet, WatcherId};
-use super::piece::Piece;
+use super::outlet::{Mailbox, Outlet, WatcherId};
+use super::piece::{Piece, Reader};
 use crate::command::{Event, Revision};
 
 /// History that an outlet's watchers need next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
+pub(super) struct Gap {
     /// From this revision.
-    pub from: Revision,
+    pub(super) from: Revision,
     /// To before this one, which has not been published yet.
-    pub upto: Revision,
+    pub(super) upto: Revision,
 }
 
 impl Outlet {
     /// What to read next; `None` if no watcher is behind, or if queued events must be taken first.
-    pub fn gap(&self) -> Option<Gap> {
+    pub(super) fn gap(&self) -> Option<Gap> {
         let inner = self.hub.lock();
         let mailbox = inner.mailboxes.get(&self.id)?;
         // What is queued for a watcher is older than what history would give it now.
@@ -39,7 +39,28 @@ impl Outlet {
     }
 
     /// Takes history from the start of `gap` to before `next`, whole revisions, for the watchers that want it.
-    pub fn fill(&mut self, gap: Gap, events: Vec<Event>, next: Revision) -> Piece {
+    pub(super) fn fill(&mut self, gap: Gap, events: Vec<Event>, next: Revision) -> Piece {
+        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
+        let through = Revision(next.0.saturating_sub(1));
+        let readers = self.pass_by(gap, next, |mailbox| mailbox.readers(&events));
+        Piece::new(events, readers, through)
+    }
+
+    /// Goes past a revision at or after the start of `gap`, the first there that changed anything, and answers with the
+    /// watchers that may want it: it is too large for one piece.
+    pub(super) fn pass(&mut self, gap: Gap, revision: Revision) -> Vec<Reader> {
+        let mut readers = self.pass_by(gap, revision.next(), Mailbox::everyone);
+        readers.retain(|reader| reader.from <= revision);
+        readers
+    }
+
+    /// Moves those that stand before `next` there; of the readers, those that stood in the gap, and where.
+    fn pass_by(
+        &mut self,
+        gap: Gap,
+        next: Revision,
+        readers: impl FnOnce(&Mailbox) -> Vec<Reader>,
+    ) -> Vec<Reader> {
         let mut inner = self.hub.lock();
         let Inner {
             revision: newest,
@@ -48,13 +69,11 @@ impl Outlet {
             ..
         } = &mut *inner;
         let newest = *newest;
-        let through = Revision(next.0.saturating_sub(1));
         let Some(mailbox) = mailboxes.get_mut(&self.id) else {
-            return Piece::new(Vec::new(), Vec::new(), through);
+            return Vec::new();
         };
-        let events: Vec<_> = events.into_iter().map(Arc::new).collect();
         let behind = mailbox.behind;
-        let mut readers = mailbox.readers(&events);
+        let mut readers = readers(mailbox);
         readers.retain_mut(|reader| {
             let Some(watcher) = mailbox.watchers.get(&reader.watcher) else {
                 return false;
@@ -89,11 +108,11 @@ impl Outlet {
                 live.insert(&watcher.wanted.keys, self.id);
             }
         }
-        Piece::new(events, readers, through)
+        readers
     }
 
     /// Ends every watcher that needs history below `oldest`, which is gone, and says which.
-    pub fn lose(&mut self, oldest: Revision) -> Vec<WatcherId> {
+    pub(super) fn lose(&mut self, oldest: Revision) -> Vec<WatcherId> {
         let mut inner = self.hub.lock();
         let Some(mailbox) = inner.mailboxes.get_mut(&self.id) else {
             return Vec::new();

@@ -126,7 +126,7 @@ impl Hub {
     }
 
     /// Opens an outlet without watchers. Dropping it cancels them all.
-    pub fn open(self: &Arc<Self>) -> Outlet {
+    pub(super) fn open(self: &Arc<Self>) -> Outlet {
         let wake = Arc::new(Notify::new());
         let mut inner = self.lock();
         inner.opened += 1;

@@ -35,9 +35,15 @@ pub struct Wanted {
     pub puts: bool,
     /// Whether removed keys are shown.
     pub deletes: bool,
+    /// Whether it is shown what was there before.
+    pub prevs: bool,
 }
 
 impl Wanted {
+    pub(super) fn wants(&self, event: &Event) -> bool {
+        self.keys.contains(&event.kv.key) && self.shows(event)
+    }
+
     pub(super) fn shows(&self, event: &Event) -> bool {
         match event.kind {
             EventKind::Put => self.puts,
@@ -48,11 +54,11 @@ impl Wanted {
 
 /// Where a stream's owner takes its watchers' events from. Dropping it cancels them.
 ///
-/// Turn: while there is room towards the client, tell the last [`Piece`] to its end, then [`take`](Self::take) another; if
-/// that gave nothing, read the [`gap`](Self::gap) from history and [`fill`](Self::fill) it; if there is none, wait until
-/// [`woken`](Self::woken).
+/// The order is the pump's: tell the last [`Piece`] to its end, then [`take`](Self::take) another; if that gave nothing, read
+/// the [`gap`](Self::gap) from history and [`fill`](Self::fill) it, or [`pass`](Self::pass) a revision that is told part by
+/// part; if there is none, wait until [`woken`](Self::woken).
 #[derive(Debug)]
-pub struct Outlet {
+pub(super) struct Outlet {
     pub(super) hub: Arc<Hub>,
     pub(super) id: OutletId,
     wake: Arc<Notify>,
@@ -92,13 +98,13 @@ impl Outlet {
     }
 
     /// The newest published revision.
-    pub fn revision(&self) -> Revision {
+    pub(super) fn revision(&self) -> Revision {
         self.hub.revision()
     }
 
     /// Adds a watcher and returns the newest published revision: it will see every change after that, and, if it
     /// starts earlier, those from its start. Replaces nothing: the id must be free.
-    pub fn watch(&mut self, id: WatcherId, wanted: Arc<Wanted>) -> Revision {
+    pub(super) fn watch(&mut self, id: WatcherId, wanted: Arc<Wanted>) -> Revision {
         let mut inner = self.hub.lock();
         let revision = inner.revision;
         let next = wanted.start.unwrap_or(revision.next());
@@ -123,27 +129,34 @@ impl Outlet {
     /// Cancels a watcher. Returns whether there was one.
     ///
     /// A [`Piece`] that was taken before may name it, or its successor of the same id: that is for the owner to know.
-    pub fn cancel(&mut self, id: WatcherId) -> bool {
+    pub(super) fn cancel(&mut self, id: WatcherId) -> bool {
         self.hub.lock().remove(self.id, id)
     }
 
     /// Waits until there may be something to take, to read from history, or to say about progress.
-    pub async fn woken(&self) {
+    pub(super) async fn woken(&self) {
         self.wake.notified().await;
     }
 
     /// Takes what is queued: about `bytes_max`, more where a revision would be torn. `None` if nothing is.
-    pub fn take(&mut self, bytes_max: usize) -> Option<Piece> {
+    pub(super) fn take(&mut self, bytes_max: usize) -> Option<Piece> {
         let mut inner = self.hub.lock();
         let newest = inner.revision;
         inner.mailboxes.get_mut(&self.id)?.take(bytes_max, newest)
+    }
+
+    /// Those that may want any of these events.
+    pub(super) fn readers(&self, events: &[Arc<Event>]) -> Vec<Reader> {
+        let inner = self.hub.lock();
+        let mailbox = inner.mailboxes.get(&self.id);
+        mailbox.map_or(Vec::new(), |mailbox| mailbox.readers(events))
     }
 
     /// Up to which revision *all* its watchers have been told everything, if that can be said now.
     ///
     /// It cannot while events are queued, while a watcher is behind, or before the revision a watcher starts at. Unless it
     /// said so now, [`woken`](Self::woken) returns when it is worth asking again.
-    pub fn progress(&mut self) -> Option<Revision> {
+    pub(super) fn progress(&mut self) -> Option<Revision> {
         let mut inner = self.hub.lock();
         let revision = inner.revision;
         let mailbox = inner.mailboxes.get(&self.id)?;
@@ -164,7 +177,7 @@ impl Outlet {
     }
 
     /// Up to which revision one watcher has been told everything, if that can be said now.
-    pub fn progress_of(&self, id: WatcherId) -> Option<Revision> {
+    pub(super) fn progress_of(&self, id: WatcherId) -> Option<Revision> {
         let inner = self.hub.lock();
         let mailbox = inner.mailboxes.get(&self.id)?;
         let watcher = mailbox.watchers.get(&id)?;
@@ -304,24 +317,32 @@ impl Mailbox {
     /// Every watcher that wants any of these events, or perhaps more than those, by id.
     pub(super) fn readers(&self, events: &[Arc<Event>]) -> Vec<Reader> {
         let mut ids = Vec::new();
-        if events.len() >= self.watchers.len() {
-            ids.extend(self.watchers.keys());
-        } else {
-            for event in events {
-                self.index.holders_of(&event.kv.key, &mut ids);
-                if ids.len() > 2 * self.watchers.len() {
-                    ids.sort_unstable();
-                    ids.dedup();
-                }
+        let mut is_everyone = events.len() >= self.watchers.len();
+        for event in events {
+            if is_everyone {
+                break;
             }
+            self.index.holders_of(&event.kv.key, &mut ids);
+            if ids.len() > 2 * self.watchers.len() {
+                ids.sort_unstable();
+                ids.dedup();
+                // Most want something: to look for the others would cost more than to ask them all.
+                is_everyone = ids.len() > self.watchers.len() / 2;
+            }
+        }
+        if is_everyone {
+            ids = self.watchers.keys().copied().collect();
         }
         ids.sort_unstable();
         ids.dedup();
-        let readers = ids.into_iter().map(|watcher| Reader {
-            watcher,
-            from: Revision(0),
-        });
-        readers.collect()
+        readers(ids)
+    }
+
+    /// All of them, by id.
+    pub(super) fn everyone(&self) -> Vec<Reader> {
+        let mut ids: Vec<_> = self.watchers.keys().copied().collect();
+        ids.sort_unstable();
+        readers(ids)
     }
 
     fn take(&mut self, bytes_max: usize, newest: Revision) -> Option<Piece> {
@@ -368,6 +389,14 @@ impl Drop for Mailbox {
     fn drop(&mut self) {
         self.take_bytes(self.queue_bytes);
     }
+}
+
+fn readers(ids: Vec<WatcherId>) -> Vec<Reader> {
+    let readers = ids.into_iter().map(|watcher| Reader {
+        watcher,
+        from: Revision(0),
+    });
+    readers.collect()
 }
 
 /// What an event holds in memory. Outlets share it; each counts it as if it were alone.

@@ -12,7 +12,7 @@ const SCANNED_MAX: usize = 16;
 /// Whole revisions in order, kept once, and the watchers that may want any of them. What each wants is looked for when
 /// its turn comes: a hundred watchers of a revision of a hundred thousand changes hold no more than one.
 #[derive(Debug)]
-pub struct Piece {
+pub(super) struct Piece {
     events: Vec<Arc<Event>>,
     /// Places of the events in the order of their keys; none where there are few.
     by_key: Vec<u32>,
@@ -22,11 +22,11 @@ pub struct Piece {
 
 /// A watcher of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reader {
+pub(super) struct Reader {
     /// Which.
-    pub watcher: WatcherId,
+    pub(super) watcher: WatcherId,
     /// It wants no event of the piece below.
-    pub from: Revision,
+    pub(super) from: Revision,
 }
 
 impl Piece {
@@ -52,31 +52,40 @@ impl Piece {
     }
 
     /// What its events hold in memory.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.events.iter().map(|event| cost(event)).sum()
     }
 
     /// The next watcher that may want something of it.
-    pub fn next_reader(&mut self) -> Option<Reader> {
+    pub(super) fn next_reader(&mut self) -> Option<Reader> {
         self.readers.pop_front()
     }
 
     /// What `wanted` means of it, from a reader's `from` on, in order.
-    pub fn events_for(&self, wanted: &Wanted, from: Revision) -> Vec<Arc<Event>> {
-        let wants = |event: &&Arc<Event>| event.kv.mod_revision >= from && wanted.shows(event);
-        if self.by_key.is_empty() {
-            let of_it = self.events.iter();
-            let of_it = of_it.filter(|event| wanted.keys.contains(&event.kv.key));
-            return of_it.filter(wants).cloned().collect();
-        }
-        let mut places = self.places_of(&wanted.keys).to_vec();
+    pub(super) fn events_for(&self, wanted: &Wanted, from: Revision) -> Vec<Arc<Event>> {
+        let mut places = self.places_for(wanted, from);
         places.sort_unstable();
-        let of_it = places.iter().map(|place| &self.events[*place as usize]);
-        of_it.filter(wants).cloned().collect()
+        let events = places.iter().map(|place| &self.events[*place as usize]);
+        events.cloned().collect()
+    }
+
+    /// The places of what `wanted` means of it, from a reader's `from` on, in any order.
+    pub(super) fn places_for(&self, wanted: &Wanted, from: Revision) -> Vec<u32> {
+        let wants = |place: &u32| {
+            let event = &self.events[*place as usize];
+            event.kv.mod_revision >= from && wanted.shows(event)
+        };
+        if self.by_key.is_empty() {
+            let few = (0..).zip(&self.events);
+            let of_it = few.filter(|(_, event)| wanted.keys.contains(&event.kv.key));
+            return of_it.map(|(place, _)| place).filter(wants).collect();
+        }
+        let of_it = self.places_of(&wanted.keys).iter().copied();
+        of_it.filter(wants).collect()
     }
 
     /// After an event of this revision, its last, a reader has seen everything up to there.
-    pub fn through(&self, last: Revision) -> Revision {
+    pub(super) fn through(&self, last: Revision) -> Revision {
         self.through.max(last)
     }
 

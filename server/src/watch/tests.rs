@@ -6,6 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+mod pump;
+
+use super::catch_up::Gap;
+use super::outlet::Outlet;
+use super::piece::{Piece, Reader};
 use super::*;
 use crate::command::{Event, EventKind, KeyValue, Keys, Revision};
 
@@ -56,6 +61,7 @@ fn all(start: Option<u64>) -> Arc<Wanted> {
         start: start.map(Revision),
         puts: true,
         deletes: true,
+        prevs: false,
     })
 }
 
@@ -172,6 +178,7 @@ impl Model {
                     start: start.map(Revision),
                     puts,
                     deletes,
+                    prevs: false,
                 });
                 let id = WatcherId(self.next_id);
                 self.next_id += 1;

@@ -15,7 +15,7 @@ mod print;
 use coord_server::command::{
     Command, Envelope, LogPosition, MemberId, Principal, Proposal, Query, Revision, UnixMillis,
 };
-use coord_server::state::{FEATURE_LEVEL, State};
+use coord_server::state::{FEATURE_LEVEL, History, State};
 
 use parse::Line;
 
@@ -41,7 +41,10 @@ impl Session {
             Line::Query(query) => self.ask(&query),
             Line::History { from, upto } => {
                 match self.state.history(from, upto, usize::MAX).unwrap() {
-                    Ok(history) => history.events.iter().map(print::event).collect(),
+                    Ok(History::Changes { events, .. }) => {
+                        events.iter().map(print::event).collect()
+                    }
+                    Ok(History::Large(large)) => vec![format!("large: {}", large.revision())],
                     Err(refusal) => vec![format!("refused: {refusal}")],
                 }
             }

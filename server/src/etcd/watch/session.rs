@@ -1,18 +1,21 @@
 //! What one watch stream says, and in which order. Plain values: no clock, no channel, no state.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use coord_proto::etcd::etcdserverpb::{
     self as pb, WatchRequest, WatchResponse, watch_request::RequestUnion,
 };
+use coord_proto::etcd::mvccpb;
 use prost::Message;
 
 use super::super::check::{self, RECEIVE_BYTES_MAX};
 use super::super::convert;
 use super::super::header::signed;
-use crate::command::{Event, Keys, Revision, Unavailable};
-use crate::watch::{Outlet, Piece, Reader, Wanted, WatcherId};
+use super::wire;
+use crate::command::{Keys, Revision, Unavailable};
+use crate::coordinator::LargeRevision;
+use crate::watch::{Extent, Hub, Past, Pump, Told, Turn, Wanted, WatcherId};
 
 /// The watcher id of answers that concern no watcher, or one that was not made.
 const NO_WATCHER: i64 = -1;
@@ -20,83 +23,71 @@ const NO_WATCHER: i64 = -1;
 const WATCHERS_MAX: usize = 50_000;
 /// What a watcher holds beside its keys.
 const WATCHER_BYTES: usize = 600;
-/// About how many bytes of events one turn tells.
-const TURN_BYTES: usize = 256 * 1024;
-/// What an event holds beside keys and values, once as it is kept and once as a message.
-const EVENT_BYTES: usize = 256;
 
 /// What a watcher will hold.
 pub(super) fn bytes_of(request: &pb::WatchCreateRequest) -> usize {
     WATCHER_BYTES + request.key.len() + request.range_end.len()
 }
 
-/// What there is of a piece of history.
-pub(super) enum Past {
-    /// The changes before `next`, whole revisions.
-    Kept { events: Vec<Event>, next: Revision },
-    /// It starts below the oldest kept revision.
-    Compacted { oldest: Revision },
+/// What is said.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A response.
+    Response(WatchResponse),
+    /// The beginning of a response that is too large to be held; its events follow before anything else.
+    Begins {
+        /// With its first events.
+        response: WatchResponse,
+        /// What all of it takes, encoded.
+        bytes: u64,
+    },
+    /// More events of it, and nothing else.
+    GoesOn(WatchResponse),
 }
 
 /// One stream's watchers and what their client is still to be told.
-pub(super) struct Session {
-    outlet: Outlet,
+pub(super) struct Session<L = LargeRevision> {
+    pump: Pump<L>,
     cluster: u64,
     member: u64,
     watchers: BTreeMap<i64, Opened>,
+    /// Their clients' ids.
+    ids: HashMap<WatcherId, i64>,
     /// Watchers that were ended here and not cancelled by their client yet: as in etcd, their ids are not free before.
     lost: BTreeSet<i64>,
     next_id: i64,
-    /// Watchers opened so far.
-    opened: u64,
     /// What their watchers hold.
     watched_bytes: usize,
-    telling: Option<Telling>,
+    /// The large revision that is being told: to whom, and whether in fragments.
+    large: Option<(i64, bool)>,
     /// Requests for progress that are not answered yet.
     progress_asked: usize,
 }
 
 struct Opened {
-    /// Tells it apart from others that had its id.
-    number: u64,
-    wanted: Arc<Wanted>,
+    watcher: WatcherId,
     prev_kv: bool,
     fragment: bool,
     progress_notify: bool,
+    /// What it holds.
+    bytes: usize,
     /// Whether anything was sent since the last notice.
     was_told: bool,
     is_due_notice: bool,
 }
 
-/// A piece of the changes, on its way to one watcher after the other.
-struct Telling {
-    piece: Piece,
-    /// Watchers that were opened when it was taken have lower numbers.
-    opened: u64,
-    bytes: usize,
-    current: Option<Current>,
-}
-
-/// What one watcher is still to be told of a piece.
-struct Current {
-    id: i64,
-    number: u64,
-    events: VecDeque<Arc<Event>>,
-    through: Revision,
-}
-
-impl Session {
-    pub(super) fn new(outlet: Outlet, cluster: u64, member: u64) -> Self {
+impl<L> Session<L> {
+    pub(super) fn new(hub: &Arc<Hub>, cluster: u64, member: u64) -> Self {
         Self {
-            outlet,
+            pump: Pump::new(hub, wire::event_bytes),
             cluster,
             member,
             watchers: BTreeMap::new(),
+            ids: HashMap::new(),
             lost: BTreeSet::new(),
             next_id: 0,
-            opened: 0,
             watched_bytes: 0,
-            telling: None,
+            large: None,
             progress_asked: 0,
         }
     }
@@ -119,7 +110,7 @@ impl Session {
 
     /// Waits until there may be something to say.
     pub(super) async fn woken(&self) {
-        self.outlet.woken().await;
+        self.pump.woken().await;
     }
 
     /// The notice interval is over: watchers that asked for it and heard nothing meanwhile are told how far they are.
@@ -135,62 +126,53 @@ impl Session {
         self.watched_bytes
     }
 
-    /// Bytes of the changes that it holds until all of its watchers were told.
-    pub(super) fn told_bytes(&self) -> usize {
-        self.telling.as_ref().map_or(0, |telling| telling.bytes)
+    /// Bytes of the changes that it holds between two turns.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.pump.held_bytes()
     }
 
     /// Whether its next turn reads history.
     pub(super) fn reads_history(&self) -> bool {
-        self.telling.is_none() && self.outlet.gap().is_some()
+        self.pump.reads_history()
+    }
+
+    /// Whether a response has begun and not ended: only its next turn may be said now.
+    pub(super) fn is_inside_a_response(&self) -> bool {
+        self.pump.is_inside_a_revision()
     }
 
     /// About how many bytes the next turn makes, if it is more than some that nobody notices.
     pub(super) fn turn_bytes(&mut self) -> usize {
-        let Some(telling) = &mut self.telling else {
-            return 0;
-        };
-        let current = advance(telling, &self.watchers);
-        current.map_or(0, |current| match self.watchers.get(&current.id) {
-            Some(opened) if opened.fragment => RECEIVE_BYTES_MAX.min(bytes(&current.events)),
-            _ => bytes(&current.events),
-        })
+        self.pump.next_bytes()
     }
 
     /// The next responses: what is left of a piece of the changes, else the next piece, queued or from history for
     /// watchers that are behind, else progress.
     ///
-    /// `None` if there is nothing to do until [`woken`](Self::woken); no responses if that piece concerned nobody.
+    /// `None` if there is nothing to do until [`woken`](Self::woken); nothing said if that piece concerned nobody.
     ///
-    /// Errors: what `history` fails with; the stream must end, its client resumes it.
+    /// Errors: what `past` fails with; the stream must end, its client resumes it.
     pub(super) fn turn(
         &mut self,
         term: u64,
-        history: impl Fn(Revision, Revision) -> Result<Past, Unavailable>,
-    ) -> Result<Option<Vec<WatchResponse>>, Unavailable> {
-        if self.telling.is_none() {
-            if let Some(piece) = self.outlet.take(TURN_BYTES) {
-                self.begin(piece);
-            } else if let Some(gap) = self.outlet.gap() {
-                match history(gap.from, gap.upto)? {
-                    Past::Kept { events, next } => {
-                        debug_assert!(next > gap.from, "history moves on");
-                        let piece = self.outlet.fill(gap, events, next);
-                        self.begin(piece);
-                    }
-                    Past::Compacted { oldest } => return Ok(Some(self.lose(oldest, term))),
+        past: &impl Past<Large = L, Error = Unavailable>,
+    ) -> Result<Option<Vec<Said>>, Unavailable> {
+        let mut said = Vec::new();
+        match self.pump.turn(past)? {
+            Turn::Told(told) => {
+                for told in told {
+                    self.tell(told, term, &mut said);
+                }
+            }
+            Turn::Lost { watchers, oldest } => self.lose(&watchers, oldest, term, &mut said),
+            Turn::Idle => {
+                self.progress(term, &mut said);
+                if said.is_empty() {
+                    return Ok(None);
                 }
             }
         }
-        if let Some(mut telling) = self.telling.take() {
-            let (said, has_ended) = self.tell(&mut telling, term);
-            if !has_ended {
-                self.telling = Some(telling);
-            }
-            return Ok(Some(said));
-        }
-        let said = self.progress(term);
-        Ok((!said.is_empty()).then_some(said))
+        Ok(Some(said))
     }
 
     /// Answers a request to watch, for which the connection has no room.
@@ -204,7 +186,7 @@ impl Session {
             created: true,
             canceled: true,
             cancel_reason: why.to_owned(),
-            ..self.response(self.outlet.revision(), term)
+            ..self.response(self.pump.revision(), term)
         }
     }
 
@@ -238,23 +220,24 @@ impl Session {
         };
         let hides =
             |filter: pb::watch_create_request::FilterType| request.filters.contains(&filter.into());
-        let wanted = Arc::new(Wanted {
+        let bytes = WATCHER_BYTES + bytes_of_keys(&keys);
+        let (watcher, revision) = self.pump.watch(Wanted {
             keys,
             start: (start > 0).then_some(Revision(start)),
             puts: !hides(pb::watch_create_request::FilterType::Noput),
             deletes: !hides(pb::watch_create_request::FilterType::Nodelete),
+            prevs: request.prev_kv,
         });
-        let revision = self.outlet.watch(WatcherId(id), wanted.clone());
-        self.watched_bytes += held_bytes(&wanted);
-        self.opened += 1;
+        self.watched_bytes += bytes;
+        self.ids.insert(watcher, id);
         self.watchers.insert(
             id,
             Opened {
-                number: self.opened,
-                wanted,
+                watcher,
                 prev_kv: request.prev_kv,
                 fragment: request.fragment,
                 progress_notify: request.progress_notify,
+                bytes,
                 was_told: true,
                 is_due_notice: false,
             },
@@ -269,8 +252,9 @@ impl Session {
     fn cancel(&mut self, id: i64, term: u64) -> Option<WatchResponse> {
         match self.watchers.remove(&id) {
             Some(opened) => {
-                self.watched_bytes -= held_bytes(&opened.wanted);
-                self.outlet.cancel(WatcherId(id));
+                self.watched_bytes -= opened.bytes;
+                self.ids.remove(&opened.watcher);
+                self.pump.cancel(opened.watcher);
             }
             // As etcd: it was told that it ended, and is told again that it was cancelled.
             None => self.lost.remove(&id).then_some(())?,
@@ -278,7 +262,7 @@ impl Session {
         Some(WatchResponse {
             watch_id: id,
             canceled: true,
-            ..self.response(self.outlet.revision(), term)
+            ..self.response(self.pump.revision(), term)
         })
     }
 
@@ -294,105 +278,120 @@ impl Session {
         self.next_id - 1
     }
 
-    fn lose(&mut self, oldest: Revision, term: u64) -> Vec<WatchResponse> {
-        let lost = self.outlet.lose(oldest);
-        debug_assert!(!lost.is_empty(), "the gap starts where a watcher stands");
-        let said = lost.into_iter().map(|WatcherId(id)| {
+    fn lose(&mut self, lost: &[WatcherId], oldest: Revision, term: u64, said: &mut Vec<Said>) {
+        let mut ids: Vec<i64> = lost.iter().filter_map(|id| self.ids.remove(id)).collect();
+        ids.sort_unstable();
+        for id in ids {
             if let Some(opened) = self.watchers.remove(&id) {
-                self.watched_bytes -= held_bytes(&opened.wanted);
+                self.watched_bytes -= opened.bytes;
             }
             self.lost.insert(id);
-            WatchResponse {
+            said.push(Said::Response(WatchResponse {
                 watch_id: id,
                 canceled: true,
                 compact_revision: signed(oldest),
                 ..self.response(Revision(0), term)
-            }
-        });
-        said.collect()
+            }));
+        }
     }
 
-    fn progress(&mut self, term: u64) -> Vec<WatchResponse> {
-        let mut said = Vec::new();
+    fn progress(&mut self, term: u64, said: &mut Vec<Said>) {
         if self.progress_asked > 0
-            && let Some(revision) = self.outlet.progress()
+            && let Some(revision) = self.pump.progress()
         {
             // Requests that had to wait are answered together.
             self.progress_asked = 0;
-            said.push(WatchResponse {
+            said.push(Said::Response(WatchResponse {
                 watch_id: NO_WATCHER,
                 ..self.response(revision, term)
-            });
+            }));
         }
-        let due: Vec<i64> = self
-            .watchers
-            .iter()
-            .filter(|(_, opened)| opened.is_due_notice)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
-            // One that has not reached its start is told nothing, now or until the next notice.
-            let told = self.outlet.progress_of(WatcherId(id));
-            if let Some(opened) = self.watchers.get_mut(&id) {
-                opened.is_due_notice = false;
+        let mut due = Vec::new();
+        for (id, opened) in &mut self.watchers {
+            if std::mem::take(&mut opened.is_due_notice) {
+                due.push((*id, opened.watcher));
             }
-            if let Some(revision) = told {
-                said.push(WatchResponse {
+        }
+        for (id, watcher) in due {
+            // One that has not reached its start is told nothing, now or until the next notice.
+            if let Some(revision) = self.pump.progress_of(watcher) {
+                said.push(Said::Response(WatchResponse {
                     watch_id: id,
                     ..self.response(revision, term)
-                });
+                }));
             }
         }
-        said
     }
 
-    fn begin(&mut self, piece: Piece) {
-        self.telling = Some(Telling {
-            bytes: piece.bytes(),
-            piece,
-            opened: self.opened,
-            current: None,
-        });
-    }
-
-    /// About a turn's part of a piece, and whether that was all.
-    fn tell(&mut self, telling: &mut Telling, term: u64) -> (Vec<WatchResponse>, bool) {
-        let mut said = Vec::new();
-        let mut told = 0;
-        while told < TURN_BYTES {
-            let Some(current) = advance(telling, &self.watchers) else {
-                return (said, true);
+    fn tell(&mut self, told: Told, term: u64, said: &mut Vec<Said>) {
+        let Told {
+            watcher,
+            events,
+            through,
+            extent,
+        } = told;
+        if let Extent::GoesOn | Extent::Ends = extent {
+            let is_last = extent == Extent::Ends;
+            let current = match is_last {
+                true => self.large.take(),
+                false => self.large,
             };
-            let Some(opened) = self.watchers.get_mut(&current.id) else {
-                continue;
+            let Some((id, in_fragments)) = current else {
+                return;
             };
-            opened.was_told = true;
-            opened.is_due_notice = false;
-            let (prev_kv, fragment) = (opened.prev_kv, opened.fragment);
-            let mut bytes = 0;
-            let mut events = Vec::new();
-            while let Some(event) = current.events.front() {
-                let event = convert::event(event, prev_kv);
-                let size = event.encoded_len();
-                // What a client with etcd's default limits could not receive; only for those that asked for it.
-                if fragment && bytes > 0 && bytes + size > RECEIVE_BYTES_MAX {
-                    break;
-                }
-                bytes += size;
-                events.push(event);
-                current.events.pop_front();
+            // What it does not want to see was not read.
+            let events = events.iter().map(|event| convert::event(event, true));
+            if in_fragments {
+                let head = self.head(id, through, term);
+                split(&head, events, is_last, said);
+            } else {
+                said.push(Said::GoesOn(WatchResponse {
+                    events: events.collect(),
+                    ..WatchResponse::default()
+                }));
             }
-            told += bytes + size_of::<WatchResponse>();
-            let (id, through) = (current.id, current.through);
-            let is_part = !current.events.is_empty();
-            said.push(WatchResponse {
-                watch_id: id,
-                events,
-                fragment: is_part,
-                ..self.response(through, term)
-            });
+            return;
         }
-        (said, false)
+        let Some(id) = self.ids.get(&watcher).copied() else {
+            return;
+        };
+        let Some(opened) = self.watchers.get_mut(&id) else {
+            return;
+        };
+        opened.was_told = true;
+        opened.is_due_notice = false;
+        let (prev_kv, fragment) = (opened.prev_kv, opened.fragment);
+        let head = self.head(id, through, term);
+        let events = events.iter().map(|event| convert::event(event, prev_kv));
+        if let Extent::Begins { bytes } = extent {
+            let bytes = bytes + head.encoded_len() as u64;
+            let in_fragments =
+                (fragment && bytes > RECEIVE_BYTES_MAX as u64) || bytes > wire::MESSAGE_BYTES_MAX;
+            self.large = Some((id, in_fragments));
+            if in_fragments {
+                split(&head, events, false, said);
+            } else {
+                let response = WatchResponse {
+                    events: events.collect(),
+                    ..head
+                };
+                said.push(Said::Begins { response, bytes });
+            }
+        } else if fragment {
+            split(&head, events, true, said);
+        } else {
+            said.push(Said::Response(WatchResponse {
+                events: events.collect(),
+                ..head
+            }));
+        }
+    }
+
+    fn head(&self, id: i64, through: Revision, term: u64) -> WatchResponse {
+        WatchResponse {
+            watch_id: id,
+            ..self.response(through, term)
+        }
     }
 
     fn response(&self, revision: Revision, term: u64) -> WatchResponse {
@@ -420,56 +419,36 @@ fn watched_keys(request: &pb::WatchCreateRequest) -> Keys {
     convert::keys(key, &request.range_end)
 }
 
-/// The next watcher of a piece that wants anything of it, or the one that was not told all of it yet.
-fn advance<'a>(
-    telling: &'a mut Telling,
-    watchers: &BTreeMap<i64, Opened>,
-) -> Option<&'a mut Current> {
-    let opened = telling.opened;
-    let is_there = |id: i64, number: u64| {
-        let now = watchers.get(&id);
-        now.is_some_and(|now| now.number == number && number <= opened)
-    };
-    let goes_on = telling
-        .current
-        .as_ref()
-        .is_some_and(|current| !current.events.is_empty() && is_there(current.id, current.number));
-    if !goes_on {
-        telling.current = None;
-    }
-    while telling.current.is_none() {
-        let Reader { watcher, from } = telling.piece.next_reader()?;
-        let Some(opened) = watchers.get(&watcher.0) else {
-            continue;
-        };
-        if !is_there(watcher.0, opened.number) {
-            continue;
+/// Responses that a client with etcd's default limits can receive, all but the last marked as fragments: the last, too, if
+/// more is to come.
+fn split(
+    head: &WatchResponse,
+    events: impl Iterator<Item = mvccpb::Event>,
+    is_last: bool,
+    said: &mut Vec<Said>,
+) {
+    let mut response = head.clone();
+    let mut bytes = 0;
+    for event in events {
+        let size = event.encoded_len();
+        if bytes > 0 && bytes + size > RECEIVE_BYTES_MAX {
+            response.fragment = true;
+            said.push(Said::Response(std::mem::replace(
+                &mut response,
+                head.clone(),
+            )));
+            bytes = 0;
         }
-        let events = telling.piece.events_for(&opened.wanted, from);
-        if let Some(last) = events.last() {
-            telling.current = Some(Current {
-                id: watcher.0,
-                number: opened.number,
-                through: telling.piece.through(last.kv.mod_revision),
-                events: events.into(),
-            });
-        }
+        bytes += size;
+        response.events.push(event);
     }
-    telling.current.as_mut()
+    response.fragment = !is_last;
+    said.push(Said::Response(response));
 }
 
-fn held_bytes(wanted: &Wanted) -> usize {
-    let keys = match &wanted.keys {
+fn bytes_of_keys(keys: &Keys) -> usize {
+    match keys {
         Keys::One(key) => key.len(),
         Keys::Range { start, end } => start.len() + end.as_ref().map_or(0, bytes::Bytes::len),
-    };
-    WATCHER_BYTES + keys
-}
-
-/// What events hold as messages.
-fn bytes(events: &VecDeque<Arc<Event>>) -> usize {
-    let size = |kv: &crate::command::KeyValue| kv.key.len() + kv.value.len();
-    let size =
-        |event: &Arc<Event>| EVENT_BYTES + size(&event.kv) + event.prev.as_ref().map_or(0, size);
-    events.iter().map(size).sum()
+    }
 }

@@ -8,17 +8,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coord_proto::etcd::etcdserverpb as pb;
 use coord_proto::etcd::mvccpb;
+use prost::Message;
 
-use super::session::{Past, Session};
-use crate::command::{Event, EventKind, KeyValue, Revision};
-use crate::watch::Hub;
+use super::session::{Said, Session};
+use super::wire::Writer;
+use crate::command::{Event, EventKind, KeyValue, Keys, Revision, Unavailable};
+use crate::watch::{Changes, Hub, Part, Past};
 
 /// Revisions in one piece of history, so that catching up takes several.
 const PIECE: u64 = 2;
+/// Changes in one piece of a revision; one that has more is large.
+const PART: usize = 3;
 
 struct Script {
     hub: Arc<Hub>,
-    session: Session,
+    session: Session<Revision>,
+    writer: Writer,
+    /// A response that has begun, and how long it will be.
+    begun: Vec<u8>,
+    whole: usize,
     history: Vec<Event>,
     current: BTreeMap<Bytes, KeyValue>,
     revision: u64,
@@ -29,10 +37,13 @@ struct Script {
 impl Script {
     fn new() -> Self {
         let hub = Hub::new(Revision(1));
-        let session = Session::new(hub.open(), 0xc, 0xa);
+        let session = Session::new(&hub, 0xc, 0xa);
         Self {
             hub,
             session,
+            writer: Writer::default(),
+            begun: Vec::new(),
+            whole: 0,
             history: Vec::new(),
             current: BTreeMap::new(),
             revision: 1,
@@ -60,6 +71,21 @@ impl Script {
                 let events = self.change(line.strip_prefix("txn ").unwrap_or(line));
                 self.hub.publish(Revision(self.revision), events);
             }
+            // Too large for anybody to hold its events.
+            "large" => {
+                let of = Keys::Range {
+                    start: Bytes::from_static(b"\0"),
+                    end: None,
+                };
+                self.change(rest);
+                self.hub.publish_large(Revision(self.revision), &of);
+            }
+            "turn" => said.extend(
+                self.session
+                    .turn(7, &self.past())
+                    .unwrap()
+                    .unwrap_or_default(),
+            ),
             "install" => {
                 self.change(rest);
                 self.hub.reset(Revision(self.revision));
@@ -73,37 +99,64 @@ impl Script {
         if !self.is_held {
             self.turns(&mut said);
         }
-        said.iter()
-            .fold(String::new(), |text, response| text + &print(response))
+        self.print(&said)
     }
 
-    fn request(&mut self, union: pb::watch_request::RequestUnion) -> Vec<pb::WatchResponse> {
-        self.session.request(
-            pb::WatchRequest {
-                request_union: Some(union),
-            },
-            7,
-        )
-    }
-
-    fn turns(&mut self, said: &mut Vec<pb::WatchResponse>) {
-        let (floor, all) = (self.floor, &self.history);
-        let past = |from: Revision, upto: Revision| {
-            if from.0 < floor {
-                return Ok(Past::Compacted {
-                    oldest: Revision(floor),
-                });
+    /// What is said, and that its bytes are responses as whole as it says.
+    fn print(&mut self, said: &[Said]) -> String {
+        let mut text = String::new();
+        for said in said {
+            let bytes = self.writer.write(std::slice::from_ref(said)).unwrap();
+            match said {
+                Said::Response(response) => {
+                    assert_eq!(pb::WatchResponse::decode(&bytes[5..]).unwrap(), *response);
+                    text += &print(response);
+                }
+                Said::Begins {
+                    response,
+                    bytes: whole,
+                } => {
+                    assert_eq!(
+                        u64::from(u32::from_be_bytes(bytes[1..5].try_into().unwrap())),
+                        *whole
+                    );
+                    text += &print(response);
+                    self.begun = bytes[5..].to_vec();
+                    self.whole = usize::try_from(*whole).unwrap();
+                }
+                Said::GoesOn(more) => {
+                    text.push_str("    more of it\n");
+                    text += &print_events(more);
+                    self.begun.extend_from_slice(&bytes);
+                }
             }
-            let next = Revision(upto.0.min(from.0 + PIECE));
-            let events = all
-                .iter()
-                .filter(|event| (from..next).contains(&event.kv.mod_revision));
-            Ok(Past::Kept {
-                events: events.cloned().collect(),
-                next,
-            })
+            if self.whole > 0 && self.begun.len() == self.whole {
+                let response = pb::WatchResponse::decode(self.begun.as_slice()).unwrap();
+                writeln!(text, "    that was all: {} events", response.events.len()).unwrap();
+                self.whole = 0;
+            }
+        }
+        text
+    }
+
+    fn request(&mut self, union: pb::watch_request::RequestUnion) -> Vec<Said> {
+        let request = pb::WatchRequest {
+            request_union: Some(union),
         };
-        while let Some(turn) = self.session.turn(7, past).unwrap() {
+        let said = self.session.request(request, 7);
+        said.into_iter().map(Said::Response).collect()
+    }
+
+    fn past(&self) -> History {
+        History {
+            floor: self.floor,
+            events: self.history.clone(),
+        }
+    }
+
+    fn turns(&mut self, said: &mut Vec<Said>) {
+        let past = self.past();
+        while let Some(turn) = self.session.turn(7, &past).unwrap() {
             said.extend(turn);
         }
     }
@@ -149,6 +202,65 @@ impl Script {
         let events: Vec<Event> = events.collect();
         self.history.extend(events.iter().cloned());
         events
+    }
+}
+
+/// What was changed, in a list.
+struct History {
+    floor: u64,
+    events: Vec<Event>,
+}
+
+impl Past for History {
+    type Large = Revision;
+    type Error = Unavailable;
+
+    fn changes(&self, from: Revision, upto: Revision) -> Result<Changes<Revision>, Unavailable> {
+        if from.0 < self.floor {
+            let oldest = Revision(self.floor);
+            return Ok(Changes::Compacted { oldest });
+        }
+        let of = |revision| {
+            let events = self.events.iter();
+            events.filter(move |event| event.kv.mod_revision.0 == revision)
+        };
+        let mut events = Vec::new();
+        for next in from.0..upto.0.min(from.0 + PIECE) {
+            if of(next).count() > PART {
+                if events.is_empty() {
+                    let revision = Revision(next);
+                    return Ok(Changes::Large {
+                        revision,
+                        large: revision,
+                    });
+                }
+                let next = Revision(next);
+                return Ok(Changes::Kept { events, next });
+            }
+            events.extend(of(next).cloned());
+        }
+        let next = Revision(upto.0.min(from.0 + PIECE));
+        Ok(Changes::Kept { events, next })
+    }
+
+    fn part(
+        &self,
+        large: &Revision,
+        places: std::ops::Range<u32>,
+        prevs: bool,
+    ) -> Result<Part, Unavailable> {
+        let events = self.events.iter();
+        let of_it = events.filter(|event| event.kv.mod_revision == *large);
+        let mut rest = (0..).zip(of_it).filter(|(at, _)| places.contains(at));
+        let changes = rest.by_ref().take(PART).map(|(at, event)| {
+            let mut event = event.clone();
+            event.prev = event.prev.filter(|_| prevs);
+            (at, event)
+        });
+        Ok(Part {
+            changes: changes.collect(),
+            next: rest.next().map(|(at, _)| at),
+        })
     }
 }
 
@@ -201,6 +313,11 @@ fn print(response: &pb::WatchResponse) -> String {
         write!(text, " \"{}\"", response.cancel_reason).unwrap();
     }
     text.push('\n');
+    text + &print_events(response)
+}
+
+fn print_events(response: &pb::WatchResponse) -> String {
+    let mut text = String::new();
     for event in &response.events {
         let kind = if event.r#type() == mvccpb::event::EventType::Put {
             "put"
