@@ -4,17 +4,23 @@
 //! Every connection may always hold a little, so that one client's excess is not another's wait; what is beyond that
 //! comes out of a purse, one for each of the three: readers that stall keep nobody from writing, watchers nobody from either. A request
 //! that finds its purse empty is refused; an answer waits for its turn to overdraw: one at a time, so that a single one
-//! may be larger than all the purse, but not two. Counts only; knows no call and no wire.
+//! may be larger than all the purse, but not two, and none larger than the machine can bear. Counts only; knows no call
+//! and no wire.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What all requests, and what all answers may hold: some hundred lists as kube-apiserver pages them, on a machine that has a few gigabytes.
+/// What all requests, and what all answers may hold: some hundred lists as kube-apiserver pages them, on a machine that has
+/// a few gigabytes.
 const BYTES_MAX: usize = 256 << 20;
-/// What one connection may take of it: one alone cannot empty the purse.
-const CONNECTION_BYTES_MAX: usize = BYTES_MAX / 2;
+/// On a smaller machine, this part of its memory.
+const PART_OF_MEMORY: u64 = 16;
+/// One thing alone, in its turn, may take this part: while it is encoded it is there twice.
+const ONE_PART_OF_MEMORY: u64 = 8;
+/// And on no machine more than this, which is what gRPC's clients can take.
+const ONE_BYTES_MAX: usize = i32::MAX as usize;
 /// What the requests, and what the answers of a connection may always hold: a few of usual size. At most two gigabytes
 /// over as many connections as the door lets in, each of them at odds with us.
 const ALWAYS_BYTES: usize = 64 * 1024;
@@ -41,6 +47,10 @@ pub struct Budget(Arc<Total>);
 
 #[derive(Debug)]
 struct Total {
+    /// Of each of the three.
+    bytes_max: usize,
+    /// Of one alone.
+    one_bytes_max: usize,
     requests: AtomicUsize,
     answers: AtomicUsize,
     standing: AtomicUsize,
@@ -79,8 +89,22 @@ pub struct Held {
 }
 
 impl Default for Budget {
+    /// Where memory is not short.
     fn default() -> Self {
+        Self::of(u64::MAX)
+    }
+}
+
+impl Budget {
+    /// Of a process that may take so much memory.
+    pub fn of(memory_bytes: u64) -> Self {
+        let part = |of: u64, most: usize| {
+            let part = memory_bytes / of;
+            usize::try_from(part).map_or(most, |part| part.min(most))
+        };
         Self(Arc::new(Total {
+            bytes_max: part(PART_OF_MEMORY, BYTES_MAX),
+            one_bytes_max: part(ONE_PART_OF_MEMORY, ONE_BYTES_MAX),
             requests: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             standing: AtomicUsize::new(0),
@@ -89,9 +113,7 @@ impl Default for Budget {
             waiting: AtomicUsize::new(0),
         }))
     }
-}
 
-impl Budget {
     /// The part of a new connection.
     pub fn share(&self) -> Arc<Share> {
         Arc::new(Share {
@@ -121,6 +143,11 @@ impl Budget {
 }
 
 impl Total {
+    /// What one connection may take of each: one alone cannot empty the purse.
+    fn connection_bytes_max(&self) -> usize {
+        self.bytes_max / 2
+    }
+
     fn overdraft(&self, side: Side) -> &Arc<Semaphore> {
         match side {
             Side::Requests | Side::Answers => &self.overdrafts[0],
@@ -195,7 +222,7 @@ impl Share {
     /// Whether it holds what others could use now: more than its own while the purse is nearly empty, or the turn that
     /// somebody waits for.
     pub fn is_in_the_way(&self) -> bool {
-        let is_nearly_empty = self.total.answers.load(Relaxed) >= BYTES_MAX / 4 * 3;
+        let is_nearly_empty = self.total.answers.load(Relaxed) >= self.total.bytes_max / 4 * 3;
         let is_waited_for =
             self.overdraws.load(Relaxed) > 0 && self.total.waiting.load(Relaxed) > 0;
         (is_nearly_empty && self.answers.load(Relaxed) > ALWAYS_BYTES) || is_waited_for
@@ -212,7 +239,8 @@ impl Share {
     fn fits(&self, side: Side, more: usize) -> bool {
         let own = self.side(side).load(Relaxed) + more;
         let all = self.total.side(side).load(Relaxed) + more;
-        own <= ALWAYS_BYTES || (own <= CONNECTION_BYTES_MAX && all <= BYTES_MAX)
+        own <= ALWAYS_BYTES
+            || (own <= self.total.connection_bytes_max() && all <= self.total.bytes_max)
     }
 }
 
@@ -241,11 +269,16 @@ impl Held {
         Ok(())
     }
 
-    /// Takes more in any case: at once if there is room, else when it is this one's turn to overdraw, which it then
-    /// keeps until it is dropped.
-    pub async fn grow_in_turn(&self, more: usize) {
+    /// Takes more: at once if there is room, else when it is this one's turn to overdraw, which it then keeps until it is
+    /// dropped.
+    ///
+    /// Errors: it alone would be more than the machine can bear.
+    pub async fn grow_in_turn(&self, more: usize) -> Result<(), Full> {
+        if self.bytes() + more > self.share.total.one_bytes_max.max(ALWAYS_BYTES) {
+            return Err(Full);
+        }
         if self.grow(more).is_ok() {
-            return;
+            return Ok(());
         }
         let total = &self.share.total;
         let waits = Waits::begin(total);
@@ -255,6 +288,7 @@ impl Held {
         let _ = turn.map(|turn| self.turn.set(turn));
         self.share.overdraws.fetch_add(1, Relaxed);
         self.set(self.bytes() + more);
+        Ok(())
     }
 
     /// Holds exactly so much: what is in memory already is counted, room or not.
@@ -320,7 +354,7 @@ mod tests {
         let mut greedy = Vec::new();
         for _ in 0..2 {
             let held = budget.share().hold();
-            held.grow(CONNECTION_BYTES_MAX).unwrap();
+            held.grow(BYTES_MAX / 2).unwrap();
             assert_eq!(held.grow(1), Err(Full));
             greedy.push(held);
         }
@@ -344,8 +378,8 @@ mod tests {
     async fn only_one_at_a_time_overdraws() {
         let budget = Budget::default();
         let first = budget.share().hold();
-        first.grow_in_turn(BYTES_MAX + 1).await;
-        first.grow_in_turn(1).await;
+        first.grow_in_turn(BYTES_MAX + 1).await.unwrap();
+        first.grow_in_turn(1).await.unwrap();
         let second = budget.share().hold();
         let waits = second.grow_in_turn(BYTES_MAX);
         let mut waits = Box::pin(waits);
@@ -353,9 +387,21 @@ mod tests {
         first.set(1);
         assert!(first.share.is_in_the_way(), "somebody waits for its turn");
         drop(first);
-        waits.await;
+        waits.await.unwrap();
         drop(second);
         assert_eq!(budget.held_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_small_machine_has_a_small_purse_and_bears_no_answer_larger_than_itself() {
+        let budget = Budget::of(256 << 20);
+        let (one, other) = (budget.share().hold(), budget.share().hold());
+        one.grow(8 << 20).unwrap();
+        assert_eq!(one.grow(1), Err(Full));
+        other.grow_in_turn(32 << 20).await.unwrap();
+        assert_eq!(other.grow_in_turn(1).await, Err(Full));
+        let budget = Budget::of(u64::MAX);
+        assert_eq!(budget.share().hold().grow_in_turn(1 << 31).await, Err(Full));
     }
 
     #[test]

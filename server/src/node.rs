@@ -7,6 +7,7 @@ mod directory;
 mod ground;
 mod identity;
 mod join;
+mod memory;
 mod owner;
 mod rebuild;
 mod start;

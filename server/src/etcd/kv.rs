@@ -69,11 +69,14 @@ impl Answering {
         self.grow(0).await
     }
 
-    /// Counts more, now or in turn. Errors: too many requests.
+    /// Counts more, now or in turn. Errors: too many requests, as for an answer that this machine cannot bear.
     async fn grow(&self, bytes: usize) -> Result<(), Unavailable> {
         let Some(held) = &self.0 else { return Ok(()) };
         let in_turn = tokio::time::timeout(ROOM_WAIT_MAX, held.grow_in_turn(bytes));
-        in_turn.await.map_err(|_| Unavailable::TooManyRequests)
+        match in_turn.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Unavailable::TooManyRequests),
+        }
     }
 
     /// The answer, with what it holds.

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::{Stop, directory};
+use super::{Stop, directory, memory};
 use crate::blocking::Blocking;
 use crate::command::Fault;
 use crate::config::Config;
@@ -26,6 +26,8 @@ pub struct Ground {
     pub blocking: Blocking,
     /// How much log is kept.
     pub limits: Limits,
+    /// Memory that the process may take.
+    pub memory_bytes: u64,
     /// Held for as long as the process may write.
     pub(super) lock: Option<directory::Lock>,
 }
@@ -60,6 +62,7 @@ impl Ground {
                 entries: config.catchup_entries,
                 ..Limits::default()
             },
+            memory_bytes: memory::available_bytes(),
             lock: Some(lock),
         })
     }
@@ -80,6 +83,7 @@ impl Ground {
             network,
             blocking: Blocking::Inline,
             limits,
+            memory_bytes: u64::MAX,
             lock: None,
         }
     }

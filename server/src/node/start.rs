@@ -144,7 +144,7 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
         lease_queries_in,
     ));
     let mut doors = JoinSet::new();
-    let budget = Budget::default();
+    let budget = Budget::of(ground.memory_bytes);
     let router = Router::new(
         etcd::Services::new(coordinator.clone(), config.requests, closed.clone()),
         Admin::new(coordinator.clone()),
