@@ -16,6 +16,7 @@ use crate::command::{
     Alarm, ClusterId, Command, Incarnation, LimitRefusal, MemberId, Outcome, Principal, Query,
     Refusal, Revision, Unavailable, codec,
 };
+use crate::metrics::metrics;
 use crate::raft::{ChangeError, Raft};
 use crate::state::State;
 pub use crate::state::{Answer, History, LargeRevision, Part, Reading};
@@ -168,7 +169,11 @@ impl Coordinator {
         upto: Revision,
         bytes_max: usize,
     ) -> Result<History, Error> {
-        let read = self.locked().history(from, upto, bytes_max);
+        let read = {
+            let state = self.locked();
+            let _turn = metrics().state_turns.history.start_timer();
+            state.history(from, upto, bytes_max)
+        };
         Ok(read.map_err(|fault| self.stop_on(&fault))??)
     }
 
@@ -182,7 +187,11 @@ impl Coordinator {
         prevs: bool,
         bytes_max: usize,
     ) -> Result<Part, Error> {
-        let read = self.locked().part(large, places, prevs, bytes_max);
+        let read = {
+            let state = self.locked();
+            let _turn = metrics().state_turns.history.start_timer();
+            state.part(large, places, prevs, bytes_max)
+        };
         let part = read.map_err(|fault| self.stop_on(&fault))?;
         Ok(part.ok_or(Unavailable::LeaderChanged)?)
     }
@@ -240,16 +249,22 @@ impl Coordinator {
             }
             Consistency::Linearizable => self.in_time(self.raft.read_barrier()).await?,
         }
-        self.locked()
-            .ask(principal, query)
-            .map_err(|fault| self.stop_on(&fault))
+        let answer = {
+            let state = self.locked();
+            let _turn = metrics().state_turns.read.start_timer();
+            state.ask(principal, query)
+        };
+        answer.map_err(|fault| self.stop_on(&fault))
     }
 
     /// The next slice of an answer. Give others a turn of the runtime before each.
     pub fn go_on(&self, reading: Box<Reading>) -> Result<Answer, Error> {
-        self.locked()
-            .go_on(reading)
-            .map_err(|fault| self.stop_on(&fault))
+        let answer = {
+            let state = self.locked();
+            let _turn = metrics().state_turns.read.start_timer();
+            state.go_on(reading)
+        };
+        answer.map_err(|fault| self.stop_on(&fault))
     }
 
     async fn finish(&self, mut answer: Answer) -> Result<Outcome, Error> {

@@ -7,12 +7,19 @@ mod grpc;
 
 use std::sync::LazyLock;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 
 pub use grpc::{Call, CountedBody, CountedRequest, call_started};
 
 /// etcd's buckets for times on disk: 1 ms to 8 s, doubling.
 const DISK_BUCKETS: (f64, f64, usize) = (0.001, 2.0, 14);
+
+/// Around 5 ms, which no turn should take: 0.25 ms to 2 s.
+const TURN_BUCKETS: [f64; 12] = [
+    0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 2.0,
+];
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
@@ -24,6 +31,8 @@ pub struct Metrics {
     pub wal_fsync_seconds: Histogram,
     /// Time to write a batch of the state.
     pub backend_commit_seconds: Histogram,
+    /// How long the state is held at a time.
+    pub state_turns: StateTurns,
     /// Proposals that wait for their outcome.
     pub proposals_pending: IntGauge,
     /// Proposals whose outcome did not come.
@@ -39,6 +48,34 @@ pub struct Metrics {
     /// Health checks that said no.
     pub health_failures: IntCounter,
     grpc: grpc::Counters,
+}
+
+/// Turns at the state, by what they are for. While one lasts the runtime's thread does nothing else.
+pub struct StateTurns {
+    /// Entries are applied.
+    pub apply: Histogram,
+    /// Questions are answered.
+    pub read: Histogram,
+    /// History is read for watchers.
+    pub history: Histogram,
+    /// A chunk of a snapshot is made.
+    pub snapshot: Histogram,
+}
+
+impl StateTurns {
+    fn new(registry: &Registry) -> Self {
+        let help = "How long the state is held at a time, by what for.";
+        let opts = HistogramOpts::new("coord_state_turn_seconds", help);
+        let turns = HistogramVec::new(opts.buckets(TURN_BUCKETS.to_vec()), &["what"]);
+        let turns = registered(registry, turns);
+        let of = |what| turns.with_label_values(&[what]);
+        Self {
+            apply: of("apply"),
+            read: of("read"),
+            history: of("history"),
+            snapshot: of("snapshot"),
+        }
+    }
 }
 
 /// The metrics of this process.
@@ -77,6 +114,7 @@ impl Metrics {
                 "etcd_disk_backend_commit_duration_seconds",
                 "The latency distributions of commit called by backend.",
             ),
+            state_turns: StateTurns::new(&registry),
             proposals_pending: registered(
                 &registry,
                 IntGauge::new(

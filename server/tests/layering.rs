@@ -56,7 +56,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // engine
     (
         "coordinator",
-        &["raft", "state", "watch", "command", "clock"],
+        &["raft", "state", "watch", "command", "clock", "metrics"],
     ),
     (
         "raft",

@@ -21,6 +21,7 @@ use super::snapshot::{self, Builder, Snapshot, SnapshotData};
 use super::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
 use crate::blocking::Blocking;
 use crate::command::{Envelope, Event, Fault, LeaseChange, LogPosition, Proposer, Revision, codec};
+use crate::metrics::metrics;
 use crate::state::{Answer, Large, State, Turn};
 use crate::watch::Hub;
 
@@ -82,6 +83,7 @@ impl StateMachine {
                 .state
                 .lock()
                 .expect("nothing panics while it holds the lock");
+            let _turn = metrics().state_turns.apply.start_timer();
             while let Some((entry, _)) = taken.items.front() {
                 let at = types::position(&entry.log_id);
                 match &entry.payload {

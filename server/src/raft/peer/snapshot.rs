@@ -15,6 +15,7 @@ use super::convert;
 use super::line::Line;
 use crate::blocking::Blocking;
 use crate::command::{Fault, MemberId};
+use crate::metrics::metrics;
 use crate::raft::Core;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::trim::{Sending, Sent};
@@ -110,6 +111,7 @@ pub(super) fn chunks(
                 let mut state = state
                     .lock()
                     .expect("nothing panics while it holds the lock");
+                let _turn = metrics().state_turns.snapshot.start_timer();
                 reader.next_chunk(&mut state)
             };
             // Each chunk takes the state, and the thread, for a while: let others have them for longer.
