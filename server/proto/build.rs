@@ -31,6 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["proto"],
     )?;
     let of_clients = DescriptorPool::from_file_descriptor_set(of_clients)?;
+    let to = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
+    std::fs::write(to, of_clients.encode_to_vec())?;
     let to = PathBuf::from(std::env::var("OUT_DIR")?).join("methods.rs");
     std::fs::write(to, methods(&of_clients)?)?;
     Ok(())

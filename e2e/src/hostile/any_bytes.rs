@@ -10,7 +10,7 @@ use tonic::{Request, Status};
 /// Calls `path` with one request of these bytes; the answer as it came.
 pub async fn call(
     channel: Channel,
-    path: &'static str,
+    path: &str,
     request: impl Into<Bytes>,
 ) -> Result<Bytes, Status> {
     call_with(channel, path, Request::new(request.into())).await
@@ -19,20 +19,21 @@ pub async fn call(
 /// As [`call`], with headers.
 pub async fn call_with(
     channel: Channel,
-    path: &'static str,
+    path: &str,
     request: Request<Bytes>,
 ) -> Result<Bytes, Status> {
     let mut grpc = Grpc::new(channel).max_decoding_message_size(usize::MAX);
     grpc.ready()
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
-    let path = PathAndQuery::from_static(path);
+    let path = PathAndQuery::try_from(path)
+        .map_err(|error| Status::internal(format!("{path}: {error}")))?;
     Ok(grpc.unary(request, path, AnyBytes).await?.into_inner())
 }
 
 /// Bytes as they are.
 #[derive(Clone, Copy, Debug, Default)]
-struct AnyBytes;
+pub struct AnyBytes;
 
 impl Codec for AnyBytes {
     type Encode = Bytes;
