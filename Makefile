@@ -20,7 +20,7 @@ ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 SIMULATION := --profile sim --package coord-simulation --features planted-bugs
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile lint verify bench snapshot sim test-sim
+.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile turns small lint verify bench snapshot sim test-sim
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -91,6 +91,13 @@ planted: ## Find each bug planted in a server of its own; PLANTED='--only stale-
 
 hostile: ## Ten thousand connections, floods, readers that stall, other people's clients at top speed; ten minutes
 	COORD_SPEED_SECONDS=60 cargo test --workspace --no-fail-fast --test 'hostile_*' -- --test-threads=1
+
+turns: ## How long the state is held, and what others notice: KEYS=1000000, server of a release build
+	$(BUILD)
+	COORD_SERVER=$(TARGET)/release/coord-server COORD_TURN_KEYS=$(or $(KEYS),1000000) cargo test --workspace --test hostile_turns -- --nocapture
+
+small: ## Three members of MIB=256 with KEYS=1000000, and all that the door accepts; needs root
+	COORD_SMALL_KEYS=$(or $(KEYS),1000000) COORD_SMALL_MIB=$(or $(MIB),256) cargo test --workspace --test hostile_small_machines -- --nocapture
 
 lint: ## Formatting and lints
 	cargo fmt --all --check

@@ -10,6 +10,7 @@
 //! wants any of it. This room knows no wire and reads no state: history is passed in ([`Past`]). Read [`hub`] first, then
 //! [`pump`].
 
+mod bell;
 mod catch_up;
 mod hub;
 mod index;
@@ -21,6 +22,7 @@ mod pump;
 #[cfg(test)]
 mod tests;
 
+pub use bell::Bell;
 pub use hub::{Hub, HubCounts};
 pub use outlet::{Wanted, WatcherId};
 pub use pump::{Changes, Extent, Part, Past, Pump, Told, Turn};

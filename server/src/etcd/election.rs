@@ -156,12 +156,12 @@ async fn reign(queue: &Queue, prefix: &[u8], told: &Told) -> Result<bool, Status
         if let (_, Some(leader)) = queue.holder(prefix).await? {
             break leader;
         }
-        queue::changed(&mut all).await;
+        all.rung().await;
     };
     drop(all);
     let (key, created) = (leader.key, leader.create_revision);
     // Watched before it is read again: nothing is lost between the two.
-    let mut outlet = queue.watch(&key, true);
+    let mut bell = queue.watch(&key, true);
     let mut seen = 0;
     loop {
         let (header, now) = queue.get(&key).await?;
@@ -174,7 +174,7 @@ async fn reign(queue: &Queue, prefix: &[u8], told: &Told) -> Result<bool, Status
                 return Ok(false);
             }
         }
-        queue::changed(&mut outlet).await;
+        bell.rung().await;
     }
 }
 

@@ -21,12 +21,10 @@ use super::gate::Gate;
 use super::kv::KvService;
 use super::lease::LeaseService;
 use crate::command::Keys;
-use crate::watch::{Outlet, Wanted, WatcherId};
+use crate::watch::{Bell, Wanted};
 
 /// Seconds of a lease for a caller that brings none; etcd's.
 const TTL_SECONDS: i64 = 60;
-/// What is taken of an outlet's queue at a time.
-const PIECE_BYTES: usize = 64 * 1024;
 
 /// Stands in queues on behalf of one caller.
 #[derive(Clone)]
@@ -132,10 +130,10 @@ impl Queue {
             let Some(ahead) = self.just_ahead(prefix, place).await? else {
                 return Ok(());
             };
-            let mut outlet = self.watch(&ahead, false);
+            let mut bell = self.watch(&ahead, false);
             // It may have gone before it was watched.
             while self.get(&ahead).await?.1.is_some() {
-                changed(&mut outlet).await;
+                bell.rung().await;
             }
         }
     }
@@ -213,20 +211,26 @@ impl Queue {
     }
 
     /// Wakes whenever the key changes: when it goes, and when it is put if `puts` is set.
-    pub(super) fn watch(&self, key: &Bytes, puts: bool) -> Outlet {
-        let mut outlet = self.gate.coordinator.hub().open();
-        let wanted = wanted(Keys::One(key.clone()), puts);
-        outlet.watch(WatcherId(0), wanted);
-        outlet
+    pub(super) fn watch(&self, key: &Bytes, puts: bool) -> Bell {
+        self.bell(Keys::One(key.clone()), puts)
     }
 
     /// Wakes whenever a key under `prefix` is put.
-    pub(super) fn watch_all(&self, prefix: &[u8]) -> Outlet {
-        let mut outlet = self.gate.coordinator.hub().open();
+    pub(super) fn watch_all(&self, prefix: &[u8]) -> Bell {
         let (start, end) = (Bytes::copy_from_slice(prefix), after(prefix));
         let end = Some(end).filter(|end| end.as_ref() != [0]);
-        outlet.watch(WatcherId(0), wanted(Keys::Range { start, end }, true));
-        outlet
+        self.bell(Keys::Range { start, end }, true)
+    }
+
+    fn bell(&self, keys: Keys, puts: bool) -> Bell {
+        let wanted = Wanted {
+            keys,
+            start: None,
+            puts,
+            deletes: true,
+            prevs: false,
+        };
+        Bell::new(self.gate.coordinator.hub(), wanted)
     }
 
     async fn range(&self, range: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
@@ -260,13 +264,6 @@ impl Drop for Leaving {
     }
 }
 
-/// Returns once something that is watched has changed, or may have.
-pub(super) async fn changed(outlet: &mut Outlet) {
-    outlet.woken().await;
-    // What changed is read where it stands.
-    while outlet.take(PIECE_BYTES).is_some() {}
-}
-
 /// Why a step of a recipe is refused, as etcd says what is none of its errors.
 pub(super) fn unknown(text: &str) -> Status {
     Status::unknown(text)
@@ -298,15 +295,6 @@ fn after(prefix: &[u8]) -> Bytes {
         }
     }
     Bytes::from_static(&[0])
-}
-
-fn wanted(keys: Keys, puts: bool) -> Arc<Wanted> {
-    Arc::new(Wanted {
-        keys,
-        start: None,
-        puts,
-        deletes: true,
-    })
 }
 
 fn one(key: &Bytes) -> pb::RangeRequest {

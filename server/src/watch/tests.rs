@@ -490,6 +490,18 @@ async fn a_publish_wakes_the_outlet_it_concerns() {
     assert_eq!(seen(outlet.take(usize::MAX)), [2]);
 }
 
+#[tokio::test]
+async fn a_bell_rings_again_after_a_revision_that_was_too_large_to_be_queued() {
+    let hub = Hub::new(Revision(1));
+    let mut bell = Bell::new(&hub, Wanted::clone(&all(None)));
+    assert!(futures::poll!(Box::pin(bell.rung())).is_pending());
+    hub.publish_large(Revision(2), &keys(0, 1));
+    bell.rung().await;
+    hub.publish(Revision(3), vec![event(1, 3, EventKind::Put, false)]);
+    bell.rung().await;
+    assert!(futures::poll!(Box::pin(bell.rung())).is_pending());
+}
+
 #[test]
 fn a_large_revision_is_left_to_history_for_those_whose_keys_it_changed() {
     let hub = Hub::new(Revision(5));
