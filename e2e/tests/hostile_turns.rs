@@ -160,7 +160,9 @@ async fn large_deletes(cluster: &Cluster, keys: usize) -> Result<()> {
             prev_kv,
             ..watch_prefix("many/")
         };
-        watchers.push(client.watching(request).await?);
+        // Each on a connection of its own: what is not read on one keeps the rest of it waiting.
+        let other = cluster.client_of(cluster.leader().await?)?;
+        watchers.push(other.watching(request).await?);
     }
     let count = |event: &coord_proto::etcd::mvccpb::Event| event.r#type() as i32 == 1;
     let grant = pb::LeaseGrantRequest { ttl: 10_000, id: 0 };

@@ -412,7 +412,10 @@ impl Field {
         {
             self.note(what, code_of(&answer));
         }
-        let now = clients[0].revision().await?;
+        let now = within(START, "a read is served again", || async {
+            Ok(clients[0].revision().await?)
+        })
+        .await?;
         let compact = pb::CompactionRequest {
             revision: now,
             physical: true,
