@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(
         [
+            "etcd/auth.proto",
             "etcd/kv.proto",
             "etcd/rpc.proto",
             "etcd/lock.proto",

@@ -6,6 +6,7 @@
 //! [`Command`] first, then [`Outcome`].
 
 mod alarm;
+mod auth;
 pub mod codec;
 mod kv;
 mod lease;
@@ -17,6 +18,9 @@ mod refusal;
 use std::fmt;
 
 pub use alarm::{Alarm, AlarmCommand, AlarmKind};
+pub use auth::{
+    Access, AuthCommand, AuthQuery, AuthRefusal, AuthResponse, Permission, ROOT, TokenChange,
+};
 pub use kv::{
     Compare, CompareOperand, CompareResult, DeleteRange, Event, EventKind, KeyValue, Keys,
     KvCommand, KvRefusal, Op, OpResponse, Order, Put, PutLease, PutValue, Range, RangeFilter,
@@ -93,6 +97,8 @@ pub enum Command {
     Level(LevelCommand),
     /// To the alarms.
     Alarm(AlarmCommand),
+    /// To users, roles and whether they are asked for.
+    Auth(AuthCommand),
 }
 
 impl Command {
@@ -106,7 +112,7 @@ impl Command {
                 | LeaseCommand::Expire { .. }
                 | LeaseCommand::Checkpoint { .. } => false,
             },
-            Self::Member(_) | Self::Level(_) | Self::Alarm(_) => false,
+            Self::Member(_) | Self::Level(_) | Self::Alarm(_) | Self::Auth(_) => false,
         }
     }
 }
@@ -120,6 +126,7 @@ impl Canonical for Command {
             Self::Member(command) => command.write(out),
             Self::Level(command) => command.write(out),
             Self::Alarm(command) => command.write(out),
+            Self::Auth(command) => command.write(out),
         }
     }
 
@@ -130,6 +137,7 @@ impl Canonical for Command {
             tag if MemberCommand::TAGS.contains(&tag) => Self::Member(MemberCommand::read(input)?),
             tag if LevelCommand::TAGS.contains(&tag) => Self::Level(LevelCommand::read(input)?),
             tag if AlarmCommand::TAGS.contains(&tag) => Self::Alarm(AlarmCommand::read(input)?),
+            tag if AuthCommand::TAGS.contains(&tag) => Self::Auth(AuthCommand::read(input)?),
             tag => return Err(unknown("command", tag, input.at())),
         })
     }
@@ -165,6 +173,12 @@ impl From<AlarmCommand> for Command {
     }
 }
 
+impl From<AuthCommand> for Command {
+    fn from(command: AuthCommand) -> Self {
+        Self::Auth(command)
+    }
+}
+
 /// A question to one member's state that changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
@@ -183,6 +197,8 @@ pub enum Query {
     Leases,
     /// All alarms, ascending.
     Alarms,
+    /// About users, roles and whether they are asked for.
+    Auth(AuthQuery),
 }
 
 /// A command on its way through the log, with who waits for its outcome.
@@ -286,6 +302,8 @@ pub enum Response {
     Leases(Vec<LeaseId>),
     /// To a query for all alarms; to a change of one: that one, if anything changed.
     Alarms(Vec<Alarm>),
+    /// About users, roles and tokens.
+    Auth(AuthResponse),
     /// To every command that has nothing more to say.
     Done,
 }

@@ -22,6 +22,10 @@ use crate::cli::Settings;
 const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 /// At 10,000 entries a second, half a minute; at the 1,000 that gathering makes of a busy cluster, minutes.
 const CATCHUP_ENTRIES_DEFAULT: u64 = 300_000;
+/// etcd's `--auth-token-ttl`, in seconds.
+const AUTH_TOKEN_TTL_DEFAULT: u32 = 300;
+/// etcd's `--bcrypt-cost`.
+const BCRYPT_COST_DEFAULT: u32 = 10;
 /// etcd's bound on `--election-timeout`.
 const ELECTION_MILLIS_MAX: u64 = 50_000;
 
@@ -66,6 +70,19 @@ pub struct Config {
     pub log_level: String,
     /// Whose data directory it must be; `None` takes any.
     pub owner: Option<Owner>,
+    /// How clients show who they are.
+    pub auth: Auth,
+}
+
+/// How clients show who they are, once authentication is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// `simple`, or `jwt` with its options.
+    pub token: String,
+    /// How long a simple token lives that nobody uses.
+    pub ttl: Duration,
+    /// Cost of bcrypt.
+    pub bcrypt_cost: u32,
 }
 
 /// What clients may ask for.
@@ -205,6 +222,7 @@ impl Config {
             catchup_entries: catchup_entries(settings)?,
             log_level: log_level(settings)?,
             owner: owner(settings),
+            auth: auth(settings)?,
             name,
         })
     }
@@ -379,6 +397,25 @@ fn catchup_entries(settings: &Settings) -> Result<u64, Invalid> {
     let text = settings.get(FLAG);
     text.map_or(Ok(CATCHUP_ENTRIES_DEFAULT), str::parse)
         .map_err(|_| invalid(FLAG, "must be a whole number of entries"))
+}
+
+fn auth(settings: &Settings) -> Result<Auth, Invalid> {
+    let number = |flag: &'static str, default: u32| match settings.get(flag) {
+        None => Ok(default),
+        Some(text) => text
+            .parse()
+            .map_err(|_| invalid(flag, format!("'{text}' is not a number"))),
+    };
+    // As etcd, where 0 is the default.
+    let ttl = match number("auth-token-ttl", AUTH_TOKEN_TTL_DEFAULT)? {
+        0 => AUTH_TOKEN_TTL_DEFAULT,
+        seconds => seconds,
+    };
+    Ok(Auth {
+        token: settings.get("auth-token").unwrap_or("simple").to_owned(),
+        ttl: Duration::from_secs(u64::from(ttl)),
+        bcrypt_cost: number("bcrypt-cost", BCRYPT_COST_DEFAULT)?,
+    })
 }
 
 fn owner(settings: &Settings) -> Option<Owner> {

@@ -3,6 +3,7 @@
 //! Owns what is the same whichever protocol asks: the time limit of a request, the quota, what a learner may serve, and
 //! the wait that makes a read linearizable. It hands commands to `raft`, questions to `state`, and knows no wire.
 
+mod auth;
 mod leases;
 mod members;
 mod quota;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::auth::{Passwords, Tokens};
 use crate::command::{
     Alarm, ClusterId, Command, Incarnation, LimitRefusal, MemberId, Outcome, Principal, Query,
     Refusal, Revision, Unavailable, codec,
@@ -100,6 +102,8 @@ pub struct Coordinator {
     quota: Quota,
     election: Duration,
     scratch: Option<PathBuf>,
+    tokens: Arc<Tokens>,
+    passwords: Passwords,
 }
 
 /// What [`Coordinator::new`] is made of.
@@ -118,6 +122,10 @@ pub struct Parts {
     pub election: Duration,
     /// Where files may be put that nobody needs after a restart.
     pub scratch: Option<PathBuf>,
+    /// Whose tokens are good.
+    pub tokens: Arc<Tokens>,
+    /// Hashes and checks passwords.
+    pub passwords: Passwords,
 }
 
 impl Coordinator {
@@ -131,6 +139,8 @@ impl Coordinator {
             quota_bytes,
             election,
             scratch,
+            tokens,
+            passwords,
         } = parts;
         let renewals = Renewals::start(raft.clone());
         Arc::new(Self {
@@ -142,6 +152,8 @@ impl Coordinator {
             quota: Quota::new(quota_bytes),
             election,
             scratch,
+            tokens,
+            passwords,
         })
     }
 
@@ -215,6 +227,7 @@ impl Coordinator {
         if bytes > self.raft.proposal_bytes_max() {
             return Err(Refusal::Limit(LimitRefusal::RequestTooLarge).into());
         }
+        self.permit(&principal, &command).await?;
         self.quota
             .check(&command, bytes as u64, &self.locked())
             .map_err(|fault| self.stop_on(&fault))??;

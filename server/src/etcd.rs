@@ -5,6 +5,7 @@
 //! answers, [`header`] and [`error`] say so. Each service is one file; [`services`] picks it by path. What is not there yet
 //! is refused by name and stands in `docs/compatibility.md`.
 
+mod auth;
 mod check;
 mod cluster;
 mod convert;

@@ -6,7 +6,8 @@
 //! - doors: [`etcd`] (gRPC), [`admin`] (health, version, metrics over HTTP).
 //! - front: [`http`] (from a socket to a call: listener, limits, router, the bytes of a call), [`budget`] (bytes that calls
 //!   hold).
-//! - engine: [`coordinator`] (the narrow waist every door holds), [`raft`], [`watch`], [`expiry`], [`auto_compaction`].
+//! - engine: [`coordinator`] (the narrow waist every door holds), [`raft`], [`watch`], [`expiry`], [`auto_compaction`],
+//!   [`auth`] (passwords and tokens).
 //! - law: [`state`] (pure: what a command does).
 //! - memory: [`mvcc`] (keys by revision).
 //! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`blocking`], [`clock`],
@@ -14,6 +15,7 @@
 //!   find, in builds of their own).
 
 pub mod admin;
+pub mod auth;
 pub mod auto_compaction;
 pub mod bbolt;
 pub mod blocking;

@@ -44,7 +44,7 @@ use tokio::sync::{mpsc, watch};
 use crate::blocking::Blocking;
 use crate::command::{
     ClusterId, Command, Fault, Incarnation, LeaderKey, LeaseChange, LeaseQuery, LeaseRecall,
-    LogPosition, MemberId, MemberRefusal, Outcome, Principal, Unavailable,
+    LogPosition, MemberId, MemberRefusal, Outcome, Principal, TokenChange, Unavailable,
 };
 use crate::metrics::{PendingProposal, metrics};
 use crate::state::{Answer, State};
@@ -138,6 +138,7 @@ impl Raft {
         state: Arc<Mutex<State>>,
         hub: Arc<Hub>,
         lease_changes: mpsc::UnboundedSender<Vec<LeaseChange>>,
+        token_changes: mpsc::UnboundedSender<Vec<TokenChange>>,
         lease_queries: mpsc::Sender<LeaseAsk>,
     ) -> Result<Self, Fault> {
         let core_config = core_config(&config)?;
@@ -197,6 +198,7 @@ impl Raft {
             state: state.clone(),
             hub,
             leases: lease_changes,
+            tokens: token_changes,
             pending: pending.clone(),
             applied: applied.clone(),
             durable: durable.clone(),

@@ -11,6 +11,7 @@
 
 mod alarm;
 mod apply;
+mod auth;
 mod history;
 mod kv;
 mod lease;
@@ -40,6 +41,7 @@ use crate::disk::{Disk, MemoryRows, Persisted, Progress};
 use crate::mvcc::Mvcc;
 use apply::Making;
 pub use apply::{Applied, Large, Turn};
+use auth::Auth;
 pub use history::{History, LargeRevision, Part};
 use ledger::{Ledger, Trash};
 pub use reading::{Answer, Reading};
@@ -75,6 +77,7 @@ pub struct State {
     members: BTreeMap<MemberId, MemberRecord>,
     alarms: BTreeSet<Alarm>,
     membership: Option<(Option<LogPosition>, Bytes)>,
+    auth: Auth,
     pins: snapshot::Pins,
     level: u32,
     /// The highest level that may be applied here.
@@ -131,6 +134,7 @@ impl State {
         let leases = lease::load(&rows)?;
         let members = member::load(&rows)?;
         let alarms = alarm::load(&rows)?;
+        let auth = auth::load(&rows)?;
         let membership = ledger::load_membership(&rows)?;
         if let Some(floor) = ledger.floor {
             rows.sweep_below(floor.0)?;
@@ -146,6 +150,7 @@ impl State {
             members,
             alarms,
             membership,
+            auth,
             pins: snapshot::Pins::default(),
             level,
             level_max,

@@ -56,8 +56,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     // engine
     (
         "coordinator",
-        &["raft", "state", "watch", "command", "clock", "metrics"],
+        &[
+            "raft", "state", "watch", "auth", "command", "clock", "metrics",
+        ],
     ),
+    // Users and permissions are law; this room knows passwords and tokens.
+    ("auth", &["command", "clock", "blocking"]),
     (
         "raft",
         &[

@@ -16,6 +16,10 @@ pub mod etcd {
     pub mod mvccpb {
         tonic::include_proto!("mvccpb");
     }
+    /// Options of users and permissions of roles (`authpb`).
+    pub mod authpb {
+        tonic::include_proto!("authpb");
+    }
     /// Services and messages (`etcdserverpb`).
     pub mod etcdserverpb {
         tonic::include_proto!("etcdserverpb");

@@ -166,6 +166,22 @@ pub(super) const FLAGS: &[Flag] = &[
         "",
         "etcd's feature gates as NAME=true,NAME=false; their names are checked.",
     ),
+    flag(
+        "auth-token",
+        "simple",
+        "How users show who they are: 'simple', or \
+         'jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=DURATION'.",
+    ),
+    flag(
+        "auth-token-ttl",
+        "300",
+        "Seconds after which a simple token that is not used means nobody.",
+    ),
+    flag(
+        "bcrypt-cost",
+        "10",
+        "Cost of hashing a password with bcrypt, from 4 to 31.",
+    ),
     flag("log-level", "info", "One of debug, info, warn, error."),
     flag(
         "coord-owner",

@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use super::{KvRefusal, LeaseRefusal, MemberRefusal};
+use super::{AuthRefusal, KvRefusal, LeaseRefusal, MemberRefusal};
 
 /// A deterministic no: every member decides it alike, and it changes nothing. One family for each noun.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -17,6 +17,9 @@ pub enum Refusal {
     /// Of members.
     #[error(transparent)]
     Member(#[from] MemberRefusal),
+    /// Of authentication.
+    #[error(transparent)]
+    Auth(#[from] AuthRefusal),
     /// Of a bound.
     #[error(transparent)]
     Limit(#[from] LimitRefusal),

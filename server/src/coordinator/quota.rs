@@ -86,7 +86,11 @@ impl Quota {
 fn only_replaces_little(command: &Command, state: &State) -> Result<bool, Fault> {
     let puts = match command {
         Command::Kv(command) => command.puts(),
-        Command::Lease(_) | Command::Member(_) | Command::Level(_) | Command::Alarm(_) => {
+        Command::Lease(_)
+        | Command::Member(_)
+        | Command::Level(_)
+        | Command::Alarm(_)
+        | Command::Auth(_) => {
             return Ok(false);
         }
     };

@@ -5,7 +5,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::error::status;
-use super::gate::{Gate, OnLearner};
+use super::gate::{Credentials, Gate, OnLearner};
 use super::{check, header};
 use crate::command::{Member, MemberId};
 
@@ -24,11 +24,13 @@ impl pb::cluster_server::Cluster for ClusterService {
         request: Request<pb::MemberAddRequest>,
     ) -> Answer<pb::MemberAddResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        let credentials = Credentials::of(&request);
         let pb::MemberAddRequest {
             peer_ur_ls,
             is_learner,
         } = request.into_inner();
         let peer_urls = check::peer_urls(&peer_ur_ls)?;
+        self.0.admit_admin(&credentials).await?;
         let added = self.0.coordinator.member_add(peer_urls, is_learner).await;
         let (added, members) = added.map_err(|error| status(&error))?;
         let header = self.header();
@@ -44,6 +46,7 @@ impl pb::cluster_server::Cluster for ClusterService {
         request: Request<pb::MemberRemoveRequest>,
     ) -> Answer<pb::MemberRemoveResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        self.0.admit_admin(&Credentials::of(&request)).await?;
         let members = self
             .0
             .coordinator
@@ -61,8 +64,10 @@ impl pb::cluster_server::Cluster for ClusterService {
         request: Request<pb::MemberUpdateRequest>,
     ) -> Answer<pb::MemberUpdateResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        let credentials = Credentials::of(&request);
         let pb::MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
         let peer_urls = check::peer_urls(&peer_ur_ls)?;
+        self.0.admit_admin(&credentials).await?;
         let members = self
             .0
             .coordinator
@@ -80,6 +85,7 @@ impl pb::cluster_server::Cluster for ClusterService {
         request: Request<pb::MemberListRequest>,
     ) -> Answer<pb::MemberListResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        self.0.admit_named(&Credentials::of(&request)).await?;
         let members = self
             .0
             .coordinator
@@ -97,6 +103,7 @@ impl pb::cluster_server::Cluster for ClusterService {
         request: Request<pb::MemberPromoteRequest>,
     ) -> Answer<pb::MemberPromoteResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
+        self.0.admit_admin(&Credentials::of(&request)).await?;
         let with = promoted_with(request.metadata())?;
         let members = self
             .0

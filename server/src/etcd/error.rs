@@ -4,7 +4,9 @@
 
 use tonic::{Code, Status};
 
-use crate::command::{KvRefusal, LeaseRefusal, LimitRefusal, MemberRefusal, Refusal, Unavailable};
+use crate::command::{
+    AuthRefusal, KvRefusal, LeaseRefusal, LimitRefusal, MemberRefusal, Refusal, Unavailable,
+};
 use crate::coordinator::Error;
 
 /// A request that is refused before it reaches the engine.
@@ -78,6 +80,7 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
             LeaseRefusal::TtlTooLarge => (Code::OutOfRange, "too large lease TTL"),
         },
         Refusal::Member(refusal) => refused_member(*refusal),
+        Refusal::Auth(refusal) => return refused_auth(*refusal),
         Refusal::Limit(refusal) => match refusal {
             LimitRefusal::NoSpace => (Code::ResourceExhausted, "mvcc: database space exceeded"),
             LimitRefusal::RequestTooLarge => (Code::InvalidArgument, "request is too large"),
@@ -106,6 +109,45 @@ fn refused_kv(refusal: &KvRefusal) -> Status {
             "mvcc: required revision is a future revision",
         ),
         KvRefusal::DuplicateKey => (Code::InvalidArgument, "duplicate key given in txn request"),
+    };
+    etcd(code, text)
+}
+
+fn refused_auth(refusal: AuthRefusal) -> Status {
+    let (code, text) = match refusal {
+        AuthRefusal::RootUserNotExist => (Code::FailedPrecondition, "root user does not exist"),
+        AuthRefusal::RootRoleNotExist => (
+            Code::FailedPrecondition,
+            "root user does not have root role",
+        ),
+        AuthRefusal::UserExists => (Code::FailedPrecondition, "user name already exists"),
+        AuthRefusal::UserEmpty => (Code::InvalidArgument, "user name is empty"),
+        AuthRefusal::UserNotFound => (Code::FailedPrecondition, "user name not found"),
+        AuthRefusal::RoleExists => (Code::FailedPrecondition, "role name already exists"),
+        AuthRefusal::RoleNotFound => (Code::FailedPrecondition, "role name not found"),
+        AuthRefusal::RoleEmpty => (Code::InvalidArgument, "role name is empty"),
+        AuthRefusal::Failed => (
+            Code::InvalidArgument,
+            "authentication failed, invalid user ID or password",
+        ),
+        AuthRefusal::PermissionNotGiven => (Code::InvalidArgument, "permission not given"),
+        AuthRefusal::PermissionDenied => (Code::PermissionDenied, "permission denied"),
+        AuthRefusal::RoleNotGranted => {
+            (Code::FailedPrecondition, "role is not granted to the user")
+        }
+        AuthRefusal::PermissionNotGranted => (
+            Code::FailedPrecondition,
+            "permission is not granted to the role",
+        ),
+        AuthRefusal::NotEnabled => (Code::FailedPrecondition, "authentication is not enabled"),
+        AuthRefusal::InvalidToken => (Code::Unauthenticated, "invalid auth token"),
+        AuthRefusal::InvalidManagement => (Code::InvalidArgument, "invalid auth management"),
+        AuthRefusal::OldRevision => (Code::InvalidArgument, "revision of auth store is old"),
+        // etcd has no code for these.
+        AuthRefusal::NoPasswordUser | AuthRefusal::VerifyOnly => {
+            return Status::unknown(format!("auth: {refusal}"));
+        }
+        AuthRefusal::PasswordTooLong => return Status::unknown(format!("bcrypt: {refusal}")),
     };
     etcd(code, text)
 }

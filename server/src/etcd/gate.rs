@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
 
 use super::error::{self, Invalid};
 use crate::command::{Principal, Unavailable};
@@ -21,6 +21,34 @@ pub(super) enum OnLearner {
     Serves,
     /// Only voters answer.
     Refuses,
+}
+
+/// What a call carries to say who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Credentials {
+    token: Option<String>,
+    /// The common name of the certificate that the connection was opened with, where that counts as a user.
+    common_name: Option<String>,
+}
+
+impl Credentials {
+    /// Those of a request. etcd's clients send `token`, its gateway's `authorization`.
+    pub(super) fn of<T>(request: &Request<T>) -> Self {
+        Self::in_metadata(request.metadata())
+    }
+
+    /// Those that a call's metadata holds.
+    pub(super) fn in_metadata(metadata: &MetadataMap) -> Self {
+        let token = metadata.get("token").or(metadata.get("authorization"));
+        let token = token.map(|token| {
+            let token = token.to_str().unwrap_or_default();
+            token.strip_prefix("Bearer ").unwrap_or(token).to_owned()
+        });
+        Self {
+            token,
+            common_name: None,
+        }
+    }
 }
 
 /// What every service of the door holds.
@@ -74,11 +102,29 @@ impl Gate {
         Ok(())
     }
 
-    /// Who asks. Without authentication nobody does; what etcd checks of a request comes before this.
+    /// Who asks. etcd checks what the request says before this.
     ///
     /// Errors: a token that means nobody.
-    pub(super) fn principal(&self, _metadata: &MetadataMap) -> Result<Principal, Status> {
-        Ok(Principal::Anonymous)
+    pub(super) async fn principal(&self, credentials: &Credentials) -> Result<Principal, Status> {
+        let Credentials { token, common_name } = credentials;
+        let principal = self
+            .coordinator
+            .principal(token.as_deref(), common_name.as_deref());
+        principal.await.map_err(|error| error::status(&error))
+    }
+
+    /// Lets in who may do what only root may.
+    pub(super) async fn admit_admin(&self, credentials: &Credentials) -> Result<(), Status> {
+        let principal = self.principal(credentials).await?;
+        let may = self.coordinator.is_admin(&principal);
+        may.map_err(|error| error::status(&error))
+    }
+
+    /// Lets in who says who it is, if it must.
+    pub(super) async fn admit_named(&self, credentials: &Credentials) -> Result<(), Status> {
+        let principal = self.principal(credentials).await?;
+        let may = self.coordinator.is_named(&principal);
+        may.map_err(|error| error::status(&error))
     }
 
     /// Resolves when a stream must end, with what its client is told.

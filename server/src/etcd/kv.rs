@@ -11,7 +11,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::error::{self, Invalid, refused};
-use super::gate::{Gate, OnLearner};
+use super::gate::{Credentials, Gate, OnLearner};
 use super::{check, convert, header};
 use crate::budget::{Held, Share};
 use crate::command::{
@@ -105,7 +105,7 @@ impl pb::kv_server::Kv for KvService {
         let mut answering = Answering(None);
         let is_long = slices::is_long(&range);
         let query = Query::Range(range);
-        let principal = self.0.principal(request.metadata())?;
+        let principal = self.0.principal(&Credentials::of(&request)).await?;
         let outcome = if is_long {
             answering = Answering::begin(&request);
             slices::read(
@@ -151,7 +151,7 @@ impl pb::kv_server::Kv for KvService {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         let put = convert::put(request.get_ref())?;
         check::request_size(request.get_ref().encoded_len(), self.0.requests)?;
-        let principal = self.0.principal(request.metadata())?;
+        let principal = self.0.principal(&Credentials::of(&request)).await?;
         let (header, _, response) = self.propose(principal, KvCommand::Put(put)).await?;
         match response {
             command::Response::Put { prev } => {
@@ -173,7 +173,7 @@ impl pb::kv_server::Kv for KvService {
         } else {
             Answering(None)
         };
-        let principal = self.0.principal(request.metadata())?;
+        let principal = self.0.principal(&Credentials::of(&request)).await?;
         let command = KvCommand::DeleteRange(delete).into();
         let outcome = slices::propose(&self.0.coordinator, principal, command, &answering).await;
         let (header, _, response) =
@@ -195,7 +195,7 @@ impl pb::kv_server::Kv for KvService {
             Answering(None)
         };
         let coordinator = &self.0.coordinator;
-        let principal = self.0.principal(request.metadata())?;
+        let principal = self.0.principal(&Credentials::of(&request)).await?;
         // A compare over a range may take as long as the range is: like a write, it has its turns.
         let outcome = if txn.is_read_only() && !txn.compares_ranges() {
             let consistency = consistency(convert::is_serializable(request.get_ref()));
@@ -229,7 +229,7 @@ impl pb::kv_server::Kv for KvService {
                 oldest: Revision(0),
             }))
         })?;
-        let principal = self.0.principal(request.metadata())?;
+        let principal = self.0.principal(&Credentials::of(&request)).await?;
         let command = KvCommand::Compact {
             revision: Revision(revision),
         };

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::error::{self, refused};
-use super::gate::{Gate, OnLearner};
+use super::gate::{Credentials, Gate, OnLearner};
 use super::header;
 use crate::budget::{Budget, Share};
 use crate::command::{self, LeaseCommand, LeaseId, LeaseRefusal, Principal, Query, Refusal};
@@ -37,7 +37,7 @@ impl pb::lease_server::Lease for LeaseService {
             return Err(refused(&Refusal::Lease(LeaseRefusal::TtlTooLarge)));
         }
         let ttl_seconds = ttl.max(self.ttl_seconds_min());
-        let principal = self.0.principal(request.metadata())?;
+        let principal = self.0.principal(&Credentials::of(&request)).await?;
         let mut draws = 0;
         loop {
             draws += 1;
@@ -77,7 +77,7 @@ impl pb::lease_server::Lease for LeaseService {
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Answer<pb::LeaseRevokeResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
-        let principal = self.0.principal(request.metadata())?;
+        let principal = self.0.principal(&Credentials::of(&request)).await?;
         let command = LeaseCommand::Revoke {
             id: LeaseId(request.get_ref().id),
         };
@@ -103,7 +103,9 @@ impl pb::lease_server::Lease for LeaseService {
         let end = self.0.end_of_stream(request.metadata());
         let share = request.extensions().get::<Arc<Share>>().cloned();
         let share = share.unwrap_or_else(|| Budget::default().share());
-        let stream = renewals::Stream::new(self.0.clone(), request.into_inner(), share);
+        let credentials = Credentials::of(&request);
+        let stream =
+            renewals::Stream::new(self.0.clone(), credentials, request.into_inner(), share);
         Ok(Response::new(ReceiverStream::new(stream.serve(end))))
     }
 
@@ -113,7 +115,7 @@ impl pb::lease_server::Lease for LeaseService {
     ) -> Answer<pb::LeaseTimeToLiveResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         let &pb::LeaseTimeToLiveRequest { id, keys } = request.get_ref();
-        let principal = self.0.principal(request.metadata())?;
+        let principal = self.0.principal(&Credentials::of(&request)).await?;
         let (revision, reply) = self
             .time_to_live(&principal, LeaseId(id), keys)
             .await
@@ -130,7 +132,7 @@ impl pb::lease_server::Lease for LeaseService {
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Answer<pb::LeaseLeasesResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
-        let principal = self.0.principal(request.metadata())?;
+        let principal = self.0.principal(&Credentials::of(&request)).await?;
         let read = self
             .0
             .coordinator
@@ -166,6 +168,7 @@ impl LeaseService {
         keys: bool,
     ) -> Result<(command::Revision, pb::LeaseTimeToLiveResponse), Error> {
         let coordinator = &self.0.coordinator;
+        coordinator.is_named(principal)?;
         let unknown = pb::LeaseTimeToLiveResponse {
             id: id.0,
             ttl: -1,

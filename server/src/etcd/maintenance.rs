@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 
 use super::error::{not_yet, refused, status, unavailable};
-use super::gate::{Gate, OnLearner};
+use super::gate::{Credentials, Gate, OnLearner};
 use super::header;
 use crate::cli::{ETCD_CLUSTER_VERSION, ETCD_VERSION};
 use crate::command::{
@@ -49,7 +49,11 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     /// is room. Disarming that forgets the write.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Answer<pb::AlarmResponse> {
         self.gate.admit(request.metadata(), OnLearner::Refuses)?;
-        let principal = self.gate.principal(request.metadata())?;
+        let credentials = Credentials::of(&request);
+        if request.get_ref().action != i32::from(AlarmAction::Get) {
+            self.gate.admit_admin(&credentials).await?;
+        }
+        let principal = self.gate.principal(&credentials).await?;
         let coordinator = &self.gate.coordinator;
         let request = request.get_ref();
         let kind = alarm::kind(request.alarm);
@@ -108,6 +112,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
         self.gate.admit(request.metadata(), OnLearner::Serves)?;
+        self.gate.admit_named(&Credentials::of(&request)).await?;
         let now = self.gate.coordinator.status();
         let mut errors = Vec::new();
         if now.raft.leader.is_none() {
@@ -144,12 +149,14 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         request: Request<pb::DefragmentRequest>,
     ) -> Answer<pb::DefragmentResponse> {
         self.gate.admit(request.metadata(), OnLearner::Refuses)?;
+        self.gate.admit_admin(&Credentials::of(&request)).await?;
         Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
     /// The checksum over all that a snapshot would hold, but for what differs between members that hold the same.
     async fn hash(&self, request: Request<pb::HashRequest>) -> Answer<pb::HashResponse> {
         self.gate.admit(request.metadata(), OnLearner::Refuses)?;
+        self.gate.admit_admin(&Credentials::of(&request)).await?;
         let scratch = self.scratch()?;
         let _turn = self.hash_turn().await?;
         let coordinator = &self.gate.coordinator;
@@ -173,6 +180,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
 
     async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Answer<pb::HashKvResponse> {
         self.gate.admit(request.metadata(), OnLearner::Refuses)?;
+        self.gate.admit_admin(&Credentials::of(&request)).await?;
         let asked = request.get_ref().revision;
         let coordinator = &self.gate.coordinator;
         let compacted = |floor: Option<Revision>| floor.map_or(-1, header::signed);
@@ -214,6 +222,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         request: Request<pb::SnapshotRequest>,
     ) -> Answer<Self::SnapshotStream> {
         self.gate.admit(request.metadata(), OnLearner::Serves)?;
+        self.gate.admit_admin(&Credentials::of(&request)).await?;
         let scratch = self.scratch()?;
         let turn = self.snapshots.clone().try_acquire_owned();
         let turn = turn.map_err(|_| unavailable(Unavailable::TooManyRequests))?;
@@ -229,6 +238,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         request: Request<pb::MoveLeaderRequest>,
     ) -> Answer<pb::MoveLeaderResponse> {
         self.gate.admit(request.metadata(), OnLearner::Refuses)?;
+        self.gate.admit_admin(&Credentials::of(&request)).await?;
         let to = MemberId(request.get_ref().target_id);
         self.gate
             .coordinator
@@ -243,6 +253,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         request: Request<pb::DowngradeRequest>,
     ) -> Answer<pb::DowngradeResponse> {
         self.gate.admit(request.metadata(), OnLearner::Refuses)?;
+        self.gate.admit_admin(&Credentials::of(&request)).await?;
         downgrade::answer(&self.gate.coordinator, request.get_ref()).await
     }
 }

@@ -14,6 +14,7 @@ use tonic::codegen::Service;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::auth::AuthService;
 use super::check::{STREAM_REQUEST_BYTES_MAX, receive_bytes_max};
 use super::cluster::ClusterService;
 use super::election::ElectionService;
@@ -50,6 +51,7 @@ struct Each {
     maintenance: pb::maintenance_server::MaintenanceServer<MaintenanceService>,
     lock: LockServer<LockService>,
     election: ElectionServer<ElectionService>,
+    auth: pb::auth_server::AuthServer<AuthService>,
     health: HealthServer<HealthService>,
     requests: Requests,
 }
@@ -64,6 +66,7 @@ enum Name {
     Maintenance,
     Lock,
     Election,
+    Auth,
     Health,
 }
 
@@ -80,6 +83,7 @@ impl Name {
             "etcdserverpb.Maintenance" => Ok(Self::Maintenance),
             "v3lockpb.Lock" => Ok(Self::Lock),
             "v3electionpb.Election" => Ok(Self::Election),
+            "etcdserverpb.Auth" => Ok(Self::Auth),
             "grpc.health.v1.Health" => Ok(Self::Health),
             unknown => Err(unknown),
         }
@@ -92,6 +96,7 @@ impl Name {
             Self::Kv
             | Self::Cluster
             | Self::Maintenance
+            | Self::Auth
             | Self::Lock
             | Self::Election
             | Self::Health => receive_bytes_max(requests),
@@ -113,6 +118,7 @@ impl Services {
         let lease_calls = Arc::new(LeaseService(gate.clone()));
         let lease = pb::lease_server::LeaseServer::from_arc(lease_calls.clone());
         let cluster = pb::cluster_server::ClusterServer::new(ClusterService(gate.clone()));
+        let auth = pb::auth_server::AuthServer::new(AuthService(gate.clone()));
         let lock = LockServer::new(LockService {
             gate: gate.clone(),
             kv: kv_calls.clone(),
@@ -136,6 +142,7 @@ impl Services {
             maintenance: maintenance.max_decoding_message_size(max(Name::Maintenance)),
             lock: lock.max_decoding_message_size(max(Name::Lock)),
             election: election.max_decoding_message_size(max(Name::Election)),
+            auth: auth.max_decoding_message_size(max(Name::Auth)),
             health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
             requests,
         }))
@@ -194,6 +201,7 @@ impl Each {
             Ok(Name::Maintenance) => self.maintenance.clone().call(request).await,
             Ok(Name::Lock) => self.lock.clone().call(request).await,
             Ok(Name::Election) => self.election.clone().call(request).await,
+            Ok(Name::Auth) => self.auth.clone().call(request).await,
             Ok(Name::Health) => self.health.clone().call(request).await,
             Err(unknown) => {
                 Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http())

@@ -24,7 +24,7 @@ use tonic::{Status, Streaming};
 use self::session::{Said, Session};
 use self::wire::{Responses, Turn, Writer};
 use super::check::STREAM_REQUEST_BYTES_MAX;
-use super::gate::{Gate, OnLearner};
+use super::gate::{Credentials, Gate, OnLearner};
 use crate::budget::{Budget, Held, Share};
 use crate::clock::Moment;
 use crate::command::{KvRefusal, Refusal, Revision, Unavailable};
@@ -86,6 +86,7 @@ impl WatchService {
         let end = self.0.end_of_stream(&metadata);
         let (turns, responses) = mpsc::channel(TURNS_MAX);
         let gate = self.0.clone();
+        let credentials = Credentials::in_metadata(&metadata);
         let share = parts.extensions.get::<Arc<Share>>().cloned();
         let share = share.unwrap_or_else(|| Budget::default().share());
         let max = Some(STREAM_REQUEST_BYTES_MAX);
@@ -98,7 +99,7 @@ impl WatchService {
                     // A client that does not read is told nothing; its connection is closed soon anyway.
                     let _ = turns.try_send(Err(status));
                 }
-                () = serve(&gate, requests, &share, &turns) => {}
+                () = serve(&gate, &credentials, requests, &share, &turns) => {}
             }
         });
         Ok(Responses::new(responses))
@@ -108,6 +109,7 @@ impl WatchService {
 /// Serves one stream until its client goes. A client that only closed its own side is told of changes as before.
 async fn serve(
     gate: &Gate,
+    credentials: &Credentials,
     mut stream: Streaming<pb::WatchRequest>,
     share: &Arc<Share>,
     turns: &mpsc::Sender<Turn>,
@@ -142,7 +144,11 @@ async fn serve(
         tokio::select! {
             came = come(&mut stream), if is_open && may_ask => {
                 for request in came.requests {
-                    answers.extend(answer(&mut session, request, &watchers, coordinator.term()));
+                    let term = coordinator.term();
+                    match denied(gate, credentials, &request).await {
+                        Some(why) => answers.push(Said::Response(session.refused(&why, term))),
+                        None => answers.extend(answer(&mut session, request, &watchers, term)),
+                    }
                 }
                 may_have_work = true;
                 is_open = came.is_open;
@@ -195,6 +201,31 @@ async fn serve(
             }
         }
     }
+}
+
+/// Why a watcher that is asked for may not be, as etcd words it.
+async fn denied(
+    gate: &Gate,
+    credentials: &Credentials,
+    request: &pb::WatchRequest,
+) -> Option<String> {
+    let Some(pb::watch_request::RequestUnion::CreateRequest(create)) = &request.request_union
+    else {
+        return None;
+    };
+    let keys = session::watched_keys(create);
+    let denied = match gate.principal(credentials).await {
+        Ok(principal) => {
+            let may = gate.coordinator.may_watch(&principal, &keys);
+            super::error::refused(&may.err()?)
+        }
+        Err(status) => status,
+    };
+    Some(format!(
+        "rpc error: code = {:?} desc = {}",
+        denied.code(),
+        denied.message()
+    ))
 }
 
 /// Answers a request, unless it asks for a watcher that there is no room for.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{Ground, Node, Stop, identity, join, owner, rebuild, stored};
 use crate::admin::Admin;
+use crate::auth::{Passwords, Tokens};
 use crate::budget::Budget;
 use crate::command::{Command, Incarnation, MemberCommand, MemberId, MemberRecord, Unavailable};
 use crate::config::{Config, InitialState, Url};
@@ -86,6 +87,9 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
         .map_err(Stop::Refused)?;
     let peer_listeners = bind(network, &config.peer.listen).await?;
     let (lease_changes, lease_changes_in) = mpsc::unbounded_channel();
+    let (token_changes, token_changes_in) = mpsc::unbounded_channel();
+    let tokens = Tokens::new(&config.auth.token, config.auth.ttl, token_changes_in);
+    let tokens = Arc::new(tokens.map_err(|error| Stop::Ended(error.to_string()))?);
     let (lease_queries, lease_queries_in) = mpsc::channel(LEASE_QUERIES_MAX);
     let peer_urls: Vec<String> = config.peer.advertise.iter().map(Url::to_string).collect();
     let raft_config = raft::Config {
@@ -107,6 +111,7 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
         state.clone(),
         hub.clone(),
         lease_changes,
+        token_changes,
         lease_queries,
     )
     .await?;
@@ -118,6 +123,8 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
         quota_bytes: config.quota_bytes,
         election: config.election,
         scratch: ground.scratch(),
+        tokens: tokens.clone(),
+        passwords: Passwords::new(config.auth.bcrypt_cost, ground.blocking),
     });
 
     let (closing, closed) = watch::channel(false);
@@ -136,6 +143,7 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
             .await
             .map_err(|error| Stop::Ended(format!("cannot form the cluster: {error}")))?;
     }
+    tasks.spawn(async move { tokens.expire().await });
     tasks.spawn(expiry::run(
         raft.clone(),
         state,

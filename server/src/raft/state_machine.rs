@@ -20,7 +20,9 @@ use super::propose::Pending;
 use super::snapshot::{self, Builder, Snapshot, SnapshotData};
 use super::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
 use crate::blocking::Blocking;
-use crate::command::{Envelope, Event, Fault, LeaseChange, LogPosition, Proposer, Revision, codec};
+use crate::command::{
+    Envelope, Event, Fault, LeaseChange, LogPosition, Proposer, Revision, TokenChange, codec,
+};
 use crate::metrics::metrics;
 use crate::state::{Answer, Large, State, Turn};
 use crate::watch::Hub;
@@ -35,6 +37,7 @@ pub(super) struct StateMachine {
     pub(super) state: Arc<Mutex<State>>,
     pub(super) hub: Arc<Hub>,
     pub(super) leases: mpsc::UnboundedSender<Vec<LeaseChange>>,
+    pub(super) tokens: mpsc::UnboundedSender<Vec<TokenChange>>,
     pub(super) pending: Pending,
     pub(super) applied: AppliedMark,
     pub(super) durable: DurableMark,
@@ -60,6 +63,7 @@ struct Done {
     events: Vec<Event>,
     large: Option<Large>,
     leases: Vec<LeaseChange>,
+    tokens: Vec<TokenChange>,
     /// The last entry that is through.
     last: Option<LogPosition>,
     responders: Vec<Responder>,
@@ -107,6 +111,7 @@ impl StateMachine {
                         done.events.extend(applied.events);
                         done.large = applied.large;
                         done.leases.extend(applied.leases);
+                        done.tokens.extend(applied.tokens);
                         if !applied.is_whole {
                             break;
                         }
@@ -133,6 +138,7 @@ impl StateMachine {
             events,
             large,
             leases,
+            tokens,
             last,
             responders,
         } = done;
@@ -149,6 +155,10 @@ impl StateMachine {
         if !leases.is_empty() {
             // The countdown ends before Raft does only when the process stops.
             let _ = self.leases.send(leases);
+        }
+        if !tokens.is_empty() {
+            // Before anybody is answered: a client may show its token in the same moment.
+            let _ = self.tokens.send(tokens);
         }
         if let Some(last) = last {
             self.applied.raise(last.index);
@@ -262,6 +272,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let replaced = LeaseChange::Replaced { upto: last.index };
             // The countdown ends before Raft does only when the process stops.
             let _ = self.leases.send(vec![replaced]);
+            // Users may have gone in what was jumped over; whoever is still one logs in again.
+            let _ = self.tokens.send(vec![TokenChange::AllEnded]);
             self.applied.raise(last.index);
             // Outcomes that the snapshot jumped over are nobody's to tell any more.
             self.pending.jumped();

@@ -58,7 +58,7 @@ impl Law<'_> {
                 // What is due goes on: a lease that cannot end would hold its locks for ever.
                 LeaseCommand::Expire { .. } | LeaseCommand::Checkpoint { .. } => false,
             },
-            Command::Member(_) | Command::Level(_) | Command::Alarm(_) => false,
+            Command::Member(_) | Command::Level(_) | Command::Alarm(_) | Command::Auth(_) => false,
         };
         if is_of_clients && stands(AlarmKind::Corrupt) {
             return Err(LimitRefusal::Corrupt.into());

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+use super::auth::{Auth, No, Permit};
 use super::kv::Deleting;
 use super::ledger::{self, Ledger, Trash};
 use super::reading::{Answer, Moment, Part, Piece, RangeReading, Reading};
@@ -21,7 +22,7 @@ use super::{State, level, snapshot};
 use crate::command::{
     Alarm, Command, Envelope, Event, Fault, Keys, KvCommand, KvRefusal, Lease, LeaseChange,
     LeaseCommand, LeaseId, LevelCommand, LogPosition, MemberCommand, MemberId, MemberRecord,
-    Outcome, Proposal, Proposer, Refusal, Response, Revision, Stamp, codec,
+    Outcome, Proposal, Proposer, Refusal, Response, Revision, Stamp, TokenChange, codec,
 };
 use crate::disk::Rows;
 use crate::mvcc::Mvcc;
@@ -78,6 +79,8 @@ pub struct Applied {
     pub large: Option<Large>,
     /// Changes to leases, for whoever counts them down.
     pub leases: Vec<LeaseChange>,
+    /// Changes to the tokens that members hold in memory.
+    pub tokens: Vec<TokenChange>,
     /// The new compaction floor, if it rose.
     pub compacted: Option<Revision>,
     /// Whether the entry is through. If not, apply it again to go on.
@@ -158,7 +161,9 @@ pub(super) struct Law<'a> {
     pub(super) alarms: &'a mut BTreeSet<Alarm>,
     pub(super) pins: &'a snapshot::Pins,
     pub(super) events: Vec<Event>,
+    pub(super) auth: &'a mut Auth,
     pub(super) lease_changes: Vec<LeaseChange>,
+    pub(super) token_changes: Vec<TokenChange>,
     pub(super) compacted: Option<Revision>,
     pub(super) level: &'a mut u32,
     pub(super) level_max: u32,
@@ -186,6 +191,7 @@ impl State {
             all.events.extend(some.events);
             all.large = some.large.or(all.large);
             all.leases.extend(some.leases);
+            all.tokens.extend(some.tokens);
             all.compacted = some.compacted.or(all.compacted);
             if some.is_whole {
                 all.is_whole = true;
@@ -310,7 +316,9 @@ impl State {
             alarms: &mut self.alarms,
             pins: &self.pins,
             events: Vec::new(),
+            auth: &mut self.auth,
             lease_changes: Vec::new(),
+            token_changes: Vec::new(),
             compacted: None,
             level: &mut self.level,
             level_max: self.level_max,
@@ -367,6 +375,7 @@ impl State {
             events: law.events,
             large: law.large,
             leases: law.lease_changes,
+            tokens: law.token_changes,
             compacted: law.compacted,
             is_whole,
         })
@@ -379,7 +388,7 @@ impl Law<'_> {
             origin,
             run: _,
             sequence: _,
-            principal: _,
+            principal,
             command,
         } = proposal;
         if let Some(running) = self.making.running.take() {
@@ -390,12 +399,18 @@ impl Law<'_> {
             self.seal();
             return Ok(Verdict::Answer(Err(refusal)));
         }
+        let may = Permit::new(&*self.auth, &self.rows, principal).command(command);
+        if let Err(refusal) = No::apart(may)? {
+            self.spend(1, 0);
+            return Ok(Verdict::Answer(Err(refusal)));
+        }
         let begun = match command {
             Command::Kv(command) => self.begin_kv(command)?,
             Command::Lease(command) => self.begin_lease(*origin, command)?,
             Command::Member(MemberCommand::Publish(record)) => Begun::Ended(self.publish(record)),
             Command::Level(LevelCommand::Raise { level }) => Begun::Ended(self.raise(*level)?),
             Command::Alarm(command) => Begun::Ended(Ok(self.alarm(command))),
+            Command::Auth(command) => Begun::Ended(self.change_auth(command)),
         };
         match begun {
             Begun::Running(running) => self.run(command, running),

@@ -21,7 +21,10 @@ pub(super) mod tag {
     pub(in crate::state) const LEASE: u8 = b'L';
     pub(in crate::state) const MEMBER: u8 = b'M';
     pub(in crate::state) const MEMBERSHIP: u8 = b'R';
+    pub(in crate::state) const ROLE: u8 = b'P';
+    pub(in crate::state) const AUTH: u8 = b'Q';
     pub(in crate::state) const LEDGER: u8 = b'S';
+    pub(in crate::state) const USER: u8 = b'U';
 }
 
 /// What the quota counts for a version beyond key and value.

@@ -14,12 +14,13 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use super::auth::{No, Permit};
 use super::snapshot::Pin;
 use super::txn::{Along, Shape};
 use super::{State, lease, view};
 use crate::command::{
-    Fault, KeyValue, Keys, KvRefusal, Lease, LeaseId, LeaseTimeToLive, Op, OpResponse, Outcome,
-    Principal, Query, Range, RangeResponse, Refusal, Response, Revision, Stamp, Txn,
+    Access, Fault, KeyValue, Keys, KvRefusal, Lease, LeaseId, LeaseTimeToLive, Op, OpResponse,
+    Outcome, Principal, Query, Range, RangeResponse, Refusal, Response, Revision, Stamp, Txn,
 };
 use crate::disk::Rows;
 use crate::mvcc::{Budget, Mvcc};
@@ -69,6 +70,8 @@ enum Task {
     Leases {
         after: Option<LeaseId>,
         ids: Vec<LeaseId>,
+        /// Who must be permitted to read the keys of each.
+        principal: Principal,
     },
 }
 
@@ -134,8 +137,8 @@ impl Reading {
 impl State {
     /// Answers `query` from what is applied, or begins to. Reads disk when the rows are not in memory.
     ///
-    /// The principal is who asks; that it may is decided here, on the state that answers.
-    pub fn ask(&self, _principal: &Principal, query: &Query) -> Result<Answer, Fault> {
+    /// `principal` is who asks; that it may is decided here, on the state that answers.
+    pub fn ask(&self, principal: &Principal, query: &Query) -> Result<Answer, Fault> {
         let revision = self.ledger.revision;
         let rows = self.disk.rows();
         let moment = self.moment(&rows);
@@ -143,6 +146,10 @@ impl State {
             let result = Err(refusal);
             Ok(Answer::Done(Outcome { revision, result }))
         };
+        let may = Permit::new(&self.auth, &rows, principal).query(query);
+        if let Err(refusal) = No::apart(may)? {
+            return refused(refusal);
+        }
         let check =
             |range: &Range| view::check_revision(range.revision, revision, self.ledger.floor);
         let task = match query {
@@ -201,7 +208,13 @@ impl State {
             Query::Leases => Task::Leases {
                 after: None,
                 ids: Vec::new(),
+                principal: principal.clone(),
             },
+            Query::Auth(query) => {
+                let result = self.auth.answer(query);
+                let result = result.map(Response::Auth).map_err(Refusal::from);
+                return Ok(Answer::Done(Outcome { revision, result }));
+            }
             Query::Alarms => {
                 let result = Ok(Response::Alarms(self.alarms()));
                 return Ok(Answer::Done(Outcome { revision, result }));
@@ -323,14 +336,30 @@ impl State {
                     }))),
                 }
             }
-            Task::Leases { after, ids } => {
+            Task::Leases {
+                after,
+                ids,
+                principal,
+            } => {
+                let permit = Permit::new(&self.auth, rows, principal);
                 let from = after.map_or(Bound::Unbounded, Bound::Excluded);
                 let next = self.leases.range((from, Bound::Unbounded));
                 let before = ids.len();
-                // An id costs less than a row.
-                ids.extend(next.map(|(id, _)| *id).take(8 * SLICE.rows));
+                // An id costs less than a row, unless its keys are looked for.
+                let count = match permit.admin() {
+                    Ok(()) => 8 * SLICE.rows,
+                    Err(_) => SLICE.rows,
+                };
+                ids.extend(next.map(|(id, _)| *id).take(count));
+                for id in &ids[before..] {
+                    let may = No::apart(permit.attached(Access::Read, *id))?;
+                    if let Err(refusal) = may {
+                        let (revision, result) = (*revision, Err(refusal));
+                        return Ok(Answer::Done(Outcome { revision, result }));
+                    }
+                }
                 *after = ids.last().copied();
-                let is_last = ids.len() - before < 8 * SLICE.rows;
+                let is_last = ids.len() - before < count;
                 is_last.then(|| Response::Leases(std::mem::take(ids)))
             }
         };
@@ -407,7 +436,7 @@ fn query_floor(query: &Query, newest: Revision) -> Revision {
     match query {
         Query::Range(range) => range.revision.unwrap_or(newest),
         Query::Txn(txn) => txn_floor(txn, newest),
-        Query::Lease { .. } | Query::Leases | Query::Alarms => newest,
+        Query::Lease { .. } | Query::Leases | Query::Alarms | Query::Auth(_) => newest,
     }
 }
 

@@ -7,13 +7,18 @@
 //! txn COMPARE & .. ? OP ; .. : OP ; ..                           COMPARE is mod(k)=3, value(k)>x, lease(k)!=0 ..
 //! compact N    grant ID TTL    revoke ID    expire TERM ID ..    checkpoint ID=SECONDS ..    lease ID    leases
 //! member ID INCARNATION NAME    history FROM [UPTO]    ask txn ..    bytes
+//! as system|nobody|USER|USER@AUTH_REVISION    watch KEYS    renew ID    login USER LETTERS    auth enable|disable|status
+//! user add USER HASH|-    user del|get USER    user pass USER HASH    user grant|revoke USER ROLE    user list
+//! role add|del|get ROLE    role grant ROLE read|write|readwrite KEYS    role revoke ROLE KEYS    role list
 //! ```
 
+mod auth;
 mod parse;
 mod print;
 
 use coord_server::command::{
-    Command, Envelope, LogPosition, MemberId, Principal, Proposal, Query, Revision, UnixMillis,
+    Command, Envelope, LogPosition, MemberId, Principal, Proposal, Query, Refusal, Revision,
+    UnixMillis,
 };
 use coord_server::state::{FEATURE_LEVEL, History, State};
 
@@ -23,6 +28,8 @@ use parse::Line;
 pub(crate) struct Session {
     state: State,
     index: u64,
+    /// Who asks, as the last `as` said.
+    who: String,
 }
 
 impl Session {
@@ -31,6 +38,7 @@ impl Session {
         Self {
             state: State::in_memory(),
             index: 0,
+            who: "system".to_owned(),
         }
     }
 
@@ -48,6 +56,15 @@ impl Session {
                     Err(refusal) => vec![format!("refused: {refusal}")],
                 }
             }
+            Line::As(who) => {
+                self.who = who;
+                Vec::new()
+            }
+            Line::Watch(keys) => {
+                let may = self.state.may_watch(&self.principal(), &keys);
+                may_or_not(may.map_err(Refusal::from))
+            }
+            Line::Renew(id) => may_or_not(self.state.may_renew(&self.principal(), id).unwrap()),
             Line::Bytes => vec![format!("{} bytes", self.state.logical_bytes())],
         }
     }
@@ -66,7 +83,7 @@ impl Session {
                 origin: MemberId(1),
                 run: 1,
                 sequence: self.index,
-                principal: Principal::System,
+                principal: self.principal(),
                 command,
             }],
         };
@@ -75,6 +92,7 @@ impl Session {
         let mut printed = print::outcome(&outcome);
         printed.extend(applied.events.iter().map(print::event));
         printed.extend(applied.leases.iter().map(print::lease_change));
+        printed.extend(applied.tokens.iter().map(auth::token_change));
         if let Some(Revision(floor)) = applied.compacted {
             printed.push(format!("floor {floor}"));
         }
@@ -82,6 +100,30 @@ impl Session {
     }
 
     fn ask(&self, query: &Query) -> Vec<String> {
-        print::outcome(&self.state.answer(query).unwrap())
+        let answer = self.state.ask(&self.principal(), query).unwrap();
+        print::outcome(&self.state.finish(answer).unwrap())
     }
+
+    /// A user asks at the auth revision of now, unless another is named.
+    fn principal(&self) -> Principal {
+        match self.who.split_once('@') {
+            None if self.who == "system" => Principal::System,
+            None if self.who == "nobody" => Principal::Anonymous,
+            None => Principal::User {
+                name: self.who.clone(),
+                auth_revision: self.state.auth_revision().unwrap_or(1),
+            },
+            Some((name, revision)) => Principal::User {
+                name: name.to_owned(),
+                auth_revision: revision.parse().unwrap(),
+            },
+        }
+    }
+}
+
+fn may_or_not(may: Result<(), Refusal>) -> Vec<String> {
+    vec![match may {
+        Ok(()) => "may".to_owned(),
+        Err(refusal) => format!("refused: {refusal}"),
+    }]
 }

@@ -11,7 +11,14 @@ use coord_server::command::{
 pub(crate) enum Line {
     Command(Command),
     Query(Query),
-    History { from: Revision, upto: Revision },
+    History {
+        from: Revision,
+        upto: Revision,
+    },
+    /// From now on this one asks.
+    As(String),
+    Watch(Keys),
+    Renew(LeaseId),
     Bytes,
 }
 
@@ -20,6 +27,9 @@ pub(crate) fn line(line: &str) -> Line {
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
     let words: Vec<_> = rest.split_whitespace().collect();
     let number = |at: usize| words[at].parse::<u64>().unwrap();
+    if let Some(line) = super::auth::line(verb, &words) {
+        return line;
+    }
     match verb {
         "get" => Line::Query(Query::Range(range(&words))),
         "ask" => match txn(rest.strip_prefix("txn ").unwrap()) {
@@ -83,11 +93,11 @@ fn word(text: &str) -> Bytes {
     Bytes::from(text.replace("\\0", "\0"))
 }
 
-fn lease(text: &str) -> LeaseId {
+pub(super) fn lease(text: &str) -> LeaseId {
     LeaseId(text.parse().unwrap())
 }
 
-fn keys(text: &str) -> Keys {
+pub(super) fn keys(text: &str) -> Keys {
     let Some(range) = text.strip_prefix('[') else {
         return Keys::One(word(text));
     };

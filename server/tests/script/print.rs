@@ -41,6 +41,7 @@ fn response(response: &Response) -> Vec<String> {
             vec![format!("leases {ids:?}")]
         }
         Response::Alarms(alarms) => vec![format!("alarms {alarms:?}")],
+        Response::Auth(response) => vec![super::auth::response(response)],
         Response::Done => vec!["done".to_owned()],
     }
 }

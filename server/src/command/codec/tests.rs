@@ -142,6 +142,88 @@ fn commands() -> Vec<(Command, &'static [u8])> {
             })),
             b"\x0c\x02\x00",
         ),
+        (Command::Auth(AuthCommand::Enable), b"\x0d\x01"),
+        (Command::Auth(AuthCommand::Disable), b"\x0d\x02"),
+        (
+            Command::Auth(AuthCommand::Authenticate {
+                name: "u".to_owned(),
+                token: "abc".to_owned(),
+            }),
+            b"\x0d\x03\x01u\x03abc",
+        ),
+        (
+            Command::Auth(AuthCommand::UserAdd {
+                name: "u".to_owned(),
+                password: Some(Bytes::from_static(b"h")),
+            }),
+            b"\x0d\x04\x01u\x01\x01h",
+        ),
+        (
+            Command::Auth(AuthCommand::UserAdd {
+                name: "u".to_owned(),
+                password: None,
+            }),
+            b"\x0d\x04\x01u\x00",
+        ),
+        (
+            Command::Auth(AuthCommand::UserDelete {
+                name: "u".to_owned(),
+            }),
+            b"\x0d\x05\x01u",
+        ),
+        (
+            Command::Auth(AuthCommand::UserChangePassword {
+                name: "u".to_owned(),
+                password: Bytes::from_static(b"h"),
+            }),
+            b"\x0d\x06\x01u\x01h",
+        ),
+        (
+            Command::Auth(AuthCommand::UserGrantRole {
+                name: "u".to_owned(),
+                role: "r".to_owned(),
+            }),
+            b"\x0d\x07\x01u\x01r",
+        ),
+        (
+            Command::Auth(AuthCommand::UserRevokeRole {
+                name: "u".to_owned(),
+                role: "r".to_owned(),
+            }),
+            b"\x0d\x08\x01u\x01r",
+        ),
+        (
+            Command::Auth(AuthCommand::RoleAdd {
+                role: "r".to_owned(),
+            }),
+            b"\x0d\x09\x01r",
+        ),
+        (
+            Command::Auth(AuthCommand::RoleDelete {
+                role: "r".to_owned(),
+            }),
+            b"\x0d\x0a\x01r",
+        ),
+        (
+            Command::Auth(AuthCommand::RoleGrantPermission {
+                role: "r".to_owned(),
+                permission: Permission {
+                    access: Access::ReadWrite,
+                    keys: Keys::Range {
+                        start: key.clone(),
+                        end: None,
+                    },
+                },
+            }),
+            b"\x0d\x0b\x01r\x03\x03\x01k",
+        ),
+        (
+            Command::Auth(AuthCommand::RoleRevokePermission {
+                role: "r".to_owned(),
+                keys: Keys::One(key.clone()),
+            }),
+            b"\x0d\x0c\x01r\x01\x01k",
+        ),
         (
             Command::Kv(KvCommand::Txn(Txn {
                 compares: vec![Compare {
@@ -266,7 +348,7 @@ fn an_unknown_format_or_command_is_refused() {
 
 proptest! {
     #[test]
-    fn whatever_decodes_encodes_to_the_same_bytes(which in 0usize..14, at: usize, bytes: [u8; 3]) {
+    fn whatever_decodes_encodes_to_the_same_bytes(which in 0usize..27, at: usize, bytes: [u8; 3]) {
         let golden = commands().swap_remove(which).0;
         let mut changed = encode_envelope(&envelope(golden)).to_vec();
         let at = at % changed.len();

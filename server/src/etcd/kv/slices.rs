@@ -103,7 +103,9 @@ fn names_revision(query: &Query) -> bool {
     match query {
         Query::Range(range) => range.revision.is_some(),
         // Each of its ranges may; it is asked for once.
-        Query::Txn(_) | Query::Lease { .. } | Query::Leases | Query::Alarms => true,
+        Query::Txn(_) | Query::Lease { .. } | Query::Leases | Query::Alarms | Query::Auth(_) => {
+            true
+        }
     }
 }
 
@@ -118,6 +120,7 @@ fn bytes(response: &Response) -> usize {
         | Response::Lease(_)
         | Response::Leases(_)
         | Response::Alarms(_)
+        | Response::Auth(_)
         | Response::Done => 0,
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use super::super::error;
-use super::super::gate::Gate;
+use super::super::gate::{Credentials, Gate};
 use super::super::header;
 use crate::budget::{Held, Share};
 use crate::command::LeaseId;
@@ -32,6 +32,7 @@ type Answer = Result<pb::LeaseKeepAliveResponse, Status>;
 /// One stream, as its task holds it.
 pub(super) struct Stream {
     gate: Gate,
+    credentials: Arc<Credentials>,
     requests: Streaming<pb::LeaseKeepAliveRequest>,
     waiting: VecDeque<i64>,
     held: Held,
@@ -42,11 +43,13 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(
         gate: Gate,
+        credentials: Credentials,
         requests: Streaming<pb::LeaseKeepAliveRequest>,
         share: Arc<Share>,
     ) -> Self {
         Self {
             gate,
+            credentials: Arc::new(credentials),
             requests,
             waiting: VecDeque::new(),
             held: share.hold_request(),
@@ -85,7 +88,7 @@ impl Stream {
             while under_way.len() < UNDER_WAY_MAX
                 && let Some(id) = self.waiting.pop_front()
             {
-                under_way.push_back(renewed(self.gate.clone(), id));
+                under_way.push_back(renewed(self.gate.clone(), self.credentials.clone(), id));
             }
             self.held.set(self.waiting.len() * size_of::<i64>());
             if !self.is_open && under_way.is_empty() && done.is_none() {
@@ -115,7 +118,12 @@ impl Stream {
     }
 }
 
-async fn renewed(gate: Gate, id: i64) -> Answer {
+async fn renewed(gate: Gate, credentials: Arc<Credentials>, id: i64) -> Answer {
+    // Each for itself: a token may end while its stream stays.
+    let principal = gate.principal(&credentials).await?;
+    gate.coordinator
+        .may_renew(&principal, LeaseId(id))
+        .map_err(|error| error::status(&error))?;
     let ttl = gate
         .coordinator
         .renew(LeaseId(id))

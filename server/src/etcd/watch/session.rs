@@ -180,7 +180,8 @@ impl<L> Session<L> {
         self.refused("etcdserver: too many requests", term)
     }
 
-    fn refused(&self, why: &str, term: u64) -> WatchResponse {
+    /// Answers a request to watch that is refused, in these words.
+    pub(super) fn refused(&self, why: &str, term: u64) -> WatchResponse {
         WatchResponse {
             watch_id: NO_WATCHER,
             created: true,
@@ -409,7 +410,7 @@ impl<L> Session<L> {
 }
 
 /// As for a range, but an empty key stands for the first one there can be.
-fn watched_keys(request: &pb::WatchCreateRequest) -> Keys {
+pub(super) fn watched_keys(request: &pb::WatchCreateRequest) -> Keys {
     let first = bytes::Bytes::from_static(b"\0");
     let key = if request.key.is_empty() {
         &first

@@ -115,6 +115,7 @@ impl Member {
         };
         let state = Arc::new(Mutex::new(state));
         let (changes, _) = mpsc::unbounded_channel();
+        let (tokens, _) = mpsc::unbounded_channel();
         let (asks, _) = mpsc::channel(8);
         let raft = Raft::start(
             config,
@@ -122,6 +123,7 @@ impl Member {
             state.clone(),
             Hub::new(Revision(1)),
             changes,
+            tokens,
             asks,
         );
         let raft = raft.await?;

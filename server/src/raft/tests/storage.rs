@@ -121,6 +121,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
             state: Arc::new(Mutex::new(State::in_memory())),
             hub: Hub::new(Revision(1)),
             leases: mpsc::unbounded_channel().0,
+            tokens: mpsc::unbounded_channel().0,
             pending,
             applied: AppliedMark::default(),
             durable: DurableMark::default(),

@@ -1,0 +1,138 @@
+//! Who asks, and whether it may: tokens, passwords, and a look at the law before anything is proposed.
+
+use bytes::Bytes;
+
+use super::{Coordinator, Error};
+use crate::auth::Said;
+use crate::command::{
+    AuthCommand, AuthRefusal, AuthResponse, Command, Keys, LeaseId, Outcome, Principal, Refusal,
+    Response, Revision, Unavailable,
+};
+
+/// How often a login begins anew because users or roles changed while its password was checked.
+const LOGINS_MAX: usize = 16;
+
+impl Coordinator {
+    /// Whose request it is that carries `token`, or comes from the holder of a certificate with this common name. Nobody's
+    /// while authentication is off, whatever it carries.
+    ///
+    /// Errors: the token means nobody, here or anywhere.
+    pub async fn principal(
+        &self,
+        token: Option<&str>,
+        common_name: Option<&str>,
+    ) -> Result<Principal, Error> {
+        let Some(revision) = self.locked().auth_revision() else {
+            return Ok(Principal::Anonymous);
+        };
+        let Some(token) = token else {
+            return Ok(match common_name {
+                Some(name) => Principal::User {
+                    name: name.to_owned(),
+                    auth_revision: revision,
+                },
+                None => Principal::Anonymous,
+            });
+        };
+        let said = match self.tokens.look_up(token, revision) {
+            // Another member may have given it a moment ago; after this, everything that was answered is applied here.
+            Said::Unknown => {
+                self.read_barrier().await?;
+                let revision = self.locked().auth_revision().unwrap_or(revision);
+                self.tokens.look_up(token, revision)
+            }
+            said => said,
+        };
+        match said {
+            Said::Principal(principal) => Ok(principal),
+            Said::Unknown | Said::Nobody => Err(refused(AuthRefusal::InvalidToken)),
+        }
+    }
+
+    /// Gives a token for a password.
+    ///
+    /// Errors: `Refused` if authentication is off, or name and password do not belong together.
+    pub async fn authenticate(
+        &self,
+        name: String,
+        password: String,
+    ) -> Result<(Revision, String), Error> {
+        self.read_barrier().await?;
+        for _ in 0..LOGINS_MAX {
+            let checked = self.locked().password(&name);
+            let (hash, checked_at) = checked.map_err(refused)?;
+            if !self.passwords.is_right(password.clone(), hash).await {
+                tracing::info!(user = name, "invalid password");
+                return Err(refused(AuthRefusal::Failed));
+            }
+            let command = AuthCommand::Authenticate {
+                name: name.clone(),
+                token: self.tokens.letters(),
+            };
+            let outcome = self.propose(Principal::Anonymous, command.into()).await?;
+            let Outcome { revision, result } = outcome;
+            let Response::Auth(AuthResponse::Authenticated {
+                token,
+                revision: given_at,
+            }) = result?
+            else {
+                return Err(Unavailable::Stopped.into());
+            };
+            // Or it is a token for a password that was changed meanwhile.
+            if given_at == checked_at {
+                let token = self.tokens.give(token, &name, given_at);
+                return Ok((revision, token.map_err(refused)?));
+            }
+        }
+        Err(Unavailable::TooManyRequests.into())
+    }
+
+    /// The hash of a password, to be proposed in its place.
+    pub async fn password_hash(&self, password: String) -> Result<Bytes, Error> {
+        self.passwords.hash(password).await.map_err(refused)
+    }
+
+    /// Refuses what the law would refuse, before it is in the log. Where this member may be behind it looks twice: a right
+    /// that was granted through another member must not be missed.
+    pub(super) async fn permit(
+        &self,
+        principal: &Principal,
+        command: &Command,
+    ) -> Result<(), Error> {
+        if self.may(principal, command)?.is_ok() {
+            return Ok(());
+        }
+        self.read_barrier().await?;
+        Ok(self.may(principal, command)??)
+    }
+
+    fn may(&self, principal: &Principal, command: &Command) -> Result<Result<(), Refusal>, Error> {
+        let may = self.locked().may(principal, command);
+        may.map_err(|fault| self.stop_on(&fault))
+    }
+
+    /// Whether `principal` may watch `keys`.
+    pub fn may_watch(&self, principal: &Principal, keys: &Keys) -> Result<(), Refusal> {
+        Ok(self.locked().may_watch(principal, keys)?)
+    }
+
+    /// Whether `principal` may renew a lease.
+    pub fn may_renew(&self, principal: &Principal, id: LeaseId) -> Result<(), Error> {
+        let may = self.locked().may_renew(principal, id);
+        Ok(may.map_err(|fault| self.stop_on(&fault))??)
+    }
+
+    /// Whether `principal` says who it is, if it must.
+    pub fn is_named(&self, principal: &Principal) -> Result<(), Error> {
+        self.locked().is_named(principal).map_err(refused)
+    }
+
+    /// Whether `principal` may do what only root may.
+    pub fn is_admin(&self, principal: &Principal) -> Result<(), Error> {
+        self.locked().is_admin(principal).map_err(refused)
+    }
+}
+
+fn refused(refusal: AuthRefusal) -> Error {
+    Refusal::Auth(refusal).into()
+}
