@@ -94,10 +94,10 @@ hostile: ## Ten thousand connections, floods, readers that stall, other people's
 
 turns: ## How long the state is held, and what others notice: KEYS=1000000, server of a release build
 	$(BUILD)
-	COORD_SERVER=$(TARGET)/release/coord-server COORD_TURN_KEYS=$(or $(KEYS),1000000) cargo test --workspace --test hostile_turns -- --nocapture
+	COORD_SERVER=$(TARGET)/release/coord-server COORD_TURN_KEYS=$(or $(KEYS),1000000) cargo test --workspace --test turns -- --nocapture
 
 small: ## Three members of MIB=256 with KEYS=1000000, and all that the door accepts; needs root
-	COORD_SMALL_KEYS=$(or $(KEYS),1000000) COORD_SMALL_MIB=$(or $(MIB),256) cargo test --workspace --test hostile_small_machines -- --nocapture
+	COORD_SMALL_KEYS=$(or $(KEYS),1000000) COORD_SMALL_MIB=$(or $(MIB),256) cargo test --workspace --test small_machines -- --nocapture
 
 lint: ## Formatting and lints
 	cargo fmt --all --check
