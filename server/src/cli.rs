@@ -6,10 +6,11 @@
 
 mod file;
 mod flags;
+mod tls;
 
 use std::collections::BTreeMap;
 
-use flags::{Effect, FLAGS, Flag};
+use flags::{Effect, Flag};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -238,7 +239,7 @@ fn read_environment(
 }
 
 /// The spellings Go's `strconv.ParseBool` takes.
-fn parse_bool(text: &str) -> Option<bool> {
+pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -267,7 +268,7 @@ fn help() -> String {
          environment variable: ETCD_ and its name in upper case with underscores.\n\nFlags:\n",
     );
     let serve = |flag: &&Flag| flag.effect == Effect::Serves;
-    for flag in FLAGS.iter().filter(serve) {
+    for flag in flags::all().filter(serve) {
         let name = if flag.is_bool {
             format!("--{}", flag.name)
         } else {
@@ -276,7 +277,7 @@ fn help() -> String {
         text.push_str(&format!("  {name}\n        {}\n", flag.help));
     }
     text.push_str("\nOf etcd's flags these can be given, too:\n");
-    for flag in FLAGS {
+    for flag in flags::all() {
         let name = flag.name;
         match flag.effect {
             Effect::Nothing(why) => {

@@ -6,6 +6,7 @@
 mod compaction;
 mod duration;
 mod gates;
+mod tls;
 mod url;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use compaction::AutoCompaction;
+pub use tls::Tls;
 pub use url::Url;
 
 use crate::cli::Settings;
@@ -122,6 +124,8 @@ pub struct Side {
     pub listen: Vec<Url>,
     /// Addresses to tell; at least one.
     pub advertise: Vec<Url>,
+    /// How its connections are secured.
+    pub tls: Tls,
 }
 
 /// How the cluster comes about.
@@ -178,12 +182,14 @@ impl Config {
         }
         let client = side(
             settings,
+            tls::clients(settings)?,
             "listen-client-urls",
             "advertise-client-urls",
             "http://localhost:2379",
         )?;
         let peer = side(
             settings,
+            tls::peers(settings)?,
             "listen-peer-urls",
             "initial-advertise-peer-urls",
             "http://localhost:2380",
@@ -230,15 +236,25 @@ impl Config {
 
 fn side(
     settings: &Settings,
+    tls: Tls,
     listen: &'static str,
     advertise: &'static str,
     default: &str,
 ) -> Result<Side, Invalid> {
     let urls = |flag: &'static str, default: &str| -> Result<Vec<Url>, Invalid> {
         let text = settings.get(flag).unwrap_or(default);
-        text.split(',')
+        let urls: Vec<Url> = text
+            .split(',')
             .map(|url| Url::parse(url).map_err(|why| invalid(flag, why)))
-            .collect()
+            .collect::<Result<_, _>>()?;
+        // Members reach each other from other machines.
+        match urls.iter().find(|url| url.socket().is_some()) {
+            Some(url) if listen == "listen-peer-urls" => Err(invalid(
+                flag,
+                format!("'{url}': members meet on ports only, use http:// or https://"),
+            )),
+            _ => Ok(urls),
+        }
     };
     let listens = urls(listen, default)?;
     // As etcd does: whoever says where to listen must also say what others are told.
@@ -254,6 +270,7 @@ fn side(
     Ok(Side {
         listen: listens,
         advertise: urls(advertise, default)?,
+        tls,
     })
 }
 
@@ -487,8 +504,13 @@ mod tests {
             ),
             (
                 "listen-client-urls",
-                vec![("listen-client-urls", "https://h:1")],
+                vec![("listen-client-urls", "ftp://h:1")],
             ),
+            (
+                "listen-peer-urls",
+                vec![("listen-peer-urls", "unix://socket")],
+            ),
+            ("key-file", vec![("cert-file", "cert.pem")]),
             ("listen-peer-urls", vec![("listen-peer-urls", "h:1")]),
             (
                 "advertise-client-urls",

@@ -2,11 +2,12 @@
 //!
 //! Owns the accept loop and its limits ([`serve`], [`Limits`]), the time and the frames that the other side has
 //! (`guard`), the bytes of requests and answers (`bodies`, `gunzip`), the way of calls with one message (`unary`) and which
-//! door answers what ([`Router`]). In: a listener and what answers. Out: calls, each with its part of the budget. It
+//! door answers what ([`Router`]). TLS is shaken hands over here (`endpoint`). In: a listener and what answers. Out: calls, each with its part of the budget. It
 //! must not know what a call means, nor any door: a door hands in its services ([`Calls`]), its pages ([`Pages`]) and
 //! its words for a refusal ([`Words`]). Read `listener` first.
 
 mod bodies;
+mod endpoint;
 mod guard;
 mod gunzip;
 mod incoming;
@@ -16,6 +17,8 @@ mod router;
 mod unary;
 mod words;
 
+pub use crate::tls::ClientCertificate;
+pub use endpoint::Endpoint;
 pub use incoming::{Came, come};
 pub use limits::Limits;
 pub use listener::{serve, serve_until_dropped};

@@ -10,9 +10,9 @@
 //!   [`auth`] (passwords and tokens).
 //! - law: [`state`] (pure: what a command does).
 //! - memory: [`mvcc`] (keys by revision).
-//! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`blocking`], [`clock`],
-//!   [`bbolt`] (etcd's database file), [`scratch`] (files without a name, sorting), [`planted`] (bugs for the fault runs to
-//!   find, in builds of their own).
+//! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (who a
+//!   member is on the wire), [`blocking`], [`clock`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
+//!   sorting), [`planted`] (bugs for the fault runs to find, in builds of their own).
 
 pub mod admin;
 pub mod auth;
@@ -38,5 +38,6 @@ pub mod raft;
 pub mod scratch;
 pub mod state;
 pub mod telemetry;
+pub mod tls;
 pub mod wal;
 pub mod watch;

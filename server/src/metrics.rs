@@ -137,7 +137,7 @@ impl Metrics {
                 IntCounterVec::new(
                     Opts::new(
                         "coord_network_connections_cut_total",
-                        "Connections ended for being slow, stuck, silent, idle, stalled, a flood, or for errors of protocol.",
+                        "Connections ended for being slow, stuck, silent, idle, stalled, a flood, for a handshake that failed, or for errors of protocol.",
                     ),
                     &["reason"],
                 ),

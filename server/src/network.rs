@@ -6,13 +6,18 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::TlsStream;
+
+use crate::tls;
 
 /// Connections that may wait to be accepted, up to the kernel's own limit: what Go's servers ask for. When a member comes
 /// back all its clients are there at once.
@@ -24,6 +29,8 @@ pub enum Network {
     /// The operating system's.
     #[default]
     Sockets,
+    /// The operating system's, with TLS to peers whose URL asks for it.
+    Secured(tls::Client),
     /// One that lives in this process.
     Simulated(Arc<dyn Simulated>),
 }
@@ -49,6 +56,7 @@ impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sockets => "Sockets",
+            Self::Secured(_) => "Secured",
             Self::Simulated(_) => "Simulated",
         })
     }
@@ -85,13 +93,37 @@ impl Network {
     /// Listens on `host:port`.
     pub async fn listen(&self, authority: &str) -> io::Result<Listener> {
         Ok(match self {
-            Self::Sockets => Listener::Tcp(bind(authority).await?),
+            Self::Sockets | Self::Secured(_) => Listener::Tcp(bind(authority).await?),
             Self::Simulated(network) => {
                 let address = parse(authority)?;
                 Listener::Simulated(network.listen(address)?, address)
             }
         })
     }
+
+    /// Listens on a socket of the file system. One that a predecessor left there gives way, another file does not.
+    pub fn listen_at(&self, path: &Path) -> io::Result<Listener> {
+        match self {
+            Self::Sockets | Self::Secured(_) => {}
+            Self::Simulated(_) => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        let found = std::fs::symlink_metadata(path);
+        if found.is_ok_and(|found| found.file_type().is_socket()) {
+            std::fs::remove_file(path)?;
+        }
+        Ok(Listener::Unix(UnixListener::bind(path)?))
+    }
+}
+
+/// Connects to a peer and shakes hands, with the certificate of this member if it has one.
+///
+/// Errors: as of a socket; why the peer's certificate is not believed, or ours is not by it.
+pub async fn connect_secured(client: &tls::Client, host: &str, port: u16) -> io::Result<Stream> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((bare, port)).await?;
+    stream.set_nodelay(true)?;
+    let stream = client.connect(host, Stream::Tcp(stream)).await?;
+    Ok(Stream::Secure(Box::new(stream)))
 }
 
 /// Connects through a simulated network, to `IP:port`.
@@ -104,30 +136,37 @@ pub async fn connect(network: Arc<dyn Simulated>, authority: &str) -> io::Result
 pub enum Listener {
     /// The operating system's.
     Tcp(TcpListener),
+    /// A socket of the file system.
+    Unix(UnixListener),
     /// A simulated one, and its address.
     Simulated(Arc<dyn Port>, SocketAddr),
 }
 
 impl Listener {
-    /// The next connection, and where it comes from. Loses nothing when it is dropped.
-    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+    /// The next connection, and where it comes from if that has an address. Loses nothing when it is dropped.
+    pub async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, from) = listener.accept().await?;
-                Ok((Stream::Tcp(stream), from))
+                Ok((Stream::Tcp(stream), Some(from)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), None))
             }
             Self::Simulated(port, _) => {
                 let (stream, from) = std::future::poll_fn(|cx| port.poll_accept(cx)).await?;
-                Ok((Stream::Simulated(stream), from))
+                Ok((Stream::Simulated(stream), Some(from)))
             }
         }
     }
 
-    /// The address it is bound to.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
+    /// The address it is bound to; a socket of the file system has none.
+    pub fn local_address(&self) -> io::Result<Option<SocketAddr>> {
         match self {
-            Self::Tcp(listener) => listener.local_addr(),
-            Self::Simulated(_, address) => Ok(*address),
+            Self::Tcp(listener) => listener.local_addr().map(Some),
+            Self::Unix(_) => Ok(None),
+            Self::Simulated(_, address) => Ok(Some(*address)),
         }
     }
 
@@ -138,6 +177,11 @@ impl Listener {
             Self::Tcp(listener) => {
                 let fd = listener.as_fd().try_clone_to_owned()?;
                 Self::Tcp(TcpListener::from_std(std::net::TcpListener::from(fd))?)
+            }
+            Self::Unix(listener) => {
+                let fd = listener.as_fd().try_clone_to_owned()?;
+                let listener = std::os::unix::net::UnixListener::from(fd);
+                Self::Unix(UnixListener::from_std(listener)?)
             }
             Self::Simulated(port, address) => Self::Simulated(port.clone(), *address),
         })
@@ -154,6 +198,10 @@ impl From<TcpListener> for Listener {
 pub enum Stream {
     /// The operating system's.
     Tcp(TcpStream),
+    /// One over a socket of the file system.
+    Unix(UnixStream),
+    /// One of these, secured.
+    Secure(Box<TlsStream<Stream>>),
     /// A simulated one.
     Simulated(Box<dyn Duplex>),
 }
@@ -163,8 +211,26 @@ impl Stream {
     pub fn set_nodelay(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_nodelay(true),
-            Self::Simulated(_) => Ok(()),
+            Self::Secure(stream) => stream.get_ref().0.set_nodelay(),
+            Self::Unix(_) | Self::Simulated(_) => Ok(()),
         }
+    }
+
+    /// The first byte that came, left where it is; `None` if the other side has ended.
+    ///
+    /// Errors: the operating system's; `Unsupported` where bytes cannot be left.
+    pub async fn first_byte(&self) -> io::Result<Option<u8>> {
+        use rustix::net::{RecvFlags, recv};
+        let mut byte = [0];
+        let bytes = match self {
+            Self::Tcp(stream) => stream.peek(&mut byte).await?,
+            Self::Unix(stream) => {
+                let look = || Ok(recv(stream, &mut byte, RecvFlags::PEEK)?.1);
+                stream.async_io(Interest::READABLE, look).await?
+            }
+            Self::Secure(_) | Self::Simulated(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        Ok((bytes > 0).then_some(byte[0]))
     }
 }
 
@@ -176,6 +242,8 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Secure(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Simulated(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
@@ -189,6 +257,8 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Secure(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Simulated(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -200,6 +270,8 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Secure(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Simulated(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
@@ -207,6 +279,8 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Secure(stream) => stream.is_write_vectored(),
             Self::Simulated(stream) => stream.is_write_vectored(),
         }
     }
@@ -214,6 +288,8 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Secure(stream) => Pin::new(stream).poll_flush(cx),
             Self::Simulated(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -221,6 +297,8 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Secure(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Simulated(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

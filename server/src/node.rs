@@ -10,6 +10,7 @@ mod join;
 mod memory;
 mod owner;
 mod rebuild;
+mod secure;
 mod start;
 mod stored;
 #[cfg(test)]

@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("node", &["*"]),
     ("cli", &[]),
-    ("config", &["cli"]),
+    ("config", &["cli", "tls"]),
     ("telemetry", &[]),
     // doors
     (
@@ -41,17 +41,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "admin",
-        &[
-            "coordinator",
-            "command",
-            "metrics",
-            "cli",
-            "network",
-            "http",
-        ],
+        &["coordinator", "command", "metrics", "cli", "http"],
     ),
     // front
-    ("http", &["budget", "metrics", "network", "clock"]),
+    ("http", &["budget", "metrics", "network", "tls", "clock"]),
     ("budget", &[]),
     // engine
     (
@@ -66,7 +59,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "raft",
         &[
             "state", "watch", "wal", "command", "clock", "metrics", "network", "blocking",
-            "planted",
+            "planted", "tls",
         ],
     ),
     ("watch", &["state", "command", "clock", "metrics"]),
@@ -82,7 +75,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     // ground
     ("disk", &["command", "metrics", "planted"]),
     ("wal", &["command", "metrics", "planted"]),
-    ("network", &[]),
+    ("network", &["tls"]),
+    ("tls", &["clock"]),
     ("blocking", &[]),
     ("command", &["planted"]),
     ("clock", &["command"]),
@@ -97,6 +91,11 @@ const ROOMS: &[(&str, &[&str])] = &[
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("fjall", &["disk"]),
     ("mimalloc", &["main"]),
+    ("rcgen", &["tls"]),
+    // `tokio_rustls` ends like it.
+    ("rustls", &["tls", "network"]),
+    ("tokio_rustls", &["tls", "network"]),
+    ("x509_parser", &["tls"]),
     ("openraft", &["raft"]),
     ("tonic", &["raft", "etcd", "admin", "http"]),
     ("prometheus", &["metrics", "admin"]),

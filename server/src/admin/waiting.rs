@@ -9,8 +9,7 @@ use tokio::sync::Notify;
 use tonic::Status;
 
 use super::{method_not_allowed, text, version, with_type};
-use crate::http::{Limits, Page, serve_until_dropped};
-use crate::network::Listener;
+use crate::http::{Endpoint, Limits, Page, serve_until_dropped};
 
 /// Why a member does not serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +138,12 @@ impl Waiting {
     }
 }
 
-/// Answers on `listener` for a member that does not serve, until it is dropped.
-pub async fn serve_waiting(listener: Listener, waiting: Waiting) {
+/// Answers at `endpoint` for a member that does not serve, until it is dropped.
+pub async fn serve_waiting(endpoint: Endpoint, waiting: Waiting) {
     let service = service_fn(move |request| {
         std::future::ready(Ok::<_, Infallible>(answer(&request, &waiting)))
     });
-    serve_until_dropped(listener, Limits::clients(), service).await;
+    serve_until_dropped(endpoint, Limits::clients(), service).await;
 }
 
 fn answer<B>(request: &Request<B>, waiting: &Waiting) -> Page {

@@ -25,7 +25,7 @@ pub(super) enum Effect {
 
 use Effect::{Missing, Nothing, Only, Serves};
 
-const fn flag(name: &'static str, default: &'static str, help: &'static str) -> Flag {
+pub(super) const fn flag(name: &'static str, default: &'static str, help: &'static str) -> Flag {
     Flag {
         name,
         is_bool: false,
@@ -35,7 +35,7 @@ const fn flag(name: &'static str, default: &'static str, help: &'static str) -> 
     }
 }
 
-const fn switch(name: &'static str, help: &'static str) -> Flag {
+pub(super) const fn switch(name: &'static str, help: &'static str) -> Flag {
     Flag {
         is_bool: true,
         ..flag(name, "false", help)
@@ -67,8 +67,8 @@ const SLOW: Effect = Nothing("no request is logged for being slow yet");
 const TRUE: Effect = Only(&["true"]);
 const FALSE: Effect = Only(&["false"]);
 
-/// All flags in the order of `--help`.
-pub(super) const FLAGS: &[Flag] = &[
+/// All flags but those of TLS, in the order of `--help`.
+const FLAGS: &[Flag] = &[
     flag("name", "default", "Human-readable name of this member."),
     flag("data-dir", "${name}.etcd", "Path of the data directory."),
     flag(
@@ -253,7 +253,12 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
 ];
 
+/// All flags.
+pub(super) fn all() -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().chain(super::tls::FLAGS)
+}
+
 /// The flag of this name.
 pub(super) fn find(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|flag| flag.name == name)
+    all().find(|flag| flag.name == name)
 }

@@ -20,7 +20,7 @@ use self::sent::Sent;
 use crate::metrics::metrics;
 
 /// Time to say which protocol is spoken, and for each head of a call: clients send either in one packet.
-const HEAD_MAX: Duration = Duration::from_secs(10);
+pub(super) const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Time without a byte taken, while some wait to be written. Pings find a dead client sooner; this finds one that only
 /// stopped reading.
 const STUCK_MAX: Duration = Duration::from_secs(60);

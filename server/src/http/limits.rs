@@ -35,6 +35,8 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// What the connections of one door may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// Whose connections they are, for the log.
+    pub(super) side: &'static str,
     /// Connections at once.
     pub(super) connections_max: usize,
     /// Connections from one address; `None` is no limit: behind a proxy or a node's address translation many clients have
@@ -62,6 +64,7 @@ impl Limits {
         let descriptors = descriptors_max();
         let left = descriptors - DESCRIPTORS_RESERVED.min(descriptors / 2);
         Self {
+            side: "client",
             connections_max: left.clamp(1, CONNECTIONS_MAX),
             address_connections_max: None,
             evicts: true,
@@ -81,6 +84,7 @@ impl Limits {
     /// For the other members.
     pub fn peers() -> Self {
         Self {
+            side: "peer",
             connections_max: PEER_CONNECTIONS_MAX,
             address_connections_max: Some(PEER_ADDRESS_CONNECTIONS_MAX),
             evicts: false,

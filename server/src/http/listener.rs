@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -19,11 +19,14 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::guard::Guarded;
+use super::endpoint::{Endpoint, Security};
+use super::guard::{Guarded, HEAD_MAX};
 use super::limits::Limits;
 use crate::budget::{Budget, Share};
+use crate::clock::Moment;
 use crate::metrics::metrics;
-use crate::network::{Listener, Stream};
+use crate::network::Stream;
+use crate::tls::ClientCertificate;
 
 /// How often a connection is looked at beside its calls.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,6 +37,8 @@ const IDLE_LOOKS_MAX: u32 = 2;
 const STALLED_LOOKS_MAX: u32 = 2;
 /// Pause after `accept` failed for want of descriptors or memory: trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Rejected connections are logged at most so often; all are counted.
+const SAY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long calls under way may take when the door closes.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
 
@@ -42,7 +47,7 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 ///
 /// Dropping the future closes every connection.
 pub async fn serve<S, B>(
-    listener: impl Into<Listener>,
+    endpoint: impl Into<Endpoint>,
     limits: Limits,
     budget: Budget,
     service: impl Fn(Arc<Share>) -> S,
@@ -54,7 +59,7 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let listener = listener.into();
+    let endpoint = endpoint.into();
     let crowded = Arc::new(AtomicBool::new(false));
     let mut connections = JoinSet::new();
     let mut addresses = Addresses::new(limits.address_connections_max);
@@ -69,17 +74,28 @@ pub async fn serve<S, B>(
             Some(ended) = connections.join_next() => if let Ok(address) = ended {
                 addresses.leave(address);
             },
-            accepted = listener.accept(), if connections.len() < limits.connections_max => match accepted {
+            accepted = endpoint.accept(), if connections.len() < limits.connections_max => match accepted {
                 Ok((stream, from)) => {
-                    let address = from.ip().to_canonical();
+                    let address = from.map(|from| from.ip().to_canonical());
                     if !addresses.enter(address) {
-                        tracing::debug!(%from, "too many connections from one address");
+                        tracing::debug!(?from, "too many connections from one address");
                         continue;
                     }
                     let share = budget.share();
                     let evicted = evicted(limits.evicts, share.clone(), crowded.clone());
                     let service = service(share);
-                    let serving = connection(stream, limits, service, evicted, closing.clone());
+                    let security = endpoint.security();
+                    let closing = closing.clone();
+                    let serving = async move {
+                        let securing = secured(security, stream, from, limits.side, closing.clone());
+                        if let Some((stream, certificate)) = securing.await {
+                            let service = Identified {
+                                service,
+                                certificate,
+                            };
+                            connection(stream, limits, service, evicted, closing).await;
+                        }
+                    };
                     connections.spawn(async move {
                         serving.await;
                         address
@@ -93,7 +109,7 @@ pub async fn serve<S, B>(
             }
         }
     }
-    drop(listener);
+    drop(endpoint);
     let all_closed = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(CLOSE_MAX, all_closed).await.is_err() {
         tracing::debug!(connections = connections.len(), "connections were cut");
@@ -101,7 +117,7 @@ pub async fn serve<S, B>(
 }
 
 /// Serves `listener` until it is dropped, without counting what calls hold.
-pub async fn serve_until_dropped<S, B>(listener: impl Into<Listener>, limits: Limits, service: S)
+pub async fn serve_until_dropped<S, B>(endpoint: impl Into<Endpoint>, limits: Limits, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
@@ -114,7 +130,7 @@ where
 {
     let (_open, closing) = watch::channel(false);
     let service = move |_| service.clone();
-    serve(listener, limits, Budget::default(), service, closing).await;
+    serve(endpoint, limits, Budget::default(), service, closing).await;
 }
 
 /// Open connections by where they come from, if that is bounded.
@@ -132,8 +148,10 @@ impl Addresses {
     }
 
     /// Counts one more, unless there are too many.
-    fn enter(&mut self, address: IpAddr) -> bool {
-        let Some(max) = self.max else { return true };
+    fn enter(&mut self, address: Option<IpAddr>) -> bool {
+        let (Some(max), Some(address)) = (self.max, address) else {
+            return true;
+        };
         let open = self.open.entry(address).or_default();
         if *open >= max {
             return false;
@@ -142,7 +160,8 @@ impl Addresses {
         true
     }
 
-    fn leave(&mut self, address: IpAddr) {
+    fn leave(&mut self, address: Option<IpAddr>) {
+        let Some(address) = address else { return };
         if let Some(open) = self.open.get_mut(&address) {
             *open -= 1;
             if *open == 0 {
@@ -191,6 +210,70 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
             | ErrorKind::ConnectionRefused
             | ErrorKind::Interrupted
     )
+}
+
+/// The connection once both sides have shaken hands, if they do in time.
+async fn secured(
+    security: Security,
+    stream: Stream,
+    from: Option<SocketAddr>,
+    side: &'static str,
+    mut closing: watch::Receiver<bool>,
+) -> Option<(Stream, Option<Arc<ClientCertificate>>)> {
+    let address = from.map(|from| from.ip().to_canonical());
+    let shaking = tokio::time::timeout(HEAD_MAX, security.secure(stream, address));
+    let shaken = tokio::select! {
+        shaken = shaking => shaken,
+        () = closed(&mut closing) => return None,
+    };
+    let error = match shaken {
+        Ok(Ok(secured)) => return Some(secured),
+        Ok(Err(error)) => {
+            metrics()
+                .connections_cut
+                .with_label_values(&["handshake"])
+                .inc();
+            error
+        }
+        Err(_) => {
+            metrics().connections_cut.with_label_values(&["slow"]).inc();
+            std::io::Error::new(ErrorKind::TimedOut, "the TLS handshake has no end")
+        }
+    };
+    rejected(side, from, &error);
+    None
+}
+
+/// Says once for many that a connection was rejected: whoever connects wrongly must not fill the disk with our lines.
+/// etcd's words, which tools look for.
+fn rejected(side: &'static str, from: Option<SocketAddr>, error: &std::io::Error) {
+    static SAID: Mutex<Option<Moment>> = Mutex::new(None);
+    let now = Moment::now();
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.is_none_or(|said| now.since(said) >= SAY_INTERVAL) {
+        *said = Some(now);
+        let remote_addr = from.map(|from| from.to_string()).unwrap_or_default();
+        tracing::warn!(%remote_addr, %error, "rejected connection on {side} endpoint");
+    }
+}
+
+/// What answers a connection, told whose certificate its other side has.
+struct Identified<S> {
+    service: S,
+    certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Identified<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> S::Future {
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        self.service.call(request)
+    }
 }
 
 async fn connection<S, B>(
@@ -338,7 +421,7 @@ mod tests {
 
     #[test]
     fn one_address_cannot_take_all_connections_where_addresses_are_counted() {
-        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|text| Some(text.parse().unwrap()));
         let mut addresses = Addresses::new(Some(2));
         assert!(addresses.enter(one) && addresses.enter(one) && !addresses.enter(one));
         assert!(addresses.enter(other));

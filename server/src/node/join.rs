@@ -8,7 +8,8 @@ use super::Stop;
 use crate::admin::{self, Reason, Waiting};
 use crate::command::{ClusterId, MemberId};
 use crate::config::{Config, Url};
-use crate::network::{Listener, Network};
+use crate::http::Endpoint;
+use crate::network::Network;
 use crate::planted::{self, Bug};
 use crate::raft::peer::{AskError, Asker, JoinAnswer, ask_membership};
 use crate::state::FEATURE_LEVEL;
@@ -37,7 +38,7 @@ pub(super) enum Told {
 pub(super) async fn wait_to_be_added(
     config: &Config,
     network: &Network,
-    client: &[Listener],
+    client: &[Endpoint],
 ) -> Result<Told, Stop> {
     let own = texts(&config.peer.advertise);
     let places: Vec<String> = config
@@ -174,8 +175,8 @@ pub(super) fn texts(urls: &[Url]) -> Vec<String> {
 }
 
 /// A second handle on a bound address, for the short time before the doors take it over.
-pub(super) fn duplicate(listener: &Listener) -> Result<Listener, Stop> {
-    listener.duplicate().map_err(|source| Stop::Listen {
+pub(super) fn duplicate(endpoint: &Endpoint) -> Result<Endpoint, Stop> {
+    endpoint.duplicate().map_err(|source| Stop::Listen {
         url: "a bound address".to_owned(),
         source,
     })

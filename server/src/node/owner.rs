@@ -11,7 +11,7 @@ use super::join::duplicate;
 use super::{LogPlace, Stop, directory};
 use crate::admin::{self, Reason, Waiting};
 use crate::config::{Config, Owner};
-use crate::network::Listener;
+use crate::http::Endpoint;
 use crate::wal;
 
 /// How often a directory that was refused is looked at again.
@@ -24,7 +24,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn refuse_another(
     config: &Config,
     log: &LogPlace,
-    client: &[Listener],
+    client: &[Endpoint],
 ) -> Result<(), Stop> {
     let (Some(owner), LogPlace::Directory(data_dir)) = (&config.owner, log) else {
         return Ok(());

@@ -14,7 +14,7 @@ use crate::admin::{self, Reason, Waiting};
 use crate::blocking::Blocking;
 use crate::command::{Fault, LogPosition};
 use crate::config::Config;
-use crate::network::Listener;
+use crate::http::Endpoint;
 use crate::raft::peer::{AskError, fetch_state, places_in_log};
 use crate::state::{InstallReady, State};
 use crate::wal::Wal;
@@ -35,7 +35,7 @@ pub(super) async fn rebuild(
     wal: &Wal,
     state: State,
     gap: (Fault, u64),
-    client: &[Listener],
+    client: &[Endpoint],
 ) -> Result<State, Stop> {
     let (fault, at_least) = gap;
     let own = texts(&config.peer.advertise);

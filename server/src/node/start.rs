@@ -9,15 +9,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{Ground, Node, Stop, identity, join, owner, rebuild, stored};
+use super::{Ground, Node, Stop, identity, join, owner, rebuild, secure, stored};
 use crate::admin::Admin;
 use crate::auth::{Passwords, Tokens};
 use crate::budget::Budget;
 use crate::command::{Command, Incarnation, MemberCommand, MemberId, MemberRecord, Unavailable};
 use crate::config::{Config, InitialState, Url};
 use crate::coordinator::{Coordinator, Identity, Parts};
-use crate::http::{self, Router};
-use crate::network::{Listener, Network};
+use crate::http::{self, Endpoint, Router};
+use crate::network::Network;
 use crate::raft::{self, Raft};
 use crate::state::FEATURE_LEVEL;
 use crate::wal::{self, Wal};
@@ -32,11 +32,14 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 /// Who initial members are, when this start forms a cluster.
 type Founders = Option<Vec<(MemberId, Vec<String>)>>;
 
-pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> {
+pub(super) async fn start(config: Config, mut ground: Ground) -> Result<Node, Stop> {
+    let secured = secure::open(&config, &ground.network)?;
+    ground.network = secured.network;
+    let (clients, peers) = (secured.clients.as_ref(), secured.peers.as_ref());
     let network = &ground.network;
-    let client_listeners = bind(network, &config.client.listen).await?;
-    let page_listeners = bind(network, &config.metrics_listen).await?;
-    let peer_listeners = bind(network, &config.peer.listen).await?;
+    let client_listeners = secure::bind(network, &config.client.listen, clients).await?;
+    let page_listeners = secure::bind(network, &config.metrics_listen, clients).await?;
+    let peer_listeners = secure::bind(network, &config.peer.listen, peers).await?;
     // Others look for a running member where this one listens, and under one name with it (`demo-peers` on Kubernetes):
     // while it only waits they must be refused there. Whoever is let in, and then turned away, asks no other address.
     drop(peer_listeners);
@@ -85,7 +88,7 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
     raft::refuse_older_copy(ids, network, ground.blocking, &wal, &state)
         .await
         .map_err(Stop::Refused)?;
-    let peer_listeners = bind(network, &config.peer.listen).await?;
+    let peer_listeners = secure::bind(network, &config.peer.listen, peers).await?;
     let (lease_changes, lease_changes_in) = mpsc::unbounded_channel();
     let (token_changes, token_changes_in) = mpsc::unbounded_channel();
     let tokens = Tokens::new(&config.auth.token, config.auth.ttl, token_changes_in);
@@ -194,36 +197,23 @@ pub(super) async fn start(config: Config, ground: Ground) -> Result<Node, Stop> 
     })
 }
 
-async fn bind(network: &Network, urls: &[Url]) -> Result<Vec<Listener>, Stop> {
-    let mut listeners = Vec::new();
-    for url in urls {
-        let listener = network
-            .listen(&url.authority())
-            .await
-            .map_err(|source| Stop::Listen {
-                url: url.to_string(),
-                source,
-            })?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-fn addresses(listeners: &[Listener]) -> Result<Vec<std::net::SocketAddr>, Stop> {
-    let address = |listener: &Listener| {
-        listener.local_address().map_err(|source| Stop::Listen {
+/// The addresses that were bound; sockets of the file system have none.
+fn addresses(endpoints: &[Endpoint]) -> Result<Vec<std::net::SocketAddr>, Stop> {
+    let address = |endpoint: &Endpoint| {
+        endpoint.local_address().map_err(|source| Stop::Listen {
             url: "a bound address".to_owned(),
             source,
         })
     };
-    listeners.iter().map(address).collect()
+    let addresses = endpoints.iter().map(address);
+    addresses.filter_map(Result::transpose).collect()
 }
 
 /// Opens the log that is there, or makes one: as a founder, or as a member that others have added.
 async fn open_log(
     config: &Config,
     ground: &Ground,
-    client: &[Listener],
+    client: &[Endpoint],
 ) -> Result<(Wal, Identity, Founders), Stop> {
     let place = ground.log.clone();
     if let Some(wal) = stored::aside(ground.blocking, move || stored::log(&place)).await? {

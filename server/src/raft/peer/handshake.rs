@@ -11,6 +11,7 @@ use crate::command::{ClusterId, Incarnation, MemberId};
 use crate::metrics::metrics;
 use crate::planted::{self, Bug};
 use crate::state::State;
+use crate::tls::ClientCertificate;
 
 /// Refusals are logged at most so often; all are counted.
 const SAY_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,6 +43,31 @@ pub(super) fn refused(reason: &str) {
         *said = Some(now);
         tracing::warn!(reason, "refused a call from a peer");
     }
+}
+
+/// Refuses a call whose caller has another's certificate: it must be for a host of one of the member's peer URLs, or for the
+/// address that the call came from. Without a certificate there is nothing to check; the listener asks for one if it must.
+pub(super) fn certify<T>(request: &Request<T>, urls: &[String]) -> Result<(), Status> {
+    let Some(certificate) = request.extensions().get::<Arc<ClientCertificate>>() else {
+        return Ok(());
+    };
+    if certificate.speaks_for(urls.iter().filter_map(|url| host(url))) {
+        return Ok(());
+    }
+    let why = format!(
+        "its certificate ({}) is neither for the address it comes from nor for a host of its peer URLs ({})",
+        certificate.common_name(),
+        urls.join(",")
+    );
+    refused(&why);
+    Err(Status::failed_precondition(why))
+}
+
+/// The host of a URL.
+fn host(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let (host, _) = rest.rsplit_once(':')?;
+    Some(host)
 }
 
 fn hex(number: u64) -> AsciiMetadataValue {

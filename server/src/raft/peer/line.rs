@@ -38,7 +38,12 @@ pub(in crate::raft) enum Purpose {
 ///
 /// Errors: a URL that is none.
 pub(super) fn client(network: &Network, url: &str) -> Result<PeerClient<Channel>, Status> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
+    // TLS is ours to speak, not tonic's, which must not know of it.
+    let (plain, is_tls) = match url.strip_prefix("https://") {
+        Some(rest) => (format!("http://{rest}"), true),
+        None => (url.to_owned(), false),
+    };
+    let endpoint = Endpoint::from_shared(plain)
         .map_err(|error| Status::unavailable(format!("{url} is no URL: {error}")))?
         .connect_timeout(CONNECT_MAX)
         .tcp_nodelay(true)
@@ -47,7 +52,7 @@ pub(super) fn client(network: &Network, url: &str) -> Result<PeerClient<Channel>
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    Ok(PeerClient::new(dial::lazily(network, &endpoint))
+    Ok(PeerClient::new(dial::lazily(network, &endpoint, is_tls))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
 }

@@ -27,6 +27,7 @@ use crate::raft::read_index::ReadRounds;
 use crate::raft::remembered::{self, Remembered};
 use crate::raft::types::{self, TypeConfig};
 use crate::state::State;
+use crate::tls::ClientCertificate;
 use crate::wal::{self, Wal};
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
@@ -112,7 +113,17 @@ impl Service {
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<MemberId, Status> {
-        self.stamp.check(request.metadata(), &self.state)
+        let from = self.stamp.check(request.metadata(), &self.state)?;
+        if request
+            .extensions()
+            .get::<Arc<ClientCertificate>>()
+            .is_some()
+        {
+            let members = self.membership.effective();
+            let urls = members.into_iter().find(|(id, ..)| *id == from);
+            handshake::certify(request, &urls.map(|(_, urls, _)| urls).unwrap_or_default())?;
+        }
+        Ok(from)
     }
 
     /// Refuses what a leader sends that lacks something that is committed here; ends this member then.
@@ -463,6 +474,9 @@ impl Peer for Service {
         &self,
         request: Request<wire::JoinRequest>,
     ) -> Result<Response<wire::JoinResponse>, Status> {
+        if request.get_ref().member == 0 {
+            handshake::certify(&request, &request.get_ref().peer_urls)?;
+        }
         let wire::JoinRequest {
             token,
             peer_urls,
