@@ -16,11 +16,11 @@ BENCHES := cargo build --release --package coord-server --package coord-operator
 BUILT := $(firstword $(wildcard $(TARGET)/release/coord-e2e $(TARGET)/debug/coord-e2e))
 ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 
-# One build of the simulation for all: with the bugs that COORD_PLANTED_BUG can choose, and does not.
-SIMULATION := --profile sim --package coord-simulation --features planted-bugs
+# One build of the simulation for all: with the bugs that COORD_FAILPOINT can choose, and does not.
+SIMULATION := --profile sim --package coord-simulation --features failpoints
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust planted damage hostile turns small lint verify bench snapshot sim test-sim
+.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust failpoints damage hostile turns small lint verify bench snapshot sim test-sim
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -47,12 +47,12 @@ crds: ## Write the CustomResourceDefinitions from the operator's types
 	UPDATE=1 cargo test --package coord-operator --test crds
 
 # The server with bugs to plant, which fault runs find or hand a disk's faults to. They would build it themselves, silently.
-PLANTED_SERVER := cargo build --workspace --bin coord-server-planted --features coord-server/planted-bugs
+FAILPOINTS_SERVER := cargo build --workspace --bin coord-server-failpoints --features coord-server/failpoints
 
 # Power cuts of a whole member are left to `make damage`: docs/damage.md says why.
 test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
 	cargo build --workspace --bins
-	$(PLANTED_SERVER)
+	$(FAILPOINTS_SERVER)
 	$(TARGET)/debug/coord-e2e programs
 	COORD_SIMULATED_HOURS=0.1 cargo test --workspace --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
@@ -73,21 +73,21 @@ damage: ## Every byte of a small data directory damaged, a power cut at every wr
 
 test-robust: ## One fault run of each scenario, and some that must find planted bugs; needs root, part of test
 	cargo build --workspace --bins
-	$(PLANTED_SERVER)
-	cargo test --workspace --no-fail-fast --test robust --test robust_planted
+	$(FAILPOINTS_SERVER)
+	cargo test --workspace --no-fail-fast --test robust --test robust_failpoints
 
 # How long `make robust` goes on
 MINUTES ?= 10
 
 robust: ## Fault runs for MINUTES=10, one scenario after the other; ROBUST='--only pause --seed 7'; needs root
 	cargo build --workspace --bins
-	$(PLANTED_SERVER)
+	$(FAILPOINTS_SERVER)
 	$(TARGET)/debug/coord-e2e robust --minutes $(MINUTES) $(ROBUST)
 
-planted: ## Find each bug planted in a server of its own; PLANTED='--only stale-read'; needs root
+failpoints: ## Find each bug planted in a server of its own; FAILPOINTS='--only stale-read'; needs root
 	cargo build --workspace --bins
-	$(PLANTED_SERVER)
-	$(TARGET)/debug/coord-e2e planted $(PLANTED)
+	$(FAILPOINTS_SERVER)
+	$(TARGET)/debug/coord-e2e failpoints $(FAILPOINTS)
 
 hostile: ## Ten thousand connections, floods, readers that stall, other people's clients at top speed; ten minutes
 	COORD_SPEED_SECONDS=60 cargo test --workspace --no-fail-fast --test 'hostile_*' -- --test-threads=1

@@ -75,7 +75,7 @@ enum Command {
         seed: u64,
     },
     /// Look for each bug planted in a server of its own, and print which were found; needs root
-    Planted {
+    Failpoints {
         /// Only this bug
         #[arg(long)]
         only: Option<String>,
@@ -148,7 +148,7 @@ fn execute(cli: Cli) -> Result<()> {
             only,
             seed,
         } => campaign::campaign(Duration::from_secs(minutes * 60), only, seed),
-        Command::Planted { only, seed } => campaign::hunt_all(only.as_deref(), seed),
+        Command::Failpoints { only, seed } => campaign::hunt_all(only.as_deref(), seed),
         Command::Judge { file } => campaign::judge(&file),
         Command::Machine { spec } => supervise::run(&spec),
     }

@@ -9,9 +9,9 @@
 //! Read [`scenario`] for what is done to a cluster, [`run`] for the order of things, [`verdict`] for what is judged.
 
 pub mod campaign;
+pub mod failpoints;
 pub mod health;
 pub mod load;
-pub mod planted;
 pub mod record;
 pub mod run;
 pub mod scenario;

@@ -57,7 +57,7 @@ enum Verdict {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
     /// Which cluster this is, and whether it can decide anything: nothing goes on without.
-    Ground,
+    Platform,
     /// The member list, and what its members leave behind.
     Members,
     /// What the pods run.
@@ -122,7 +122,7 @@ fn next_step(case: &Case) -> (Step, String, Duration) {
             Verdict::Pass => {}
             Verdict::Act(step, because) => return (step, because, AGAIN),
             Verdict::Stall(because) => return (Step::Stall, because, LATER),
-            Verdict::Hold(because) if lane == Lane::Ground => return (Step::Wait, because, SOON),
+            Verdict::Hold(because) if lane == Lane::Platform => return (Step::Wait, because, SOON),
             Verdict::Hold(because) => {
                 closed.push(lane);
                 held.get_or_insert(because);
@@ -152,11 +152,11 @@ type Question = fn(&Case) -> Verdict;
 
 /// The questions in order of urgency. Those after `bootstrap::is_quorate` only run with a confirmed member list.
 const QUESTIONS: [(Lane, Question); 13] = [
-    (Lane::Ground, bootstrap::is_recorded),
-    (Lane::Ground, identity::is_one_cluster),
+    (Lane::Platform, bootstrap::is_recorded),
+    (Lane::Platform, identity::is_one_cluster),
     (Lane::Pods, roll::is_a_broken_pod_outdated),
-    (Lane::Ground, bootstrap::is_started),
-    (Lane::Ground, bootstrap::is_quorate),
+    (Lane::Platform, bootstrap::is_started),
+    (Lane::Platform, bootstrap::is_quorate),
     (Lane::Members, identity::are_volumes_marked),
     (Lane::Members, cleanup::is_anything_left_over),
     (Lane::Members, repair::has_a_member_lost_its_disk),

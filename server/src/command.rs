@@ -27,7 +27,7 @@ pub use kv::{
     RangeResponse, SortTarget, TXN_DEPTH_MAX, Txn,
 };
 pub use lease::{
-    Lease, LeaseChange, LeaseCommand, LeaseId, LeaseNews, LeaseQuery, LeaseRecall, LeaseReceipt,
+    Lease, LeaseAck, LeaseChange, LeaseCommand, LeaseCopy, LeaseDelta, LeaseId, LeaseQuery,
     LeaseRefusal, LeaseTable, LeaseTimeToLive,
 };
 pub use level::LevelCommand;

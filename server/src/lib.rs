@@ -6,34 +6,34 @@
 //! - doors: [`etcd`] (gRPC), [`admin`] (health, version, metrics over HTTP).
 //! - front: [`http`] (from a socket to a call: listener, limits, router, the bytes of a call), [`budget`] (bytes that calls
 //!   hold).
-//! - engine: [`coordinator`] (the narrow waist every door holds), [`raft`], [`watch`], [`expiry`], [`auto_compaction`],
+//! - engine: [`coordinator`] (the narrow waist every door holds), [`raft`], [`watch`], [`countdown`], [`auto_compaction`],
 //!   [`auth`] (passwords and tokens).
 //! - law: [`state`] (pure: what a command does).
 //! - memory: [`mvcc`] (keys by revision).
-//! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (who a
-//!   member is on the wire), [`blocking`], [`clock`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
-//!   sorting), [`planted`] (bugs for the fault runs to find, in builds of their own).
+//! - platform: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (who a
+//!   member is on the wire), [`offload`], [`clock`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
+//!   sorting), [`failpoints`] (bugs for the fault runs to find, in builds of their own).
 
 pub mod admin;
 pub mod auth;
 pub mod auto_compaction;
 pub mod bbolt;
-pub mod blocking;
 pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
 pub mod coordinator;
+pub mod countdown;
 pub mod disk;
 pub mod etcd;
-pub mod expiry;
+pub mod failpoints;
 pub mod http;
 pub mod metrics;
 pub mod mvcc;
 pub mod network;
 pub mod node;
-pub mod planted;
+pub mod offload;
 pub mod raft;
 pub mod scratch;
 pub mod state;

@@ -4,11 +4,11 @@
 //! [`identity`] says who a member is before it has data. [`Node`] owns every task it started and ends them.
 
 mod directory;
-mod ground;
 mod identity;
 mod join;
 mod memory;
 mod owner;
+mod platform;
 mod rebuild;
 mod secure;
 mod start;
@@ -29,8 +29,8 @@ use crate::config::{Config, Invalid};
 use crate::coordinator::Coordinator;
 use crate::raft::Raft;
 
-pub use ground::{Ground, LogPlace};
 pub use identity::{cluster_id, member_id};
+pub use platform::{LogPlace, Platform};
 
 /// How long a leader may take to hand over before this member stops anyway: programs that stop an etcd wait about 1.5 s.
 const HAND_OVER_MAX: Duration = Duration::from_millis(1000);
@@ -85,15 +85,15 @@ impl Node {
     /// Errors: [`Stop`] with one sentence that says what to do.
     pub fn start(config: Config) -> BoxFuture<'static, Result<Self, Stop>> {
         Box::pin(async {
-            let ground = Ground::of(&config).await?;
-            Self::start_on(config, ground).await
+            let platform = Platform::of(&config).await?;
+            Self::start_on(config, platform).await
         })
     }
 
     /// Starts a member on ground that the caller brings; otherwise as [`start`](Self::start).
-    pub fn start_on(config: Config, ground: Ground) -> BoxFuture<'static, Result<Self, Stop>> {
+    pub fn start_on(config: Config, platform: Platform) -> BoxFuture<'static, Result<Self, Stop>> {
         // Boxed here, or every program that starts a member compiles most of the server once more.
-        Box::pin(start::start(config, ground))
+        Box::pin(start::start(config, platform))
     }
 
     /// Where clients connect, as bound.

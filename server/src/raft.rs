@@ -41,12 +41,12 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::sync::{mpsc, watch};
 
-use crate::blocking::Blocking;
 use crate::command::{
-    ClusterId, Command, Fault, Incarnation, LeaderKey, LeaseChange, LeaseQuery, LeaseRecall,
+    ClusterId, Command, Fault, Incarnation, LeaderKey, LeaseChange, LeaseCopy, LeaseQuery,
     LogPosition, MemberId, MemberRefusal, Outcome, Principal, TokenChange, Unavailable,
 };
 use crate::metrics::{PendingProposal, metrics};
+use crate::offload::Offload;
 use crate::state::{Answer, State};
 use crate::wal::Wal;
 use crate::watch::Hub;
@@ -190,11 +190,11 @@ impl Raft {
             remembered: remembered.clone(),
             wal: wal.clone(),
         };
-        let blocking = config.blocking;
+        let offload = config.offload;
         let (proposer, gather, pending) =
             Proposer::new(config.id, rand::random(), wal.entry_bytes_max());
         let machine = StateMachine {
-            blocking,
+            offload,
             state: state.clone(),
             hub,
             leases: lease_changes,
@@ -205,7 +205,7 @@ impl Raft {
             agreement: agreement.clone(),
         };
         let promised = Promised::at_start(&wal, lock(&state).applied());
-        let store = LogStore::new(wal.clone(), durable, promised.clone(), blocking);
+        let store = LogStore::new(wal.clone(), durable, promised.clone(), offload);
         let core = Core::new(config.id.0, core_config, network, store, machine).await;
         let core =
             core.map_err(|fatal| Fault::Store(format!("the log cannot be continued: {fatal}")))?;
@@ -231,7 +231,7 @@ impl Raft {
         let service = Service {
             stamp,
             token: config.token.clone(),
-            receiving: Receiving::new(config.state, blocking, state.clone()),
+            receiving: Receiving::new(config.state, offload, state.clone()),
             core: core.clone(),
             state: state.clone(),
             gather: gather.clone(),
@@ -395,7 +395,7 @@ impl Raft {
         &self,
         member: MemberId,
         leadership: LeaderKey,
-    ) -> Result<LeaseRecall, Unavailable> {
+    ) -> Result<LeaseCopy, Unavailable> {
         let urls = self.membership.urls(member);
         peer::leases::recall(&self.peers, member, &urls, leadership).await
     }
@@ -590,7 +590,7 @@ fn is_learner(id: u64, membership: &Stored) -> bool {
 pub async fn refuse_older_copy(
     (cluster, member, incarnation): (ClusterId, MemberId, Incarnation),
     network: &crate::network::Network,
-    blocking: Blocking,
+    offload: Offload,
     wal: &Wal,
     state: &Arc<Mutex<State>>,
 ) -> Result<(), String> {
@@ -607,7 +607,7 @@ pub async fn refuse_older_copy(
         // A state that was lost is made anew from the log.
         None => {
             let wal = wal.clone();
-            let found = blocking.run(move || log_store::newest_membership(&wal));
+            let found = offload.run(move || log_store::newest_membership(&wal));
             let found = found.await.map_err(|error| error.to_string())?;
             found.map_err(|fault| fault.to_string())?
         }

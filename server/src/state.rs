@@ -43,7 +43,7 @@ use apply::Making;
 pub use apply::{Applied, Large, Turn};
 use auth::Auth;
 pub use history::{History, LargeRevision, Part};
-use ledger::{Ledger, Trash};
+use ledger::{Ledger, Superseded};
 pub use reading::{Answer, Reading};
 pub use running_hash::RunningHash;
 pub use snapshot::{InstallReady, SnapshotReader, SnapshotWriter};
@@ -72,7 +72,7 @@ pub struct State {
     mvcc: Mvcc,
     ledger: Ledger,
     making: Making,
-    trash: Trash,
+    superseded: Superseded,
     leases: BTreeMap<LeaseId, Lease>,
     members: BTreeMap<MemberId, MemberRecord>,
     alarms: BTreeSet<Alarm>,
@@ -130,7 +130,7 @@ impl State {
         let mut rows = disk.rows();
         let level = level::load(&rows, level_max)?;
         let mvcc = Mvcc::open(&rows)?;
-        let trash = Trash::load(&rows)?;
+        let superseded = Superseded::load(&rows)?;
         let leases = lease::load(&rows)?;
         let members = member::load(&rows)?;
         let alarms = alarm::load(&rows)?;
@@ -145,7 +145,7 @@ impl State {
             mvcc,
             ledger,
             making: Making::default(),
-            trash,
+            superseded,
             leases,
             members,
             alarms,

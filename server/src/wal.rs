@@ -11,7 +11,7 @@
 mod carried;
 mod disk;
 mod entry;
-#[cfg(feature = "planted-bugs")]
+#[cfg(feature = "failpoints")]
 mod faulty;
 mod identity;
 mod log;
@@ -458,12 +458,12 @@ fn waiting() -> (Waiting, impl Future<Output = io::Result<()>>) {
     (waiting, async move { durable.await.unwrap_or_else(closed) })
 }
 
-#[cfg(not(feature = "planted-bugs"))]
+#[cfg(not(feature = "failpoints"))]
 fn directory(path: &Path) -> Arc<dyn Disk> {
     Arc::new(Directory::new(path))
 }
 
-#[cfg(feature = "planted-bugs")]
+#[cfg(feature = "failpoints")]
 fn directory(path: &Path) -> Arc<dyn Disk> {
     Arc::new(faulty::Faulty::new(path))
 }

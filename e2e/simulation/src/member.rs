@@ -1,11 +1,11 @@
-//! A member of the cluster on a machine of its own: the server as it ships, on simulated ground.
+//! A member of the cluster on a machine of its own: the server as it ships, on simulated platform.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use coord_server::cli::{self, Invocation};
 use coord_server::config::Config;
 use coord_server::network as product;
-use coord_server::node::{Ground, Node};
+use coord_server::node::{Node, Platform};
 use coord_server::raft::{Leadership, Limits};
 use coord_server::wal::{Options, Place, Stepper};
 use tokio::sync::watch;
@@ -99,12 +99,12 @@ impl Member {
             stepper: self.log.clone(),
         };
         let seen = product::Network::Simulated(network.of(self.host));
-        let ground = Ground::simulated(log, self.disk.rows.clone(), seen, self.limits);
+        let platform = Platform::simulated(log, self.disk.rows.clone(), seen, self.limits);
         let config = config(&self.name, self.host, &self.places, self.joins);
         host.spawn(self.disk.clone().write_log(self.log.clone()));
         host.spawn(live(
             config,
-            ground,
+            platform,
             self.life.clone(),
             self.stop.subscribe(),
         ));
@@ -141,7 +141,7 @@ impl Member {
 
 async fn live(
     config: Config,
-    ground: Ground,
+    platform: Platform,
     life: Arc<Mutex<Life>>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -151,7 +151,7 @@ async fn live(
     };
     let mut asked = std::pin::pin!(asked);
     let node = tokio::select! {
-        node = Node::start_on(config, ground) => node,
+        node = Node::start_on(config, platform) => node,
         () = &mut asked => {
             lock(&life).ended = Some(Ended::WhenAsked);
             return;

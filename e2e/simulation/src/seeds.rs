@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use coord_server::planted::{self, Bug};
+use coord_server::failpoints::{self, Bug};
 
 use crate::world::Sabotage;
 
@@ -42,7 +42,7 @@ pub struct Wrong {
 }
 
 /// Chooses a planted bug, as in the server.
-const BUG: &str = "COORD_PLANTED_BUG";
+const BUG: &str = "COORD_FAILPOINT";
 
 impl Wrong {
     /// What this process was told: its own sabotage, and the bug that the environment chooses.
@@ -57,8 +57,8 @@ impl Wrong {
         };
         let bug = Bug::ALL.into_iter().find(|bug| bug.name() == name);
         ensure!(
-            bug.is_some_and(planted::has),
-            "{BUG}={name}, but this build does not have that bug: it needs the feature planted-bugs"
+            bug.is_some_and(failpoints::has),
+            "{BUG}={name}, but this build does not have that bug: it needs the feature failpoints"
         );
         Ok(Self { sabotage, bug })
     }
@@ -159,7 +159,7 @@ pub fn replay(seed: u64, wrong: Wrong) -> String {
     let bug = bug.map_or_else(String::new, |bug| format!("{BUG}={} ", bug.name()));
     let sabotage = sabotage.map_or_else(String::new, |it| format!(" --sabotage {}", it.name()));
     format!(
-        "{bug}cargo run --profile sim -p coord-simulation --features planted-bugs -- --seed {seed}{sabotage} --log info"
+        "{bug}cargo run --profile sim -p coord-simulation --features failpoints -- --seed {seed}{sabotage} --log info"
     )
 }
 

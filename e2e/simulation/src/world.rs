@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use coord_server::planted::Bug;
+use coord_server::failpoints::Bug;
 use coord_server::raft::Limits;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

@@ -37,15 +37,15 @@ pub fn server_program() -> Result<PathBuf> {
     built.clone().map_err(|error| anyhow!(error))
 }
 
-/// The server with bugs planted in it, which cargo brings up to date, or `COORD_SERVER_PLANTED`.
-pub fn planted_program() -> Result<PathBuf> {
+/// The server with bugs planted in it, which cargo brings up to date, or `COORD_SERVER_FAILPOINTS`.
+pub fn failpoints_program() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    if let Some(path) = std::env::var_os("COORD_SERVER_PLANTED") {
+    if let Some(path) = std::env::var_os("COORD_SERVER_FAILPOINTS") {
         return Ok(path.into());
     }
     let built = BUILT.get_or_init(|| {
-        let features = ["--features", "coord-server/planted-bugs"];
-        build("coord-server-planted", &features).map_err(|error| format!("{error:#}"))
+        let features = ["--features", "coord-server/failpoints"];
+        build("coord-server-failpoints", &features).map_err(|error| format!("{error:#}"))
     });
     built.clone().map_err(|error| anyhow!(error))
 }

@@ -1,4 +1,4 @@
-//! A disk that takes long over every write of the log. Only a server built for it has the seam (`planted::seams`).
+//! A disk that takes long over every write of the log. Only a server built for it has the seam (`failpoints::disk`).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::clients::http;
 use crate::cluster::Cluster;
 
 /// The variable that names the file a server looks at.
-pub const VARIABLE: &str = "COORD_PLANTED_SLOW_DISK";
+pub const VARIABLE: &str = "COORD_FAILPOINT_SLOW_DISK";
 
 /// How slow the disks of members are: those that were given its file.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::planted::{self, Planted};
+use super::failpoints::{self, Planted};
 use super::record::Record;
 use super::run::{self, Failure, Plan, Report};
 use super::scenario::Scenario;
@@ -186,7 +186,7 @@ fn control(hunt: &mut Hunt, first_seed: u64) {
 /// Looks for every planted bug and prints a table. Errors: one was not found, or the run that found it does not hold
 /// without it.
 pub fn hunt_all(only: Option<&str>, first_seed: u64) -> Result<()> {
-    let wanted = planted::ALL
+    let wanted = failpoints::ALL
         .into_iter()
         .filter(|planted| only.is_none_or(|only| only == planted.bug));
     let hunts: Vec<Hunt> = wanted

@@ -14,7 +14,7 @@ use super::scenario::{Scenario, Site};
 use super::verdict;
 use crate::check::contents::Contents;
 use crate::clients::etcd::request::range;
-use crate::cluster::process::{Program, planted_program};
+use crate::cluster::process::{Program, failpoints_program};
 use crate::cluster::{Cluster, Kind, eventually};
 use crate::history::Version;
 use crate::nemesis::Evidence;
@@ -182,13 +182,13 @@ fn program(plan: &Plan, brake: &Brake) -> Result<Program> {
     let brake = brake.file().to_str().context("a path in UTF-8")?;
     let mut environment = vec![(disk_slow::VARIABLE.to_owned(), brake.to_owned())];
     if plan.scenario == Scenario::PowerCut {
-        environment.push(("COORD_PLANTED_POWER_CUT".to_owned(), "1".to_owned()));
+        environment.push(("COORD_FAILPOINT_POWER_CUT".to_owned(), "1".to_owned()));
     }
     if let Some(bug) = plan.bug {
-        environment.push(("COORD_PLANTED_BUG".to_owned(), bug.to_owned()));
+        environment.push(("COORD_FAILPOINT".to_owned(), bug.to_owned()));
     }
     Ok(Program {
-        path: Some(planted_program()?),
+        path: Some(failpoints_program()?),
         environment,
     })
 }

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::blocking::Blocking;
 use crate::command::AuthRefusal;
+use crate::offload::Offload;
 
 /// What bcrypt looks at; etcd refuses longer passwords.
 const PASSWORD_BYTES_MAX: usize = 72;
@@ -17,13 +17,13 @@ const COST_MAX: u32 = 31;
 /// Hashes and checks passwords.
 pub struct Passwords {
     cost: u32,
-    blocking: Blocking,
+    offload: Offload,
     turns: Semaphore,
 }
 
 impl Passwords {
     /// With this cost, on these threads.
-    pub fn new(cost: u32, blocking: Blocking) -> Self {
+    pub fn new(cost: u32, offload: Offload) -> Self {
         let is_known = (COST_MIN..=COST_MAX).contains(&cost);
         if !is_known {
             tracing::warn!(cost, "bcrypt has no such cost, the default is used instead");
@@ -31,7 +31,7 @@ impl Passwords {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             cost: if is_known { cost } else { COST_DEFAULT },
-            blocking,
+            offload,
             turns: Semaphore::new((cores / 2).max(1)),
         }
     }
@@ -66,7 +66,7 @@ impl Passwords {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let _turn = self.turns.acquire().await.ok()?;
-        self.blocking.run(work).await.ok()
+        self.offload.run(work).await.ok()
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_is_of_its_password_alone() {
-        let passwords = Passwords::new(COST_MIN, Blocking::Inline);
+        let passwords = Passwords::new(COST_MIN, Offload::Inline);
         let hash = passwords.hash("secret".to_owned()).await.unwrap();
         assert!(hash.starts_with(b"$2a$04$"), "{hash:?}");
         assert!(passwords.is_right("secret".to_owned(), hash.clone()).await);
@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn a_hash_that_etcd_made_is_read() {
         // Of "bar", by Go's golang.org/x/crypto/bcrypt.
-        let passwords = Passwords::new(COST_MIN, Blocking::Inline);
+        let passwords = Passwords::new(COST_MIN, Offload::Inline);
         let hash = Bytes::from_static(HASH_OF_GO.as_bytes());
         assert!(passwords.is_right("bar".to_owned(), hash).await);
     }

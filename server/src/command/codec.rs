@@ -13,7 +13,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::{Command, Envelope, Principal, Proposal, UnixMillis};
-use crate::planted::{self, Bug};
+use crate::failpoints::{self, Bug};
 use wire::{Counter, Reader, Sink, Writer};
 
 /// First bytes of every envelope.
@@ -137,7 +137,7 @@ pub fn decode_envelope(bytes: &Bytes) -> Result<Envelope, CodecError> {
     // Six bytes is the smallest proposal: a claimed count never makes us allocate more than was sent.
     let mut proposals = read_list(&mut input, 6, Proposal::read)?;
     input.end()?;
-    if planted::has(Bug::ReorderedEnvelope) {
+    if failpoints::has(Bug::ReorderedEnvelope) {
         proposals.reverse();
     }
     Ok(Envelope {

@@ -5,7 +5,7 @@ mod countdown;
 use bytes::Bytes;
 use thiserror::Error;
 
-pub use countdown::{LeaseChange, LeaseNews, LeaseQuery, LeaseRecall, LeaseReceipt, LeaseTable};
+pub use countdown::{LeaseAck, LeaseChange, LeaseCopy, LeaseDelta, LeaseQuery, LeaseTable};
 
 use super::codec::wire::{Reader, Sink};
 use super::codec::{Canonical, CodecError, read_list, unknown, write_list};

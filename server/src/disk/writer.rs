@@ -34,8 +34,8 @@ const TIDY_BYTES: usize = 1 << 20;
 
 /// [`FORM`], but in a build for fault runs a kill may have to be a power cut: then rows leave only to be synced.
 fn form() -> Duration {
-    #[cfg(feature = "planted-bugs")]
-    if crate::planted::seams::is_power_cut() {
+    #[cfg(feature = "failpoints")]
+    if crate::failpoints::disk::is_power_cut() {
         return Duration::from_secs(3600);
     }
     FORM

@@ -8,9 +8,9 @@ use super::Stop;
 use crate::admin::{self, Reason, Waiting};
 use crate::command::{ClusterId, MemberId};
 use crate::config::{Config, Url};
+use crate::failpoints::{self, Bug};
 use crate::http::Endpoint;
 use crate::network::Network;
-use crate::planted::{self, Bug};
 use crate::raft::peer::{AskError, Asker, JoinAnswer, ask_membership};
 use crate::state::FEATURE_LEVEL;
 
@@ -146,7 +146,7 @@ pub(super) async fn refuse_second_bootstrap(
         .flat_map(|(_, urls)| texts(urls))
         .filter(|url| !own.contains(url))
         .collect();
-    if others.is_empty() || planted::has(Bug::NodeIdReused) {
+    if others.is_empty() || failpoints::has(Bug::NodeIdReused) {
         return Ok(());
     }
     let token = &config.initial.token;

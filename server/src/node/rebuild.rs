@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::join::{duplicate, texts};
-use super::{Ground, Stop, directory, stored};
+use super::{Platform, Stop, directory, stored};
 use crate::admin::{self, Reason, Waiting};
-use crate::blocking::Blocking;
 use crate::command::{Fault, LogPosition};
 use crate::config::Config;
 use crate::http::Endpoint;
+use crate::offload::Offload;
 use crate::raft::peer::{AskError, fetch_state, places_in_log};
 use crate::state::{InstallReady, State};
 use crate::wal::Wal;
@@ -31,7 +31,7 @@ const LOG_EVERY: u32 = 20;
 /// Errors: `Refused` if this member was removed; `gap`'s fault if there is nobody else to ask.
 pub(super) async fn rebuild(
     config: &Config,
-    ground: &Ground,
+    platform: &Platform,
     wal: &Wal,
     state: State,
     gap: (Fault, u64),
@@ -41,7 +41,7 @@ pub(super) async fn rebuild(
     let own = texts(&config.peer.advertise);
     // The flags may be of the day when this member was alone.
     let log = wal.clone();
-    let in_log = stored::aside(ground.blocking, move || places_in_log(&log)).await?;
+    let in_log = stored::aside(platform.offload, move || places_in_log(&log)).await?;
     let places = config.initial.cluster.iter();
     let places = places.flat_map(|(_, urls)| texts(urls)).chain(in_log);
     let places: BTreeSet<String> = places.filter(|url| !own.contains(url)).collect();
@@ -63,12 +63,12 @@ pub(super) async fn rebuild(
     let mut asked = 0u32;
     let ready = loop {
         let fetched = fetch_state(
-            &ground.network,
+            &platform.network,
             &places,
             wal.identity(),
             at_least,
-            &ground.state,
-            ground.blocking,
+            &platform.state,
+            platform.offload,
         );
         match fetched.await {
             Ok(ready) => break ready,
@@ -83,13 +83,13 @@ pub(super) async fn rebuild(
         tokio::time::sleep(ASK_PAUSE).await;
     };
     waiting.shutdown().await;
-    adopt(config, ground.blocking, wal, state, ready).await
+    adopt(config, platform.offload, wal, state, ready).await
 }
 
 /// Puts the log behind the state that was received, then the state in its place.
 async fn adopt(
     config: &Config,
-    blocking: Blocking,
+    offload: Offload,
     wal: &Wal,
     state: State,
     ready: InstallReady,
@@ -98,13 +98,13 @@ async fn adopt(
         return Err(Fault::Store("the state that was received is empty".to_owned()).into());
     };
     let log = wal.clone();
-    if !stored::aside(blocking, move || stored::agrees(&log, at)).await? {
+    if !stored::aside(offload, move || stored::agrees(&log, at)).await? {
         let path = directory::wal(&config.data_dir);
         let followed = follow(wal, at).await;
         followed.map_err(|source| Fault::Io { path, source })?;
     }
     let state = Mutex::new(state);
-    let state = stored::aside(blocking, move || {
+    let state = stored::aside(offload, move || {
         let revision = ready.install(&state)?;
         tracing::info!(position = ?at, %revision, "the state is another member's now");
         Ok(state.into_inner().unwrap_or_else(PoisonError::into_inner))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{Ground, Node, Stop, identity, join, owner, rebuild, secure, stored};
+use super::{Node, Platform, Stop, identity, join, owner, rebuild, secure, stored};
 use crate::admin::Admin;
 use crate::auth::{Passwords, Tokens};
 use crate::budget::Budget;
@@ -22,7 +22,7 @@ use crate::raft::{self, Raft};
 use crate::state::FEATURE_LEVEL;
 use crate::wal::{self, Wal};
 use crate::watch::Hub;
-use crate::{auto_compaction, etcd, expiry};
+use crate::{auto_compaction, countdown, etcd};
 
 /// Lease questions that may wait for the expiry driver; each is a whole round of renewals.
 const LEASE_QUERIES_MAX: usize = 64;
@@ -32,26 +32,26 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 /// Who initial members are, when this start forms a cluster.
 type Founders = Option<Vec<(MemberId, Vec<String>)>>;
 
-pub(super) async fn start(config: Config, mut ground: Ground) -> Result<Node, Stop> {
-    let secured = secure::open(&config, &ground.network)?;
-    ground.network = secured.network;
+pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node, Stop> {
+    let secured = secure::open(&config, &platform.network)?;
+    platform.network = secured.network;
     let (clients, peers) = (secured.clients.as_ref(), secured.peers.as_ref());
-    let network = &ground.network;
+    let network = &platform.network;
     let client_listeners = secure::bind(network, &config.client.listen, clients).await?;
     let page_listeners = secure::bind(network, &config.metrics_listen, clients).await?;
     let peer_listeners = secure::bind(network, &config.peer.listen, peers).await?;
     // Others look for a running member where this one listens, and under one name with it (`demo-peers` on Kubernetes):
     // while it only waits they must be refused there. Whoever is let in, and then turned away, asks no other address.
     drop(peer_listeners);
-    owner::refuse_another(&config, &ground.log, &client_listeners).await?;
+    owner::refuse_another(&config, &platform.log, &client_listeners).await?;
     // Log and state are read side by side: with a million keys each takes a second or so.
-    let opening = ground.log.has_log()?.then(|| {
-        let place = ground.state.clone();
-        tokio::spawn(stored::aside(ground.blocking, move || {
+    let opening = platform.log.has_log()?.then(|| {
+        let place = platform.state.clone();
+        tokio::spawn(stored::aside(platform.offload, move || {
             stored::state(&place)
         }))
     });
-    let (wal, identity, founders) = open_log(&config, &ground, &client_listeners).await?;
+    let (wal, identity, founders) = open_log(&config, &platform, &client_listeners).await?;
     tracing::info!(
         cluster_id = %identity.cluster,
         member_id = %identity.member,
@@ -63,11 +63,11 @@ pub(super) async fn start(config: Config, mut ground: Ground) -> Result<Node, St
         Some(opening) => opening
             .await
             .map_err(|panic| Stop::Ended(format!("the state cannot be read: {panic}")))??,
-        None => stored::state(&ground.state)?,
+        None => stored::state(&platform.state)?,
     };
     let state = match stored::gap(&wal, &state) {
         Some(gap) => {
-            rebuild::rebuild(&config, &ground, &wal, state, gap, &client_listeners).await?
+            rebuild::rebuild(&config, &platform, &wal, state, gap, &client_listeners).await?
         }
         None => state,
     };
@@ -85,7 +85,7 @@ pub(super) async fn start(config: Config, mut ground: Ground) -> Result<Node, St
         incarnation,
     } = identity;
     let ids = (cluster, member, incarnation);
-    raft::refuse_older_copy(ids, network, ground.blocking, &wal, &state)
+    raft::refuse_older_copy(ids, network, platform.offload, &wal, &state)
         .await
         .map_err(Stop::Refused)?;
     let peer_listeners = secure::bind(network, &config.peer.listen, peers).await?;
@@ -103,10 +103,10 @@ pub(super) async fn start(config: Config, mut ground: Ground) -> Result<Node, St
         peer_urls: peer_urls.clone(),
         heartbeat: config.heartbeat,
         election: config.election,
-        state: ground.state.clone(),
-        limits: ground.limits,
+        state: platform.state.clone(),
+        limits: platform.limits,
         network: network.clone(),
-        blocking: ground.blocking,
+        offload: platform.offload,
     };
     let raft = Raft::start(
         raft_config,
@@ -125,9 +125,9 @@ pub(super) async fn start(config: Config, mut ground: Ground) -> Result<Node, St
         hub,
         quota_bytes: config.quota_bytes,
         election: config.election,
-        scratch: ground.scratch(),
+        scratch: platform.scratch(),
         tokens: tokens.clone(),
-        passwords: Passwords::new(config.auth.bcrypt_cost, ground.blocking),
+        passwords: Passwords::new(config.auth.bcrypt_cost, platform.offload),
     });
 
     let (closing, closed) = watch::channel(false);
@@ -147,7 +147,7 @@ pub(super) async fn start(config: Config, mut ground: Ground) -> Result<Node, St
             .map_err(|error| Stop::Ended(format!("cannot form the cluster: {error}")))?;
     }
     tasks.spawn(async move { tokens.expire().await });
-    tasks.spawn(expiry::run(
+    tasks.spawn(countdown::run(
         raft.clone(),
         state,
         config.election,
@@ -155,7 +155,7 @@ pub(super) async fn start(config: Config, mut ground: Ground) -> Result<Node, St
         lease_queries_in,
     ));
     let mut doors = JoinSet::new();
-    let budget = Budget::of(ground.memory_bytes);
+    let budget = Budget::of(platform.memory_bytes);
     let router = Router::new(
         etcd::Services::new(coordinator.clone(), config.requests, closed.clone()),
         Admin::new(coordinator.clone()),
@@ -193,7 +193,7 @@ pub(super) async fn start(config: Config, mut ground: Ground) -> Result<Node, St
         doors,
         tasks,
         closing,
-        _directory: ground.lock,
+        _directory: platform.lock,
     })
 }
 
@@ -212,11 +212,11 @@ fn addresses(endpoints: &[Endpoint]) -> Result<Vec<std::net::SocketAddr>, Stop> 
 /// Opens the log that is there, or makes one: as a founder, or as a member that others have added.
 async fn open_log(
     config: &Config,
-    ground: &Ground,
+    platform: &Platform,
     client: &[Endpoint],
 ) -> Result<(Wal, Identity, Founders), Stop> {
-    let place = ground.log.clone();
-    if let Some(wal) = stored::aside(ground.blocking, move || stored::log(&place)).await? {
+    let place = platform.log.clone();
+    if let Some(wal) = stored::aside(platform.offload, move || stored::log(&place)).await? {
         let identity = known(wal.identity());
         return Ok((wal, identity, None));
     }
@@ -231,12 +231,12 @@ async fn open_log(
                 member,
                 incarnation: new_incarnation(),
             };
-            join::refuse_second_bootstrap(config, &ground.network, identity.cluster, member)
+            join::refuse_second_bootstrap(config, &platform.network, identity.cluster, member)
                 .await?;
             (identity, Some(members))
         }
         InitialState::Existing => {
-            let told = join::wait_to_be_added(config, &ground.network, client).await?;
+            let told = join::wait_to_be_added(config, &platform.network, client).await?;
             let (cluster, member, founders) = match told {
                 join::Told::Join(cluster, member) => (cluster, member, None),
                 join::Told::Form => {
@@ -255,8 +255,8 @@ async fn open_log(
             )
         }
     };
-    let (place, stamp) = (ground.log.clone(), stamp(identity, config));
-    let wal = stored::aside(ground.blocking, move || place.create(stamp)).await?;
+    let (place, stamp) = (platform.log.clone(), stamp(identity, config));
+    let wal = stored::aside(platform.offload, move || place.create(stamp)).await?;
     Ok((wal, identity, founders))
 }
 

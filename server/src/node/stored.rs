@@ -2,9 +2,9 @@
 //!
 //! All of it may read for seconds, so it runs beside the runtime: a member that starts can be told to stop.
 
-use super::ground::LogPlace;
-use crate::blocking::Blocking;
+use super::platform::LogPlace;
 use crate::command::{Fault, LogPosition};
+use crate::offload::Offload;
 use crate::raft;
 use crate::state::{State, StatePlace};
 use crate::wal::Wal;
@@ -47,9 +47,9 @@ pub(super) fn agrees(wal: &Wal, at: LogPosition) -> Result<bool, Fault> {
 
 /// Runs `work` where it may block.
 pub(super) async fn aside<T: Send + 'static>(
-    blocking: Blocking,
+    offload: Offload,
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let done = blocking.run(work).await;
+    let done = offload.run(work).await;
     done.unwrap_or_else(|error| Err(Fault::Store(format!("a start was cut short: {error}"))))
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::blocking::Blocking;
 use crate::command::{ClusterId, Fault, Incarnation, MemberId};
 use crate::network::Network;
+use crate::offload::Offload;
 use crate::raft::Limits;
 use crate::state::StatePlace;
 
@@ -33,7 +33,7 @@ pub struct Config {
     /// How peers are reached.
     pub network: Network,
     /// Where work that waits for a disk is done.
-    pub blocking: Blocking,
+    pub offload: Offload,
 }
 
 /// openraft's configuration.

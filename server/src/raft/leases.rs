@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::leadership::Leadership;
 use super::peer::LeaderLink;
 use crate::command::{
-    LeaderKey, LeaseNews, LeaseQuery, LeaseRecall, LeaseReceipt, MemberId, Unavailable,
+    LeaderKey, LeaseAck, LeaseCopy, LeaseDelta, LeaseQuery, MemberId, Unavailable,
 };
 
 /// What is asked of this member's countdown, and where the answer goes.
@@ -16,17 +16,17 @@ pub enum LeaseAsk {
     /// A member's question; only the leader knows.
     Query(LeaseQuery, oneshot::Sender<Result<Vec<i64>, Unavailable>>),
     /// What the leader tells.
-    News(LeaseNews, oneshot::Sender<LeaseReceipt>),
+    News(LeaseDelta, oneshot::Sender<LeaseAck>),
     /// A new leader wants this member's copy.
-    Recall(LeaderKey, oneshot::Sender<LeaseRecall>),
+    Recall(LeaderKey, oneshot::Sender<LeaseCopy>),
 }
 
 /// What a leader's heartbeats carry. Neither may block.
 pub trait LeaseTeller: Send + Sync {
     /// What to tell `member`, on a heartbeat of this leadership.
-    fn news(&self, leadership: LeaderKey, member: MemberId) -> Option<LeaseNews>;
+    fn news(&self, leadership: LeaderKey, member: MemberId) -> Option<LeaseDelta>;
     /// What `member` answered.
-    fn receipt(&self, leadership: LeaderKey, member: MemberId, receipt: LeaseReceipt);
+    fn receipt(&self, leadership: LeaderKey, member: MemberId, receipt: LeaseAck);
 }
 
 /// Whom heartbeats ask for what they carry. Clones share it.
@@ -90,7 +90,7 @@ impl Leases {
 
     /// Hands over what the leader tells. `None` if it cannot be taken now: a heartbeat must not wait, the next one tells
     /// it again.
-    pub(super) async fn take(&self, news: LeaseNews) -> Option<LeaseReceipt> {
+    pub(super) async fn take(&self, news: LeaseDelta) -> Option<LeaseAck> {
         let (reply, receipt) = oneshot::channel();
         self.here.try_send(LeaseAsk::News(news, reply)).ok()?;
         receipt.await.ok()
@@ -100,7 +100,7 @@ impl Leases {
     pub(super) async fn recall_here(
         &self,
         leadership: LeaderKey,
-    ) -> Result<LeaseRecall, Unavailable> {
+    ) -> Result<LeaseCopy, Unavailable> {
         let (reply, recall) = oneshot::channel();
         self.here
             .send(LeaseAsk::Recall(leadership, reply))

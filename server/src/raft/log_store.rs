@@ -12,9 +12,9 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::remembered::Promised;
 use super::types::{self, Entry, Log, TypeConfig, Vote};
-use crate::blocking::Blocking;
 use crate::command::{Fault, LogPosition};
-use crate::planted::{self, Bug};
+use crate::failpoints::{self, Bug};
+use crate::offload::Offload;
 use crate::wal::{self, Wal};
 
 /// Bytes of entries in one message to a peer: large enough to fill a fast link, small enough not to hold up the runtime.
@@ -64,7 +64,7 @@ pub(super) struct LogStore {
     durable: DurableMark,
     /// Told of votes before they are replaced.
     promised: Promised,
-    blocking: Blocking,
+    offload: Offload,
 }
 
 /// The membership of the newest entry that changes it, whether committed or not.
@@ -92,13 +92,13 @@ impl LogStore {
         wal: Wal,
         durable: DurableMark,
         promised: Promised,
-        blocking: Blocking,
+        offload: Offload,
     ) -> Self {
         Self {
             wal,
             durable,
             promised,
-            blocking,
+            offload,
         }
     }
 
@@ -112,7 +112,7 @@ impl LogStore {
             None => {
                 let wal = self.wal.clone();
                 let read = move || wal.read(start, end, bytes_max);
-                self.blocking.run(read).await?.map_err(io::Error::other)?
+                self.offload.run(read).await?.map_err(io::Error::other)?
             }
         };
         entries
@@ -201,7 +201,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        if planted::has(Bug::VoteNotPersisted) {
+        if failpoints::has(Bug::VoteNotPersisted) {
             return Ok(());
         }
         self.promised.replaces_vote(&self.wal);
@@ -266,7 +266,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
         // openraft may believe more is gone than is: it asks for less then, never for what is missing.
         match self.durable.get() {
-            _ if planted::has(Bug::PurgeBelowUnsynced) => self.wal.purge(to),
+            _ if failpoints::has(Bug::PurgeBelowUnsynced) => self.wal.purge(to),
             Some(durable) if durable.index < to.index => self.wal.purge(durable),
             Some(_) => self.wal.purge(to),
             None => Ok(()),

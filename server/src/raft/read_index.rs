@@ -15,7 +15,7 @@ use super::applied::AppliedMark;
 use super::leadership::Leadership;
 use super::peer::LeaderLink;
 use crate::command::Unavailable;
-use crate::planted::{self, Bug};
+use crate::failpoints::{self, Bug};
 
 /// Reads that may wait for a round.
 const READS_MAX: usize = 16 * 1024;
@@ -117,7 +117,9 @@ impl ReadRounds {
                 let now = *leadership.borrow_and_update();
                 let asked = async {
                     match now.key() {
-                        Some(_) if now.is_self && planted::has(Bug::StaleRead) => applied.index(),
+                        Some(_) if now.is_self && failpoints::has(Bug::StaleRead) => {
+                            applied.index()
+                        }
                         Some(_) if now.is_self => {
                             let read = core.get_read_log_id(ReadPolicy::ReadIndex).await;
                             let read = read.inspect_err(

@@ -12,7 +12,7 @@ use openraft::alias::SnapshotOf;
 use super::log_store::DurableMark;
 use super::types::{self, SnapshotMeta, TypeConfig};
 use crate::command::Fault;
-use crate::planted::{self, Bug};
+use crate::failpoints::{self, Bug};
 use crate::state::{InstallReady, SnapshotReader, State};
 
 /// What openraft hands around as a snapshot's data.
@@ -54,7 +54,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
                 .lock()
                 .expect("nothing panics while it holds the lock");
             let meta = meta(&state).map_err(io::Error::other)?;
-            if planted::has(Bug::PurgeBelowUnsynced) {
+            if failpoints::has(Bug::PurgeBelowUnsynced) {
                 return Ok(Snapshot {
                     meta,
                     snapshot: SnapshotData::Durable,

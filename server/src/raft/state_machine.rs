@@ -19,11 +19,11 @@ use super::log_store::DurableMark;
 use super::propose::Pending;
 use super::snapshot::{self, Builder, Snapshot, SnapshotData};
 use super::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
-use crate::blocking::Blocking;
 use crate::command::{
     Envelope, Event, Fault, LeaseChange, LogPosition, Proposer, Revision, TokenChange, codec,
 };
 use crate::metrics::metrics;
+use crate::offload::Offload;
 use crate::state::{Answer, Large, State, Turn};
 use crate::watch::Hub;
 
@@ -33,7 +33,7 @@ const TAKEN_BYTES: usize = 1 << 20;
 const UNWRITTEN_BYTES_MAX: usize = 32 << 20;
 
 pub(super) struct StateMachine {
-    pub(super) blocking: Blocking,
+    pub(super) offload: Offload,
     pub(super) state: Arc<Mutex<State>>,
     pub(super) hub: Arc<Hub>,
     pub(super) leases: mpsc::UnboundedSender<Vec<LeaseChange>>,
@@ -256,7 +256,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         let state = self.state.clone();
         let install = move || ready.install(&state);
-        let installed = self.blocking.run(install).await?;
+        let installed = self.offload.run(install).await?;
         let revision = installed.map_err(io::Error::other)?;
         self.durable
             .raise(meta.last_log_id.as_ref().map(types::position));

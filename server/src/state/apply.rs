@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::auth::{Auth, No, Permit};
 use super::kv::Deleting;
-use super::ledger::{self, Ledger, Trash};
+use super::ledger::{self, Ledger, Superseded};
 use super::reading::{Answer, Moment, Part, Piece, RangeReading, Reading};
 use super::running_hash::RunningHash;
 use super::txn::{self, Branch};
@@ -25,11 +25,11 @@ use crate::command::{
     Outcome, Proposal, Proposer, Refusal, Response, Revision, Stamp, TokenChange, codec,
 };
 use crate::disk::Rows;
+use crate::failpoints::{self, Bug};
 use crate::mvcc::Mvcc;
-use crate::planted::{self, Bug};
 
 /// What a command came to, or that the state is broken.
-pub(super) type Ruling = Result<Result<Response, Refusal>, Fault>;
+pub(super) type Decision = Result<Result<Response, Refusal>, Fault>;
 
 /// Changes in one turn of the runtime: two or three milliseconds. Tests must come to the end of one.
 const TURN_CHANGES: usize = if cfg!(test) { 3 } else { 1000 };
@@ -155,7 +155,7 @@ pub(super) struct Law<'a> {
     pub(super) rows: Rows<'a>,
     pub(super) mvcc: &'a Mvcc,
     pub(super) ledger: &'a mut Ledger,
-    pub(super) trash: &'a mut Trash,
+    pub(super) superseded: &'a mut Superseded,
     pub(super) leases: &'a mut BTreeMap<LeaseId, Lease>,
     pub(super) members: &'a mut BTreeMap<MemberId, MemberRecord>,
     pub(super) alarms: &'a mut BTreeSet<Alarm>,
@@ -310,7 +310,7 @@ impl State {
             rows: self.disk.rows(),
             mvcc: &self.mvcc,
             ledger: &mut self.ledger,
-            trash: &mut self.trash,
+            superseded: &mut self.superseded,
             leases: &mut self.leases,
             members: &mut self.members,
             alarms: &mut self.alarms,
@@ -351,7 +351,7 @@ impl State {
             law.ledger.hash = hash;
             law.ledger.hash_ahead = RunningHash::default();
             law.ledger.ahead = 0;
-            if planted::has(Bug::DuplicateApply) {
+            if failpoints::has(Bug::DuplicateApply) {
                 law.ledger.store(&mut law.rows);
                 law.ledger.applied = Some(at);
             } else {
@@ -565,7 +565,7 @@ impl Law<'_> {
             self.making.sub = 0;
             self.making.events_bytes = 0;
             self.making.before = None;
-            self.trash.store(&mut self.rows);
+            self.superseded.store(&mut self.rows);
             match self.making.touched.take() {
                 None => self.events.append(&mut self.making.events),
                 Some((first, last)) => {
@@ -654,7 +654,7 @@ impl Law<'_> {
         self.is_wanted && self.answer_bytes < ANSWERS_BYTES
     }
 
-    fn compact(&mut self, revision: Revision) -> Ruling {
+    fn compact(&mut self, revision: Revision) -> Decision {
         if let Some(oldest) = self.ledger.floor
             && revision <= oldest
         {
@@ -667,7 +667,7 @@ impl Law<'_> {
         }
         self.ledger.floor = Some(revision);
         self.compacted = Some(revision);
-        let freed = self.trash.empty(revision, &mut self.rows);
+        let freed = self.superseded.empty(revision, &mut self.rows);
         self.ledger.logical_bytes = self.ledger.logical_bytes.saturating_sub(freed);
         self.rows.sweep_below(self.pins.floor(revision).0)?;
         Ok(Ok(Response::Done))

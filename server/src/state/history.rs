@@ -8,8 +8,8 @@ use std::ops::Range;
 use super::State;
 use super::snapshot::Pin;
 use crate::command::{Event, Fault, KvRefusal, Refusal, Revision, Stamp};
+use crate::failpoints::{self, Bug};
 use crate::mvcc::Budget;
-use crate::planted::{self, Bug};
 
 /// Changes read at once: some milliseconds where none is in memory. Tests must come to the end of one.
 const CHANGES_MAX: usize = if cfg!(test) { 3 } else { 512 };
@@ -66,7 +66,7 @@ impl State {
     ) -> Result<Result<History, Refusal>, Fault> {
         if let Some(oldest) = self.ledger.floor
             && from < oldest
-            && !planted::has(Bug::EventLostAtCompaction)
+            && !failpoints::has(Bug::EventLostAtCompaction)
         {
             return Ok(Err(KvRefusal::Compacted { oldest }.into()));
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::apply::{Law, Ruling};
+use super::apply::{Decision, Law};
 use super::ledger::VERSION_BYTES;
 use super::spaces::SYSTEM;
 use super::{KEY_BYTES_MAX, lease};
@@ -40,7 +40,7 @@ pub(super) fn check_key(key: &[u8]) -> Result<(), Refusal> {
 }
 
 impl Law<'_> {
-    pub(super) fn put_alone(&mut self, put: &Put) -> Ruling {
+    pub(super) fn put_alone(&mut self, put: &Put) -> Decision {
         if let Err(refusal) = check_key(&put.key) {
             return Ok(Err(refusal));
         }
@@ -93,7 +93,8 @@ impl Law<'_> {
         let kv = self.mvcc.put(&mut self.rows, at, &store, prev.as_ref())?;
         self.ledger.logical_bytes += cost(kv.key.len(), kv.value.len());
         if let Some(prev) = &prev {
-            self.trash.add(at.main, cost(key.len(), prev.value_bytes()));
+            self.superseded
+                .add(at.main, cost(key.len(), prev.value_bytes()));
         }
         self.attach(&kv.key, prev_lease, lease);
         let prev = prev.map(|prev| prev.pair(kv.key.clone()));
@@ -156,7 +157,7 @@ impl Law<'_> {
         // The tombstone counts until it is compacted, as the version it ended does.
         let tombstone = cost(key.len(), 0);
         self.ledger.logical_bytes += tombstone;
-        self.trash
+        self.superseded
             .add(at.main, tombstone + cost(key.len(), prev.value_bytes()));
         self.attach(&key, prev.lease, None);
         self.spend(1, key.len() + prev.value_bytes());

@@ -29,7 +29,7 @@ pub(super) mod tag {
 
 /// What the quota counts for a version beyond key and value.
 pub(super) const VERSION_BYTES: u64 = 64;
-/// A bucket of trash is closed at so many bytes ..
+/// A bucket of superseded is closed at so many bytes ..
 const BUCKET_BYTES: u64 = 64 << 10;
 /// .. or revisions: what a compaction in its middle leaves counted.
 const BUCKET_REVISIONS: u64 = 1024;
@@ -124,7 +124,7 @@ impl Ledger {
 
 /// Bytes that compaction will free, by the revisions that superseded them. Replicated, because the quota is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Trash {
+pub(super) struct Superseded {
     /// Ascending and disjoint; only the newest still grows.
     buckets: VecDeque<Bucket>,
     is_dirty: bool,
@@ -137,7 +137,7 @@ struct Bucket {
     bytes: u64,
 }
 
-impl Trash {
+impl Superseded {
     pub(super) fn load(rows: &Rows<'_>) -> Result<Self, Fault> {
         let mut buckets = VecDeque::new();
         each(rows, tag::TRASH, |key, row| {

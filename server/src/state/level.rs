@@ -3,7 +3,7 @@
 //! A replicated number, 1 until it is raised, so that all members change their law at the same entry, whatever version
 //! each of them runs. It never falls: what was written for it stays in the log and the state.
 
-use super::apply::{Law, Ruling};
+use super::apply::{Decision, Law};
 use super::ledger::{self, tag};
 use super::spaces::SYSTEM;
 use crate::command::codec::wire::{Reader, Writer};
@@ -14,7 +14,7 @@ use crate::disk::Rows;
 const FIRST: u32 = 1;
 
 impl Law<'_> {
-    pub(super) fn raise(&mut self, level: u32) -> Ruling {
+    pub(super) fn raise(&mut self, level: u32) -> Decision {
         if level > self.level_max {
             return Err(Fault::UnknownEntry {
                 index: self.at.index,

@@ -9,14 +9,14 @@ use crate::command::codec::Canonical;
 use crate::command::codec::wire::{Reader, Writer};
 use crate::command::{Fault, MemberId, MemberRecord, MemberRefusal, Refusal, Response};
 use crate::disk::Rows;
-use crate::planted::{self, Bug};
+use crate::failpoints::{self, Bug};
 
 impl Law<'_> {
     /// Records a member. The incarnation recorded first stands for good: one that lost its disk lost its votes with it,
     /// and must come back under a new id.
     pub(super) fn publish(&mut self, record: &MemberRecord) -> Result<Response, Refusal> {
         if let Some(known) = self.members.get(&record.id) {
-            if known.incarnation != record.incarnation && !planted::has(Bug::NodeIdReused) {
+            if known.incarnation != record.incarnation && !failpoints::has(Bug::NodeIdReused) {
                 return Err(Refusal::Member(MemberRefusal::Wiped(record.id)));
             }
             if known == record {

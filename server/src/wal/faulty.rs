@@ -1,4 +1,4 @@
-//! The disk that `planted::seams` describes: slow when told to, and with a cache that a kill empties.
+//! The disk that `failpoints::disk` describes: slow when told to, and with a cache that a kill empties.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::disk::{Aligned, Directory, Disk, SegmentFile};
-use crate::planted::{self, Bug, seams};
+use crate::failpoints::{self, Bug, seams};
 
 /// How long a write that nobody syncs stays in memory only. An operating system takes up to half a minute.
 const WRITE_BACK: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ struct FaultySegment {
 impl Faulty {
     pub(super) fn new(path: &Path) -> Self {
         let cache = Arc::new(Cache::default());
-        if planted::has(Bug::AckBeforeFsync) {
+        if failpoints::has(Bug::AckBeforeFsync) {
             let cache = cache.clone();
             // Lives as long as the process, as a write-back thread of the operating system does.
             std::thread::spawn(move || {
@@ -125,7 +125,7 @@ impl SegmentFile for FaultySegment {
 
     fn write_durably(&self, offset: u64, bytes: &Aligned) -> io::Result<()> {
         std::thread::sleep(seams::write_delay());
-        if planted::has(Bug::AckBeforeFsync) {
+        if failpoints::has(Bug::AckBeforeFsync) {
             self.cache.keep(&self.under, offset, bytes.bytes());
             return Ok(());
         }

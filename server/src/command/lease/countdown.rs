@@ -35,7 +35,7 @@ pub enum LeaseQuery {
 
 /// What the leader tells a member of its countdown, on a heartbeat, so that the next leader goes on where it stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseNews {
+pub struct LeaseDelta {
     /// Whose countdown.
     pub leadership: LeaderKey,
     /// The leader's clock when it sent this.
@@ -52,9 +52,9 @@ pub struct LeaseNews {
     pub changes: Vec<(LeaseId, Option<LeaderMillis>)>,
 }
 
-/// What a member answers to [`LeaseNews`].
+/// What a member answers to [`LeaseDelta`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseReceipt {
+pub enum LeaseAck {
     /// It holds the changes of this copy before `upto`.
     Taken {
         /// Which telling.
@@ -83,7 +83,7 @@ pub struct LeaseTable {
 
 /// What a member answers a new leader that asks for its copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseRecall {
+pub enum LeaseCopy {
     /// It does not follow the asking leader, or not yet.
     NotFollowing,
     /// It has no complete copy: it has restarted, or is new.

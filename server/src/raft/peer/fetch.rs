@@ -11,9 +11,9 @@ use super::handshake::Stamp;
 use super::join::{AskError, Asker, JoinAnswer, ask_membership};
 use super::snapshot::{self, Failed};
 use super::{MESSAGE_BYTES_MAX, line};
-use crate::blocking::Blocking;
 use crate::command::{Fault, MemberId};
 use crate::network::Network;
+use crate::offload::Offload;
 use crate::raft::types;
 use crate::state::{FEATURE_LEVEL, InstallReady, State, StatePlace};
 use crate::wal::{Ends, Identity, Payload, Wal};
@@ -84,7 +84,7 @@ pub async fn fetch_state(
     own: &Identity,
     at_least: u64,
     place: &StatePlace,
-    blocking: Blocking,
+    offload: Offload,
 ) -> Result<InstallReady, AskError> {
     let asker = Asker::Member(own.member);
     let settles = |answer: &JoinAnswer| answer.own.is_some() || answer.is_current;
@@ -122,7 +122,7 @@ pub async fn fetch_state(
             continue;
         }
         for url in urls {
-            match fetch_from(network, &url, member, &stamp, at_least, place, blocking).await {
+            match fetch_from(network, &url, member, &stamp, at_least, place, offload).await {
                 Ok(ready) => return Ok(ready),
                 Err(status) => why = format!("{url}: {}", status.message()),
             }
@@ -138,12 +138,12 @@ async fn fetch_from(
     stamp: &Stamp,
     at_least: u64,
     place: &StatePlace,
-    blocking: Blocking,
+    offload: Offload,
 ) -> Result<InstallReady, Status> {
     let mut client = line::client(network, url)?.max_decoding_message_size(MESSAGE_BYTES_MAX);
     let request = stamp.request(member, None, wire::FetchRequest { at_least });
     let answer = client.fetch(request).await?.into_inner();
     tracing::info!(peer = %member, "receiving the state");
     let chunks = answer.map_ok(|message| message.chunk);
-    snapshot::receive(place.clone(), blocking, chunks).await
+    snapshot::receive(place.clone(), offload, chunks).await
 }

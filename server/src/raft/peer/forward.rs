@@ -23,7 +23,7 @@ use tonic::Status;
 use super::convert;
 use super::line::{Line, Peers, Purpose};
 use crate::command::{LeaderKey, LeaseId, LeaseQuery, MemberId, Unavailable};
-use crate::planted::{self, Bug};
+use crate::failpoints::{self, Bug};
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
 
@@ -249,7 +249,7 @@ fn held_back(
     is_taken: oneshot::Receiver<()>,
 ) -> impl Stream<Item = wire::ForwardRequest> + Send + 'static {
     let messages = UnboundedReceiverStream::new(outgoing);
-    if planted::has(Bug::ForwardedTwice) {
+    if failpoints::has(Bug::ForwardedTwice) {
         return messages.left_stream();
     }
     let opened = is_taken.map(move |taken| match taken {

@@ -8,8 +8,8 @@ use tonic::{Request, Status};
 
 use crate::clock::Moment;
 use crate::command::{ClusterId, Incarnation, MemberId};
+use crate::failpoints::{self, Bug};
 use crate::metrics::metrics;
-use crate::planted::{self, Bug};
 use crate::state::State;
 use crate::tls::ClientCertificate;
 
@@ -133,7 +133,7 @@ impl Stamp {
         }
         if metadata.contains_key(TO_INCARNATION)
             && Incarnation(read(metadata, TO_INCARNATION)?) != self.incarnation
-            && !planted::has(Bug::NodeIdReused)
+            && !failpoints::has(Bug::NodeIdReused)
         {
             return refuse(format!(
                 "it is for member {to} with another data directory: this one came back without what it had promised; \
@@ -152,7 +152,7 @@ impl Stamp {
             .lock()
             .expect("nothing panics while it holds the lock");
         let known = state.incarnation(from);
-        if known.is_some_and(|known| known != incarnation) && !planted::has(Bug::NodeIdReused) {
+        if known.is_some_and(|known| known != incarnation) && !failpoints::has(Bug::NodeIdReused) {
             return refuse(format!(
                 "member {from} came back with another data directory: remove it from the cluster, add it again and start it \
                  with an empty one"

@@ -11,7 +11,7 @@ use super::convert;
 use super::line::{Peers, Purpose};
 use crate::clock::Moment;
 use crate::command::{
-    LeaderKey, LeaderMillis, LeaseId, LeaseNews, LeaseRecall, LeaseReceipt, LeaseTable, MemberId,
+    LeaderKey, LeaderMillis, LeaseAck, LeaseCopy, LeaseDelta, LeaseId, LeaseTable, MemberId,
     Unavailable,
 };
 
@@ -22,8 +22,8 @@ const RECALL_MAX: Duration = Duration::from_secs(5);
 /// Stands for the end of a lease that is gone.
 const GONE: i64 = i64::MIN;
 
-pub(super) fn news(news: LeaseNews) -> wire::LeaseNews {
-    let LeaseNews {
+pub(super) fn news(news: LeaseDelta) -> wire::LeaseDelta {
+    let LeaseDelta {
         // The heartbeat's own vote says it.
         leadership: _,
         now,
@@ -33,7 +33,7 @@ pub(super) fn news(news: LeaseNews) -> wire::LeaseNews {
         from,
         changes,
     } = news;
-    wire::LeaseNews {
+    wire::LeaseDelta {
         now: now.0,
         through,
         copy,
@@ -47,8 +47,11 @@ pub(super) fn news(news: LeaseNews) -> wire::LeaseNews {
     }
 }
 
-pub(super) fn read_news(leadership: LeaderKey, news: wire::LeaseNews) -> Result<LeaseNews, Status> {
-    let wire::LeaseNews {
+pub(super) fn read_news(
+    leadership: LeaderKey,
+    news: wire::LeaseDelta,
+) -> Result<LeaseDelta, Status> {
+    let wire::LeaseDelta {
         now,
         through,
         copy,
@@ -59,7 +62,7 @@ pub(super) fn read_news(leadership: LeaderKey, news: wire::LeaseNews) -> Result<
     } = news;
     let changes = pairs(ids, ends)?;
     let end = |ends| (ends != GONE).then_some(LeaderMillis(ends));
-    Ok(LeaseNews {
+    Ok(LeaseDelta {
         leadership,
         now: LeaderMillis(now),
         through,
@@ -70,34 +73,32 @@ pub(super) fn read_news(leadership: LeaderKey, news: wire::LeaseNews) -> Result<
     })
 }
 
-pub(super) fn receipt(receipt: LeaseReceipt) -> wire::LeaseReceipt {
-    use wire::lease_receipt::Word;
+pub(super) fn receipt(receipt: LeaseAck) -> wire::LeaseAck {
+    use wire::lease_ack::Word;
     let (word, copy, upto) = match receipt {
-        LeaseReceipt::NotFollowing => (Word::NotFollowing, 0, 0),
-        LeaseReceipt::Taken { copy, upto } => (Word::Taken, copy, upto),
-        LeaseReceipt::Again => (Word::Again, 0, 0),
+        LeaseAck::NotFollowing => (Word::NotFollowing, 0, 0),
+        LeaseAck::Taken { copy, upto } => (Word::Taken, copy, upto),
+        LeaseAck::Again => (Word::Again, 0, 0),
     };
-    wire::LeaseReceipt {
+    wire::LeaseAck {
         word: word.into(),
         copy,
         upto,
     }
 }
 
-pub(super) fn read_receipt(receipt: wire::LeaseReceipt) -> LeaseReceipt {
-    use wire::lease_receipt::Word;
-    let wire::LeaseReceipt { copy, upto, .. } = receipt;
+pub(super) fn read_receipt(receipt: wire::LeaseAck) -> LeaseAck {
+    use wire::lease_ack::Word;
+    let wire::LeaseAck { copy, upto, .. } = receipt;
     match receipt.word() {
-        Word::NotFollowing => LeaseReceipt::NotFollowing,
-        Word::Taken => LeaseReceipt::Taken { copy, upto },
-        Word::Again => LeaseReceipt::Again,
+        Word::NotFollowing => LeaseAck::NotFollowing,
+        Word::Taken => LeaseAck::Taken { copy, upto },
+        Word::Again => LeaseAck::Again,
     }
 }
 
 /// The pages of an answer to a new leader; at least one.
-pub(super) fn pages(
-    recall: LeaseRecall,
-) -> BoxStream<'static, Result<wire::RecallResponse, Status>> {
+pub(super) fn pages(recall: LeaseCopy) -> BoxStream<'static, Result<wire::RecallResponse, Status>> {
     use wire::recall_response::Word;
     let alone = |word: Word| {
         let page = wire::RecallResponse {
@@ -112,9 +113,9 @@ pub(super) fn pages(
         through,
         ends,
     } = match recall {
-        LeaseRecall::NotFollowing => return alone(Word::NotFollowing),
-        LeaseRecall::Nothing => return alone(Word::Nothing),
-        LeaseRecall::Table(table) => table,
+        LeaseCopy::NotFollowing => return alone(Word::NotFollowing),
+        LeaseCopy::Nothing => return alone(Word::Nothing),
+        LeaseCopy::Table(table) => table,
     };
     let count = ends.len().div_ceil(PAGE).max(1);
     let page = move |number: usize| {
@@ -138,7 +139,7 @@ pub(in crate::raft) async fn recall(
     peer: MemberId,
     urls: &[String],
     leadership: LeaderKey,
-) -> Result<LeaseRecall, Unavailable> {
+) -> Result<LeaseCopy, Unavailable> {
     let line = peers.line(peer, urls, Purpose::Control);
     let message = wire::RecallRequest {
         term: leadership.0,
@@ -152,13 +153,13 @@ pub(in crate::raft) async fn recall(
         let received = Moment::now();
         let mut recall = read_page(first)?;
         while let Some(page) = pages.message().await? {
-            if let (LeaseRecall::Table(table), LeaseRecall::Table(more)) =
+            if let (LeaseCopy::Table(table), LeaseCopy::Table(more)) =
                 (&mut recall, read_page(page)?)
             {
                 table.ends.extend(more.ends);
             }
         }
-        if let LeaseRecall::Table(table) = &mut recall {
+        if let LeaseCopy::Table(table) = &mut recall {
             // The member's clock has gone on while its pages came in.
             let since = Moment::now().since(received).as_millis();
             table.now.0 += i64::try_from(since).unwrap_or(i64::MAX);
@@ -175,11 +176,11 @@ pub(in crate::raft) async fn recall(
     }
 }
 
-pub(super) fn read_page(page: wire::RecallResponse) -> Result<LeaseRecall, Status> {
+pub(super) fn read_page(page: wire::RecallResponse) -> Result<LeaseCopy, Status> {
     use wire::recall_response::Word;
     match page.word() {
-        Word::NotFollowing => return Ok(LeaseRecall::NotFollowing),
-        Word::Nothing => return Ok(LeaseRecall::Nothing),
+        Word::NotFollowing => return Ok(LeaseCopy::NotFollowing),
+        Word::Nothing => return Ok(LeaseCopy::Nothing),
         Word::Copy => {}
     }
     let wire::RecallResponse {
@@ -192,7 +193,7 @@ pub(super) fn read_page(page: wire::RecallResponse) -> Result<LeaseRecall, Statu
         ends,
     } = page;
     let rows = pairs(ids, ends)?;
-    Ok(LeaseRecall::Table(LeaseTable {
+    Ok(LeaseCopy::Table(LeaseTable {
         leadership: (term, MemberId(leader)),
         now: LeaderMillis(now),
         through,

@@ -13,9 +13,9 @@ use tonic::{Status, Streaming};
 
 use super::convert;
 use super::line::Line;
-use crate::blocking::Blocking;
 use crate::command::{Fault, MemberId};
 use crate::metrics::metrics;
+use crate::offload::Offload;
 use crate::raft::Core;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::trim::{Sending, Sent};
@@ -193,7 +193,7 @@ pub(super) async fn send(
 pub(in crate::raft) struct Receiving {
     /// Where the state lives.
     place: StatePlace,
-    blocking: Blocking,
+    offload: Offload,
     /// The state that is replaced.
     state: Arc<Mutex<State>>,
     turn: Arc<Semaphore>,
@@ -202,12 +202,12 @@ pub(in crate::raft) struct Receiving {
 impl Receiving {
     pub(in crate::raft) fn new(
         place: StatePlace,
-        blocking: Blocking,
+        offload: Offload,
         state: Arc<Mutex<State>>,
     ) -> Self {
         Self {
             place,
-            blocking,
+            offload,
             state,
             turn: Arc::new(Semaphore::new(1)),
         }
@@ -248,7 +248,7 @@ impl Receiving {
                 "a snapshot has one head, then chunks",
             )),
         });
-        let ready = receive(self.place.clone(), self.blocking, chunks).await?;
+        let ready = receive(self.place.clone(), self.offload, chunks).await?;
         let snapshot = Snapshot {
             meta,
             snapshot: SnapshotData::Received(Box::new(ready)),
@@ -264,10 +264,10 @@ impl Receiving {
 /// Writes chunks as they come, where waiting for the disk is allowed.
 pub(super) async fn receive(
     place: StatePlace,
-    blocking: Blocking,
+    offload: Offload,
     mut incoming: impl Stream<Item = Result<Bytes, Status>> + Unpin,
 ) -> Result<InstallReady, Status> {
-    let write = Writing(blocking);
+    let write = Writing(offload);
     let mut writer = write.now(move || SnapshotWriter::at(&place)).await?;
     loop {
         let next = tokio::time::timeout(STANDSTILL_MAX, incoming.next()).await;
@@ -282,7 +282,7 @@ pub(super) async fn receive(
     write.now(move || writer.finish()).await
 }
 
-struct Writing(Blocking);
+struct Writing(Offload);
 
 impl Writing {
     async fn now<T: Send + 'static>(

@@ -17,8 +17,8 @@ use prost::Message;
 
 use super::{convert, leases};
 use crate::command::{
-    ClusterId, Incarnation, LeaderMillis, LeaseId, LeaseNews, LeaseQuery, LeaseRecall,
-    LeaseReceipt, LeaseTable, LogPosition, MemberId, MemberRefusal, Unavailable,
+    ClusterId, Incarnation, LeaderMillis, LeaseAck, LeaseCopy, LeaseDelta, LeaseId, LeaseQuery,
+    LeaseTable, LogPosition, MemberId, MemberRefusal, Unavailable,
 };
 use crate::raft::agreement::AppliedHash;
 use crate::raft::membership::MemberChange;
@@ -66,8 +66,8 @@ fn members() -> types::Members {
     Membership::new(vec![BTreeSet::from([1])], nodes).unwrap()
 }
 
-fn news() -> LeaseNews {
-    LeaseNews {
+fn news() -> LeaseDelta {
+    LeaseDelta {
         leadership: (4, MemberId(0xa2)),
         now: LeaderMillis(1_500),
         through: 9,
@@ -190,18 +190,18 @@ fn append_response() {
         Ok(Err(StreamAppendError::Conflict(log))) if log == at(6)
     ));
     let mut higher = convert::appended(Err(StreamAppendError::HigherVote(vote(false))), 4);
-    higher.receipt = Some(leases::receipt(LeaseReceipt::Taken { copy: 1, upto: 3 }));
+    higher.receipt = Some(leases::receipt(LeaseAck::Taken { copy: 1, upto: 3 }));
     let higher = pin(higher, "0804220b080411a2000000000000002a06080110011803");
     assert_eq!(
         higher.receipt.map(leases::read_receipt),
-        Some(LeaseReceipt::Taken { copy: 1, upto: 3 })
+        Some(LeaseAck::Taken { copy: 1, upto: 3 })
     );
     assert!(matches!(
         convert::read_appended(higher),
         Ok(Err(StreamAppendError::HigherVote(higher))) if higher == vote(false)
     ));
-    pin(leases::receipt(LeaseReceipt::Again), "0802");
-    pin(leases::receipt(LeaseReceipt::NotFollowing), "");
+    pin(leases::receipt(LeaseAck::Again), "0802");
+    pin(leases::receipt(LeaseAck::NotFollowing), "");
 }
 
 #[test]
@@ -442,12 +442,12 @@ async fn recall_request_and_response() {
     };
     let recalls = [
         (
-            LeaseRecall::Table(table),
+            LeaseCopy::Table(table),
             "0802100319a10000000000000020b817280932100500000000000000faffffffffffffff3a04\
          c0a90701",
         ),
-        (LeaseRecall::Nothing, "0801"),
-        (LeaseRecall::NotFollowing, ""),
+        (LeaseCopy::Nothing, "0801"),
+        (LeaseCopy::NotFollowing, ""),
     ];
     for (recall, golden) in recalls {
         let pages: Vec<_> = leases::pages(recall.clone()).collect().await;

@@ -8,7 +8,6 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::blocking::Blocking;
 use crate::command::{
     ClusterId, Command, Fault, Incarnation, KeyValue, Keys, KvCommand, MemberCommand, MemberId,
     MemberRecord, Order, Put, PutLease, PutValue, Query, Range, RangeFilter, Response, Revision,
@@ -16,6 +15,7 @@ use crate::command::{
 };
 use crate::http;
 use crate::network::Network;
+use crate::offload::Offload;
 use crate::raft::{Config, Limits, Raft, refuse_older_copy};
 use crate::state::{FEATURE_LEVEL, State, StatePlace};
 use crate::wal::{Identity, MemoryDisk, Options, Wal};
@@ -111,7 +111,7 @@ impl Member {
             state: StatePlace::Memory(None),
             limits,
             network: Network::Sockets,
-            blocking: Blocking::Threads,
+            offload: Offload::Threads,
         };
         let state = Arc::new(Mutex::new(state));
         let (changes, _) = mpsc::unbounded_channel();
@@ -219,7 +219,7 @@ impl Member {
         // In the order of `node::start`.
         let state = Arc::new(Mutex::new(state));
         let ids = (CLUSTER, id, incarnation);
-        let asked = refuse_older_copy(ids, &Network::Sockets, Blocking::Threads, &wal, &state);
+        let asked = refuse_older_copy(ids, &Network::Sockets, Offload::Threads, &wal, &state);
         asked.await.map_err(Fault::Store)?;
         let state = Arc::into_inner(state).expect("nobody else has it");
         let state = state.into_inner().unwrap();

@@ -217,7 +217,7 @@ async fn fetch(
     at_least: u64,
 ) -> Result<crate::state::InstallReady, AskError> {
     let place = crate::state::StatePlace::Memory(None);
-    let blocking = crate::blocking::Blocking::Threads;
+    let offload = crate::offload::Offload::Threads;
     let network = crate::network::Network::Sockets;
-    fetch_state(&network, places, own, at_least, &place, blocking).await
+    fetch_state(&network, places, own, at_least, &place, offload).await
 }

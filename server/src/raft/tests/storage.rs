@@ -9,8 +9,8 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, StorageError};
 use tokio::sync::mpsc;
 
-use crate::blocking::Blocking;
 use crate::command::{ClusterId, Incarnation, LogPosition, MemberId, Revision};
+use crate::offload::Offload;
 use crate::raft::agreement::Agreement;
 use crate::raft::applied::AppliedMark;
 use crate::raft::log_store::{DurableMark, LogStore};
@@ -117,7 +117,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
         let promised = Promised::at_start(&wal, None);
         let (_, _, pending) = Proposer::new(MemberId(1), 1, 1 << 20);
         let machine = StateMachine {
-            blocking: Blocking::Threads,
+            offload: Offload::Threads,
             state: Arc::new(Mutex::new(State::in_memory())),
             hub: Hub::new(Revision(1)),
             leases: mpsc::unbounded_channel().0,
@@ -129,7 +129,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
         };
         Ok((
             (),
-            LogStore::new(wal, DurableMark::unbounded(), promised, Blocking::Threads),
+            LogStore::new(wal, DurableMark::unbounded(), promised, Offload::Threads),
             Gapless(machine, self.source.clone()),
         ))
     }

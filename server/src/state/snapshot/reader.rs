@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::Pin;
 use super::container::{Chain, Chunk, Row};
 use crate::command::{Fault, LogPosition, Revision};
+use crate::failpoints::{self, Bug};
 use crate::mvcc;
-use crate::planted::{self, Bug};
 use crate::state::State;
 use crate::state::ledger::tag;
 use crate::state::spaces::SYSTEM;
@@ -49,7 +49,7 @@ impl SnapshotReader {
         Self {
             position: state.applied(),
             membership: state.membership(),
-            revision: match planted::has(Bug::SnapshotWithoutLastBatch) {
+            revision: match failpoints::has(Bug::SnapshotWithoutLastBatch) {
                 false => state.revision(),
                 true => Revision(state.revision().0 - 1),
             },

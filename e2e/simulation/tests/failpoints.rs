@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use coord_server::planted::Bug;
+use coord_server::failpoints::Bug;
 use coord_simulation::seeds::{self, Campaign, Wrong};
 
 /// How many hours are searched for one.

@@ -1,9 +1,9 @@
 //! A disk that is slow when told to, and that forgets what was not synced when the process is killed.
 //!
-//! A kill leaves what the operating system was given; a power cut does not. With `COORD_PLANTED_POWER_CUT` set, what is
+//! A kill leaves what the operating system was given; a power cut does not. With `COORD_FAILPOINT_POWER_CUT` set, what is
 //! not synced stays in this process, so that SIGKILL does to it what a power cut does: the state store hands rows over
 //! only to be synced, and the bug [`AckBeforeFsync`](super::Bug::AckBeforeFsync) keeps the log's writes here.
-//! With `COORD_PLANTED_SLOW_DISK=FILE` every write of the log takes as many milliseconds longer as the file says.
+//! With `COORD_FAILPOINT_SLOW_DISK=FILE` every write of the log takes as many milliseconds longer as the file says.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How much longer a write of the log takes now.
 pub fn write_delay() -> Duration {
     static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let file = FILE.get_or_init(|| std::env::var_os("COORD_PLANTED_SLOW_DISK").map(Into::into));
+    let file = FILE.get_or_init(|| std::env::var_os("COORD_FAILPOINT_SLOW_DISK").map(Into::into));
     let millis = file
         .as_ref()
         .and_then(|file| std::fs::read_to_string(file).ok())
@@ -23,5 +23,5 @@ pub fn write_delay() -> Duration {
 /// Whether a kill is to be a power cut.
 pub fn is_power_cut() -> bool {
     static SET: OnceLock<bool> = OnceLock::new();
-    *SET.get_or_init(|| std::env::var_os("COORD_PLANTED_POWER_CUT").is_some())
+    *SET.get_or_init(|| std::env::var_os("COORD_FAILPOINT_POWER_CUT").is_some())
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::command::{Lease, LeaseId};
-use crate::planted::{self, Bug};
+use crate::failpoints::{self, Bug};
 
 /// Time left below which recording it gains nothing: a record has whole seconds.
 const CHECKPOINT_MIN: Duration = Duration::from_secs(1);
@@ -262,7 +262,7 @@ impl Countdown {
     }
 
     fn is_over(&self, now: Moment) -> bool {
-        self.is_ending || (self.ends <= now && !planted::has(Bug::LeaseRevived))
+        self.is_ending || (self.ends <= now && !failpoints::has(Bug::LeaseRevived))
     }
 }
 

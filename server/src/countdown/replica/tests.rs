@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::command::{Lease, MemberId};
-use crate::expiry::book::Book;
-use crate::expiry::deadlines::Deadlines;
+use crate::countdown::broadcast::Broadcast;
+use crate::countdown::deadlines::Deadlines;
 
 const LEADERSHIP: LeaderKey = (3, MemberId(1));
 const READER: MemberId = MemberId(2);
@@ -25,13 +25,13 @@ fn lease(id: LeaseId, ttl_seconds: i64) -> Lease {
 }
 
 /// A book that has counted one lease of 10 s since `start`.
-fn book(start: Moment) -> Book {
+fn book(start: Moment) -> Broadcast {
     let mut deadlines = Deadlines::default();
     deadlines.granted(start, lease(A, 10));
-    Book::open(start, LEADERSHIP, 7, deadlines)
+    Broadcast::open(start, LEADERSHIP, 7, deadlines)
 }
 
-fn grant(book: &mut Book, now: Moment, id: LeaseId, ttl_seconds: i64, index: u64) {
+fn grant(book: &mut Broadcast, now: Moment, id: LeaseId, ttl_seconds: i64, index: u64) {
     let ends = book.deadlines.granted(now, lease(id, ttl_seconds));
     book.reached(index);
     book.tell(id, ends);
@@ -43,7 +43,7 @@ fn ends(table: &LeaseTable) -> Vec<(i64, i64)> {
     ends
 }
 
-fn holds(book: &Book) -> bool {
+fn holds(book: &Broadcast) -> bool {
     book.holders(book.last_change()).contains(&READER)
 }
 
@@ -86,7 +86,7 @@ fn what_was_not_acknowledged_is_told_again_and_changes_nothing_twice() {
     let again = book.news(start, READER).unwrap();
     assert_eq!((again.from, again.changes.len()), (0, 2));
     let receipt = replica.take(start, again);
-    assert_eq!(receipt, LeaseReceipt::Taken { copy: 1, upto: 2 });
+    assert_eq!(receipt, LeaseAck::Taken { copy: 1, upto: 2 });
     book.receipt(READER, receipt);
     assert!(holds(&book));
     assert_eq!(replica.table(start).unwrap().ends.len(), 2);
@@ -102,7 +102,7 @@ fn a_member_that_lost_its_copy_asks_for_all_of_it() {
     grant(&mut book, start, B, 5, 9);
     let news = book.news(start, READER).unwrap();
     let receipt = replica.take(start, news);
-    assert_eq!(receipt, LeaseReceipt::Again);
+    assert_eq!(receipt, LeaseAck::Again);
     book.receipt(READER, receipt);
     assert!(!holds(&book));
     let news = book.news(start, READER).unwrap();
@@ -118,7 +118,7 @@ fn a_copy_in_the_making_does_not_take_the_place_of_a_complete_one() {
     let news = old.news(start, READER).unwrap();
     replica.take(start, news);
     let newer = (4, MemberId(3));
-    let mut first = LeaseNews {
+    let mut first = LeaseDelta {
         leadership: newer,
         now: LeaderMillis(0),
         through: 9,

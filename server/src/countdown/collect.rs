@@ -11,7 +11,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use super::driver::Consensus;
 use super::replica::Clock;
 use crate::clock::Moment;
-use crate::command::{LeaderKey, LeaderMillis, LeaseId, LeaseRecall, LeaseTable, MemberId};
+use crate::command::{LeaderKey, LeaderMillis, LeaseCopy, LeaseId, LeaseTable, MemberId};
 
 /// Pause before a member is asked again that cannot be reached, or does not follow the new leader yet.
 const ASK_PAUSE: Duration = Duration::from_millis(20);
@@ -136,9 +136,9 @@ async fn ask<C: Consensus>(
 ) -> Option<LeaseTable> {
     loop {
         match consensus.recall(voter, leadership).await {
-            Ok(LeaseRecall::Table(table)) => return Some(table),
-            Ok(LeaseRecall::Nothing) => return None,
-            Ok(LeaseRecall::NotFollowing) | Err(_) => tokio::time::sleep(ASK_PAUSE).await,
+            Ok(LeaseCopy::Table(table)) => return Some(table),
+            Ok(LeaseCopy::Nothing) => return None,
+            Ok(LeaseCopy::NotFollowing) | Err(_) => tokio::time::sleep(ASK_PAUSE).await,
         }
     }
 }

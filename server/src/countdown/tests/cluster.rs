@@ -10,11 +10,11 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Moment;
 use crate::command::{
-    Command, LeaderKey, Lease, LeaseChange, LeaseCommand, LeaseId, LeaseQuery, LeaseRecall,
-    MemberId, Outcome, Response, Revision, Unavailable,
+    Command, LeaderKey, Lease, LeaseChange, LeaseCommand, LeaseCopy, LeaseId, LeaseQuery, MemberId,
+    Outcome, Response, Revision, Unavailable,
 };
-use crate::expiry::recall::is_quorum;
-use crate::expiry::{Consensus, count_down};
+use crate::countdown::collect::is_quorum;
+use crate::countdown::{Consensus, count_down};
 use crate::raft::{Leadership, LeaseAsk, LeaseTeller};
 
 /// etcd's election timeout, in these tests.
@@ -339,7 +339,7 @@ impl Consensus for Node {
         &self,
         member: MemberId,
         leadership: LeaderKey,
-    ) -> Result<LeaseRecall, Unavailable> {
+    ) -> Result<LeaseCopy, Unavailable> {
         let delay = lock(&self.net).delay;
         tokio::time::sleep(delay).await;
         let (reply, recall) = oneshot::channel();

@@ -6,13 +6,13 @@
 //! promise: no lease ends before its time to live after its last answered renewal, and none is given more than an
 //! election timeout beyond it, across changes of leader; `docs/decisions/0005-leases-across-leaders.md` has the argument.
 //!
-//! Pure are [`deadlines`] (when each lease ends), [`book`] (who was told what), [`replica`] (a copy); [`recall`] puts
+//! Pure are [`deadlines`] (when each lease ends), [`broadcast`] (who was told what), [`replica`] (a copy); [`collect`] puts
 //! copies together for a new leader, [`driver`] is a member's part, [`term`] the leader's turns.
 
-mod book;
+mod broadcast;
+mod collect;
 mod deadlines;
 mod driver;
-mod recall;
 mod replica;
 mod term;
 #[cfg(test)]

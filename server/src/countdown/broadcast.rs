@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::deadlines::Deadlines;
 use crate::clock::Moment;
 use crate::command::{
-    LeaderKey, LeaderMillis, LeaseId, LeaseNews, LeaseReceipt, LeaseTable, MemberId,
+    LeaderKey, LeaderMillis, LeaseAck, LeaseDelta, LeaseId, LeaseTable, MemberId,
 };
 
 /// Changes in one heartbeat: a quarter of a megabyte, which must not hold it up.
@@ -21,13 +21,13 @@ const QUIET_MAX: Duration = Duration::from_millis(100);
 
 /// One leadership's countdown.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct Broadcast {
     leadership: LeaderKey,
     /// Where the leadership's clock is at zero.
     zero: Moment,
     /// The log index up to which grants and ends are in `deadlines`.
     through: u64,
-    /// The countdown itself. Whoever changes an end tells it with [`Book::tell`].
+    /// The countdown itself. Whoever changes an end tells it with [`Broadcast::tell`].
     pub(super) deadlines: Deadlines,
     /// Counts the changes told to all.
     changes: u64,
@@ -58,7 +58,7 @@ struct Change {
     ends: Option<LeaderMillis>,
 }
 
-impl Book {
+impl Broadcast {
     /// Opens the book of a leadership that begins to count at `now`, knowing the log up to `through`.
     pub(super) fn open(
         now: Moment,
@@ -118,7 +118,7 @@ impl Book {
     }
 
     /// What `member` is to be told at `now`, if there is anything.
-    pub(super) fn news(&mut self, now: Moment, member: MemberId) -> Option<LeaseNews> {
+    pub(super) fn news(&mut self, now: Moment, member: MemberId) -> Option<LeaseDelta> {
         let reader = self.readers.entry(member).or_insert_with(|| Reader {
             is_lost: true,
             ..Reader::default()
@@ -146,7 +146,7 @@ impl Book {
         }
         reader.told = Some(now);
         let changes = reader.waiting.iter().take(CHANGES_MAX);
-        Some(LeaseNews {
+        Some(LeaseDelta {
             leadership: self.leadership,
             now: millis(now.since(self.zero)),
             through: self.through,
@@ -158,12 +158,12 @@ impl Book {
     }
 
     /// What `member` answered.
-    pub(super) fn receipt(&mut self, member: MemberId, receipt: LeaseReceipt) {
+    pub(super) fn receipt(&mut self, member: MemberId, receipt: LeaseAck) {
         let Some(reader) = self.readers.get_mut(&member) else {
             return;
         };
         match receipt {
-            LeaseReceipt::Taken { copy, upto } if copy == reader.copy => {
+            LeaseAck::Taken { copy, upto } if copy == reader.copy => {
                 reader.has_answered = true;
                 let known = upto.saturating_sub(reader.from);
                 let known = usize::try_from(known).unwrap_or(usize::MAX);
@@ -172,10 +172,10 @@ impl Book {
                 reader.from += known as u64;
             }
             // About a copy that it does not need any more.
-            LeaseReceipt::Taken { .. } => {}
-            LeaseReceipt::Again => reader.is_lost = true,
+            LeaseAck::Taken { .. } => {}
+            LeaseAck::Again => reader.is_lost = true,
             // It will follow soon, or there is another leader.
-            LeaseReceipt::NotFollowing => {}
+            LeaseAck::NotFollowing => {}
         }
     }
 

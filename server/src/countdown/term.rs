@@ -8,15 +8,15 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::book::Book;
+use super::broadcast::Broadcast;
+use super::collect::is_quorum;
 use super::driver::{Consensus, Driver, answer, renewed_in};
-use super::recall::is_quorum;
 use crate::clock::Moment;
 use crate::command::{
-    Command, LeaderKey, LeaseChange, LeaseCommand, LeaseId, LeaseNews, LeaseQuery, LeaseRecall,
-    LeaseReceipt, MemberId, Unavailable,
+    Command, LeaderKey, LeaseAck, LeaseChange, LeaseCommand, LeaseCopy, LeaseDelta, LeaseId,
+    LeaseQuery, MemberId, Unavailable,
 };
-use crate::planted::{self, Bug};
+use crate::failpoints::{self, Bug};
 use crate::raft::{LeaseAsk, LeaseTeller};
 
 /// Leases ended by one command: each may delete any number of keys in a revision of its own.
@@ -37,7 +37,7 @@ const CARRY_PAUSE: Duration = Duration::from_millis(2);
 /// One leadership of this member.
 pub(super) struct Term<'a, C> {
     leadership: LeaderKey,
-    book: Arc<Mutex<Book>>,
+    book: Arc<Mutex<Broadcast>>,
     driver: &'a mut Driver<C>,
     last_round: Option<Moment>,
     /// Whether the countdown is told to the other members, and renewals wait until a majority holds them.
@@ -45,14 +45,14 @@ pub(super) struct Term<'a, C> {
 }
 
 /// What heartbeats carry.
-struct Pages(LeaderKey, Arc<Mutex<Book>>);
+struct Pages(LeaderKey, Arc<Mutex<Broadcast>>);
 
 impl LeaseTeller for Pages {
-    fn news(&self, leadership: LeaderKey, member: MemberId) -> Option<LeaseNews> {
+    fn news(&self, leadership: LeaderKey, member: MemberId) -> Option<LeaseDelta> {
         (leadership == self.0).then(|| lock(&self.1).news(Moment::now(), member))?
     }
 
-    fn receipt(&self, leadership: LeaderKey, member: MemberId, receipt: LeaseReceipt) {
+    fn receipt(&self, leadership: LeaderKey, member: MemberId, receipt: LeaseAck) {
         if leadership == self.0 {
             lock(&self.1).receipt(member, receipt);
         }
@@ -60,7 +60,7 @@ impl LeaseTeller for Pages {
 }
 
 impl<'a, C: Consensus> Term<'a, C> {
-    pub(super) fn new(leadership: LeaderKey, book: Book, driver: &'a mut Driver<C>) -> Self {
+    pub(super) fn new(leadership: LeaderKey, book: Broadcast, driver: &'a mut Driver<C>) -> Self {
         Self {
             leadership,
             book: Arc::new(Mutex::new(book)),
@@ -120,7 +120,7 @@ impl<'a, C: Consensus> Term<'a, C> {
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, Broadcast> {
         lock(&self.book)
     }
 
@@ -172,11 +172,11 @@ impl<'a, C: Consensus> Term<'a, C> {
             let (query, reply) = match ask {
                 LeaseAsk::Query(query, reply) => (query, reply),
                 LeaseAsk::News(_, reply) => {
-                    answer(reply, LeaseReceipt::NotFollowing);
+                    answer(reply, LeaseAck::NotFollowing);
                     continue;
                 }
                 LeaseAsk::Recall(_, reply) => {
-                    answer(reply, LeaseRecall::NotFollowing);
+                    answer(reply, LeaseCopy::NotFollowing);
                     continue;
                 }
             };
@@ -202,7 +202,7 @@ impl<'a, C: Consensus> Term<'a, C> {
     /// The offer says when the renewed leases end if they are renewed at the last moment allowed. A leader that was
     /// replaced without noticing gets no majority, and an answer that comes later than allowed is none.
     async fn promise(&mut self, ids: &[LeaseId]) -> Result<(), Unavailable> {
-        if planted::has(Bug::LeaseRevived) {
+        if failpoints::has(Bug::LeaseRevived) {
             return Ok(());
         }
         for _ in 0..OFFERS_MAX {
@@ -307,7 +307,7 @@ impl<'a, C: Consensus> Term<'a, C> {
     }
 }
 
-fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+fn lock(book: &Mutex<Broadcast>) -> MutexGuard<'_, Broadcast> {
     book.lock().expect("nothing panics while it holds the lock")
 }
 

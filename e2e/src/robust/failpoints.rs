@@ -1,4 +1,4 @@
-//! Which run must find which planted bug (`coord_server::planted`).
+//! Which run must find which planted bug (`coord_server::failpoints`).
 
 use super::scenario::Scenario;
 
@@ -34,7 +34,7 @@ const fn planted(bug: &'static str, scenario: Scenario) -> Planted {
 
 #[cfg(test)]
 mod tests {
-    use coord_server::planted::Bug;
+    use coord_server::failpoints::Bug;
 
     use super::*;
 

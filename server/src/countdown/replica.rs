@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::clock::Moment;
 use crate::command::{
-    LeaderKey, LeaderMillis, LeaseChange, LeaseId, LeaseNews, LeaseReceipt, LeaseTable,
+    LeaderKey, LeaderMillis, LeaseAck, LeaseChange, LeaseDelta, LeaseId, LeaseTable,
 };
 
 /// What a member knows of the countdown without being its leader.
@@ -91,8 +91,8 @@ impl Replica {
     }
 
     /// Takes what the leader, whom this member must follow, tells it.
-    pub(super) fn take(&mut self, at: Moment, news: LeaseNews) -> LeaseReceipt {
-        let LeaseNews {
+    pub(super) fn take(&mut self, at: Moment, news: LeaseDelta) -> LeaseAck {
+        let LeaseDelta {
             leadership,
             now,
             through,
@@ -121,7 +121,7 @@ impl Replica {
             }
         };
         if from > copy.upto {
-            return LeaseReceipt::Again;
+            return LeaseAck::Again;
         }
         copy.clock.observe(at, now);
         copy.through = copy.through.max(through);
@@ -142,7 +142,7 @@ impl Replica {
             self.grants
                 .retain(|_, (index, _)| *index > complete.through);
         }
-        LeaseReceipt::Taken { copy: number, upto }
+        LeaseAck::Taken { copy: number, upto }
     }
 
     /// Notes a change that this member applied.

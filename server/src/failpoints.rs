@@ -1,12 +1,12 @@
 //! Bugs put in on purpose, and faults of the disk, to prove that the fault runs find what they are for.
 //!
-//! Only a build with the feature `planted-bugs` has them, and there the environment chooses: [`Bug`] by its name in
-//! `COORD_PLANTED_BUG`, the disk's faults as `seams` says. In every other build [`has`] is a constant `false`, and
+//! Only a build with the feature `failpoints` has them, and there the environment chooses: [`Bug`] by its name in
+//! `COORD_FAILPOINT`, the disk's faults as `disk` says. In every other build [`has`] is a constant `false`, and
 //! nothing reads the environment. Each bug stands where the real one would, in a line or two that name it; this room
 //! only says whether it is there. `docs/robustness.md` lists which run finds which.
 
-#[cfg(feature = "planted-bugs")]
-pub mod seams;
+#[cfg(feature = "failpoints")]
+pub mod disk;
 
 /// A bug that a fault run must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Bug {
         Self::ForwardedTwice,
     ];
 
-    /// What `COORD_PLANTED_BUG` calls it.
+    /// What `COORD_FAILPOINT` calls it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::AckBeforeFsync => "ack-before-fsync",
@@ -70,7 +70,7 @@ impl Bug {
 }
 
 /// Whether this process has the bug.
-#[cfg(not(feature = "planted-bugs"))]
+#[cfg(not(feature = "failpoints"))]
 #[inline]
 pub const fn has(_: Bug) -> bool {
     false
@@ -79,12 +79,12 @@ pub const fn has(_: Bug) -> bool {
 /// Whether this process has the bug.
 ///
 /// # Panics
-/// If `COORD_PLANTED_BUG` names one that does not exist: a run that looks for it would prove nothing.
-#[cfg(feature = "planted-bugs")]
+/// If `COORD_FAILPOINT` names one that does not exist: a run that looks for it would prove nothing.
+#[cfg(feature = "failpoints")]
 pub fn has(bug: Bug) -> bool {
     static CHOSEN: std::sync::OnceLock<Option<Bug>> = std::sync::OnceLock::new();
     let chosen = CHOSEN.get_or_init(|| {
-        let name = std::env::var("COORD_PLANTED_BUG").ok()?;
+        let name = std::env::var("COORD_FAILPOINT").ok()?;
         let bug = Bug::ALL.into_iter().find(|bug| bug.name() == name);
         Some(bug.unwrap_or_else(|| panic!("there is no planted bug {name:?}")))
     });

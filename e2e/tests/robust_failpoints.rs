@@ -1,16 +1,16 @@
-//! The fault runs find what they are for: bugs planted in a server of its own. `make planted` looks for all ten, and runs
+//! The fault runs find what they are for: bugs planted in a server of its own. `make failpoints` looks for all ten, and runs
 //! each find again without the bug; here are those that are found soonest, and the proof that nobody gets them by mistake.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use coord_e2e::cluster::process::{planted_program, server_program};
+use coord_e2e::cluster::process::{failpoints_program, server_program};
 use coord_e2e::robust::campaign::hunt;
-use coord_e2e::robust::planted;
+use coord_e2e::robust::failpoints;
 
 /// Whether a program reads the variables that plant bugs.
 fn can_be_planted(program: &Path) -> bool {
-    const VARIABLE: &[u8] = b"COORD_PLANTED_BUG";
+    const VARIABLE: &[u8] = b"COORD_FAILPOINT";
     let bytes = std::fs::read(program).expect("the program was built");
     bytes
         .windows(VARIABLE.len())
@@ -18,9 +18,9 @@ fn can_be_planted(program: &Path) -> bool {
 }
 
 #[test]
-fn only_the_planted_server_has_planted_bugs() {
+fn only_the_server_for_fault_runs_has_planted_bugs() {
     assert!(!can_be_planted(&server_program().unwrap()));
-    assert!(can_be_planted(&planted_program().unwrap()));
+    assert!(can_be_planted(&failpoints_program().unwrap()));
 }
 
 /// As of the other fault runs: one cluster at a time.
@@ -29,7 +29,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// A planted bug is found.
 fn found(bug: &str) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let planted = planted::ALL.into_iter().find(|planted| planted.bug == bug);
+    let planted = failpoints::ALL
+        .into_iter()
+        .find(|planted| planted.bug == bug);
     let planted = planted.expect("there is a bug of this name");
     let hunt = hunt(planted, rand::random_range(1..1_000_000));
     assert!(

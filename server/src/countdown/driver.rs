@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::book::Book;
+use super::broadcast::Broadcast;
+use super::collect::{self, Recalled};
 use super::deadlines::{Deadlines, seconds};
-use super::recall::{self, Recalled};
 use super::replica::Replica;
 use super::term::Term;
 use crate::clock::Moment;
 use crate::command::{
-    Command, LeaderKey, Lease, LeaseChange, LeaseId, LeaseQuery, LeaseRecall, LeaseReceipt,
-    MemberId, Outcome, Unavailable,
+    Command, LeaderKey, Lease, LeaseAck, LeaseChange, LeaseCopy, LeaseId, LeaseQuery, MemberId,
+    Outcome, Unavailable,
 };
 use crate::raft::{Leadership, LeaseAsk, LeaseTeller, Raft};
 use crate::state::{LEVEL_LEASE_COPIES, State};
@@ -43,7 +43,7 @@ pub trait Consensus: Clone + Send + Sync + 'static {
         &self,
         member: MemberId,
         leadership: LeaderKey,
-    ) -> impl Future<Output = Result<LeaseRecall, Unavailable>> + Send;
+    ) -> impl Future<Output = Result<LeaseCopy, Unavailable>> + Send;
 }
 
 impl Consensus for Raft {
@@ -82,7 +82,7 @@ impl Consensus for Raft {
         &self,
         member: MemberId,
         leadership: LeaderKey,
-    ) -> impl Future<Output = Result<LeaseRecall, Unavailable>> + Send {
+    ) -> impl Future<Output = Result<LeaseCopy, Unavailable>> + Send {
         Raft::recall(self, member, leadership)
     }
 }
@@ -193,7 +193,7 @@ impl<C: Consensus> Driver<C> {
             LeaseAsk::News(news, reply) => {
                 let receipt = match follows(news.leadership) {
                     true => self.replica.take(Moment::now(), news),
-                    false => LeaseReceipt::NotFollowing,
+                    false => LeaseAck::NotFollowing,
                 };
                 answer(reply, receipt);
             }
@@ -202,8 +202,8 @@ impl<C: Consensus> Driver<C> {
                     true => self
                         .replica
                         .table(Moment::now())
-                        .map_or(LeaseRecall::Nothing, LeaseRecall::Table),
-                    false => LeaseRecall::NotFollowing,
+                        .map_or(LeaseCopy::Nothing, LeaseCopy::Table),
+                    false => LeaseCopy::NotFollowing,
                 };
                 answer(reply, recall);
             }
@@ -215,7 +215,7 @@ impl<C: Consensus> Driver<C> {
         &mut self,
         leadership: LeaderKey,
         leases: &impl Fn() -> Vec<Lease>,
-    ) -> Option<Book> {
+    ) -> Option<Broadcast> {
         let (consensus, patience) = (self.consensus.clone(), self.election);
         let own = self.replica.table(Moment::now());
         let recalled = async {
@@ -223,7 +223,7 @@ impl<C: Consensus> Driver<C> {
                 async {
                     // A member of a version without copies would be asked in vain.
                     match consensus.has_copies() {
-                        true => recall::gather(&consensus, leadership, own, patience).await,
+                        true => collect::gather(&consensus, leadership, own, patience).await,
                         false => None,
                     }
                 },
@@ -265,7 +265,7 @@ impl<C: Consensus> Driver<C> {
         });
         let deadlines = Deadlines::resume(now, ends);
         // Changes applied before this moment are in the state; those after it are in the channel as well.
-        Some(Book::open(now, leadership, through, deadlines))
+        Some(Broadcast::open(now, leadership, through, deadlines))
     }
 
     /// When a lease ends that this member goes on counting.

@@ -5,17 +5,17 @@
 use std::path::PathBuf;
 
 use super::{Stop, directory, memory};
-use crate::blocking::Blocking;
 use crate::command::Fault;
 use crate::config::Config;
 use crate::disk::MemoryRows;
 use crate::network::Network;
+use crate::offload::Offload;
 use crate::raft::Limits;
 use crate::state::StatePlace;
 use crate::wal::{self, Wal};
 
 /// What a member stands on.
-pub struct Ground {
+pub struct Platform {
     /// Raft's log.
     pub log: LogPlace,
     /// The state store.
@@ -23,7 +23,7 @@ pub struct Ground {
     /// How others are reached, and reach this member.
     pub network: Network,
     /// Where work that waits for a disk is done.
-    pub blocking: Blocking,
+    pub offload: Offload,
     /// How much log is kept.
     pub limits: Limits,
     /// Memory that the process may take.
@@ -41,7 +41,7 @@ pub enum LogPlace {
     Simulated(wal::Place),
 }
 
-impl Ground {
+impl Platform {
     /// The operating system's: takes the data directory, and waits a little for it.
     ///
     /// Errors: as of a directory that is another's, or cannot be made; `Usage` if it is empty and nothing can be begun in it.
@@ -57,7 +57,7 @@ impl Ground {
             log: LogPlace::Directory(config.data_dir.clone()),
             state: StatePlace::Directory(directory::state(&config.data_dir)),
             network: Network::Sockets,
-            blocking: Blocking::Threads,
+            offload: Offload::Threads,
             limits: Limits {
                 entries: config.catchup_entries,
                 ..Limits::default()
@@ -81,7 +81,7 @@ impl Ground {
             log: LogPlace::Simulated(log),
             state: StatePlace::Memory(Some(rows)),
             network,
-            blocking: Blocking::Inline,
+            offload: Offload::Inline,
             limits,
             memory_bytes: u64::MAX,
             lock: None,

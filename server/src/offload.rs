@@ -4,7 +4,7 @@ use std::io;
 
 /// Where work that may block is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Blocking {
+pub enum Offload {
     /// On threads that may wait.
     #[default]
     Threads,
@@ -12,7 +12,7 @@ pub enum Blocking {
     Inline,
 }
 
-impl Blocking {
+impl Offload {
     /// Does `work` and returns what it returned.
     ///
     /// Errors: the work panicked, or the runtime ends.
