@@ -174,7 +174,7 @@ async fn start(plan: &Plan) -> Result<Site> {
     })
 }
 
-/// The server itself, or the one with bugs and seams if the plan needs either.
+/// The server itself, or the one with failpoints if the plan needs either.
 fn program(plan: &Plan, brake: &Brake) -> Result<Program> {
     if plan.bug.is_none() && !plan.scenario.needs_seams() {
         return Ok(Program::default());

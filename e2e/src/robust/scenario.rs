@@ -82,7 +82,7 @@ impl Scenario {
         }
     }
 
-    /// Whether it needs the server that has seams for it.
+    /// Whether it needs the server that has failpoints for it.
     #[must_use]
     pub fn needs_seams(self) -> bool {
         matches!(self, Self::PowerCut | Self::SlowDisk)

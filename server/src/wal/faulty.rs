@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::disk::{Aligned, Directory, Disk, SegmentFile};
-use crate::failpoints::{self, Bug, seams};
+use crate::failpoints::{self, Bug};
 
 /// How long a write that nobody syncs stays in memory only. An operating system takes up to half a minute.
 const WRITE_BACK: Duration = Duration::from_secs(1);
@@ -124,7 +124,7 @@ impl SegmentFile for FaultySegment {
     }
 
     fn write_durably(&self, offset: u64, bytes: &Aligned) -> io::Result<()> {
-        std::thread::sleep(seams::write_delay());
+        std::thread::sleep(failpoints::disk::write_delay());
         if failpoints::has(Bug::AckBeforeFsync) {
             self.cache.keep(&self.under, offset, bytes.bytes());
             return Ok(());
