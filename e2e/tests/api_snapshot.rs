@@ -25,6 +25,7 @@ on_each_cluster!(
     a_hash_of_keys_is_refused_below_the_floor_and_above_the_newest,
     a_snapshot_is_restored_by_etcd_with_all_that_it_holds,
     a_snapshot_of_nothing_is_restored_by_etcd,
+    a_snapshot_has_users_and_roles,
     a_snapshot_is_one_moment_while_others_write,
     a_downgrade_is_checked,
 );
@@ -35,6 +36,7 @@ on_three_processes!(every_member_has_the_same_hashes);
 struct Etcd {
     _process: Process,
     client: Client,
+    url: String,
 }
 
 impl Etcd {
@@ -55,6 +57,7 @@ impl Etcd {
         Ok(Self {
             _process: process,
             client,
+            url: address.client_url(),
         })
     }
 }
@@ -76,11 +79,17 @@ async fn run(program: &Path, words: &[&str]) -> Result<String> {
 /// Saves a snapshot of a member with the real etcdctl, restores it with the real etcdutl and starts an etcd on it.
 /// Also answers what etcdutl says of the file.
 async fn saved_and_restored(cluster: &Cluster) -> Result<(Etcd, serde_json::Value)> {
+    saved_and_restored_by(cluster, "").await
+}
+
+/// As [`saved_and_restored`], by this user; nobody if it is empty.
+async fn saved_and_restored_by(cluster: &Cluster, user: &str) -> Result<(Etcd, serde_json::Value)> {
     let directory = cluster.directory();
     let file = directory.join("saved.db");
     let file = file.to_str().context("its path is text")?;
     let endpoint = format!("--endpoints={}", cluster.endpoint(0));
-    let save = [&endpoint, "snapshot", "save", file];
+    let user = format!("--user={user}");
+    let save = [&endpoint, &user, "snapshot", "save", file];
     run(&programs::etcdctl()?, &save).await?;
     let etcdutl = programs::etcdutl()?;
     let status = run(&etcdutl, &["snapshot", "status", file, "-w", "json"]).await?;
@@ -256,6 +265,68 @@ async fn a_snapshot_of_nothing_is_restored_by_etcd(cluster: &mut Cluster) -> Cla
     assert_eq!(status["totalKey"].as_i64(), Some(0));
     assert_eq!(etcd.client.range(everything()).await?.count, 0);
     assert_eq!(etcd.client.revision().await?, 1);
+    Ok(())
+}
+
+async fn a_snapshot_has_users_and_roles(cluster: &mut Cluster) -> Claim {
+    let etcdctl = programs::etcdctl()?;
+    let endpoint = format!("--endpoints={}", cluster.endpoint(0));
+    for words in [
+        "put k1 one",
+        "user add root:secret",
+        "user grant-role root root",
+        "role add reader",
+        "role grant-permission reader --prefix=true read k",
+        "role grant-permission reader readwrite x",
+        "user add alice:word",
+        "user grant-role alice reader",
+        "user add --no-password bob",
+        "auth enable",
+    ] {
+        let words: Vec<&str> = [endpoint.as_str()]
+            .into_iter()
+            .chain(words.split(' '))
+            .collect();
+        run(&etcdctl, &words).await?;
+    }
+    let said = |endpoint: String| {
+        let etcdctl = etcdctl.clone();
+        async move {
+            let mut said = String::new();
+            for words in [
+                "--user=alice:word get k1",
+                "--user=alice:word put x 1",
+                "--user=alice:word put k1 two",
+                "--user=alice:other get k1",
+                "--user=alice:word get y",
+                "get k1",
+                "--user=root:secret role get reader",
+                "--user=root:secret user get alice",
+                "--user=root:secret user get bob",
+                "--user=root:secret user list",
+                "--user=root:secret auth status",
+            ] {
+                let words: Vec<&str> = [endpoint.as_str()]
+                    .into_iter()
+                    .chain(words.split(' '))
+                    .collect();
+                match run(&etcdctl, &words).await {
+                    Ok(answer) => said.push_str(&answer),
+                    Err(error) => {
+                        // etcdctl's log line has the endpoint in it; its last line says what the server did.
+                        let error = format!("{error:#}");
+                        said.push_str(error.lines().last().unwrap_or_default());
+                    }
+                }
+                said.push('\n');
+            }
+            anyhow::Ok(said)
+        }
+    };
+    let (etcd, _) = saved_and_restored_by(cluster, "root:secret").await?;
+    let ours = said(endpoint).await?;
+    assert!(ours.contains("etcdserver: permission denied"), "{ours}");
+    assert_eq!(said(format!("--endpoints={}", etcd.url)).await?, ours);
     Ok(())
 }
 

@@ -19,7 +19,8 @@ use std::fmt;
 
 pub use alarm::{Alarm, AlarmCommand, AlarmKind};
 pub use auth::{
-    Access, AuthCommand, AuthQuery, AuthRefusal, AuthResponse, Permission, ROOT, TokenChange,
+    Access, AuthCommand, AuthQuery, AuthRefusal, AuthResponse, AuthTables, AuthUser, Permission,
+    ROOT, TokenChange,
 };
 pub use kv::{
     Compare, CompareOperand, CompareResult, DeleteRange, Event, EventKind, KeyValue, Keys,

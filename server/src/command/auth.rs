@@ -30,6 +30,30 @@ pub struct Permission {
     pub keys: Keys,
 }
 
+/// Who there is and what they may, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthTables {
+    /// Whether users must say who they are.
+    pub is_enabled: bool,
+    /// The auth revision, from 1.
+    pub revision: u64,
+    /// The users, by name.
+    pub users: Vec<AuthUser>,
+    /// The roles, by name, each with its permissions.
+    pub roles: Vec<(String, Vec<Permission>)>,
+}
+
+/// A user of [`AuthTables`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthUser {
+    /// Its name.
+    pub name: String,
+    /// The bcrypt hash of its password; `None` if it can't have one.
+    pub password: Option<Bytes>,
+    /// Names of its roles, ascending.
+    pub roles: Vec<String>,
+}
+
 /// A change to authentication. Passwords were hashed before proposing: no password is in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthCommand {

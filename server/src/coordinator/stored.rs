@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use super::{Coordinator, Error};
-use crate::command::{Lease, LogPosition, Member, Revision, Unavailable};
+use crate::command::{AuthTables, Lease, LogPosition, Member, Revision, Unavailable};
 use crate::state::StoredPage;
 pub use crate::state::{Stored, StoredReading};
 
@@ -21,6 +21,8 @@ pub struct Moment {
     pub applied: Option<LogPosition>,
     /// The leases, by id.
     pub leases: Vec<Lease>,
+    /// Users and roles.
+    pub auth: AuthTables,
     /// Who belongs to the cluster, by id; as of a moment before.
     pub members: Vec<Member>,
 }
@@ -45,6 +47,7 @@ impl Coordinator {
             stored: state.read_stored(None)?,
             applied: state.applied(),
             leases: state.leases(),
+            auth: state.auth_tables(),
             members,
         })
     }

@@ -330,7 +330,8 @@ fn granted(perm: &authpb::Permission) -> Option<Permission> {
     })
 }
 
-fn shown(permission: Permission) -> authpb::Permission {
+/// A permission as etcd writes it.
+pub(super) fn shown(permission: Permission) -> authpb::Permission {
     let Permission { access, keys } = permission;
     let perm_type = match access {
         Access::Read => authpb::permission::Type::Read,

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use super::State;
 use super::apply::Law;
 use crate::command::{
-    Access, AuthCommand, AuthQuery, AuthRefusal, AuthResponse, Keys, Permission, ROOT, Refusal,
-    Response, TokenChange,
+    Access, AuthCommand, AuthQuery, AuthRefusal, AuthResponse, AuthTables, AuthUser, Keys,
+    Permission, ROOT, Refusal, Response, TokenChange,
 };
 
 use merged::Merged;
@@ -200,6 +200,24 @@ impl Law<'_> {
 }
 
 impl State {
+    /// All users and roles as they are now, for a copy of the state.
+    pub fn auth_tables(&self) -> AuthTables {
+        let users = self.auth.users.iter().map(|(name, user)| AuthUser {
+            name: name.clone(),
+            password: user.password.clone(),
+            roles: user.roles.iter().cloned().collect(),
+        });
+        let roles = self.auth.roles.iter();
+        AuthTables {
+            is_enabled: self.auth.enabled,
+            revision: self.auth.revision,
+            users: users.collect(),
+            roles: roles
+                .map(|(name, role)| (name.clone(), role.0.clone()))
+                .collect(),
+        }
+    }
+
     /// The auth revision, while authentication is on.
     pub fn auth_revision(&self) -> Option<u64> {
         self.auth.enabled.then_some(self.auth.revision)

@@ -6,14 +6,15 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::os::unix::fs::FileExt;
 
-use coord_proto::etcd::etcdserverpb as pb;
+use coord_proto::etcd::{authpb, etcdserverpb as pb};
 use prost::Message;
 
 use super::crc32c::Crc32c;
 use crate::bbolt;
 use crate::cli::ETCD_CLUSTER_VERSION;
-use crate::command::{Lease, Member, Revision, Stamp};
+use crate::command::{AuthTables, AuthUser, Lease, Member, Permission, Revision, Stamp};
 use crate::coordinator::{Moment, Stored};
+use crate::etcd::auth::shown;
 use crate::etcd::convert;
 use crate::scratch::Sorter;
 
@@ -37,6 +38,28 @@ struct LeaseRecord {
     remaining_ttl: i64,
 }
 
+/// `authpb.User`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct UserRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    name: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    password: Vec<u8>,
+    #[prost(string, repeated, tag = "3")]
+    roles: Vec<String>,
+    #[prost(message, optional, tag = "4")]
+    options: Option<authpb::UserAddOptions>,
+}
+
+/// `authpb.Role`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RoleRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    name: Vec<u8>,
+    #[prost(message, repeated, tag = "2")]
+    permissions: Vec<authpb::Permission>,
+}
+
 /// A bucket small enough to be in memory.
 type Small = (&'static str, Vec<(Vec<u8>, Vec<u8>)>);
 
@@ -53,9 +76,9 @@ impl Backend {
             .map(|alarm| (alarm.encode_to_vec(), Vec::new()));
         let small = vec![
             ("alarm", alarms.collect()),
-            ("auth", Vec::new()),
-            ("authRoles", Vec::new()),
-            ("authUsers", Vec::new()),
+            ("auth", auth(&moment.auth)),
+            ("authRoles", moment.auth.roles.iter().map(role).collect()),
+            ("authUsers", moment.auth.users.iter().map(user).collect()),
             (
                 "cluster",
                 vec![pair("clusterVersion", ETCD_CLUSTER_VERSION)],
@@ -190,6 +213,37 @@ fn meta(moment: &Moment) -> Vec<(Vec<u8>, Vec<u8>)> {
         meta.push(pair("finishedCompactRev", &at));
     }
     meta
+}
+
+fn auth(auth: &AuthTables) -> Vec<(Vec<u8>, Vec<u8>)> {
+    vec![
+        pair("authEnabled", [u8::from(auth.is_enabled)]),
+        pair("authRevision", auth.revision.to_be_bytes()),
+    ]
+}
+
+fn user(user: &AuthUser) -> (Vec<u8>, Vec<u8>) {
+    let record = UserRecord {
+        name: user.name.clone().into(),
+        password: user
+            .password
+            .as_ref()
+            .map(|hash| hash.to_vec())
+            .unwrap_or_default(),
+        roles: user.roles.clone(),
+        options: Some(authpb::UserAddOptions {
+            no_password: user.password.is_none(),
+        }),
+    };
+    pair(&user.name, record.encode_to_vec())
+}
+
+fn role((name, permissions): &(String, Vec<Permission>)) -> (Vec<u8>, Vec<u8>) {
+    let record = RoleRecord {
+        name: name.clone().into(),
+        permissions: permissions.iter().cloned().map(shown).collect(),
+    };
+    pair(name, record.encode_to_vec())
 }
 
 fn lease(lease: &Lease) -> (Vec<u8>, Vec<u8>) {
