@@ -7,7 +7,10 @@ use std::path::Path;
 use coord_e2e::clients::etcd::request::{put, range};
 use coord_e2e::cluster::claims::{self, Claim};
 use coord_e2e::cluster::{Cluster, Kind, process};
+use coord_proto::etcd::etcdserverpb as pb;
+use pb::maintenance_client::MaintenanceClient;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use tonic::Code;
 
 #[test]
 fn a_member_on_a_full_disk_stops_and_comes_back_when_there_is_room() {
@@ -68,6 +71,17 @@ async fn fills_up() -> Claim {
     let client = cluster.client()?;
     let value = "x".repeat(VALUE_BYTES);
     let mut acknowledged = 0;
+    while acknowledged < 40 {
+        client.put(put(&format!("k{acknowledged}"), &value)).await?;
+        acknowledged += 1;
+    }
+    // A copy would take the room that the log and the state need.
+    let copied = MaintenanceClient::new(client.channel())
+        .snapshot(pb::SnapshotRequest {})
+        .await;
+    let copied = async { copied?.into_inner().message().await };
+    let refusal = copied.await.expect_err("the disk is small");
+    assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
     while client
         .put(put(&format!("k{acknowledged}"), &value))
         .await

@@ -28,6 +28,56 @@ pub fn file(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// What is left to the log and the state on a disk that files here fill: two segments, the tables that are being written,
+/// and some time for whoever watches the disk.
+const LEFT_BYTES: u64 = 128 << 20;
+/// Written between two looks at what is left.
+const LOOK_BYTES: u64 = 4 << 20;
+
+/// Writes to a file here, as long as the disk has room for more than that.
+///
+/// Errors: `StorageFull` before the log and the state would run out of room.
+pub struct Sparing<'a> {
+    file: &'a File,
+    until_look: u64,
+}
+
+impl<'a> Sparing<'a> {
+    /// Looks at the disk before the first byte.
+    pub fn new(file: &'a File) -> Self {
+        let until_look = 0;
+        Self { file, until_look }
+    }
+
+    fn look(&self) -> io::Result<()> {
+        let disk = rustix::fs::fstatvfs(self.file)?;
+        let left = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if left < LEFT_BYTES + LOOK_BYTES {
+            let why = format!(
+                "the disk has {left} bytes left, of which {LEFT_BYTES} are kept for the log and the state"
+            );
+            return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+        }
+        Ok(())
+    }
+}
+
+impl Write for Sparing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.until_look == 0 {
+            self.look()?;
+            self.until_look = LOOK_BYTES;
+        }
+        let written = self.file.write(bytes)?;
+        self.until_look = self.until_look.saturating_sub(written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Takes records in any order.
 #[derive(Debug)]
 pub struct Sorter {
@@ -118,7 +168,7 @@ impl Sorter {
         };
         let begin = runs.last().map_or(0, |(_, end)| *end);
         let mut end = begin;
-        let mut out = BufWriter::with_capacity(256 << 10, &file);
+        let mut out = BufWriter::with_capacity(256 << 10, Sparing::new(&file));
         for entry in &self.entries {
             out.write_all(&entry.key.to_be_bytes())?;
             out.write_all(&entry.bytes.to_be_bytes())?;

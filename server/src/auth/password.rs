@@ -1,6 +1,8 @@
 //! Password hashes: bcrypt, as etcd's. Each takes a core for some fifty milliseconds, so they are made on threads of their
 //! own and a few at a time: a flood of logins must not take the processor from the requests of everybody else.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
@@ -18,7 +20,7 @@ const COST_MAX: u32 = 31;
 pub struct Passwords {
     cost: u32,
     offload: Offload,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 impl Passwords {
@@ -32,7 +34,7 @@ impl Passwords {
         Self {
             cost: if is_known { cost } else { COST_DEFAULT },
             offload,
-            turns: Semaphore::new((cores / 2).max(1)),
+            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
         }
     }
 
@@ -65,7 +67,13 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let _turn = self.turns.acquire().await.ok()?;
+        let turn = self.turns.clone().acquire_owned().await.ok()?;
+        // The turn goes with the work, which goes on when its caller does not wait for it any more.
+        let work = move || {
+            let done = work();
+            drop(turn);
+            done
+        };
         self.offload.run(work).await.ok()
     }
 }
@@ -86,6 +94,25 @@ mod tests {
         assert!(passwords.is_right(String::new(), empty).await, "as in etcd");
         let long = passwords.hash("x".repeat(73)).await;
         assert_eq!(long, Err(AuthRefusal::PasswordTooLong));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_caller_that_gives_up_keeps_its_turn_until_the_work_is_done() {
+        let passwords = Passwords::new(COST_MIN, Offload::Threads);
+        let turns = passwords.turns.available_permits();
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let work = passwords.aside(move || {
+            begun.send(()).unwrap();
+            wait.recv().unwrap();
+        });
+        let soon = std::time::Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, work).await.is_err());
+        begins.recv().unwrap();
+        assert_eq!(passwords.turns.available_permits(), turns - 1);
+        go_on.send(()).unwrap();
+        let all = u32::try_from(turns).unwrap();
+        drop(passwords.turns.acquire_many(all).await.unwrap());
     }
 
     #[tokio::test]

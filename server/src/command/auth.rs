@@ -11,7 +11,7 @@ use super::Keys;
 pub const ROOT: &str = "root";
 
 /// What a permission allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// To read.
     Read,

@@ -136,6 +136,8 @@ impl pb::auth_server::Auth for AuthService {
         request: Request<pb::AuthUserAddRequest>,
     ) -> Answer<pb::AuthUserAddResponse> {
         let credentials = self.admit(&request)?;
+        // Hashing is dear: only for those whose change will be taken.
+        self.0.admit_admin(&credentials).await?;
         let pb::AuthUserAddRequest {
             name,
             password,
@@ -188,6 +190,7 @@ impl pb::auth_server::Auth for AuthService {
         request: Request<pb::AuthUserChangePasswordRequest>,
     ) -> Answer<pb::AuthUserChangePasswordResponse> {
         let credentials = self.admit(&request)?;
+        self.0.admit_admin(&credentials).await?;
         let pb::AuthUserChangePasswordRequest {
             name,
             password,

@@ -16,7 +16,7 @@ use crate::command::{AuthTables, AuthUser, Lease, Member, Permission, Revision, 
 use crate::coordinator::{Moment, Stored};
 use crate::etcd::auth::shown;
 use crate::etcd::convert;
-use crate::scratch::Sorter;
+use crate::scratch::{Sorter, Sparing};
 
 /// The bucket of keys by revision.
 pub(super) const KEY_BUCKET: &str = "key";
@@ -93,7 +93,7 @@ impl Backend {
 
     /// Writes etcd's database file. Returns its size.
     pub(super) fn write(self, file: &File) -> io::Result<u64> {
-        let out = BufWriter::with_capacity(256 << 10, file);
+        let out = BufWriter::with_capacity(256 << 10, Sparing::new(file));
         let mut database = bbolt::Writer::new(out)?;
         for (name, mut pairs) in self.small {
             pairs.sort();

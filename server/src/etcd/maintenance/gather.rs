@@ -50,5 +50,9 @@ pub(super) async fn gather<T: Send + 'static>(
 /// The answer where files could not be written or read: the state itself is none of them.
 pub(super) fn failed(error: &io::Error) -> Status {
     tracing::warn!(%error, "files beside the state cannot be written or read");
-    Status::internal(format!("coord: a file beside the state: {error}"))
+    let why = format!("coord: a file beside the state: {error}");
+    match error.kind() {
+        io::ErrorKind::StorageFull => Status::resource_exhausted(why),
+        _ => Status::internal(why),
+    }
 }
