@@ -32,7 +32,15 @@ pub(super) fn read(path: &str, asked: &mut Asked) -> Result<(), String> {
                     take(&format!("{prefix}{key}"), &value, path, asked)?;
                 }
             }
-            (_, value) => take(&key, &value, path, asked)?,
+            // Left as a comment with nothing below it.
+            (Some(_), Value::Null) => {}
+            // Taken for no settings, it would start a server without TLS.
+            (Some((group, _)), _) => {
+                return Err(format!(
+                    "{path}: {group} holds settings of its own, and has none"
+                ));
+            }
+            (None, value) => take(&key, &value, path, asked)?,
         }
     }
     Ok(())
@@ -68,6 +76,31 @@ fn text(key: &str, value: &Value) -> Option<String> {
                 .filter_map(|item| self::text(key, item))
                 .collect();
             Some(items.join(",")).filter(|text| !text.is_empty())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_holds_no_settings_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("etcd.conf.yml");
+        let path = path.to_str().unwrap();
+        for (said, is_taken) in [
+            ("client-transport-security: 5", false),
+            ("peer-transport-security: [a]", false),
+            ("client-transport-security:", true),
+            ("client-transport-security:\n  cert-file: a", true),
+        ] {
+            std::fs::write(path, said).unwrap();
+            let read = read(path, &mut Asked::default());
+            assert_eq!(read.is_ok(), is_taken, "{said}: {read:?}");
+            if let Err(why) = read {
+                assert!(why.contains("-transport-security"), "{why}");
+            }
         }
     }
 }
