@@ -375,7 +375,7 @@ async fn every_member_has_the_same_hashes(cluster: &mut Cluster) -> Claim {
     for index in 0..cluster.len() {
         let client = cluster.client_of(index)?;
         let keys = eventually("a member has caught up", || async {
-            Ok(hash_kv(&client, revision).await?)
+            hash_kv(&client, revision).await
         })
         .await?;
         hashes.push((keys, client.hash(pb::HashRequest {}).await?.hash));
