@@ -5,7 +5,6 @@
 //! or signed claims that need no memory ([`jwt`]). Knows no wire and no state: users and permissions are law. Nothing in
 //! here is slow but [`Passwords`], which has threads of its own.
 
-mod duration;
 mod jwt;
 mod password;
 mod pem;
@@ -17,7 +16,6 @@ use tokio::sync::mpsc;
 
 use crate::clock::{self, Moment};
 use crate::command::{AuthRefusal, Principal, TokenChange};
-pub use duration::go_duration;
 pub use password::Passwords;
 
 use jwt::Jwt;
@@ -30,6 +28,25 @@ const EXPIRE_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("auth: invalid auth options: {0}")]
 pub struct InvalidOptions(String);
+
+/// Whether tokens can be as `--auth-token` says. Reads key files.
+///
+/// Errors: the words say what is wrong.
+pub fn check(options: &str) -> Result<(), InvalidOptions> {
+    signed(options).map(drop)
+}
+
+/// What signs tokens; nothing does where they are random words.
+fn signed(options: &str) -> Result<Option<Jwt>, InvalidOptions> {
+    let (kind, rest) = options.split_once(',').unwrap_or((options, ""));
+    match kind {
+        "simple" => Ok(None),
+        "jwt" => Ok(Some(Jwt::new(rest).map_err(InvalidOptions)?)),
+        other => Err(InvalidOptions(format!(
+            "'{other}' is neither simple nor jwt"
+        ))),
+    }
+}
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,17 +76,10 @@ impl Tokens {
         ttl: Duration,
         changes: mpsc::UnboundedReceiver<Vec<TokenChange>>,
     ) -> Result<Self, InvalidOptions> {
-        let (kind, rest) = options.split_once(',').unwrap_or((options, ""));
-        let kind = match kind {
-            "simple" => Kind::Simple(Simple::new(ttl, changes)),
-            "jwt" => Kind::Jwt(Box::new(Jwt::new(rest).map_err(InvalidOptions)?)),
-            other => {
-                return Err(InvalidOptions(format!(
-                    "'{other}' is neither simple nor jwt"
-                )));
-            }
-        };
-        Ok(Self(kind))
+        Ok(Self(match signed(options)? {
+            None => Kind::Simple(Simple::new(ttl, changes)),
+            Some(jwt) => Kind::Jwt(Box::new(jwt)),
+        }))
     }
 
     /// Random letters for a token that goes through the log; none if tokens are signed.

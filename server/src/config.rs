@@ -4,7 +4,6 @@
 //! looks at a flag again.
 
 mod compaction;
-mod duration;
 mod gates;
 mod tls;
 mod url;
@@ -19,6 +18,7 @@ pub use tls::Tls;
 pub use url::Url;
 
 use crate::cli::Settings;
+use crate::go_duration;
 
 /// etcd's default when `--quota-backend-bytes` is 0.
 const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
@@ -391,7 +391,7 @@ fn requests(settings: &Settings) -> Result<Requests, Invalid> {
         return Err(invalid(BYTES, why));
     }
     let progress = settings.get(PROGRESS);
-    let progress = progress.map_or(Ok(PROGRESS_DEFAULT), duration::parse);
+    let progress = progress.map_or(Ok(PROGRESS_DEFAULT), duration);
     Ok(Requests {
         bytes_max,
         txn_ops_max: number(OPS, TXN_OPS_DEFAULT)?,
@@ -416,6 +416,12 @@ fn catchup_entries(settings: &Settings) -> Result<u64, Invalid> {
         .map_err(|_| invalid(FLAG, "must be a whole number of entries"))
 }
 
+/// Errors: a sentence that says what is wrong.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no duration such as 30s, 10m or 1h30m");
+    go_duration::parse(text).ok_or_else(wrong)
+}
+
 fn auth(settings: &Settings) -> Result<Auth, Invalid> {
     let number = |flag: &'static str, default: u32| match settings.get(flag) {
         None => Ok(default),
@@ -428,8 +434,10 @@ fn auth(settings: &Settings) -> Result<Auth, Invalid> {
         0 => AUTH_TOKEN_TTL_DEFAULT,
         seconds => seconds,
     };
+    let token = settings.get("auth-token").unwrap_or("simple");
+    crate::auth::check(token).map_err(|error| invalid("auth-token", error.to_string()))?;
     Ok(Auth {
-        token: settings.get("auth-token").unwrap_or("simple").to_owned(),
+        token: token.to_owned(),
         ttl: Duration::from_secs(u64::from(ttl)),
         bcrypt_cost: number("bcrypt-cost", BCRYPT_COST_DEFAULT)?,
     })
@@ -558,5 +566,21 @@ mod tests {
                 .quota_bytes,
             None
         );
+    }
+
+    #[test]
+    fn a_kind_of_token_that_cannot_be_is_refused_by_flag() {
+        for (token, is_taken) in [
+            ("simple", true),
+            ("none", false),
+            ("jwt", false),
+            ("jwt,sign-method=none,priv-key=nowhere", false),
+        ] {
+            let read = config(&[("auth-token", token)]);
+            assert_eq!(read.is_ok(), is_taken, "{token}");
+            if let Err(why) = read {
+                assert_eq!(why.flag, "auth-token");
+            }
+        }
     }
 }

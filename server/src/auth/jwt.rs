@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::duration::go_duration;
 use crate::command::{AuthRefusal, UnixMillis};
+use crate::go_duration;
 use method::Key;
 
 /// etcd's default of `ttl=`.
@@ -56,7 +56,9 @@ impl Jwt {
         let (public, private) = (read(public)?, read(private)?);
         let ttl = match ttl {
             None | Some("") => TTL_DEFAULT,
-            Some(text) => go_duration(text).ok_or_else(|| format!("ttl={text} is no duration"))?,
+            Some(text) => {
+                go_duration::parse(text).ok_or_else(|| format!("ttl={text} is no duration"))?
+            }
         };
         Ok(Self {
             key: Key::new(method, public.as_deref(), private.as_deref())?,

@@ -29,7 +29,7 @@ pub(super) fn resolve(settings: &Settings) -> Result<Option<AutoCompaction>, Inv
                 .checked_mul(3600)
                 .map(Duration::from_secs)
                 .ok_or_else(|| invalid(RETENTION, format!("'{retention}' is too long")))?,
-            Err(_) => duration::parse(retention).map_err(|why| invalid(RETENTION, why))?,
+            Err(_) => duration(retention).map_err(|why| invalid(RETENTION, why))?,
         }),
         "revision" => AutoCompaction::Revisions(number.map_err(|_| {
             let why = format!("'{retention}' is not a number of revisions");

@@ -2,22 +2,19 @@
 
 use std::time::Duration;
 
-/// Reads a duration that is not negative.
-///
-/// Errors: a sentence that says what is wrong.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is no duration such as 30s, 10m or 1h30m");
+/// The duration that `text` is; `None` if it is none, negative, or longer than a [`Duration`].
+pub fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
-        return Ok(Duration::ZERO);
+        return Some(Duration::ZERO);
     }
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest.is_empty() {
-        return Err(wrong());
+        return None;
     }
     let mut all = Duration::ZERO;
     while !rest.is_empty() {
         let is_number = |letter: char| letter.is_ascii_digit() || letter == '.';
-        let unit_at = rest.find(|letter| !is_number(letter)).ok_or_else(wrong)?;
+        let unit_at = rest.find(|letter| !is_number(letter))?;
         let (number, more) = rest.split_at(unit_at);
         let end = more.find(is_number).unwrap_or(more.len());
         let (unit, next) = more.split_at(end);
@@ -28,14 +25,14 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
             "s" => 1.0,
             "m" => 60.0,
             "h" => 3600.0,
-            _ => return Err(wrong()),
+            _ => return None,
         };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        let part = Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())?;
-        all = all.checked_add(part).ok_or_else(wrong)?;
+        let number: f64 = number.parse().ok()?;
+        let part = Duration::try_from_secs_f64(number * unit).ok()?;
+        all = all.checked_add(part)?;
         rest = next;
     }
-    Ok(all)
+    Some(all)
 }
 
 #[cfg(test)]
@@ -54,12 +51,13 @@ mod tests {
             ("+3s", 3000),
             (".5s", 500),
         ] {
-            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(parse(text), Some(Duration::from_millis(millis)), "{text}");
         }
         for text in [
             "",
             "5",
             "-5s",
+            "5 s",
             "s",
             "5x",
             "1.2.3s",
@@ -67,7 +65,7 @@ mod tests {
             "9e9h",
             "99999999999999999999h",
         ] {
-            assert!(parse(text).is_err(), "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 }
