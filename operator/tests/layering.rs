@@ -9,8 +9,6 @@
 #[path = "../../server/tests/layering/source.rs"]
 mod source;
 
-use source::rooms_named;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A room, and the rooms it may name, all of which stand further down.
@@ -92,31 +90,7 @@ fn sources() -> Vec<(String, PathBuf, String)> {
 
 #[test]
 fn rooms_name_only_the_rooms_they_may() {
-    let known: BTreeSet<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
-    let mut wrong = Vec::new();
-    let mut used = BTreeSet::new();
-    for (room, path, code) in sources() {
-        let Some((_, may)) = ROOMS.iter().find(|(name, _)| *name == room) else {
-            wrong.push(format!("{}: '{room}' is not in the table", path.display()));
-            continue;
-        };
-        for named in rooms_named(&code) {
-            let is_allowed = named == room || may.contains(&"*") || may.contains(&named.as_str());
-            if known.contains(named.as_str()) && !is_allowed {
-                wrong.push(format!(
-                    "{}: '{room}' may not name '{named}'",
-                    path.display()
-                ));
-            }
-            used.insert((room.clone(), named));
-        }
-    }
-    for (room, may) in ROOMS {
-        let unused = may.iter().filter(|named| {
-            **named != "*" && !used.contains(&((*room).to_owned(), (**named).to_owned()))
-        });
-        wrong.extend(unused.map(|named| format!("'{room}' never names '{named}'")));
-    }
+    let wrong = source::wrong_arrows(ROOMS, sources());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

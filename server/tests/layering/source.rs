@@ -112,3 +112,37 @@ fn heads_of_group(group: &str) -> Vec<String> {
         .filter(|head| !head.is_empty())
         .collect()
 }
+
+/// Where the code names a room that its own may not, by the table of rooms and what each may name (`*` is all); then what
+/// the table allows and nobody names.
+pub(crate) fn wrong_arrows(
+    table: &[(&str, &[&str])],
+    sources: Vec<(String, PathBuf, String)>,
+) -> Vec<String> {
+    let known: BTreeSet<&str> = table.iter().map(|(room, _)| *room).collect();
+    let mut wrong = Vec::new();
+    let mut used = BTreeSet::new();
+    for (room, path, code) in sources {
+        let Some((_, may)) = table.iter().find(|(name, _)| *name == room) else {
+            wrong.push(format!("{}: '{room}' is not in the table", path.display()));
+            continue;
+        };
+        for named in rooms_named(&code) {
+            let is_allowed = named == room || may.contains(&"*") || may.contains(&named.as_str());
+            if known.contains(named.as_str()) && !is_allowed {
+                wrong.push(format!(
+                    "{}: '{room}' may not name '{named}'",
+                    path.display()
+                ));
+            }
+            used.insert((room.clone(), named));
+        }
+    }
+    for (room, may) in table {
+        let unused = may.iter().filter(|named| {
+            **named != "*" && !used.contains(&((*room).to_owned(), (**named).to_owned()))
+        });
+        wrong.extend(unused.map(|named| format!("'{room}' never names '{named}'")));
+    }
+    wrong
+}
