@@ -10,9 +10,9 @@
 //!   [`auth`] (passwords and tokens).
 //! - law: [`state`] (pure: what a command does).
 //! - memory: [`mvcc`] (keys by revision).
-//! - platform: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (who a
+//! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (who a
 //!   member is on the wire), [`offload`], [`clock`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
-//!   sorting), [`failpoints`] (bugs for the fault runs to find, in builds of their own).
+//!   sorting), [`go_duration`] (`1h30m`), [`failpoints`] (bugs for the fault runs to find, in builds of their own).
 
 pub mod admin;
 pub mod auth;
@@ -28,6 +28,7 @@ pub mod countdown;
 pub mod disk;
 pub mod etcd;
 pub mod failpoints;
+pub mod go_duration;
 pub mod http;
 pub mod metrics;
 pub mod mvcc;
