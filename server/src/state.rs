@@ -7,13 +7,14 @@
 //! stands there of a revision that did not end is undone at the next open. Questions are answered in slices as well
 //! (`reading.rs`): no turn of the runtime is long, whatever is asked or applied.
 //!
-//! It does not know who asks, what a wire looks like, or where rows are kept. Read `apply.rs`, then `kv.rs`.
+//! It does not know who asks, what a wire looks like, or where rows are kept. Read `apply.rs`, `law.rs`, then `kv.rs`.
 
 mod alarm;
 mod apply;
 mod auth;
 mod history;
 mod kv;
+mod law;
 mod lease;
 mod ledger;
 mod level;
@@ -39,10 +40,10 @@ use crate::command::{
 };
 use crate::disk::{Disk, MemoryRows, Persisted, Progress};
 use crate::mvcc::Mvcc;
-use apply::Making;
 pub use apply::{Applied, Large, Turn};
 use auth::Auth;
 pub use history::{History, LargeRevision, Part};
+use law::Making;
 use ledger::{Ledger, Superseded};
 pub use reading::{Answer, Reading};
 pub use running_hash::RunningHash;

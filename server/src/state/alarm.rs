@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::State;
-use super::apply::Law;
+use super::law::Law;
 use super::ledger::{self, system_key, tag};
 use super::spaces::SYSTEM;
 use crate::command::codec::CodecError;

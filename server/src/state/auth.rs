@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::State;
-use super::apply::Law;
+use super::law::Law;
 use crate::command::{
     Access, AuthCommand, AuthQuery, AuthRefusal, AuthResponse, AuthTables, AuthUser, Keys,
     Permission, ROOT, Refusal, Response, TokenChange,

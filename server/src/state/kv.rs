@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::apply::{Decision, Law};
+use super::law::{Decision, Law};
 use super::ledger::VERSION_BYTES;
 use super::spaces::SYSTEM;
 use super::{KEY_BYTES_MAX, lease};

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::apply::Law;
+use super::law::Law;
 use super::ledger::{self, VERSION_BYTES, system_key, tag};
 use super::spaces::SYSTEM;
 use crate::command::codec::CodecError;

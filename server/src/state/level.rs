@@ -3,7 +3,7 @@
 //! A replicated number, 1 until it is raised, so that all members change their law at the same entry, whatever version
 //! each of them runs. It never falls: what was written for it stays in the log and the state.
 
-use super::apply::{Decision, Law};
+use super::law::{Decision, Law};
 use super::ledger::{self, tag};
 use super::spaces::SYSTEM;
 use crate::command::codec::wire::{Reader, Writer};

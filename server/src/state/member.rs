@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::apply::Law;
+use super::law::Law;
 use super::ledger::{self, system_key, tag};
 use super::spaces::SYSTEM;
 use crate::command::codec::Canonical;

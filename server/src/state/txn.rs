@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::apply::Law;
 use super::kv::{Deleting, check_key};
+use super::law::Law;
 use super::reading::{Part, Piece, RangeReading};
 use super::view;
 use crate::command::{

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Role;
 use super::users::check_name;
 use crate::command::{AuthRefusal, Keys, Permission, ROOT, Refusal};
-use crate::state::apply::Law;
+use crate::state::law::Law;
 
 impl Law<'_> {
     pub(super) fn role_add(&mut self, name: &str) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@ use crate::command::codec::wire::{Reader, Sink, Writer};
 use crate::command::codec::{Canonical, CodecError, read_list, write_list};
 use crate::command::{Fault, Permission};
 use crate::disk::Rows;
-use crate::state::apply::Law;
+use crate::state::law::Law;
 use crate::state::ledger::{self, system_key, tag};
 use crate::state::spaces::SYSTEM;
 

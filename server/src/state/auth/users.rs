@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Role, User};
 use crate::command::{AuthRefusal, KvRefusal, ROOT, Refusal, TokenChange};
 use crate::state::KEY_BYTES_MAX;
-use crate::state::apply::Law;
+use crate::state::law::Law;
 
 /// A name is part of a row's key, which has a bound.
 pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
