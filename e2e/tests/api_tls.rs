@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,105 +19,16 @@ use coord_server::network::{self, Stream};
 use coord_server::tls::{self, Flags, Settings};
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
-};
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::Endpoint;
 
+#[path = "api_tls/authority.rs"]
+mod authority;
+
+use authority::{Authority, Pair, shown, write};
+
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// An authority, and the folder where it puts what it issues.
-struct Authority {
-    folder: PathBuf,
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-/// A certificate and its key.
-#[derive(Clone)]
-struct Pair {
-    cert: PathBuf,
-    key: PathBuf,
-}
-
-fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
-    let new = path.with_extension("new");
-    fs::write(&new, content)?;
-    Ok(fs::rename(&new, path)?)
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
-}
-
-impl Authority {
-    fn new(folder: &Path, name: &str) -> Result<Self> {
-        let folder = folder.join(name);
-        fs::create_dir_all(&folder)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate()?;
-        let pem = params.self_signed(&key)?.pem();
-        write(&folder.join("ca.crt"), &pem)?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, key)?;
-        Ok(Self {
-            folder,
-            pem,
-            issuer,
-        })
-    }
-
-    fn ca(&self) -> String {
-        shown(&self.folder.join("ca.crt"))
-    }
-
-    /// A certificate of `name` for the hosts, in files of that name.
-    fn issue(&self, name: &str, hosts: &[&str], serial: u64, expires: i32) -> Result<Pair> {
-        let mut params = CertificateParams::default();
-        for host in hosts {
-            params.subject_alt_names.push(match host.parse() {
-                Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName((*host).try_into()?),
-            });
-        }
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.serial_number = Some(SerialNumber::from(serial));
-        params.not_after = date_time_ymd(expires, 1, 1);
-        let key = KeyPair::generate()?;
-        let pair = Pair {
-            cert: self.folder.join(format!("{name}.crt")),
-            key: self.folder.join(format!("{name}.key")),
-        };
-        write(&pair.key, key.serialize_pem())?;
-        write(&pair.cert, params.signed_by(&key, &self.issuer)?.pem())?;
-        Ok(pair)
-    }
-
-    fn revoke(&self, serial: u64) -> Result<String> {
-        let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2020, 1, 1),
-            next_update: date_time_ymd(4000, 1, 1),
-            crl_number: SerialNumber::from(1u64),
-            issuing_distribution_point: None,
-            revoked_certs: vec![RevokedCertParams {
-                serial_number: SerialNumber::from(serial),
-                revocation_time: date_time_ymd(2021, 1, 1),
-                reason_code: None,
-                invalidity_date: None,
-            }],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let path = self.folder.join("revoked.crl");
-        write(&path, params.signed_by(&self.issuer)?.der())?;
-        Ok(shown(&path))
-    }
-}
 
 const FAR: i32 = 4000;
 
