@@ -332,7 +332,7 @@ impl Coordinator {
         let state = self.locked();
         Status {
             raft: self.raft.status(),
-            disk_bytes: state.disk_bytes().max(state.logical_bytes()),
+            disk_bytes: state.disk_bytes(),
             logical_bytes: state.logical_bytes(),
             quota_bytes: self.quota.bytes(),
             is_full: self.quota.is_full(state.logical_bytes()),

@@ -55,6 +55,8 @@ pub use stored::{Stored, StoredPage, StoredReading};
 pub const FEATURE_LEVEL: u32 = 2;
 /// From this level on every member keeps a copy of the leader's countdown of leases, and says so to a new leader.
 pub const LEVEL_LEASE_COPIES: u32 = 2;
+/// What a file system gives at least.
+const BLOCK: u64 = 4096;
 /// Longest key the store takes.
 pub const KEY_BYTES_MAX: usize = 32 << 10;
 
@@ -224,9 +226,10 @@ impl State {
         self.ledger.logical_bytes
     }
 
-    /// What the files take on this member.
+    /// Bytes that the files take on this member. Never less than the rows in them, and never 0: a file system gives a new
+    /// file its blocks late, and etcdctl divides by this.
     pub fn disk_bytes(&self) -> u64 {
-        self.disk.bytes()
+        self.disk.bytes().max(self.logical_bytes()).max(BLOCK)
     }
 
     /// The feature level of the cluster: what entries are written for.

@@ -213,6 +213,11 @@ fn on_disk_the_law_is_the_models_also_after_reopening() {
 }
 
 #[test]
+fn a_store_takes_a_block_before_it_holds_anything() {
+    assert!(State::in_memory().disk_bytes() > 0);
+}
+
+#[test]
 fn a_snapshot_is_one_moment_while_writes_go_on() {
     for seed in 200..206 {
         let mut random = StdRng::seed_from_u64(seed);
