@@ -32,7 +32,7 @@ use leaves::Leaves;
 pub use moment::{Page, Removals, log_page, past_page, removals, superseded};
 use past::Remainders;
 pub use row::{Version, key_fits};
-pub use span::{Budget, Slice, Span};
+pub use span::{AsOf, Budget, Slice, Span};
 pub use undo::{Undone, undo};
 
 /// Each key's live version.

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::history::{self, Change};
-use super::span::{Budget, Span};
+use super::span::{AsOf, Budget, Span};
 use super::{Mvcc, leaves::LOADS_KEPT};
 use crate::command::{Fault, Revision, Stamp};
 use crate::disk::Rows;
@@ -147,8 +147,11 @@ impl Mvcc {
                         start: from.clone(),
                         end: span.end.clone(),
                     };
-                    let slice =
-                        self.as_of(rows, &rest, *revision, usize::MAX, LOADS_KEPT, budget)?;
+                    let moment = AsOf {
+                        revision: *revision,
+                        top,
+                    };
+                    let slice = self.as_of(rows, &rest, moment, usize::MAX, LOADS_KEPT, budget)?;
                     *count += slice.found.len() as u64;
                     match slice.next {
                         Some(next) => *from = next,

@@ -8,7 +8,7 @@ use super::Mvcc;
 use super::history::removal;
 use super::past::{after, damaged_past};
 use super::row::{self, Version};
-use super::span::{Budget, Slice, Span};
+use super::span::{AsOf, Budget, Slice, Span};
 use super::{LOG, PAST};
 use crate::command::{Fault, Revision, Stamp};
 use crate::disk::{Rows, Space};
@@ -28,16 +28,16 @@ const PAGE_ROWS: usize = 2048;
 const STEP_BYTES: usize = 96;
 
 impl Mvcc {
-    /// The current rows as of `revision`, from key `from` on, some `bytes_max` of them. A page may be empty and not the
+    /// The current rows as of a moment, from key `from` on, some `bytes_max` of them. A page may be empty and not the
     /// last: what was rewritten since is stepped over, and that takes time as well.
     pub fn page_at(
         &self,
         rows: &Rows<'_>,
         from: &Bytes,
-        revision: Revision,
+        moment: AsOf,
         bytes_max: usize,
     ) -> Result<Page, Fault> {
-        let slice = self.versions_at(rows, from, revision, bytes_max)?;
+        let slice = self.versions_at(rows, from, moment, bytes_max)?;
         let found = slice.found.into_iter();
         Ok(Page {
             rows: found.map(|(key, version)| (key, version.row())).collect(),
@@ -50,7 +50,7 @@ impl Mvcc {
         &self,
         rows: &Rows<'_>,
         from: &Bytes,
-        revision: Revision,
+        moment: AsOf,
         bytes_max: usize,
     ) -> Result<Slice, Fault> {
         let span = Span {
@@ -62,7 +62,7 @@ impl Mvcc {
             bytes: bytes_max,
         };
         // What is read here is not what clients ask for: keep none of it.
-        self.as_of(rows, &span, revision, usize::MAX, 0, &mut budget)
+        self.as_of(rows, &span, moment, usize::MAX, 0, &mut budget)
     }
 }
 

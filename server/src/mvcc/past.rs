@@ -73,18 +73,27 @@ impl Mvcc {
         {
             return Ok(Some(live));
         }
-        // The first version that ended later was the one then, if it had begun.
-        let from = row::past_key(key, revision.next());
-        let mut upto = row::past_prefix(key);
-        upto.extend_from_slice(&row::BEHIND_VERSIONS);
-        let mut found = None;
-        rows.scan(PAST, &from, Some(&upto), &mut |_, version| {
-            found = Some(Bytes::copy_from_slice(version));
-            ControlFlow::Break(())
-        })?;
-        let version = found.map(Version::decode).transpose()?;
-        Ok(version.filter(|version| version.modified.main <= revision))
+        superseded_at(rows, key, revision)
     }
+}
+
+/// The version that stood at `revision` of a key that changed since.
+pub(super) fn superseded_at(
+    rows: &Rows<'_>,
+    key: &[u8],
+    revision: Revision,
+) -> Result<Option<Version>, Fault> {
+    // The first version that ended later was the one then, if it had begun.
+    let from = row::past_key(key, revision.next());
+    let mut upto = row::past_prefix(key);
+    upto.extend_from_slice(&row::BEHIND_VERSIONS);
+    let mut found = None;
+    rows.scan(PAST, &from, Some(&upto), &mut |_, version| {
+        found = Some(Bytes::copy_from_slice(version));
+        ControlFlow::Break(())
+    })?;
+    let version = found.map(Version::decode).transpose()?;
+    Ok(version.filter(|version| version.modified.main <= revision))
 }
 
 pub(super) fn after(key: &[u8]) -> Bytes {

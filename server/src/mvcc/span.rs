@@ -2,23 +2,27 @@
 //!
 //! A slice ends when its budget is used up and says where the next one begins. Rows that are stepped over cost as much
 //! as rows that are found, so no slice takes long, whatever the span holds: not where most keys are newer than the
-//! revision asked for, nor where one key has a hundred thousand superseded versions.
+//! revision asked for, nor where one key has a hundred thousand superseded versions. Where little changed since the
+//! revision, what changed is looked up key by key, and what else was superseded in the span costs nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::Mvcc;
 use super::PAST;
+use super::history;
 use super::leaves::LOADS_KEPT;
-use super::past::damaged_past;
+use super::past::{damaged_past, superseded_at};
 use super::row::{self, Version};
-use crate::command::{Fault, Revision};
+use crate::command::{Fault, Revision, Stamp};
 use crate::disk::Rows;
 
 /// Superseded versions of one key that are stepped over before the rest of them is jumped: a jump costs as much as some.
 const STEPS_MAX: usize = 16;
+/// Changes since a revision that are looked at one by one, rather than all that was ever superseded in the span.
+const CHANGES_CHEAP: usize = 256;
 
 /// How much one look may do before others get a turn.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +73,15 @@ impl Span {
     }
 }
 
+/// A moment that was.
+#[derive(Clone, Copy, Debug)]
+pub struct AsOf {
+    /// What had been made then; not below the compaction floor.
+    pub revision: Revision,
+    /// Where the next change will stand now.
+    pub top: Stamp,
+}
+
 /// Some versions in key order.
 #[derive(Debug, Default)]
 pub struct Slice {
@@ -110,13 +123,13 @@ impl Mvcc {
         Ok(slice)
     }
 
-    /// The first versions of `span` that stood at `revision`, which is not below the compaction floor: at most `limit`,
-    /// none if `budget` was used up by rows that did not stand then. Of the leaves that it loads, `loads_kept` stay.
+    /// The first versions of `span` that stood at a moment: at most `limit`, none if `budget` was used up by rows that did
+    /// not stand then. Of the leaves that it loads, `loads_kept` stay.
     pub fn as_of(
         &self,
         rows: &Rows<'_>,
         span: &Span,
-        revision: Revision,
+        moment: AsOf,
         limit: usize,
         loads_kept: usize,
         budget: &mut Budget,
@@ -125,7 +138,7 @@ impl Mvcc {
             return Ok(Slice::default());
         }
         let mut search = Search {
-            revision,
+            revision: moment.revision,
             limit,
             found: BTreeMap::new(),
             next: None,
@@ -134,11 +147,44 @@ impl Mvcc {
         let mut first_half = *budget;
         search.live(self, rows, span, loads_kept, &mut first_half)?;
         let mut second_half = *budget;
-        search.superseded(rows, span, &mut second_half)?;
+        match changed_since(rows, span, moment, &mut second_half)? {
+            Some(keys) => search.changed(rows, keys, &mut second_half)?,
+            None => search.superseded(rows, span, &mut second_half)?,
+        }
         budget.rows = first_half.rows.min(second_half.rows);
         budget.bytes = first_half.bytes.min(second_half.bytes);
         Ok(search.finish())
     }
+}
+
+/// The keys of `span` that changed since the moment; `None` if too much did.
+fn changed_since(
+    rows: &Rows<'_>,
+    span: &Span,
+    moment: AsOf,
+    budget: &mut Budget,
+) -> Result<Option<BTreeSet<Bytes>>, Fault> {
+    let AsOf { revision, top } = moment;
+    let next = revision.next();
+    if top.main.0.saturating_sub(next.0) > CHANGES_CHEAP as u64 {
+        return Ok(None);
+    }
+    let from = Stamp { main: next, sub: 0 };
+    let (mut keys, mut left) = (BTreeSet::new(), CHANGES_CHEAP);
+    let mut is_all = true;
+    history::scan(rows, from, Some(top), &mut |_, _, key| {
+        is_all = left > 0;
+        if !is_all {
+            return Ok(ControlFlow::Break(()));
+        }
+        left -= 1;
+        if span.contains(key) {
+            keys.insert(Bytes::copy_from_slice(key));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    budget.spend(CHANGES_CHEAP - left, 0);
+    Ok(is_all.then_some(keys))
 }
 
 struct Search {
@@ -179,6 +225,24 @@ impl Search {
         mvcc.leaves
             .borrow_mut()
             .visit(rows, &span.start, end, loads_kept, visit)
+    }
+
+    /// Adds what stood then of `keys`, which changed since, as far as the first half came.
+    fn changed(
+        &mut self,
+        rows: &Rows<'_>,
+        keys: BTreeSet<Bytes>,
+        budget: &mut Budget,
+    ) -> Result<(), Fault> {
+        let upto = self.next.clone();
+        let is_reached = |key: &Bytes| upto.as_ref().is_none_or(|upto| key < upto);
+        for key in keys.into_iter().take_while(is_reached) {
+            if let Some(version) = superseded_at(rows, &key, self.revision)? {
+                budget.spend(1, key.len() + version.value_bytes());
+                self.found.insert(key, version);
+            }
+        }
+        Ok(())
     }
 
     /// Adds what stood then and was superseded since, of the keys that the first half came to.

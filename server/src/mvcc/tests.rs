@@ -88,6 +88,83 @@ fn leaves_count_and_find_what_an_ordered_map_does() {
     }
 }
 
+/// One change at a revision of its own: `value`, or a removal without one.
+fn change(disk: &Disk, mvcc: &Mvcc, main: u64, key: &str, value: Option<&[u8]>) {
+    let mut rows = disk.rows();
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    let at = Stamp {
+        main: Revision(main),
+        sub: 0,
+    };
+    let prev = mvcc.get(&rows, &key).unwrap();
+    match value {
+        Some(value) => {
+            let store = Store {
+                key: &key,
+                value,
+                lease: None,
+            };
+            mvcc.put(&mut rows, at, &store, prev.as_ref()).unwrap();
+        }
+        None => mvcc.delete(&mut rows, at, &key, &prev.unwrap()),
+    }
+}
+
+/// Keys and values of everything as of `revision`, when `newest` is the newest, and the rows looked at.
+fn as_of(disk: &Disk, mvcc: &Mvcc, revision: u64, newest: u64) -> (Vec<(Bytes, Bytes)>, usize) {
+    let all = Span {
+        start: Bytes::new(),
+        end: None,
+    };
+    let moment = AsOf {
+        revision: Revision(revision),
+        top: Stamp {
+            main: Revision(newest + 1),
+            sub: 0,
+        },
+    };
+    let (rows, mut budget) = (disk.rows(), Budget::NONE);
+    let slice = mvcc.as_of(&rows, &all, moment, usize::MAX, LOADS_KEPT, &mut budget);
+    let found = slice.unwrap().found.into_iter();
+    let found = found.map(|(key, version)| (key, version.value()));
+    (found.collect(), Budget::NONE.rows - budget.rows)
+}
+
+#[test]
+fn what_was_a_moment_ago_costs_nothing_for_what_was_removed_long_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
+    let mvcc = Mvcc::open(&disk.rows()).unwrap();
+    let mut newest = 1;
+    let mut next = || {
+        newest += 1;
+        newest
+    };
+    for number in 0..1000 {
+        let key = format!("gone/{number}");
+        change(&disk, &mvcc, next(), &key, Some(b"1"));
+        change(&disk, &mvcc, next(), &key, None);
+    }
+    change(&disk, &mvcc, next(), "changed", Some(b"1"));
+    change(&disk, &mvcc, next(), "removed", Some(b"1"));
+    let moment = next();
+    change(&disk, &mvcc, moment, "stays", Some(b"1"));
+    change(&disk, &mvcc, next(), "changed", Some(b"2"));
+    change(&disk, &mvcc, next(), "changed", Some(b"3"));
+    change(&disk, &mvcc, next(), "removed", None);
+    let newest = next();
+    change(&disk, &mvcc, newest, "new", Some(b"1"));
+
+    let (found, rows) = as_of(&disk, &mvcc, moment, newest);
+    let one = Bytes::from_static(b"1");
+    let expected = ["changed", "removed", "stays"].map(|key| (Bytes::from(key), one.clone()));
+    assert_eq!(found, expected);
+    assert!(rows < 20, "{rows} rows were looked at");
+    // As long ago as that: by the superseded versions themselves.
+    let (then, _) = as_of(&disk, &mvcc, 2, newest);
+    assert_eq!(then, [(Bytes::from("gone/0"), one)]);
+}
+
 #[test]
 fn rows_are_byte_for_byte_what_the_formats_page_says() {
     let at = Stamp {

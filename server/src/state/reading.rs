@@ -265,10 +265,15 @@ impl State {
         Moment {
             rows,
             mvcc: &self.mvcc,
-            top: Stamp {
-                main: self.ledger.revision.next(),
-                sub: self.making.sub(),
-            },
+            top: self.top(),
+        }
+    }
+
+    /// Where the next change will stand.
+    pub(super) fn top(&self) -> Stamp {
+        Stamp {
+            main: self.ledger.revision.next(),
+            sub: self.making.sub(),
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::State;
 use super::snapshot::Pin;
 use crate::command::{Fault, KeyValue, Refusal, Revision, Stamp};
-use crate::mvcc::{self, Version};
+use crate::mvcc::{self, AsOf, Version};
 
 /// Bytes of rows after which a page ends: about a millisecond.
 const PAGE_BYTES: usize = if cfg!(test) { 512 } else { 192 << 10 };
@@ -105,7 +105,11 @@ impl State {
         let stage = std::mem::replace(&mut reading.stage, Stage::End);
         let (page, next) = match stage {
             Stage::Standing(from) => {
-                let slice = self.mvcc.versions_at(&rows, &from, revision, PAGE_BYTES)?;
+                let moment = AsOf {
+                    revision,
+                    top: self.top(),
+                };
+                let slice = self.mvcc.versions_at(&rows, &from, moment, PAGE_BYTES)?;
                 let next = slice.next;
                 let next = next.map_or(Stage::Superseded(Bytes::new()), Stage::Standing);
                 (puts(slice.found, true), next)

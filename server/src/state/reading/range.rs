@@ -9,7 +9,7 @@ use super::{Moment, pair_bytes};
 use crate::command::{
     Fault, KeyValue, Keys, Order, Range, RangeFilter, RangeResponse, Revision, SortTarget,
 };
-use crate::mvcc::{Budget, Counting, LOADS_KEPT, Mvcc, Span, Version};
+use crate::mvcc::{AsOf, Budget, Counting, LOADS_KEPT, Mvcc, Span, Version};
 
 /// Keys as of a revision. Parts of one range follow each other and do not overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -293,7 +293,11 @@ impl RangeReading {
                 let (rows, mvcc) = (moment.rows, moment.mvcc);
                 let slice = match moment.is_newest(at) {
                     true => mvcc.live(rows, &span, wanted, budget)?,
-                    false => mvcc.as_of(rows, &span, at, wanted, LOADS_KEPT, budget)?,
+                    false => {
+                        let top = moment.top;
+                        let then = AsOf { revision: at, top };
+                        mvcc.as_of(rows, &span, then, wanted, LOADS_KEPT, budget)?
+                    }
                 };
                 match slice.next {
                     Some(next) => *start = next,

@@ -9,7 +9,7 @@ use super::Pin;
 use super::container::{Chain, Chunk, Row};
 use crate::command::{Fault, LogPosition, Revision};
 use crate::failpoints::{self, Bug};
-use crate::mvcc;
+use crate::mvcc::{self, AsOf};
 use crate::state::State;
 use crate::state::ledger::tag;
 use crate::state::spaces::SYSTEM;
@@ -100,12 +100,12 @@ impl SnapshotReader {
                     (SYSTEM, rows)
                 }
                 Stage::Current(from) => {
-                    let page = state.mvcc.page_at(
-                        &state.disk.rows(),
-                        &from,
-                        self.revision,
-                        CHUNK_BYTES,
-                    )?;
+                    let moment = AsOf {
+                        revision: self.revision,
+                        top: state.top(),
+                    };
+                    let rows = state.disk.rows();
+                    let page = state.mvcc.page_at(&rows, &from, moment, CHUNK_BYTES)?;
                     self.stage = page.next.map_or(Stage::Past(Bytes::new()), Stage::Current);
                     (mvcc::CURRENT, page.rows)
                 }
