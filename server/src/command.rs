@@ -27,14 +27,10 @@ pub use kv::{
     KvCommand, KvRefusal, Op, OpResponse, Order, Put, PutLease, PutValue, Range, RangeFilter,
     RangeResponse, SortTarget, TXN_DEPTH_MAX, Txn,
 };
-pub use lease::{
-    Lease, LeaseAck, LeaseChange, LeaseCommand, LeaseCopy, LeaseDelta, LeaseId, LeaseQuery,
-    LeaseRefusal, LeaseTable, LeaseTimeToLive,
-};
+pub use lease::{Lease, LeaseChange, LeaseCommand, LeaseId, LeaseRefusal, LeaseTimeToLive};
 pub use level::LevelCommand;
 pub use member::{
-    ClusterId, Incarnation, LeaderKey, LeaderMillis, Member, MemberCommand, MemberId, MemberRecord,
-    MemberRefusal,
+    ClusterId, Incarnation, LeaderKey, Member, MemberCommand, MemberId, MemberRecord, MemberRefusal,
 };
 pub use principal::Principal;
 pub use refusal::{Fault, LimitRefusal, Refusal, Unavailable};

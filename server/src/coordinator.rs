@@ -18,6 +18,7 @@ use crate::command::{
     Alarm, ClusterId, Command, Incarnation, LimitRefusal, MemberId, Outcome, Principal, Query,
     Refusal, Revision, Unavailable, codec,
 };
+use crate::countdown::Questions;
 use crate::metrics::metrics;
 use crate::raft::{ChangeError, Raft};
 use crate::state::State;
@@ -98,6 +99,7 @@ pub struct Coordinator {
     raft: Raft,
     state: Arc<Mutex<State>>,
     hub: Arc<Hub>,
+    countdown: Questions,
     renewals: Renewals,
     quota: Quota,
     election: Duration,
@@ -142,12 +144,14 @@ impl Coordinator {
             tokens,
             passwords,
         } = parts;
-        let renewals = Renewals::start(raft.clone());
+        let countdown = Questions::new(raft.clone());
+        let renewals = Renewals::start(countdown.clone());
         Arc::new(Self {
             identity,
             raft,
             state,
             hub,
+            countdown,
             renewals,
             quota: Quota::new(quota_bytes),
             election,

@@ -12,7 +12,6 @@ mod applied;
 mod clock;
 mod config;
 mod leadership;
-mod leases;
 mod level;
 mod log_store;
 mod membership;
@@ -21,6 +20,7 @@ mod propose;
 mod read_index;
 mod remembered;
 mod removal;
+pub mod sideband;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]
@@ -33,6 +33,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use openraft::RaftMetrics;
@@ -42,8 +43,8 @@ use openraft::errors::{InitializeError, RaftError};
 use tokio::sync::{mpsc, watch};
 
 use crate::command::{
-    ClusterId, Command, Fault, Incarnation, LeaderKey, LeaseChange, LeaseCopy, LeaseQuery,
-    LogPosition, MemberId, MemberRefusal, Outcome, Principal, TokenChange, Unavailable,
+    ClusterId, Command, Fault, Incarnation, LeaderKey, LeaseChange, LogPosition, MemberId,
+    MemberRefusal, Outcome, Principal, TokenChange, Unavailable,
 };
 use crate::metrics::{PendingProposal, metrics};
 use crate::offload::Offload;
@@ -53,7 +54,6 @@ use crate::watch::Hub;
 
 pub use config::Config;
 pub use leadership::Leadership;
-pub use leases::{LeaseAsk, LeaseTeller};
 pub use membership::{ChangeError, MemberChange};
 pub use trim::Limits;
 use trim::Sending;
@@ -61,13 +61,13 @@ use trim::Sending;
 use agreement::Agreement;
 use applied::AppliedMark;
 use config::core_config;
-use leases::{Carried, Leases};
 use log_store::{DurableMark, LogStore};
 use membership::Membership;
 use peer::{Heard, LeaderLink, Network, Peers, Receiving, Service, Stamp};
 use propose::Proposer;
 use read_index::ReadRounds;
 use remembered::{Promised, Remembered};
+use sideband::{Collected, Inbox, Kind, Outbox, Sideband};
 use state_machine::StateMachine;
 use types::{Place, Stored, TypeConfig};
 
@@ -102,8 +102,8 @@ pub struct Raft {
     core: Core,
     proposer: Proposer,
     rounds: ReadRounds,
-    leases: Leases,
-    carried: Carried,
+    sideband: Sideband,
+    outbox: Outbox,
     membership: Membership,
     peers: Peers,
     service: Service,
@@ -139,7 +139,7 @@ impl Raft {
         hub: Arc<Hub>,
         lease_changes: mpsc::UnboundedSender<Vec<LeaseChange>>,
         token_changes: mpsc::UnboundedSender<Vec<TokenChange>>,
-        lease_queries: mpsc::Sender<LeaseAsk>,
+        inbox: Inbox,
     ) -> Result<Self, Fault> {
         let core_config = core_config(&config)?;
         check_reach(&wal, lock(&state).applied())?;
@@ -169,7 +169,7 @@ impl Raft {
             level_max: lock(&state).feature_level_max(),
         };
         let peers = Peers::new(stamp, config.network.clone(), state.clone());
-        let carried = Carried::default();
+        let outbox = Outbox::default();
         let remembered = Remembered::default();
         remembered.restore(&wal.peers());
         let agreement = Agreement::new(config.election);
@@ -185,7 +185,7 @@ impl Raft {
             peers: peers.clone(),
             state: state.clone(),
             patience: config.election,
-            carried: carried.clone(),
+            outbox: outbox.clone(),
             agreement: agreement.clone(),
             remembered: remembered.clone(),
             wal: wal.clone(),
@@ -220,8 +220,8 @@ impl Raft {
         };
         let known = membership.clone();
         let link = LeaderLink::new(peers.clone(), Arc::new(move |member| known.urls(member)));
-        let leases = Leases {
-            here: lease_queries,
+        let sideband = Sideband {
+            inbox,
             link: link.clone(),
             leadership: leadership.clone(),
         };
@@ -236,7 +236,7 @@ impl Raft {
             state: state.clone(),
             gather: gather.clone(),
             rounds: rounds.clone(),
-            leases: leases.clone(),
+            sideband: sideband.clone(),
             membership: membership.clone(),
             heard: heard.clone(),
             contact: contact.clone(),
@@ -303,8 +303,8 @@ impl Raft {
             core,
             proposer,
             rounds,
-            leases,
-            carried,
+            sideband,
+            outbox,
             membership,
             peers,
             service,
@@ -375,14 +375,16 @@ impl Raft {
         self.rounds.barrier().await
     }
 
-    /// Asks the leader about leases; it does not enter the log.
-    pub async fn ask_leader(&self, query: LeaseQuery) -> Result<Vec<i64>, Unavailable> {
-        self.leases.ask(query).await
+    /// Asks the room of this kind on the leader, which may be this member; nothing of it enters the log.
+    ///
+    /// Errors: that room's; `LeaderChanged` if it did not answer, and nobody knows what it did.
+    pub async fn ask_leader(&self, kind: Kind, question: Bytes) -> Result<Bytes, Unavailable> {
+        self.sideband.ask(kind, question).await
     }
 
-    /// Whom this member's heartbeats ask for what they carry while it leads.
-    pub fn carry(&self, teller: Option<Arc<dyn LeaseTeller>>) {
-        self.carried.set(teller);
+    /// What this member's heartbeats carry for other rooms while it leads.
+    pub fn outbox(&self) -> Outbox {
+        self.outbox.clone()
     }
 
     /// The feature level of the cluster, as this member has applied it.
@@ -390,14 +392,23 @@ impl Raft {
         lock(&self.membership.state).feature_level()
     }
 
-    /// Asks a member for its copy of the countdown of leases, as the leader that it follows.
-    pub async fn recall(
+    /// Asks the room of this kind on another member, as the leader that it follows.
+    pub async fn collect(
         &self,
         member: MemberId,
         leadership: LeaderKey,
-    ) -> Result<LeaseCopy, Unavailable> {
-        let urls = self.membership.urls(member);
-        peer::leases::recall(&self.peers, member, &urls, leadership).await
+        kind: Kind,
+        question: Bytes,
+    ) -> Result<Collected, Unavailable> {
+        let (peers, urls) = (&self.peers, self.membership.urls(member));
+        peer::sideband::collect(peers, member, &urls, leadership, (kind, question)).await
+    }
+
+    /// All other members in effect, learners too.
+    pub fn others(&self) -> Vec<MemberId> {
+        let members = self.membership.effective().into_iter();
+        let members = members.map(|(id, ..)| id);
+        members.filter(|id| *id != self.peers.own()).collect()
     }
 
     /// The voters in effect: one set, or two while they change.

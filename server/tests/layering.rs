@@ -48,7 +48,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     // engine
     (
         "coordinator",
-        &["raft", "state", "watch", "auth", "command", "metrics"],
+        &[
+            "raft",
+            "countdown",
+            "state",
+            "watch",
+            "auth",
+            "command",
+            "metrics",
+        ],
     ),
     // Users and permissions are law; this room knows passwords and tokens.
     ("auth", &["command", "clock", "offload", "go_duration"]),

@@ -1,11 +1,7 @@
-//! Leases: their records, what is done to them, and what the leader is asked about their countdown.
-
-mod countdown;
+//! Leases: their records, and what is done to them.
 
 use bytes::Bytes;
 use thiserror::Error;
-
-pub use countdown::{LeaseAck, LeaseChange, LeaseCopy, LeaseDelta, LeaseQuery, LeaseTable};
 
 use super::codec::wire::{Reader, Sink};
 use super::codec::{Canonical, CodecError, read_list, unknown, write_list};
@@ -32,6 +28,27 @@ pub struct LeaseTimeToLive {
     pub lease: Lease,
     /// Attached keys in key order, if asked for.
     pub keys: Vec<Bytes>,
+}
+
+/// A change to a lease, for whoever counts it down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// It was granted.
+    Granted {
+        /// The lease.
+        lease: Lease,
+        /// Index of the log entry that granted it: tells it from an earlier one of the same id.
+        index: u64,
+    },
+    /// It is gone.
+    Ended(LeaseId),
+    /// Its remaining time was recorded.
+    Checkpointed(Lease),
+    /// All leases were replaced by those of a snapshot.
+    Replaced {
+        /// The log index that it stands for.
+        upto: u64,
+    },
 }
 
 /// A change to leases.

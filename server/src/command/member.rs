@@ -18,10 +18,6 @@ pub struct MemberId(pub u64);
 /// One leadership: term and leader. The term alone does not name it, a term may see several leaders.
 pub type LeaderKey = (u64, MemberId);
 
-/// A reading of a leader's clock, in milliseconds since it began to lead. Means nothing without that leadership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LeaderMillis(pub i64);
-
 /// Drawn at random when a data directory is made: tells a wiped member from the one it claims to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);

@@ -1,23 +1,23 @@
 //! What the leader counts, and how much of it each other member knows.
 //!
 //! Each member is told the whole countdown once, then every change, in order and without a gap; what it has not
-//! acknowledged is told again. Pure: the heartbeats that carry it are the Raft room's.
+//! acknowledged is told again. Pure: Raft's heartbeats carry it (`raft::sideband`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::counted::Counted;
 use super::deadlines::Deadlines;
+use super::wire::{Ack, Delta, LeaderMillis, Table};
 use crate::clock::Moment;
-use crate::command::{
-    LeaderKey, LeaderMillis, LeaseAck, LeaseDelta, LeaseId, LeaseTable, MemberId,
-};
+use crate::command::{LeaderKey, MemberId};
 
 /// Changes in one heartbeat: a quarter of a megabyte, which must not hold it up.
 const CHANGES_MAX: usize = 16 * 1024;
 /// Changes that may wait for one member beyond one for each lease. One that stays away longer is told the whole anew.
 const WAITING_MAX: usize = 64 * 1024;
 /// A member that has nothing to learn is still told the time this often.
-const QUIET_MAX: Duration = Duration::from_millis(100);
+pub(super) const QUIET_MAX: Duration = Duration::from_millis(100);
 
 /// One leadership's countdown.
 #[derive(Debug)]
@@ -54,12 +54,12 @@ struct Reader {
 #[derive(Debug)]
 struct Change {
     number: u64,
-    id: LeaseId,
+    id: Counted,
     ends: Option<LeaderMillis>,
 }
 
 impl Broadcast {
-    /// Opens the book of a leadership that begins to count at `now`, knowing the log up to `through`.
+    /// Begins the countdown of a leadership at `now`, knowing the log up to `through`.
     pub(super) fn open(
         now: Moment,
         leadership: LeaderKey,
@@ -82,7 +82,7 @@ impl Broadcast {
     }
 
     /// Tells every member when a lease ends at the latest, or that it is gone.
-    pub(super) fn tell(&mut self, id: LeaseId, ends: Option<Moment>) {
+    pub(super) fn tell(&mut self, id: Counted, ends: Option<Moment>) {
         let ends = ends.map(|ends| self.ends_millis(ends));
         self.changes += 1;
         let waiting_max = WAITING_MAX + self.deadlines.len();
@@ -118,7 +118,7 @@ impl Broadcast {
     }
 
     /// What `member` is to be told at `now`, if there is anything.
-    pub(super) fn news(&mut self, now: Moment, member: MemberId) -> Option<LeaseDelta> {
+    pub(super) fn delta(&mut self, now: Moment, member: MemberId) -> Option<Delta> {
         let reader = self.readers.entry(member).or_insert_with(|| Reader {
             is_lost: true,
             ..Reader::default()
@@ -146,8 +146,7 @@ impl Broadcast {
         }
         reader.told = Some(now);
         let changes = reader.waiting.iter().take(CHANGES_MAX);
-        Some(LeaseDelta {
-            leadership: self.leadership,
+        Some(Delta {
             now: millis(now.since(self.zero)),
             through: self.through,
             copy: reader.copy,
@@ -157,13 +156,18 @@ impl Broadcast {
         })
     }
 
+    /// Forgets members that are not among these.
+    pub(super) fn keep(&mut self, members: &[MemberId]) {
+        self.readers.retain(|member, _| members.contains(member));
+    }
+
     /// What `member` answered.
-    pub(super) fn receipt(&mut self, member: MemberId, receipt: LeaseAck) {
+    pub(super) fn acknowledged(&mut self, member: MemberId, ack: Ack) {
         let Some(reader) = self.readers.get_mut(&member) else {
             return;
         };
-        match receipt {
-            LeaseAck::Taken { copy, upto } if copy == reader.copy => {
+        match ack {
+            Ack::Taken { copy, upto } if copy == reader.copy => {
                 reader.has_answered = true;
                 let known = upto.saturating_sub(reader.from);
                 let known = usize::try_from(known).unwrap_or(usize::MAX);
@@ -172,17 +176,17 @@ impl Broadcast {
                 reader.from += known as u64;
             }
             // About a copy that it does not need any more.
-            LeaseAck::Taken { .. } => {}
-            LeaseAck::Again => reader.is_lost = true,
+            Ack::Taken { .. } => {}
+            Ack::Again => reader.is_lost = true,
             // It will follow soon, or there is another leader.
-            LeaseAck::NotFollowing => {}
+            Ack::NotFollowing => {}
         }
     }
 
     /// The whole countdown, for the leader after this one.
-    pub(super) fn table(&self, now: Moment) -> LeaseTable {
+    pub(super) fn table(&self, now: Moment) -> Table {
         let ends = self.deadlines.told();
-        LeaseTable {
+        Table {
             leadership: self.leadership,
             now: millis(now.since(self.zero)),
             through: self.through,

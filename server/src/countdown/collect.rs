@@ -8,27 +8,30 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 
+use super::counted::Counted;
 use super::driver::Consensus;
 use super::replica::Clock;
+use super::wire::{self, Held, LeaderMillis, Table};
 use crate::clock::Moment;
-use crate::command::{LeaderKey, LeaderMillis, LeaseCopy, LeaseId, LeaseTable, MemberId};
+use crate::command::{LeaderKey, MemberId, Unavailable};
+use crate::raft::sideband;
 
 /// Pause before a member is asked again that cannot be reached, or does not follow the new leader yet.
 const ASK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The copies of the newest leadership of which there is one.
 #[derive(Debug)]
-pub(super) struct Recalled {
+pub(super) struct Collected {
     leadership: LeaderKey,
     /// The fastest of the copies' clocks: none is ahead of the leader's.
     clock: Clock,
-    copies: Vec<(u64, HashMap<LeaseId, LeaderMillis>)>,
+    copies: Vec<(u64, HashMap<Counted, LeaderMillis>)>,
 }
 
-impl Recalled {
+impl Collected {
     /// One copy, received at `at`.
-    pub(super) fn new(at: Moment, table: LeaseTable) -> Self {
-        let LeaseTable {
+    pub(super) fn new(at: Moment, table: Table) -> Self {
+        let Table {
             leadership,
             now,
             through,
@@ -42,7 +45,7 @@ impl Recalled {
     }
 
     /// Adds a copy. One of an older leadership is of no use: the newer one began with all that it knew.
-    pub(super) fn add(&mut self, at: Moment, table: LeaseTable) {
+    pub(super) fn add(&mut self, at: Moment, table: Table) {
         if table.leadership < self.leadership {
             return;
         }
@@ -58,7 +61,7 @@ impl Recalled {
 
     /// When a lease ends that was granted by the log entry `granted`, 0 if that was long ago. `None` if no copy knows the
     /// log that far: another lease of that id may be meant.
-    pub(super) fn ends(&self, now: Moment, id: LeaseId, granted: u64) -> Option<Moment> {
+    pub(super) fn ends(&self, now: Moment, id: Counted, granted: u64) -> Option<Moment> {
         let knows = self
             .copies
             .iter()
@@ -84,9 +87,9 @@ pub(super) fn is_quorum(
 pub(super) async fn gather<C: Consensus>(
     consensus: &C,
     leadership: LeaderKey,
-    own: Option<LeaseTable>,
+    own: Option<Table>,
     patience: Duration,
-) -> Option<Recalled> {
+) -> Option<Collected> {
     let began = Moment::now();
     let configurations = consensus.voters();
     let voters: BTreeSet<MemberId> = configurations.iter().flatten().copied().collect();
@@ -94,7 +97,7 @@ pub(super) async fn gather<C: Consensus>(
     let mut asked: FuturesUnordered<_> = others
         .map(|voter| async { (*voter, ask(consensus, *voter, leadership).await) })
         .collect();
-    let mut recalled = None;
+    let mut collected = None;
     let mut have = BTreeSet::new();
     let mut lack = HashSet::new();
     let mut answer = Some((leadership.1, own));
@@ -103,9 +106,9 @@ pub(super) async fn gather<C: Consensus>(
             Some((voter, Some(table))) => {
                 have.insert(voter);
                 let now = Moment::now();
-                match &mut recalled {
-                    None => recalled = Some(Recalled::new(now, table)),
-                    Some(recalled) => recalled.add(now, table),
+                match &mut collected {
+                    None => collected = Some(Collected::new(now, table)),
+                    Some(collected) => collected.add(now, table),
                 }
             }
             Some((voter, None)) => {
@@ -114,7 +117,7 @@ pub(super) async fn gather<C: Consensus>(
             None => return None,
         }
         if is_quorum(&configurations, &have) {
-            return recalled;
+            return collected;
         }
         let may = voters.iter().filter(|voter| !lack.contains(voter));
         if !is_quorum(&configurations, &may.copied().collect()) {
@@ -129,16 +132,36 @@ pub(super) async fn gather<C: Consensus>(
 }
 
 /// Asks one member until it answers.
-async fn ask<C: Consensus>(
-    consensus: &C,
-    voter: MemberId,
-    leadership: LeaderKey,
-) -> Option<LeaseTable> {
+async fn ask<C: Consensus>(consensus: &C, voter: MemberId, leadership: LeaderKey) -> Option<Table> {
     loop {
-        match consensus.recall(voter, leadership).await {
-            Ok(LeaseCopy::Table(table)) => return Some(table),
-            Ok(LeaseCopy::Nothing) => return None,
-            Ok(LeaseCopy::NotFollowing) | Err(_) => tokio::time::sleep(ASK_PAUSE).await,
+        let asked = consensus.collect(voter, leadership, wire::collect()).await;
+        match read(asked).await {
+            Ok(Held::Table(table)) => return Some(table),
+            Ok(Held::Nothing) => return None,
+            Ok(Held::NotFollowing) | Err(_) => tokio::time::sleep(ASK_PAUSE).await,
         }
     }
+}
+
+/// Puts a copy together from its pages.
+async fn read(asked: Result<sideband::Collected, Unavailable>) -> Result<Held, Unavailable> {
+    let sideband::Collected { received, pages } = asked?;
+    let mut held = None;
+    for page in pages {
+        let page = wire::read_page(page).map_err(|error| {
+            tracing::debug!(%error, "a copy of the countdown cannot be read");
+            Unavailable::LeaderChanged
+        })?;
+        match (&mut held, page) {
+            (Some(Held::Table(table)), Held::Table(more)) => table.ends.extend(more.ends),
+            (held, page) => *held = Some(page),
+        }
+        // A page is as much as one turn should read.
+        tokio::task::yield_now().await;
+    }
+    if let Some(Held::Table(table)) = &mut held {
+        // The member's clock has gone on while its pages came in.
+        table.now = table.now.after(Moment::now().since(received));
+    }
+    held.ok_or(Unavailable::LeaderChanged)
 }

@@ -8,8 +8,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use super::counted::{Counted, Record};
 use crate::clock::Moment;
-use crate::command::{Lease, LeaseId};
 use crate::failpoints::{self, Bug};
 
 /// Time left below which recording it gains nothing: a record has whole seconds.
@@ -18,16 +18,16 @@ const CHECKPOINT_MIN: Duration = Duration::from_secs(1);
 /// The countdown of every lease, on the leader.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    leases: HashMap<LeaseId, Countdown>,
+    leases: HashMap<Counted, Countdown>,
     /// Invariant: every lease that is not being ended is in here once, with its `ends`.
-    ends: BTreeSet<(Moment, LeaseId)>,
+    ends: BTreeSet<(Moment, Counted)>,
     /// When to record the time left.
-    checkpoints: BTreeSet<(Moment, LeaseId)>,
+    checkpoints: BTreeSet<(Moment, Counted)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Countdown {
-    granted_seconds: i64,
+    granted: Duration,
     ends: Moment,
     /// The latest end that another member was told. Invariant: not before `ends`.
     told: Moment,
@@ -40,58 +40,53 @@ struct Countdown {
 
 impl Deadlines {
     /// Goes on with leases that were granted before, each with the moment when it ends.
-    pub(super) fn resume(now: Moment, leases: impl IntoIterator<Item = (Lease, Moment)>) -> Self {
+    pub(super) fn resume(now: Moment, leases: impl IntoIterator<Item = (Record, Moment)>) -> Self {
         let mut deadlines = Self::default();
-        for (lease, ends) in leases {
-            let is_checkpointed = lease.remaining_seconds > 0;
-            let recorded = match is_checkpointed {
-                true => seconds(lease.remaining_seconds),
-                false => seconds(lease.ttl_seconds),
-            };
+        for (Record { of, ttl, left }, ends) in leases {
             deadlines.put(
-                lease.id,
+                of,
                 Countdown {
-                    is_checkpointed,
-                    ..Countdown::new(lease.ttl_seconds, ends)
+                    is_checkpointed: left.is_some(),
+                    ..Countdown::new(ttl, ends)
                 },
             );
-            deadlines.plan_checkpoint(lease.id, now, recorded);
+            deadlines.plan_checkpoint(of, now, left.unwrap_or(ttl));
         }
         deadlines
     }
 
     /// A lease was granted. Answers when it ends, unless it is known already.
-    pub(super) fn granted(&mut self, now: Moment, lease: Lease) -> Option<Moment> {
-        if self.leases.contains_key(&lease.id) {
+    pub(super) fn granted(&mut self, now: Moment, record: Record) -> Option<Moment> {
+        let Record { of, ttl, left: _ } = record;
+        if self.leases.contains_key(&of) {
             // Known from the state when leadership was gained; the log only repeats it.
             return None;
         }
-        let full = seconds(lease.ttl_seconds);
-        let ends = now.after(full);
-        self.put(lease.id, Countdown::new(lease.ttl_seconds, ends));
-        self.plan_checkpoint(lease.id, now, full);
+        let ends = now.after(ttl);
+        self.put(of, Countdown::new(ttl, ends));
+        self.plan_checkpoint(of, now, ttl);
         Some(ends)
     }
 
     /// A lease is gone.
-    pub(super) fn ended(&mut self, id: LeaseId) {
+    pub(super) fn ended(&mut self, id: Counted) {
         if let Some(countdown) = self.leases.remove(&id) {
             self.unlist(id, &countdown);
         }
     }
 
     /// The time left of a lease was recorded.
-    pub(super) fn checkpointed(&mut self, lease: &Lease) {
-        if let Some(countdown) = self.leases.get_mut(&lease.id) {
-            countdown.is_checkpointed = lease.remaining_seconds > 0;
+    pub(super) fn checkpointed(&mut self, record: &Record) {
+        if let Some(countdown) = self.leases.get_mut(&record.of) {
+            countdown.is_checkpointed = record.left.is_some();
         }
     }
 
     /// What the other members must be told before a renewal at or before `latest` is answered: the end it then has.
     /// `None` if there is nothing to renew, or they were told as much already.
-    pub(super) fn offer(&mut self, now: Moment, id: LeaseId, latest: Moment) -> Option<Moment> {
+    pub(super) fn offer(&mut self, now: Moment, id: Counted, latest: Moment) -> Option<Moment> {
         let countdown = self.leases.get_mut(&id).filter(|it| !it.is_over(now))?;
-        let ends = latest.after(seconds(countdown.granted_seconds));
+        let ends = latest.after(countdown.granted);
         if ends <= countdown.told {
             return None;
         }
@@ -101,17 +96,17 @@ impl Deadlines {
 
     /// Whether a lease that could be renewed has less on record than a renewal would promise: the full time must be
     /// recorded before it is answered.
-    pub(super) fn is_on_record_with_less(&self, now: Moment, id: LeaseId) -> bool {
+    pub(super) fn is_on_record_with_less(&self, now: Moment, id: Counted) -> bool {
         let lives = |it: &&Countdown| !it.is_over(now);
         let countdown = self.leases.get(&id).filter(lives);
         countdown.is_some_and(|it| it.is_checkpointed)
     }
 
-    /// Renews a lease. Answers its granted seconds; `None` if it is unknown or its time was over.
-    pub(super) fn renew(&mut self, now: Moment, id: LeaseId) -> Option<i64> {
+    /// Renews a lease. Answers its granted time; `None` if it is unknown or its time was over.
+    pub(super) fn renew(&mut self, now: Moment, id: Counted) -> Option<Duration> {
         let countdown = *self.leases.get(&id).filter(|it| !it.is_over(now))?;
         self.unlist(id, &countdown);
-        let full = seconds(countdown.granted_seconds);
+        let full = countdown.granted;
         let ends = now.after(full);
         self.put(
             id,
@@ -123,22 +118,18 @@ impl Deadlines {
             },
         );
         self.plan_checkpoint(id, now, full);
-        Some(countdown.granted_seconds)
+        Some(countdown.granted)
     }
 
-    /// Whole seconds left, -1 if the lease is unknown or its time is over.
-    pub(super) fn remaining(&self, now: Moment, id: LeaseId) -> i64 {
-        match self.leases.get(&id) {
-            Some(countdown) if !countdown.is_over(now) => {
-                i64::try_from(countdown.ends.since(now).as_secs()).unwrap_or(i64::MAX)
-            }
-            _ => -1,
-        }
+    /// The time left; `None` if the lease is unknown or its time is over.
+    pub(super) fn remaining(&self, now: Moment, id: Counted) -> Option<Duration> {
+        let countdown = self.leases.get(&id).filter(|it| !it.is_over(now))?;
+        Some(countdown.ends.since(now))
     }
 
     /// Gives up at most `max` leases whose time is over, the longest overdue first. They are not renewed any more.
-    pub(super) fn expire(&mut self, now: Moment, max: usize) -> Vec<LeaseId> {
-        let due: Vec<LeaseId> = self
+    pub(super) fn expire(&mut self, now: Moment, max: usize) -> Vec<Counted> {
+        let due: Vec<Counted> = self
             .ends
             .iter()
             .take_while(|(ends, _)| *ends <= now)
@@ -162,7 +153,7 @@ impl Deadlines {
     }
 
     /// Of leases that were given up, lists those still there to be given up again at `again`.
-    pub(super) fn retry(&mut self, ids: &[LeaseId], again: Moment) {
+    pub(super) fn retry(&mut self, ids: &[Counted], again: Moment) {
         for id in ids {
             // One that ended and was granted anew under the same id meanwhile runs its own time.
             if let Some(countdown) = self
@@ -177,8 +168,8 @@ impl Deadlines {
     }
 
     /// Leases whose time left is to be recorded now, at most `max`, with whole seconds left, rounded up.
-    pub(super) fn checkpoints(&mut self, now: Moment, max: usize) -> Vec<(LeaseId, i64)> {
-        let due: Vec<(Moment, LeaseId)> = self
+    pub(super) fn checkpoints(&mut self, now: Moment, max: usize) -> Vec<(Counted, i64)> {
+        let due: Vec<(Moment, Counted)> = self
             .checkpoints
             .iter()
             .take_while(|(at, _)| *at <= now)
@@ -214,7 +205,7 @@ impl Deadlines {
     }
 
     /// The latest end of each lease that another member was told, or may be told now.
-    pub(super) fn told(&self) -> impl Iterator<Item = (LeaseId, Moment)> {
+    pub(super) fn told(&self) -> impl Iterator<Item = (Counted, Moment)> {
         self.leases.iter().map(|(id, it)| (*id, it.told))
     }
 
@@ -223,12 +214,12 @@ impl Deadlines {
         self.leases.len()
     }
 
-    fn put(&mut self, id: LeaseId, countdown: Countdown) {
+    fn put(&mut self, id: Counted, countdown: Countdown) {
         self.ends.insert((countdown.ends, id));
         self.leases.insert(id, countdown);
     }
 
-    fn unlist(&mut self, id: LeaseId, countdown: &Countdown) {
+    fn unlist(&mut self, id: Counted, countdown: &Countdown) {
         self.ends.remove(&(countdown.ends, id));
         if let Some(at) = countdown.checkpoint {
             self.checkpoints.remove(&(at, id));
@@ -236,7 +227,7 @@ impl Deadlines {
     }
 
     /// With `recorded` left on record, the next record is due when only half of it is left.
-    fn plan_checkpoint(&mut self, id: LeaseId, now: Moment, recorded: Duration) {
+    fn plan_checkpoint(&mut self, id: Counted, now: Moment, recorded: Duration) {
         let half = recorded / 2;
         if half < CHECKPOINT_MIN {
             return;
@@ -250,9 +241,9 @@ impl Deadlines {
 }
 
 impl Countdown {
-    fn new(granted_seconds: i64, ends: Moment) -> Self {
+    fn new(granted: Duration, ends: Moment) -> Self {
         Self {
-            granted_seconds,
+            granted,
             ends,
             told: ends,
             checkpoint: None,
@@ -264,10 +255,6 @@ impl Countdown {
     fn is_over(&self, now: Moment) -> bool {
         self.is_ending || (self.ends <= now && !failpoints::has(Bug::LeaseRevived))
     }
-}
-
-pub(super) fn seconds(seconds: i64) -> Duration {
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 #[cfg(test)]

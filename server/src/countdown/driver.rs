@@ -4,19 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::broadcast::Broadcast;
-use super::collect::{self, Recalled};
-use super::deadlines::{Deadlines, seconds};
+use super::collect::{self, Collected};
+use super::counted::Record;
+use super::deadlines::Deadlines;
 use super::replica::Replica;
 use super::term::Term;
+use super::wire::{self, Ack, Held, KIND};
 use crate::clock::Moment;
-use crate::command::{
-    Command, LeaderKey, Lease, LeaseAck, LeaseChange, LeaseCopy, LeaseId, LeaseQuery, MemberId,
-    Outcome, Unavailable,
-};
-use crate::raft::{Leadership, LeaseAsk, LeaseTeller, Raft};
+use crate::command::{Command, LeaderKey, Lease, LeaseChange, MemberId, Outcome, Unavailable};
+use crate::raft::sideband::{self, Inbox, Outbox, Received};
+use crate::raft::{Leadership, Raft};
 use crate::state::{LEVEL_LEASE_COPIES, State};
 
 /// What the countdown needs of consensus.
@@ -36,14 +37,17 @@ pub trait Consensus: Clone + Send + Sync + 'static {
     fn voters(&self) -> Vec<BTreeSet<MemberId>>;
     /// Whether every member keeps a copy of the countdown; never false again once it was true.
     fn has_copies(&self) -> bool;
-    /// Whom to ask for what heartbeats carry; nobody from now on if `None`.
-    fn carry(&self, teller: Option<Arc<dyn LeaseTeller>>);
-    /// Asks a member for its copy of the countdown.
-    fn recall(
+    /// All other members, learners too.
+    fn others(&self) -> Vec<MemberId>;
+    /// What heartbeats carry while this member leads.
+    fn outbox(&self) -> Outbox;
+    /// Asks the countdown of another member, as the leader that it follows.
+    fn collect(
         &self,
         member: MemberId,
         leadership: LeaderKey,
-    ) -> impl Future<Output = Result<LeaseCopy, Unavailable>> + Send;
+        question: Bytes,
+    ) -> impl Future<Output = Result<sideband::Collected, Unavailable>> + Send;
 }
 
 impl Consensus for Raft {
@@ -74,20 +78,34 @@ impl Consensus for Raft {
         Raft::feature_level(self) >= LEVEL_LEASE_COPIES
     }
 
-    fn carry(&self, teller: Option<Arc<dyn LeaseTeller>>) {
-        Raft::carry(self, teller);
+    fn others(&self) -> Vec<MemberId> {
+        Raft::others(self)
     }
 
-    fn recall(
+    fn outbox(&self) -> Outbox {
+        Raft::outbox(self)
+    }
+
+    fn collect(
         &self,
         member: MemberId,
         leadership: LeaderKey,
-    ) -> impl Future<Output = Result<LeaseCopy, Unavailable>> + Send {
-        Raft::recall(self, member, leadership)
+        question: Bytes,
+    ) -> impl Future<Output = Result<sideband::Collected, Unavailable>> + Send {
+        Raft::collect(self, member, leadership, KIND, question)
     }
 }
 
-/// Counts leases down whenever this member leads. Ends when `asks` or the leadership of `raft` does.
+/// What members say to each other's countdown that may wait for this one; each question is a whole round of renewals.
+const RECEIVED_MAX: usize = 64;
+
+/// Where Raft puts what other members say, and where [`run`] takes it from.
+pub fn inbox() -> (Inbox, mpsc::Receiver<Received>) {
+    let (room, received) = mpsc::channel(RECEIVED_MAX);
+    (Inbox::new(KIND, room), received)
+}
+
+/// Counts leases down whenever this member leads. Ends when `received` or the leadership of `raft` does.
 ///
 /// `changes` are the lease changes of every applied batch, sent before the batch counts as applied. `election` is
 /// etcd's election timeout.
@@ -96,7 +114,7 @@ pub async fn run(
     state: Arc<Mutex<State>>,
     election: Duration,
     changes: mpsc::UnboundedReceiver<Vec<LeaseChange>>,
-    asks: mpsc::Receiver<LeaseAsk>,
+    received: mpsc::Receiver<Received>,
 ) {
     let leases = move || {
         state
@@ -104,7 +122,7 @@ pub async fn run(
             .unwrap_or_else(PoisonError::into_inner)
             .leases()
     };
-    count_down(raft, leases, election, changes, asks).await;
+    count_down(raft, leases, election, changes, received).await;
 }
 
 /// [`run`] over any consensus; `leases` reads the state.
@@ -113,7 +131,7 @@ pub async fn count_down<C: Consensus>(
     leases: impl Fn() -> Vec<Lease>,
     election: Duration,
     changes: mpsc::UnboundedReceiver<Vec<LeaseChange>>,
-    asks: mpsc::Receiver<LeaseAsk>,
+    received: mpsc::Receiver<Received>,
 ) {
     let leadership = consensus.leadership();
     let replica = Replica::new(consensus.applied());
@@ -121,7 +139,7 @@ pub async fn count_down<C: Consensus>(
         consensus,
         election,
         changes,
-        asks,
+        received,
         leadership,
         replica,
     };
@@ -131,7 +149,7 @@ pub async fn count_down<C: Consensus>(
         let leads = now.key().filter(|_| now.is_self);
         lives = match leads {
             Some(key) => match driver.take_over(key, &leases).await {
-                Some(book) => Term::new(key, book, &mut driver).lead().await,
+                Some(broadcast) => Term::new(key, broadcast, &mut driver).lead().await,
                 None => driver.leadership.has_changed().is_ok(),
             },
             None => driver.follow().await,
@@ -143,7 +161,7 @@ pub(super) struct Driver<C> {
     pub(super) consensus: C,
     pub(super) election: Duration,
     pub(super) changes: mpsc::UnboundedReceiver<Vec<LeaseChange>>,
-    pub(super) asks: mpsc::Receiver<LeaseAsk>,
+    pub(super) received: mpsc::Receiver<Received>,
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) replica: Replica,
 }
@@ -161,8 +179,8 @@ impl<C: Consensus> Driver<C> {
         loop {
             tokio::select! {
                 changed = self.leadership.changed() => return changed.is_ok(),
-                ask = self.asks.recv() => match ask {
-                    Some(ask) => self.answer(ask),
+                received = self.received.recv() => match received {
+                    Some(received) => self.answer(received),
                     None => return false,
                 },
                 changes = self.changes.recv() => match changes {
@@ -182,30 +200,42 @@ impl<C: Consensus> Driver<C> {
 
     /// Answers as a member that does not lead.
     ///
-    /// Only to the leader that this member follows: whom it has followed before gets no promise any more, so what an
-    /// older leader tells is either in the copy that a newer one recalls, or refused.
-    pub(super) fn answer(&mut self, ask: LeaseAsk) {
+    /// Only the leader that this member follows gets a promise. What an older leader says is either in the copy that a newer
+    /// one collects, or refused.
+    fn answer(&mut self, received: Received) {
         let now = *self.leadership.borrow();
         let follows = |leader| !now.is_self && now.key() == Some(leader);
-        match ask {
-            // Whoever asks believes that this member leads; it must look again.
-            LeaseAsk::Query(_, reply) => answer(reply, Err(Unavailable::LeaderChanged)),
-            LeaseAsk::News(news, reply) => {
-                let receipt = match follows(news.leadership) {
-                    true => self.replica.take(Moment::now(), news),
-                    false => LeaseAck::NotFollowing,
+        match received {
+            // The asker believes that this member leads; it must look again.
+            Received::Question { reply, .. } => answer(reply, Err(Unavailable::LeaderChanged)),
+            Received::Heartbeat {
+                leadership,
+                body,
+                waited,
+                reply,
+            } => match wire::read_delta(body) {
+                Ok(mut delta) => {
+                    delta.now = delta.now.after(waited);
+                    let ack = match follows(leadership) {
+                        true => self.replica.take(Moment::now(), leadership, delta),
+                        false => Ack::NotFollowing,
+                    };
+                    answer(reply, wire::ack(ack));
+                }
+                // Not answered, so it is said again: to the log, too, until both members are of versions that match.
+                Err(error) => tracing::debug!(%error, "the leader's countdown cannot be read"),
+            },
+            Received::Collect {
+                leadership,
+                body,
+                reply,
+            } => {
+                let table = || self.replica.table(Moment::now());
+                let held = match follows(leadership) && wire::read_collect(body).is_ok() {
+                    true => table().map_or(Held::Nothing, Held::Table),
+                    false => Held::NotFollowing,
                 };
-                answer(reply, receipt);
-            }
-            LeaseAsk::Recall(leadership, reply) => {
-                let recall = match follows(leadership) {
-                    true => self
-                        .replica
-                        .table(Moment::now())
-                        .map_or(LeaseCopy::Nothing, LeaseCopy::Table),
-                    false => LeaseCopy::NotFollowing,
-                };
-                answer(reply, recall);
+                answer(reply, Box::new(wire::pages(held)));
             }
         }
     }
@@ -218,7 +248,7 @@ impl<C: Consensus> Driver<C> {
     ) -> Option<Broadcast> {
         let (consensus, patience) = (self.consensus.clone(), self.election);
         let own = self.replica.table(Moment::now());
-        let recalled = async {
+        let collected = async {
             tokio::join!(
                 async {
                     // A member of a version without copies would be asked in vain.
@@ -232,9 +262,9 @@ impl<C: Consensus> Driver<C> {
             )
             .0
         };
-        tokio::pin!(recalled);
+        tokio::pin!(collected);
         let mut changed = self.leadership.clone();
-        let recalled = loop {
+        let collected = loop {
             tokio::select! {
                 biased;
                 _ = changed.changed() => return None,
@@ -244,7 +274,7 @@ impl<C: Consensus> Driver<C> {
                         self.replica.note(now, change);
                     }
                 }
-                recalled = &mut recalled => break recalled,
+                collected = &mut collected => break collected,
             }
         };
         let through = self.consensus.applied();
@@ -253,15 +283,15 @@ impl<C: Consensus> Driver<C> {
         }
         let leases = leases();
         let now = Moment::now();
-        if recalled.is_none() && !leases.is_empty() {
+        if collected.is_none() && !leases.is_empty() {
             tracing::info!(
                 leases = leases.len(),
                 "leases begin anew from what is on record"
             );
         }
         let ends = leases.into_iter().map(|lease| {
-            let ends = self.ends(now, lease, recalled.as_ref());
-            (lease, ends)
+            let record = Record::from(lease);
+            (record, self.ends(now, record, collected.as_ref()))
         });
         let deadlines = Deadlines::resume(now, ends);
         // Changes applied before this moment are in the state; those after it are in the channel as well.
@@ -269,27 +299,17 @@ impl<C: Consensus> Driver<C> {
     }
 
     /// When a lease ends that this member goes on counting.
-    fn ends(&self, now: Moment, lease: Lease, recalled: Option<&Recalled>) -> Moment {
-        let Lease {
-            id,
-            ttl_seconds,
-            remaining_seconds,
-        } = lease;
-        let granted = self.replica.grants().get(&id);
-        let known = recalled.and_then(|recalled| {
+    fn ends(&self, now: Moment, record: Record, collected: Option<&Collected>) -> Moment {
+        let Record { of, ttl, left } = record;
+        let granted = self.replica.grants().get(&of);
+        let known = collected.and_then(|collected| {
             let index = granted.map_or(0, |(index, _)| *index);
-            let renewed = recalled.ends(now, id, index);
+            let renewed = collected.ends(now, of, index);
             // The last leader may have applied the grant a little later than this member.
-            renewed.or(granted.map(|(_, at)| at.after(seconds(ttl_seconds) + self.allowance())))
+            renewed.or(granted.map(|(_, at)| at.after(ttl + self.allowance())))
         });
-        known.unwrap_or_else(|| {
-            let left = match remaining_seconds {
-                0 => ttl_seconds,
-                left => left,
-            };
-            // And some for a renewal that the last leader answered while it was replaced.
-            now.after(seconds(left) + self.election)
-        })
+        // And some for a renewal that the last leader answered while it was replaced.
+        known.unwrap_or_else(|| now.after(left.unwrap_or(ttl) + self.election))
     }
 
     /// Does `work` unless leadership changes or nothing happens for long.
@@ -320,15 +340,4 @@ async fn caught_up<C: Consensus>(consensus: &C) {
 pub(super) fn answer<T>(reply: oneshot::Sender<T>, answer: T) {
     // Whoever asked may have given up.
     let _ = reply.send(answer);
-}
-
-/// The leases that are to be renewed.
-pub(super) fn renewed_in(asks: &[LeaseAsk]) -> Vec<LeaseId> {
-    let mut ids = Vec::new();
-    for ask in asks {
-        if let LeaseAsk::Query(LeaseQuery::Renew(leases), _) = ask {
-            ids.extend_from_slice(leases);
-        }
-    }
-    ids
 }

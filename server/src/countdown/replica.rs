@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
+use super::counted::Counted;
+use super::wire::{Ack, Delta, LeaderMillis, Table};
 use crate::clock::Moment;
-use crate::command::{
-    LeaderKey, LeaderMillis, LeaseAck, LeaseChange, LeaseDelta, LeaseId, LeaseTable,
-};
+use crate::command::{LeaderKey, LeaseChange};
 
 /// What a member knows of the countdown without being its leader.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Replica {
     complete: Option<Copy>,
     coming: Option<Copy>,
     /// Leases whose grant was applied here and is not covered by the complete copy: log index, and when.
-    grants: HashMap<LeaseId, (u64, Moment)>,
+    grants: HashMap<Counted, (u64, Moment)>,
     /// A copy counts only if it knows the log up to here: grants before it were not seen.
     floor: u64,
 }
@@ -30,7 +30,7 @@ struct Copy {
     upto: u64,
     through: u64,
     clock: Clock,
-    ends: HashMap<LeaseId, LeaderMillis>,
+    ends: HashMap<Counted, LeaderMillis>,
 }
 
 /// Another member's clock, never ahead of it.
@@ -48,8 +48,7 @@ impl Clock {
 
     /// What it shows at `now`, which must not lie before it was made.
     pub(super) fn now(&self, now: Moment) -> LeaderMillis {
-        let since = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
-        LeaderMillis(self.shows.0.saturating_add(since))
+        self.shows.after(now.since(self.at))
     }
 
     /// It showed at least `shows` at `at`.
@@ -70,8 +69,8 @@ impl Replica {
     }
 
     /// A member that stops leading holds its own countdown.
-    pub(super) fn set(&mut self, at: Moment, table: LeaseTable) {
-        let LeaseTable {
+    pub(super) fn set(&mut self, at: Moment, table: Table) {
+        let Table {
             leadership,
             now,
             through,
@@ -91,16 +90,15 @@ impl Replica {
     }
 
     /// Takes what the leader, whom this member must follow, tells it.
-    pub(super) fn take(&mut self, at: Moment, news: LeaseDelta) -> LeaseAck {
-        let LeaseDelta {
-            leadership,
+    pub(super) fn take(&mut self, at: Moment, leadership: LeaderKey, delta: Delta) -> Ack {
+        let Delta {
             now,
             through,
             copy: number,
             whole,
             from,
             changes,
-        } = news;
+        } = delta;
         let is_same = |copy: &&mut Copy| (copy.leadership, copy.number) == (leadership, number);
         let (copy, is_coming) = match self.complete.as_mut().filter(is_same) {
             Some(copy) => (copy, false),
@@ -121,7 +119,7 @@ impl Replica {
             }
         };
         if from > copy.upto {
-            return LeaseAck::Again;
+            return Ack::Again;
         }
         copy.clock.observe(at, now);
         copy.through = copy.through.max(through);
@@ -142,7 +140,7 @@ impl Replica {
             self.grants
                 .retain(|_, (index, _)| *index > complete.through);
         }
-        LeaseAck::Taken { copy: number, upto }
+        Ack::Taken { copy: number, upto }
     }
 
     /// Notes a change that this member applied.
@@ -151,11 +149,11 @@ impl Replica {
             LeaseChange::Granted { lease, index } => {
                 let covered = self.complete.as_ref().map(|copy| copy.through);
                 if covered.is_none_or(|through| index > through) {
-                    self.grants.insert(lease.id, (index, at));
+                    self.grants.insert(Counted::Lease(lease.id), (index, at));
                 }
             }
             LeaseChange::Ended(id) => {
-                self.grants.remove(&id);
+                self.grants.remove(&Counted::Lease(id));
             }
             LeaseChange::Checkpointed(_) => {}
             LeaseChange::Replaced { upto } => {
@@ -166,15 +164,15 @@ impl Replica {
     }
 
     /// The grants that the copy may not know: log index, and when they were applied here.
-    pub(super) fn grants(&self) -> &HashMap<LeaseId, (u64, Moment)> {
+    pub(super) fn grants(&self) -> &HashMap<Counted, (u64, Moment)> {
         &self.grants
     }
 
     /// The copy at `now`, if this member has a complete one.
-    pub(super) fn table(&self, now: Moment) -> Option<LeaseTable> {
+    pub(super) fn table(&self, now: Moment) -> Option<Table> {
         let copy = self.complete.as_ref();
         let copy = copy.filter(|copy| copy.through >= self.floor)?;
-        Some(LeaseTable {
+        Some(Table {
             leadership: copy.leadership,
             now: copy.clock.now(now),
             through: copy.through,

@@ -5,19 +5,22 @@
 //! decided, and a storm of expiries lets requests in after every batch.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::broadcast::Broadcast;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::broadcast::{Broadcast, QUIET_MAX};
 use super::collect::is_quorum;
-use super::driver::{Consensus, Driver, answer, renewed_in};
+use super::counted::{Counted, Record};
+use super::driver::{Consensus, Driver, answer};
+use super::wire::{self, Ack, Held, KIND, Question};
 use crate::clock::Moment;
 use crate::command::{
-    Command, LeaderKey, LeaseAck, LeaseChange, LeaseCommand, LeaseCopy, LeaseDelta, LeaseId,
-    LeaseQuery, MemberId, Unavailable,
+    Command, LeaderKey, LeaseChange, LeaseCommand, LeaseId, MemberId, Unavailable,
 };
 use crate::failpoints::{self, Bug};
-use crate::raft::{LeaseAsk, LeaseTeller};
+use crate::raft::sideband::Received;
 
 /// Leases ended by one command: each may delete any number of keys in a revision of its own.
 const EXPIRE_MAX: usize = 256;
@@ -37,46 +40,41 @@ const CARRY_PAUSE: Duration = Duration::from_millis(2);
 /// One leadership of this member.
 pub(super) struct Term<'a, C> {
     leadership: LeaderKey,
-    book: Arc<Mutex<Broadcast>>,
+    broadcast: Broadcast,
     driver: &'a mut Driver<C>,
     last_round: Option<Moment>,
     /// Whether the countdown is told to the other members, and renewals wait until a majority holds them.
     is_told: bool,
+    /// When the other members were last told something.
+    last_post: Option<Moment>,
 }
 
-/// What heartbeats carry.
-struct Pages(LeaderKey, Arc<Mutex<Broadcast>>);
-
-impl LeaseTeller for Pages {
-    fn news(&self, leadership: LeaderKey, member: MemberId) -> Option<LeaseDelta> {
-        (leadership == self.0).then(|| lock(&self.1).news(Moment::now(), member))?
-    }
-
-    fn receipt(&self, leadership: LeaderKey, member: MemberId, receipt: LeaseAck) {
-        if leadership == self.0 {
-            lock(&self.1).receipt(member, receipt);
-        }
-    }
-}
+/// Where the answer to a question goes.
+type Reply = oneshot::Sender<Result<Bytes, Unavailable>>;
 
 impl<'a, C: Consensus> Term<'a, C> {
-    pub(super) fn new(leadership: LeaderKey, book: Broadcast, driver: &'a mut Driver<C>) -> Self {
+    pub(super) fn new(
+        leadership: LeaderKey,
+        broadcast: Broadcast,
+        driver: &'a mut Driver<C>,
+    ) -> Self {
         Self {
             leadership,
-            book: Arc::new(Mutex::new(book)),
+            broadcast,
             driver,
             last_round: None,
             is_told: false,
+            last_post: None,
         }
     }
 
     /// Leads until leadership changes. Returns false when there is nothing to wait for.
     pub(super) async fn lead(mut self) -> bool {
         let lives = self.turns().await;
-        self.driver.consensus.carry(None);
+        self.driver.consensus.outbox().close();
         // The next leader asks for it.
         let now = Moment::now();
-        let table = self.book().table(now);
+        let table = self.broadcast.table(now);
         self.driver.replica.set(now, table);
         lives
     }
@@ -85,10 +83,10 @@ impl<'a, C: Consensus> Term<'a, C> {
         let mut waiting = Vec::new();
         loop {
             self.tell_if_all_listen();
-            let due = self.next_round();
+            let (due, post) = (self.next_round(), self.next_post());
             tokio::select! {
                 changed = self.driver.leadership.changed() => return changed.is_ok(),
-                count = self.driver.asks.recv_many(&mut waiting, ASKS_MAX) => if count == 0 {
+                count = self.driver.received.recv_many(&mut waiting, ASKS_MAX) => if count == 0 {
                     return false;
                 },
                 changes = self.driver.changes.recv() => match changes {
@@ -96,7 +94,7 @@ impl<'a, C: Consensus> Term<'a, C> {
                     None => return false,
                 },
                 () = sleep_until(due) => {}
-                () = tokio::time::sleep(self.driver.election), if !self.is_told => {}
+                () = tokio::time::sleep_until(post.instant()) => {}
             }
             self.note_waiting();
             if !waiting.is_empty() {
@@ -107,6 +105,9 @@ impl<'a, C: Consensus> Term<'a, C> {
                 self.expire().await;
                 self.checkpoint().await;
             }
+            if self.next_post() <= Moment::now() {
+                self.post();
+            }
         }
     }
 
@@ -115,18 +116,52 @@ impl<'a, C: Consensus> Term<'a, C> {
     fn tell_if_all_listen(&mut self) {
         if !self.is_told && self.driver.consensus.has_copies() {
             self.is_told = true;
-            let pages = Pages(self.leadership, self.book.clone());
-            self.driver.consensus.carry(Some(Arc::new(pages)));
+            self.driver.consensus.outbox().open(self.leadership, KIND);
+            self.post();
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Broadcast> {
-        lock(&self.book)
+    /// When to say the next thing to the other members, or to look whether they listen now, or whether there are any.
+    fn next_post(&self) -> Moment {
+        let pause = match self.is_told && !self.driver.consensus.others().is_empty() {
+            true => QUIET_MAX,
+            false => self.driver.election,
+        };
+        let last = self.last_post.unwrap_or_else(Moment::now);
+        last.after(pause)
+    }
+
+    /// Gives the heartbeats what each other member is to be told.
+    fn post(&mut self) {
+        let now = Moment::now();
+        self.last_post = Some(now);
+        if !self.is_told {
+            return;
+        }
+        self.take_answers();
+        let outbox = self.driver.consensus.outbox();
+        let others = self.driver.consensus.others();
+        self.broadcast.keep(&others);
+        for member in others {
+            if let Some(delta) = self.broadcast.delta(now, member) {
+                outbox.put(member, wire::delta(&delta));
+            }
+        }
+    }
+
+    fn take_answers(&mut self) {
+        for (member, answer) in self.driver.consensus.outbox().answers() {
+            match wire::read_ack(answer) {
+                Ok(ack) => self.broadcast.acknowledged(member, ack),
+                // As if it had not answered.
+                Err(error) => tracing::debug!(%member, %error, "an answer cannot be read"),
+            }
+        }
     }
 
     /// Not before the last round is over, so that ends that lie close together share a command.
     fn next_round(&self) -> Option<Moment> {
-        let next = self.book().deadlines.next()?;
+        let next = self.broadcast.deadlines.next()?;
         Some(
             self.last_round
                 .map_or(next, |last| next.max(last.after(ROUND))),
@@ -139,60 +174,58 @@ impl<'a, C: Consensus> Term<'a, C> {
         while let Ok(changes) = self.driver.changes.try_recv() {
             self.note(changes);
         }
-        self.book().reached(applied);
+        self.broadcast.reached(applied);
     }
 
     fn note(&mut self, changes: Vec<LeaseChange>) {
         let now = Moment::now();
-        let mut book = self.book();
+        let broadcast = &mut self.broadcast;
         for change in changes {
             match change {
                 LeaseChange::Granted { lease, index } => {
-                    book.reached(index);
-                    if let Some(ends) = book.deadlines.granted(now, lease) {
-                        book.tell(lease.id, Some(ends));
+                    broadcast.reached(index);
+                    let record = Record::from(lease);
+                    if let Some(ends) = broadcast.deadlines.granted(now, record) {
+                        broadcast.tell(record.of, Some(ends));
                     }
                 }
                 LeaseChange::Ended(id) => {
-                    book.deadlines.ended(id);
-                    book.tell(id, None);
+                    let of = Counted::Lease(id);
+                    broadcast.deadlines.ended(of);
+                    broadcast.tell(of, None);
                 }
-                LeaseChange::Checkpointed(lease) => book.deadlines.checkpointed(&lease),
+                LeaseChange::Checkpointed(lease) => {
+                    broadcast.deadlines.checkpointed(&lease.into());
+                }
                 // A leader takes no snapshot from another one.
                 LeaseChange::Replaced { .. } => {}
             }
         }
     }
 
-    async fn answer_all(&mut self, asks: Vec<LeaseAsk>) {
-        let promised = self.promise(&renewed_in(&asks)).await;
+    async fn answer_all(&mut self, received: Vec<Received>) {
+        let asked = questions(received);
+        let renewed = asked.iter().flat_map(|(question, _)| match question {
+            Question::Renew(of) => of.as_slice(),
+            Question::Remaining(_) => &[],
+        });
+        let promised = self.promise(&renewed.copied().collect::<Vec<_>>()).await;
         // From here to the replies nothing waits: what is renewed now is answered now.
         let now = Moment::now();
-        for ask in asks {
-            let (query, reply) = match ask {
-                LeaseAsk::Query(query, reply) => (query, reply),
-                LeaseAsk::News(_, reply) => {
-                    answer(reply, LeaseAck::NotFollowing);
-                    continue;
-                }
-                LeaseAsk::Recall(_, reply) => {
-                    answer(reply, LeaseCopy::NotFollowing);
-                    continue;
-                }
-            };
-            let mut book = self.book();
-            let deadlines = &mut book.deadlines;
-            let answers = promised.map(|()| match query {
-                LeaseQuery::Renew(ids) => {
-                    let renew = |id| deadlines.renew(now, id).unwrap_or(0);
-                    ids.into_iter().map(renew).collect()
-                }
-                LeaseQuery::Remaining(ids) => {
-                    let remaining = |id| deadlines.remaining(now, id);
-                    ids.into_iter().map(remaining).collect()
+        for (question, reply) in asked {
+            let deadlines = &mut self.broadcast.deadlines;
+            let answers = promised.map(|()| -> Vec<Option<Duration>> {
+                match question {
+                    Question::Renew(of) => {
+                        of.into_iter().map(|of| deadlines.renew(now, of)).collect()
+                    }
+                    Question::Remaining(of) => {
+                        let left = |of| deadlines.remaining(now, of);
+                        of.into_iter().map(left).collect()
+                    }
                 }
             });
-            answer(reply, answers);
+            answer(reply, answers.map(|answers| wire::times(&answers)));
         }
     }
 
@@ -201,7 +234,7 @@ impl<'a, C: Consensus> Term<'a, C> {
     ///
     /// The offer says when the renewed leases end if they are renewed at the last moment allowed. A leader that was
     /// replaced without noticing gets no majority, and an answer that comes later than allowed is none.
-    async fn promise(&mut self, ids: &[LeaseId]) -> Result<(), Unavailable> {
+    async fn promise(&mut self, ids: &[Counted]) -> Result<(), Unavailable> {
         if failpoints::has(Bug::LeaseRevived) {
             return Ok(());
         }
@@ -213,8 +246,8 @@ impl<'a, C: Consensus> Term<'a, C> {
             self.barrier().await?;
             self.note_waiting();
             let less: Vec<_> = {
-                let (book, now) = (self.book(), Moment::now());
-                let less = |id: &&LeaseId| book.deadlines.is_on_record_with_less(now, **id);
+                let (deadlines, now) = (&self.broadcast.deadlines, Moment::now());
+                let less = |id: &&Counted| deadlines.is_on_record_with_less(now, **id);
                 ids.iter().filter(less).map(|id| (*id, 0)).collect()
             };
             if !less.is_empty() {
@@ -224,6 +257,7 @@ impl<'a, C: Consensus> Term<'a, C> {
             upto = upto.max(self.offer(ids, latest));
             while upto.is_some_and(|upto| !self.is_held(upto)) && Moment::now() < latest {
                 tokio::time::sleep(CARRY_PAUSE).await;
+                self.post();
                 self.barrier().await?;
             }
             if Moment::now() < latest {
@@ -234,24 +268,28 @@ impl<'a, C: Consensus> Term<'a, C> {
     }
 
     /// Tells the other members how long these leases live if they are renewed. Answers the change they must hold then.
-    fn offer(&self, ids: &[LeaseId], latest: Moment) -> Option<u64> {
-        let mut book = self.book();
+    fn offer(&mut self, ids: &[Counted], latest: Moment) -> Option<u64> {
+        let broadcast = &mut self.broadcast;
         let now = Moment::now();
         let mut offered = None;
         for id in ids {
-            if let Some(ends) = book.deadlines.offer(now, *id, latest) {
-                book.tell(*id, Some(ends));
-                offered = Some(book.last_change());
+            if let Some(ends) = broadcast.deadlines.offer(now, *id, latest) {
+                broadcast.tell(*id, Some(ends));
+                offered = Some(broadcast.last_change());
             }
+        }
+        if offered.is_some() {
+            self.post();
         }
         offered
     }
 
-    fn is_held(&self, upto: u64) -> bool {
+    fn is_held(&mut self, upto: u64) -> bool {
         if !self.is_told {
             return true;
         }
-        let mut holders: BTreeSet<MemberId> = self.book().holders(upto);
+        self.take_answers();
+        let mut holders: BTreeSet<MemberId> = self.broadcast.holders(upto);
         holders.insert(self.leadership.1);
         is_quorum(&self.driver.consensus.voters(), &holders)
     }
@@ -262,13 +300,13 @@ impl<'a, C: Consensus> Term<'a, C> {
     }
 
     async fn expire(&mut self) {
-        let ids = self.book().deadlines.expire(Moment::now(), EXPIRE_MAX);
+        let ids = self.broadcast.deadlines.expire(Moment::now(), EXPIRE_MAX);
         if ids.is_empty() {
             return;
         }
         let command = Command::Lease(LeaseCommand::Expire {
             term: self.leadership.0,
-            ids: ids.clone(),
+            ids: leases(&ids),
         });
         if let Err(unavailable) = self
             .driver
@@ -280,14 +318,12 @@ impl<'a, C: Consensus> Term<'a, C> {
         self.note_waiting();
         // Whatever became of the command: those that are still there are tried again.
         let again = Moment::now().after(RETRY);
-        self.book().deadlines.retry(&ids, again);
+        self.broadcast.deadlines.retry(&ids, again);
     }
 
     async fn checkpoint(&mut self) {
-        let left = self
-            .book()
-            .deadlines
-            .checkpoints(Moment::now(), CHECKPOINT_MAX);
+        let deadlines = &mut self.broadcast.deadlines;
+        let left = deadlines.checkpoints(Moment::now(), CHECKPOINT_MAX);
         if left.is_empty() {
             return;
         }
@@ -297,7 +333,9 @@ impl<'a, C: Consensus> Term<'a, C> {
         }
     }
 
-    async fn record(&mut self, remaining_seconds: Vec<(LeaseId, i64)>) -> Result<(), Unavailable> {
+    async fn record(&mut self, left: Vec<(Counted, i64)>) -> Result<(), Unavailable> {
+        let left = left.into_iter();
+        let remaining_seconds = left.map(|(Counted::Lease(id), left)| (id, left)).collect();
         let command = Command::Lease(LeaseCommand::Checkpoint { remaining_seconds });
         self.driver
             .while_leading(self.driver.consensus.propose(command))
@@ -307,8 +345,28 @@ impl<'a, C: Consensus> Term<'a, C> {
     }
 }
 
-fn lock(book: &Mutex<Broadcast>) -> MutexGuard<'_, Broadcast> {
-    book.lock().expect("nothing panics while it holds the lock")
+/// Those whose end is a command about leases: all, as long as nothing else is counted.
+fn leases(of: &[Counted]) -> Vec<LeaseId> {
+    of.iter().map(|Counted::Lease(id)| *id).collect()
+}
+
+/// The questions among what was received. The rest is answered: a leader follows nobody.
+fn questions(received: Vec<Received>) -> Vec<(Question, Reply)> {
+    let mut questions = Vec::new();
+    for received in received {
+        match received {
+            Received::Question { body, reply } => match wire::read_question(body) {
+                Ok(question) => questions.push((question, reply)),
+                // Of a member whose version asks what this one does not know.
+                Err(_) => answer(reply, Err(Unavailable::Timeout)),
+            },
+            Received::Heartbeat { reply, .. } => answer(reply, wire::ack(Ack::NotFollowing)),
+            Received::Collect { reply, .. } => {
+                answer(reply, Box::new(wire::pages(Held::NotFollowing)));
+            }
+        }
+    }
+    questions
 }
 
 async fn sleep_until(moment: Option<Moment>) {

@@ -3,8 +3,9 @@
 mod across_leaders;
 mod cluster;
 
-use crate::command::{LeaseId, LeaseQuery, Unavailable};
-use cluster::{Cluster, ELECTION, millis};
+use super::wire::Question;
+use crate::command::Unavailable;
+use cluster::{Cluster, ELECTION, lease, millis};
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_lives_while_it_is_renewed_and_ends_when_it_is_not() {
@@ -16,7 +17,7 @@ async fn a_lease_lives_while_it_is_renewed_and_ends_when_it_is_not() {
     }
     assert_eq!(
         cluster
-            .ask(1, LeaseQuery::Remaining(vec![LeaseId(1), LeaseId(9)]))
+            .ask(1, Question::Remaining([1, 9].map(lease).to_vec()))
             .await,
         Ok(vec![6, -1])
     );

@@ -24,8 +24,6 @@ use crate::wal::{self, Wal};
 use crate::watch::Hub;
 use crate::{auto_compaction, countdown, etcd};
 
-/// Lease questions that may wait for the expiry driver; each is a whole round of renewals.
-const LEASE_QUERIES_MAX: usize = 64;
 /// Pause between attempts to publish this member's name and URLs.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 
@@ -93,7 +91,7 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
     let (token_changes, token_changes_in) = mpsc::unbounded_channel();
     let tokens = Tokens::new(&config.auth.token, config.auth.ttl, token_changes_in);
     let tokens = Arc::new(tokens.map_err(|error| Stop::Ended(error.to_string()))?);
-    let (lease_queries, lease_queries_in) = mpsc::channel(LEASE_QUERIES_MAX);
+    let (inbox, received) = countdown::inbox();
     let peer_urls: Vec<String> = config.peer.advertise.iter().map(Url::to_string).collect();
     let raft_config = raft::Config {
         id: identity.member,
@@ -115,7 +113,7 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         hub.clone(),
         lease_changes,
         token_changes,
-        lease_queries,
+        inbox,
     )
     .await?;
     let coordinator = Coordinator::new(Parts {
@@ -152,7 +150,7 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         state,
         config.election,
         lease_changes_in,
-        lease_queries_in,
+        received,
     ));
     let mut doors = JoinSet::new();
     let budget = Budget::of(platform.memory_bytes);

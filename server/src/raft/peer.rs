@@ -13,10 +13,10 @@ mod fetch;
 mod forward;
 mod handshake;
 mod join;
-pub(super) mod leases;
 mod line;
 mod network;
 mod service;
+pub(super) mod sideband;
 mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,26 @@
 //! The countdown as a plain value: due times, halvings, ends.
 
 use super::*;
+use crate::command::{Lease, LeaseId};
 
-const A: LeaseId = LeaseId(1);
-const B: LeaseId = LeaseId(2);
+const A: Counted = Counted::Lease(LeaseId(1));
+const B: Counted = Counted::Lease(LeaseId(2));
 
-fn lease(id: LeaseId, ttl_seconds: i64, remaining_seconds: i64) -> Lease {
-    Lease {
+fn lease(Counted::Lease(id): Counted, ttl_seconds: i64, remaining_seconds: i64) -> Record {
+    let lease = Lease {
         id,
         ttl_seconds,
         remaining_seconds,
-    }
+    };
+    lease.into()
+}
+
+fn nth(id: i64) -> Counted {
+    Counted::Lease(LeaseId(id))
+}
+
+fn seconds(seconds: u64) -> Option<Duration> {
+    Some(Duration::from_secs(seconds))
 }
 
 fn at(start: Moment, millis: u64) -> Moment {
@@ -23,9 +33,12 @@ fn a_lease_ends_after_its_time_and_not_before() {
     let mut deadlines = Deadlines::default();
     deadlines.granted(start, lease(A, 10, 0));
     assert_eq!(deadlines.expire(at(start, 9_999), 10), []);
-    assert_eq!(deadlines.remaining(at(start, 9_999), A), 0);
+    assert_eq!(
+        deadlines.remaining(at(start, 9_999), A),
+        Some(Duration::from_millis(1))
+    );
     assert_eq!(deadlines.expire(at(start, 10_000), 10), [A]);
-    assert_eq!(deadlines.remaining(at(start, 10_000), A), -1);
+    assert_eq!(deadlines.remaining(at(start, 10_000), A), None);
     deadlines.ended(A);
     assert_eq!(deadlines.len(), 0);
     assert_eq!(deadlines.next(), None);
@@ -36,7 +49,7 @@ fn a_renewal_counts_from_when_it_is_answered() {
     let start = Moment::now();
     let mut deadlines = Deadlines::default();
     deadlines.granted(start, lease(A, 10, 0));
-    assert_eq!(deadlines.renew(at(start, 3_000), A), Some(10));
+    assert_eq!(deadlines.renew(at(start, 3_000), A), seconds(10));
     assert_eq!(deadlines.expire(at(start, 12_999), 10), []);
     assert_eq!(deadlines.expire(at(start, 13_000), 10), [A]);
 }
@@ -69,7 +82,7 @@ fn a_lease_that_is_renewed_in_good_time_is_never_recorded() {
     for turn in 1..100 {
         let now = at(start, turn * 3_000);
         assert_eq!(deadlines.checkpoints(now, 10), []);
-        assert_eq!(deadlines.renew(now, A), Some(9));
+        assert_eq!(deadlines.renew(now, A), seconds(9));
     }
 }
 
@@ -106,7 +119,7 @@ fn the_first_renewal_after_a_record_waits_until_the_full_time_is_on_record() {
     assert!(deadlines.is_on_record_with_less(at(start, 6_600), A));
     deadlines.checkpointed(&lease(A, 10, 0));
     assert!(!deadlines.is_on_record_with_less(at(start, 6_700), A));
-    assert_eq!(deadlines.renew(at(start, 7_000), A), Some(10));
+    assert_eq!(deadlines.renew(at(start, 7_000), A), seconds(10));
 }
 
 #[test]
@@ -156,12 +169,12 @@ fn what_is_told_is_never_before_what_is_promised() {
     assert_eq!(told(&deadlines), Some(at(start, 13_500)));
     assert_eq!(
         deadlines.remaining(at(start, 3_000), A),
-        7,
+        seconds(7),
         "nothing is promised yet"
     );
-    assert_eq!(deadlines.renew(at(start, 3_200), A), Some(10));
+    assert_eq!(deadlines.renew(at(start, 3_200), A), seconds(10));
     assert_eq!(told(&deadlines), Some(at(start, 13_500)));
-    assert_eq!(deadlines.renew(at(start, 4_000), A), Some(10));
+    assert_eq!(deadlines.renew(at(start, 4_000), A), seconds(10));
     assert_eq!(told(&deadlines), Some(at(start, 14_000)));
 }
 
@@ -170,13 +183,10 @@ fn a_storm_comes_in_batches_longest_overdue_first() {
     let start = Moment::now();
     let mut deadlines = Deadlines::default();
     for id in 1..=5 {
-        deadlines.granted(start, lease(LeaseId(id), 20 - id, 0));
+        deadlines.granted(start, lease(nth(id), 20 - id, 0));
     }
     let late = at(start, 60_000);
-    assert_eq!(deadlines.expire(late, 2), [LeaseId(5), LeaseId(4)]);
-    assert_eq!(
-        deadlines.expire(late, 9),
-        [LeaseId(3), LeaseId(2), LeaseId(1)]
-    );
+    assert_eq!(deadlines.expire(late, 2), [5, 4].map(nth));
+    assert_eq!(deadlines.expire(late, 9), [3, 2, 1].map(nth));
     assert_eq!(deadlines.len(), 5, "they are there until they have ended");
 }

@@ -3,8 +3,9 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::cluster::{Cluster, ELECTION, millis};
-use crate::command::{LeaseId, LeaseQuery, Unavailable};
+use super::cluster::{Cluster, ELECTION, lease, millis};
+use crate::command::Unavailable;
+use crate::countdown::wire::Question;
 
 /// The election timeout, and the pace at which expiries share a command.
 const LATE_MAX: u64 = 1_000 + 50;
@@ -210,9 +211,7 @@ async fn an_id_that_is_granted_again_has_its_own_time() {
     cluster.elect(2);
     millis(5_000).await;
     assert_eq!(cluster.renew(2, 9).await, Ok(0));
-    let left = cluster
-        .ask(2, LeaseQuery::Remaining(vec![LeaseId(1)]))
-        .await;
+    let left = cluster.ask(2, Question::Remaining(vec![lease(1)])).await;
     assert_eq!(left, Ok(vec![5]));
     millis(20_000).await;
     // The end of the first one is the first that is noted.
@@ -234,8 +233,8 @@ async fn a_storm_of_renewals_travels_in_few_messages() {
     let asks = (1..=LEASES).collect::<Vec<_>>();
     // As members gather them: rounds of at most 4,096.
     for round in asks.chunks(4_096) {
-        let ids = round.iter().copied().map(LeaseId).collect();
-        let answers = cluster.ask(1, LeaseQuery::Renew(ids)).await.unwrap();
+        let ids = round.iter().copied().map(lease).collect();
+        let answers = cluster.ask(1, Question::Renew(ids)).await.unwrap();
         assert!(answers.iter().all(|seconds| *seconds == 60));
     }
     millis(1_000).await;

@@ -4,18 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Moment;
 use crate::command::{
-    Command, LeaderKey, Lease, LeaseChange, LeaseCommand, LeaseCopy, LeaseId, LeaseQuery, MemberId,
-    Outcome, Response, Revision, Unavailable,
+    Command, LeaderKey, Lease, LeaseChange, LeaseCommand, LeaseId, MemberId, Outcome, Response,
+    Revision, Unavailable,
 };
 use crate::countdown::collect::is_quorum;
+use crate::countdown::counted::Counted;
+use crate::countdown::wire::{self, Question};
 use crate::countdown::{Consensus, count_down};
-use crate::raft::{Leadership, LeaseAsk, LeaseTeller};
+use crate::raft::Leadership;
+use crate::raft::sideband::{Collected, Outbox, Received};
 
 /// etcd's election timeout, in these tests.
 pub(super) const ELECTION: Duration = Duration::from_secs(1);
@@ -32,9 +36,9 @@ struct Member {
     applied: usize,
     leases: BTreeMap<LeaseId, Lease>,
     changes: mpsc::UnboundedSender<Vec<LeaseChange>>,
-    asks: mpsc::Sender<LeaseAsk>,
+    received: mpsc::Sender<Received>,
     leadership: watch::Sender<Leadership>,
-    teller: Option<Arc<dyn LeaseTeller>>,
+    outbox: Outbox,
     is_cut_off: bool,
     /// Whether what is sent to it waits.
     is_held_up: watch::Sender<bool>,
@@ -208,50 +212,54 @@ fn apply(leases: &mut BTreeMap<LeaseId, Lease>, index: u64, entry: &Entry) -> Ve
 
 /// A heartbeat from a leader and its answer. Whether it was answered.
 async fn heartbeat(net: &Arc<Mutex<Net>>, from: MemberId, to: MemberId) -> bool {
-    let (teller, key, delay, mut held_up) = {
+    let (outbox, key, delay, mut held_up) = {
         let mut net = lock(net);
         let now = *net.member(from).leadership.borrow();
         let Some(key) = now.key().filter(|_| now.is_self) else {
             return false;
         };
-        let teller = net.member(from).teller.clone();
+        let outbox = net.member(from).outbox.clone();
         (
-            teller,
+            outbox,
             key,
             net.delay,
             net.member(to).is_held_up.subscribe(),
         )
     };
-    let news = teller.as_ref().and_then(|teller| teller.news(key, to));
+    let carried = outbox.carried(key, to);
     tokio::time::sleep(delay).await;
     held_up.wait_for(|held_up| !held_up).await.unwrap();
-    let receipt = {
+    let answer = {
         let mut net = lock(net);
         if !net.reaches(from, to) || net.member(to).leadership.borrow().term > key.0 {
             return false;
         }
         follow(&mut net, to, key);
         net.catch_up(to);
-        news.map(|news| {
-            net.tellings += usize::from(!news.changes.is_empty());
-            let (reply, receipt) = oneshot::channel();
-            net.member(to)
-                .asks
-                .try_send(LeaseAsk::News(news, reply))
-                .unwrap();
-            receipt
+        carried.as_ref().map(|carried| {
+            let delta = wire::read_delta(carried.body.clone()).unwrap();
+            net.tellings += usize::from(!delta.changes.is_empty());
+            let (reply, answer) = oneshot::channel();
+            let said = Received::Heartbeat {
+                leadership: key,
+                body: carried.body.clone(),
+                waited: carried.waited,
+                reply,
+            };
+            net.member(to).received.try_send(said).ok().unwrap();
+            answer
         })
     };
-    let receipt = match receipt {
-        Some(receipt) => receipt.await.ok(),
+    let answer = match answer {
+        Some(answer) => answer.await.ok(),
         None => None,
     };
     tokio::time::sleep(delay).await;
     if !lock(net).reaches(from, to) {
         return false;
     }
-    if let (Some(teller), Some(receipt)) = (teller, receipt) {
-        teller.receipt(key, to, receipt);
+    if let (Some(carried), Some(answer)) = (carried, answer) {
+        outbox.answered(key, to, &carried, answer);
     }
     true
 }
@@ -331,29 +339,42 @@ impl Consensus for Node {
         vec![lock(&self.net).ids()]
     }
 
-    fn carry(&self, teller: Option<Arc<dyn LeaseTeller>>) {
-        lock(&self.net).member(self.id).teller = teller;
+    fn others(&self) -> Vec<MemberId> {
+        let ids = lock(&self.net).ids();
+        ids.into_iter().filter(|id| *id != self.id).collect()
     }
 
-    async fn recall(
+    fn outbox(&self) -> Outbox {
+        lock(&self.net).member(self.id).outbox.clone()
+    }
+
+    async fn collect(
         &self,
         member: MemberId,
         leadership: LeaderKey,
-    ) -> Result<LeaseCopy, Unavailable> {
+        body: Bytes,
+    ) -> Result<Collected, Unavailable> {
         let delay = lock(&self.net).delay;
         tokio::time::sleep(delay).await;
-        let (reply, recall) = oneshot::channel();
+        let (reply, pages) = oneshot::channel();
         {
             let mut net = lock(&self.net);
             if !net.reaches(self.id, member) {
                 return Err(Unavailable::LeaderChanged);
             }
-            let ask = LeaseAsk::Recall(leadership, reply);
-            net.member(member).asks.try_send(ask).unwrap();
+            let asked = Received::Collect {
+                leadership,
+                body,
+                reply,
+            };
+            net.member(member).received.try_send(asked).ok().unwrap();
         }
-        let recall = recall.await.map_err(|_| Unavailable::LeaderChanged)?;
+        let pages = pages.await.map_err(|_| Unavailable::LeaderChanged)?;
         tokio::time::sleep(delay).await;
-        Ok(recall)
+        Ok(Collected {
+            received: Moment::now(),
+            pages: pages.collect(),
+        })
     }
 }
 
@@ -378,9 +399,9 @@ impl Cluster {
                 applied: 0,
                 leases: BTreeMap::new(),
                 changes: mpsc::unbounded_channel().0,
-                asks: mpsc::channel(1).0,
+                received: mpsc::channel(1).0,
                 leadership: watch::channel(Leadership::default()).0,
-                teller: None,
+                outbox: Outbox::default(),
                 is_cut_off: false,
                 is_held_up: watch::channel(false).0,
                 task: None,
@@ -462,7 +483,7 @@ impl Cluster {
     pub(super) fn kill(&self, member: u64) {
         let mut net = self.lock();
         let id = MemberId(member);
-        net.member(id).teller = None;
+        net.member(id).outbox.close();
         net.member(id)
             .leadership
             .send_replace(Leadership::default());
@@ -511,18 +532,26 @@ impl Cluster {
     pub(super) async fn ask(
         &self,
         member: u64,
-        query: LeaseQuery,
+        question: Question,
     ) -> Result<Vec<i64>, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        let asks = self.lock().member(MemberId(member)).asks.clone();
-        let sent = asks.send(LeaseAsk::Query(query, reply)).await;
+        let received = self.lock().member(MemberId(member)).received.clone();
+        let body = wire::question(&question);
+        let sent = received.send(Received::Question { body, reply }).await;
         sent.map_err(|_| Unavailable::Stopped)?;
-        answer.await.map_err(|_| Unavailable::Stopped)?
+        let answer = answer.await.map_err(|_| Unavailable::Stopped)??;
+        let times = wire::read_times(answer).unwrap().into_iter();
+        let none = match question {
+            Question::Renew(_) => 0,
+            Question::Remaining(_) => -1,
+        };
+        let seconds = |time: Duration| time.as_secs().try_into().unwrap();
+        Ok(times.map(|time| time.map_or(none, seconds)).collect())
     }
 
     /// Renews a lease through a member that leads.
     pub(super) async fn renew(&self, member: u64, id: i64) -> Result<i64, Unavailable> {
-        let renewed = self.ask(member, LeaseQuery::Renew(vec![LeaseId(id)]));
+        let renewed = self.ask(member, Question::Renew(vec![lease(id)]));
         Ok(renewed.await?[0])
     }
 
@@ -556,12 +585,14 @@ impl Drop for Cluster {
 /// Starts a member's countdown.
 fn run(net: &Arc<Mutex<Net>>, id: MemberId) {
     let (changes, changes_in) = mpsc::unbounded_channel();
-    let (asks, asks_in) = mpsc::channel(256);
+    let (received, received_in) = mpsc::channel(256);
     {
         let mut net = lock(net);
         let member = net.member(id);
         member.changes = changes;
-        member.asks = asks;
+        member.received = received;
+        // What an earlier process would have said is gone with it.
+        member.outbox.close();
     }
     let node = Node {
         id,
@@ -572,8 +603,12 @@ fn run(net: &Arc<Mutex<Net>>, id: MemberId) {
         let mut net = lock(&state);
         net.member(id).leases.values().copied().collect()
     };
-    let task = count_down(node, leases, ELECTION, changes_in, asks_in);
+    let task = count_down(node, leases, ELECTION, changes_in, received_in);
     lock(net).member(id).task = Some(tokio::spawn(task));
+}
+
+pub(super) fn lease(id: i64) -> Counted {
+    Counted::Lease(LeaseId(id))
 }
 
 pub(super) async fn millis(millis: u64) {

@@ -15,12 +15,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::line::Line;
-use super::{convert, leases};
+use super::{convert, sideband};
 use crate::clock::Moment;
 use crate::command::{LeaderKey, MemberId};
 use crate::raft::agreement::Agreement;
-use crate::raft::leases::Carried;
 use crate::raft::remembered::Remembered;
+use crate::raft::sideband::Outbox;
 use crate::raft::types::TypeConfig;
 use crate::wal::Wal;
 
@@ -223,7 +223,7 @@ async fn next_answer(
 /// What heartbeats bring beside themselves, and what is learnt from their answers.
 #[derive(Clone, Copy)]
 pub(super) struct Beside<'a> {
-    pub(super) carried: &'a Carried,
+    pub(super) outbox: &'a Outbox,
     pub(super) agreement: &'a Agreement,
     pub(super) remembered: &'a Remembered,
     pub(super) wal: &'a Wal,
@@ -247,7 +247,7 @@ struct Open {
 impl Heartbeats {
     /// One request, one answer. May be dropped half-way: the late answer is skipped by its number.
     ///
-    /// Carries what there is to tell the peer about leases, and what was applied here. A call that brought no answer for
+    /// Carries what other rooms have to say to the peer, and what was applied here. A call that brought no answer for
     /// `patience` is given up: what carries it may be dead without a word.
     pub(super) async fn ask(
         &mut self,
@@ -279,7 +279,7 @@ impl Heartbeats {
         has_quorum: bool,
     ) -> Answer {
         let Beside {
-            carried,
+            outbox,
             agreement,
             remembered,
             wal,
@@ -297,19 +297,18 @@ impl Heartbeats {
         self.number += 1;
         let mut message = convert::append(request, self.number);
         message.without_quorum = !has_quorum;
-        let leadership = leases::leadership(&message)?;
-        let teller = carried.get();
-        let news = teller.as_ref().map(|it| it.news(leadership, line.to));
-        message.news = news.flatten().map(leases::news);
+        let leadership = convert::leadership(&message)?;
+        let carried = outbox.carried(leadership, line.to);
+        message.sideband = carried.as_ref().map(sideband::carried);
         message.applied = agreement.newest().map(convert::applied_hash);
         message.durable = wal.durable_end();
         let closed = || Status::unavailable("the peer closed the call");
         open.requests.send(message).await.map_err(|_| closed())?;
         loop {
-            let answer = open.answers.message().await?.ok_or_else(closed)?;
+            let mut answer = open.answers.message().await?.ok_or_else(closed)?;
             if answer.number == self.number {
-                if let (Some(teller), Some(receipt)) = (teller, answer.receipt) {
-                    teller.receipt(leadership, line.to, leases::read_receipt(receipt));
+                if let (Some(carried), Some(said)) = (carried, answer.sideband.take()) {
+                    outbox.answered(leadership, line.to, &carried, said.body);
                 }
                 if let Some(theirs) = &answer.applied {
                     agreement.differs(leadership, line.to, convert::read_applied_hash(theirs));

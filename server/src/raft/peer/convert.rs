@@ -9,7 +9,7 @@ use openraft::raft::{StreamAppendResult, TransferLeaderResponse};
 use tonic::Status;
 
 use super::append::is_whole;
-use crate::command::{LogPosition, MemberId, MemberRefusal, Unavailable};
+use crate::command::{LeaderKey, LogPosition, MemberId, MemberRefusal, Unavailable};
 use crate::raft::agreement::AppliedHash;
 use crate::raft::membership::{ChangeError, MemberChange};
 use crate::raft::remembered::Answer;
@@ -54,6 +54,12 @@ pub(super) fn vote(vote: &Vote) -> wire::VoteState {
         leader: vote.leader.0,
         committed: vote.committed,
     }
+}
+
+/// Whose heartbeat it is.
+pub(super) fn leadership(request: &wire::AppendRequest) -> Result<LeaderKey, Status> {
+    let vote = types::wal_vote(&read_vote(request.vote)?);
+    Ok((vote.term, vote.leader))
 }
 
 pub(super) fn read_vote(vote: Option<wire::VoteState>) -> Result<Vote, Status> {
@@ -115,7 +121,7 @@ pub(super) fn append(request: Append, number: u64) -> wire::AppendRequest {
         previous: prev_log_id.as_ref().map(position),
         entries: entries.into_iter().map(entry).collect(),
         committed: leader_commit.as_ref().map(position),
-        news: None,
+        sideband: None,
         without_quorum: false,
         applied: None,
         durable: 0,
@@ -170,7 +176,7 @@ pub(super) fn appended(
     wire::AppendResponse {
         number,
         result: Some(word),
-        receipt: None,
+        sideband: None,
         applied: None,
     }
 }
@@ -459,7 +465,7 @@ mod tests {
                 },
             ],
             committed: at(2),
-            news: None,
+            sideband: None,
             without_quorum: false,
             applied: None,
             durable: 0,
@@ -508,7 +514,7 @@ mod tests {
                 && read_append(message.clone()).is_ok()
             {
                 // Read apart from the append.
-                message.news = None;
+                message.sideband = None;
                 message.without_quorum = false;
                 message.applied = None;
                 message.durable = 0;

@@ -1,4 +1,4 @@
-//! The one ordered stream from a member to the leader: proposals, read rounds, questions about leases.
+//! The one ordered stream from a member to the leader: proposals, read rounds, questions of other rooms.
 //!
 //! Nothing leaves before the leader has taken the call. HTTP/2 carries a request's body before the answer to it begins, so
 //! without this a batch could be in the leader's log although the caller never heard of the call again, and be proposed a
@@ -20,10 +20,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Status;
 
-use super::convert;
 use super::line::{Line, Peers, Purpose};
-use crate::command::{LeaderKey, LeaseId, LeaseQuery, MemberId, Unavailable};
+use super::{convert, sideband};
+use crate::command::{LeaderKey, MemberId, Unavailable};
 use crate::failpoints::{self, Bug};
+use crate::raft::sideband::Kind;
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
 
@@ -127,14 +128,16 @@ impl LeaderLink {
         }
     }
 
-    /// Asks the leader about leases.
-    pub(in crate::raft) async fn leases(
+    /// Asks the room of this kind on the leader.
+    pub(in crate::raft) async fn sideband(
         &self,
         key: LeaderKey,
-        query: LeaseQuery,
-    ) -> Result<Vec<i64>, Unavailable> {
-        match self.answer(key, lease_ask(query)).await? {
-            Answer::Seconds(seconds) => Ok(seconds.seconds),
+        kind: Kind,
+        body: Bytes,
+    ) -> Result<Bytes, Unavailable> {
+        let ask = Ask::Sideband(sideband::bytes(kind, body));
+        match self.answer(key, ask).await? {
+            Answer::Sideband(said) => Ok(said.body),
             _ => Err(Unavailable::Timeout),
         }
     }
@@ -200,16 +203,6 @@ impl LeaderLink {
             requests,
             waiting,
         }
-    }
-}
-
-pub(super) fn lease_ask(query: LeaseQuery) -> Ask {
-    let ids = |ids: Vec<LeaseId>| wire::Leases {
-        ids: ids.into_iter().map(|id| id.0).collect(),
-    };
-    match query {
-        LeaseQuery::Renew(leases) => Ask::Renew(ids(leases)),
-        LeaseQuery::Remaining(leases) => Ask::Remaining(ids(leases)),
     }
 }
 

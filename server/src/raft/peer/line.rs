@@ -158,7 +158,7 @@ impl Peers {
     }
 
     /// This member.
-    pub(super) fn own(&self) -> MemberId {
+    pub(in crate::raft) fn own(&self) -> MemberId {
         self.stamp.member
     }
 

@@ -25,8 +25,8 @@ use super::{convert, snapshot};
 use crate::command::MemberId;
 use crate::raft::agreement::Agreement;
 use crate::raft::leadership::Leadership;
-use crate::raft::leases::Carried;
 use crate::raft::remembered::Remembered;
+use crate::raft::sideband::Outbox;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::trim::Sending;
 use crate::raft::types::{self, Place, TypeConfig, Vote};
@@ -48,8 +48,8 @@ pub(in crate::raft) struct Network {
     pub(in crate::raft) state: Arc<Mutex<State>>,
     /// How long a peer may leave an append unanswered.
     pub(in crate::raft) patience: Duration,
-    /// What heartbeats carry.
-    pub(in crate::raft) carried: Carried,
+    /// What heartbeats carry for other rooms.
+    pub(in crate::raft) outbox: Outbox,
     /// Whether a quorum answers this member while it leads: heartbeats say it.
     pub(in crate::raft) contact: watch::Receiver<Leadership>,
     /// What was applied here, for heartbeats to say.
@@ -73,7 +73,7 @@ impl Network {
             heartbeats: (purpose == Purpose::Control).then(Heartbeats::default),
             state: self.state.clone(),
             patience: self.patience,
-            carried: self.carried.clone(),
+            outbox: self.outbox.clone(),
             contact: self.contact.clone(),
             agreement: self.agreement.clone(),
             remembered: self.remembered.clone(),
@@ -108,7 +108,7 @@ pub(in crate::raft) struct Client {
     heartbeats: Option<Heartbeats>,
     state: Arc<Mutex<State>>,
     patience: Duration,
-    carried: Carried,
+    outbox: Outbox,
     contact: watch::Receiver<Leadership>,
     agreement: Agreement,
     remembered: Remembered,
@@ -182,7 +182,7 @@ impl NetStreamAppend<TypeConfig> for Client {
             line,
             heartbeats,
             patience,
-            carried,
+            outbox,
             contact,
             agreement,
             remembered,
@@ -197,7 +197,7 @@ impl NetStreamAppend<TypeConfig> for Client {
                 };
                 let has_quorum = contact.borrow().leader.is_some();
                 let beside = Beside {
-                    carried,
+                    outbox,
                     agreement,
                     remembered,
                     wal,

@@ -14,17 +14,17 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::handshake::{self, Stamp};
 use super::snapshot::Receiving;
-use super::{MESSAGE_BYTES_MAX, convert, fetch, leases};
+use super::{MESSAGE_BYTES_MAX, convert, fetch, sideband};
 use crate::clock::Moment;
-use crate::command::{LeaseId, LeaseQuery, MemberId, Unavailable, codec};
+use crate::command::{MemberId, Unavailable, codec};
 use crate::raft::Core;
 use crate::raft::agreement::Agreement;
 use crate::raft::leadership::Leadership;
-use crate::raft::leases::Leases;
 use crate::raft::membership::{Listed, Membership};
 use crate::raft::propose::{Forwarded, Gather};
 use crate::raft::read_index::ReadRounds;
 use crate::raft::remembered::{self, Remembered};
+use crate::raft::sideband::{Kind, Sideband};
 use crate::raft::types::{self, TypeConfig};
 use crate::state::State;
 use crate::tls::ClientCertificate;
@@ -79,7 +79,7 @@ pub(in crate::raft) struct Service {
     pub(in crate::raft) state: Arc<Mutex<State>>,
     pub(in crate::raft) gather: Arc<Gather>,
     pub(in crate::raft) rounds: ReadRounds,
-    pub(in crate::raft) leases: Leases,
+    pub(in crate::raft) sideband: Sideband,
     pub(in crate::raft) membership: Membership,
     pub(in crate::raft) heard: Heard,
     /// Who leads, while there are signs of it.
@@ -174,7 +174,6 @@ impl Service {
             }));
             drop(turn);
         };
-        let ids = |ids: wire::Leases| ids.ids.into_iter().map(LeaseId).collect::<Vec<_>>();
         match request.ask {
             Some(Ask::Proposals(wire::Proposals {
                 term,
@@ -205,9 +204,12 @@ impl Service {
                 let rounds = self.rounds.clone();
                 tokio::spawn(async move { reply(rounds.index().await.map(Answer::ReadIndex)) });
             }
-            Some(Ask::Renew(leases)) => self.lease_query(LeaseQuery::Renew(ids(leases)), reply),
-            Some(Ask::Remaining(leases)) => {
-                self.lease_query(LeaseQuery::Remaining(ids(leases)), reply)
+            Some(Ask::Sideband(wire::Sideband { kind, body, .. })) => {
+                let (room, kind) = (self.sideband.clone(), Kind(kind));
+                tokio::spawn(async move {
+                    let said = room.ask_here(kind, body).await;
+                    reply(said.map(|body| Answer::Sideband(sideband::bytes(kind, body))));
+                });
             }
             None => {
                 return Err(Status::invalid_argument(
@@ -217,25 +219,13 @@ impl Service {
         }
         Ok(())
     }
-
-    fn lease_query(
-        &self,
-        query: LeaseQuery,
-        reply: impl FnOnce(Result<Answer, Unavailable>) + Send + 'static,
-    ) {
-        let leases = self.leases.clone();
-        tokio::spawn(async move {
-            let seconds = leases.ask_here(query).await;
-            reply(seconds.map(|seconds| Answer::Seconds(wire::LeaseSeconds { seconds })));
-        });
-    }
 }
 
 #[tonic::async_trait]
 impl Peer for Service {
     type AppendStream = Answers<wire::AppendResponse>;
     type HeartbeatStream = Answers<wire::AppendResponse>;
-    type RecallStream = Answers<wire::RecallResponse>;
+    type CollectStream = Answers<wire::Sideband>;
     type ForwardStream = Answers<wire::ForwardResponse>;
     type FetchStream = Answers<wire::FetchResponse>;
 
@@ -273,16 +263,15 @@ impl Peer for Service {
         let from = self.caller(&request)?;
         let (core, heard) = (self.core.clone(), self.heard.clone());
         let remembered = self.remembered.clone();
-        let countdown = self.leases.clone();
         let this = Arc::new(self.clone());
         let answers = request.into_inner().then(move |message| {
-            let (core, countdown, heard) = (core.clone(), countdown.clone(), heard.clone());
+            let (core, heard) = (core.clone(), heard.clone());
             let (this, remembered) = (this.clone(), remembered.clone());
             async move {
                 let mut message = message?;
                 let (number, has_quorum) = (message.number, !message.without_quorum);
-                let leadership = counted(leases::leadership(&message))?;
-                let news = message.news.take();
+                let leadership = counted(convert::leadership(&message))?;
+                let carried = message.sideband.take();
                 let (applied, durable) = (message.applied.take(), message.durable);
                 let committed = message.committed.as_ref().map(convert::log_position);
                 let request = counted(convert::read_append(message))?;
@@ -315,10 +304,12 @@ impl Peer for Service {
                     let ours = this.agreement.told(leadership, theirs);
                     response.applied = ours.map(convert::applied_hash);
                 }
-                // Only now: this member must follow the leader whose news it takes.
-                if let Some(news) = news.filter(|_| is_taken) {
-                    let news = leases::read_news(leadership, news)?;
-                    response.receipt = countdown.take(news).await.map(leases::receipt);
+                // Only now: this member must follow the leader whose word it takes.
+                if let Some(carried) = carried.filter(|_| is_taken) {
+                    let carried = sideband::read_carried(carried);
+                    let kind = carried.kind;
+                    let said = this.sideband.take(leadership, carried).await;
+                    response.sideband = said.map(|body| sideband::bytes(kind, body));
                 }
                 Ok(response)
             }
@@ -422,18 +413,20 @@ impl Peer for Service {
         Ok(Response::new(convert::changed(result)))
     }
 
-    async fn recall(
+    async fn collect(
         &self,
-        request: Request<wire::RecallRequest>,
-    ) -> Result<Response<Self::RecallStream>, Status> {
+        request: Request<wire::CollectRequest>,
+    ) -> Result<Response<Self::CollectStream>, Status> {
         let from = self.caller(&request)?;
-        let wire::RecallRequest { term, leader } = request.into_inner();
+        let wire::CollectRequest { term, leader, ask } = request.into_inner();
         if MemberId(leader) != from {
             return Err(Status::invalid_argument("only a leader may ask for itself"));
         }
-        let recall = self.leases.recall_here((term, from)).await;
-        let recall = recall.map_err(|why| Status::unavailable(why.to_string()))?;
-        Ok(Response::new(leases::pages(recall)))
+        let ask = ask.ok_or_else(|| Status::invalid_argument("the message asks nothing"))?;
+        let (room, kind) = (&self.sideband, Kind(ask.kind));
+        let pages = room.collect_here((term, from), kind, ask.body).await;
+        let pages = pages.map_err(|why| Status::unavailable(why.to_string()))?;
+        Ok(Response::new(sideband::pages(kind, pages)))
     }
 
     async fn confirm(

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::time::Duration;
 
 use bytes::Bytes;
 use coord_proto::peer as wire;
@@ -15,14 +16,12 @@ use openraft::raft::{
 };
 use prost::Message;
 
-use super::{convert, leases};
-use crate::command::{
-    ClusterId, Incarnation, LeaderMillis, LeaseAck, LeaseCopy, LeaseDelta, LeaseId, LeaseQuery,
-    LeaseTable, LogPosition, MemberId, MemberRefusal, Unavailable,
-};
+use super::{convert, sideband};
+use crate::command::{ClusterId, Incarnation, LogPosition, MemberId, MemberRefusal, Unavailable};
 use crate::raft::agreement::AppliedHash;
 use crate::raft::membership::MemberChange;
 use crate::raft::remembered;
+use crate::raft::sideband::{Carried, Kind};
 use crate::raft::types::{self, Entry, Log, Place, TypeConfig, Vote};
 use crate::state::RunningHash;
 use crate::wal;
@@ -66,19 +65,11 @@ fn members() -> types::Members {
     Membership::new(vec![BTreeSet::from([1])], nodes).unwrap()
 }
 
-fn news() -> LeaseDelta {
-    LeaseDelta {
-        leadership: (4, MemberId(0xa2)),
-        now: LeaderMillis(1_500),
-        through: 9,
-        copy: 1,
-        whole: 2,
-        from: 1,
-        changes: vec![
-            (LeaseId(5), Some(LeaderMillis(60_000))),
-            (LeaseId(-6), None),
-        ],
-    }
+const KIND: Kind = Kind(1);
+
+fn carried() -> Carried {
+    let waited = Duration::from_millis(5);
+    Carried::received(KIND, Bytes::from_static(b"said"), waited)
 }
 
 #[test]
@@ -123,7 +114,7 @@ fn append_request() {
         leader_commit: Some(at(6)),
     };
     let mut message = convert::append(request, 2);
-    message.news = Some(leases::news(news()));
+    message.sideband = Some(sideband::carried(&carried()));
     message.without_quorum = true;
     let applied = AppliedHash {
         index: 9,
@@ -137,14 +128,14 @@ fn append_request() {
          11a1000000000000001807221b0a0d080311a100000000000000180810011a08656e76656c6f\
          706522410a0d080311a100000000000000180910021a2e020100000001000000010000000000\
          0000010000000100000000000000000100000008000000687474703a2f2f612a0d080311a100\
-         0000000000001806322c08b817100918012002280132100500000000000000faffffffffffff\
-         ff3a0dc0a907ffffffffffffffffff013801420b080911ab00000000000000480a",
+         000000000000180632 0a 0801 1204 73616964 1805 3801420b080911ab00000000000000480a",
     );
     let read = message.applied.as_ref().map(convert::read_applied_hash);
     assert_eq!(read, Some(applied));
-    let leadership = leases::leadership(&message).unwrap();
-    let read = leases::read_news(leadership, message.news.clone().unwrap());
-    assert_eq!(read.unwrap(), news());
+    let leadership = convert::leadership(&message).unwrap();
+    assert_eq!(leadership, (4, MemberId(0xa2)));
+    let read = sideband::read_carried(message.sideband.clone().unwrap());
+    assert_eq!(read, carried());
     let read = convert::read_append(message).unwrap();
     assert_eq!((read.vote, read.prev_log_id), (vote(true), Some(at(6))));
     assert_eq!((read.entries.len(), read.leader_commit), (3, Some(at(6))));
@@ -190,18 +181,12 @@ fn append_response() {
         Ok(Err(StreamAppendError::Conflict(log))) if log == at(6)
     ));
     let mut higher = convert::appended(Err(StreamAppendError::HigherVote(vote(false))), 4);
-    higher.receipt = Some(leases::receipt(LeaseAck::Taken { copy: 1, upto: 3 }));
-    let higher = pin(higher, "0804220b080411a2000000000000002a06080110011803");
-    assert_eq!(
-        higher.receipt.map(leases::read_receipt),
-        Some(LeaseAck::Taken { copy: 1, upto: 3 })
-    );
+    higher.sideband = Some(sideband::bytes(KIND, Bytes::from_static(b"ok")));
+    let higher = pin(higher, "0804220b080411a2000000000000002a06080112026f6b");
     assert!(matches!(
         convert::read_appended(higher),
         Ok(Err(StreamAppendError::HigherVote(higher))) if higher == vote(false)
     ));
-    pin(leases::receipt(LeaseAck::Again), "0802");
-    pin(leases::receipt(LeaseAck::NotFollowing), "");
 }
 
 #[test]
@@ -312,24 +297,19 @@ fn forward_request_and_response() {
         "08071215080411a2000000000000001a08656e76656c6f7065",
     );
     pin(request(Ask::ReadIndex(wire::ReadIndex {})), "08071a00");
-    let ids = || vec![LeaseId(5), LeaseId(-6)];
+    let said = || sideband::bytes(KIND, Bytes::from_static(b"said"));
     pin(
-        request(super::forward::lease_ask(LeaseQuery::Renew(ids()))),
-        "080722120a100500000000000000faffffffffffffff",
-    );
-    pin(
-        request(super::forward::lease_ask(LeaseQuery::Remaining(ids()))),
-        "08072a120a100500000000000000faffffffffffffff",
+        request(Ask::Sideband(said())),
+        "0807 2208 0801 1204 73616964",
     );
     let response = |answer| wire::ForwardResponse {
         number: 7,
         answer: Some(answer),
     };
     pin(response(Answer::ReadIndex(9)), "08071809");
-    let seconds = vec![60, 0, -1];
     pin(
-        response(Answer::Seconds(wire::LeaseSeconds { seconds })),
-        "080722050a03780001",
+        response(Answer::Sideband(said())),
+        "0807 2208 0801 1204 73616964",
     );
     let whys = [
         Unavailable::NoLeader,
@@ -425,35 +405,20 @@ fn confirm_request_and_response() {
 }
 
 #[tokio::test]
-async fn recall_request_and_response() {
-    let request = wire::RecallRequest {
+async fn collect_request_and_response() {
+    let request = wire::CollectRequest {
         term: 4,
         leader: 0xa2,
+        ask: Some(sideband::bytes(KIND, Bytes::from_static(b"asked"))),
     };
-    pin(request, "080411a200000000000000");
-    let table = LeaseTable {
-        leadership: (3, MemberId(0xa1)),
-        now: LeaderMillis(1_500),
-        through: 9,
-        ends: vec![
-            (LeaseId(5), LeaderMillis(60_000)),
-            (LeaseId(-6), LeaderMillis(-1)),
-        ],
-    };
-    let recalls = [
-        (
-            LeaseCopy::Table(table),
-            "0802100319a10000000000000020b817280932100500000000000000faffffffffffffff3a04\
-         c0a90701",
-        ),
-        (LeaseCopy::Nothing, "0801"),
-        (LeaseCopy::NotFollowing, ""),
-    ];
-    for (recall, golden) in recalls {
-        let pages: Vec<_> = leases::pages(recall.clone()).collect().await;
-        assert_eq!(pages.len(), 1);
-        let page = pin(pages[0].clone().unwrap(), golden);
-        assert_eq!(leases::read_page(page).unwrap(), recall);
+    pin(request, "0804 11a200000000000000 1a09 0801 1205 61736b6564");
+    let bodies = [b"one", b"two"].map(|page| Bytes::from_static(page));
+    let pages: Vec<_> = sideband::pages(KIND, Box::new(bodies.into_iter()))
+        .map(Result::unwrap)
+        .collect()
+        .await;
+    for (page, golden) in pages.into_iter().zip(["6f6e65", "74776f"]) {
+        pin(page, &format!("0801 1203 {golden}"));
     }
 }
 

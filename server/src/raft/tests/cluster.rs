@@ -16,6 +16,7 @@ use crate::command::{
 use crate::http;
 use crate::network::Network;
 use crate::offload::Offload;
+use crate::raft::sideband::{Inbox, Kind};
 use crate::raft::{Config, Limits, Raft, refuse_older_copy};
 use crate::state::{FEATURE_LEVEL, State, StatePlace};
 use crate::wal::{Identity, MemoryDisk, Options, Wal};
@@ -116,7 +117,7 @@ impl Member {
         let state = Arc::new(Mutex::new(state));
         let (changes, _) = mpsc::unbounded_channel();
         let (tokens, _) = mpsc::unbounded_channel();
-        let (asks, _) = mpsc::channel(8);
+        let (room, _) = mpsc::channel(8);
         let raft = Raft::start(
             config,
             wal,
@@ -124,7 +125,7 @@ impl Member {
             Hub::new(Revision(1)),
             changes,
             tokens,
-            asks,
+            Inbox::new(Kind(1), room),
         );
         let raft = raft.await?;
         let serving = tokio::spawn(http::serve_until_dropped(
