@@ -21,7 +21,7 @@ use crate::command::{
 use crate::countdown::Questions;
 use crate::metrics::metrics;
 use crate::raft::{ChangeError, Raft};
-use crate::state::State;
+use crate::state::{No, State};
 pub use crate::state::{Answer, History, LargeRevision, Part, Reading};
 use crate::watch::Hub;
 
@@ -190,7 +190,7 @@ impl Coordinator {
             let _turn = metrics().state_turns.history.start_timer();
             state.history(from, upto, bytes_max)
         };
-        Ok(read.map_err(|fault| self.stop_on(&fault))??)
+        read.map_err(|no| self.refused_or_stopped(no))
     }
 
     /// Changes of a large revision at `places`, about `bytes_max` of them; `prevs` says whether with what was there before.
@@ -234,7 +234,7 @@ impl Coordinator {
         self.permit(&principal, &command).await?;
         self.quota
             .check(&command, bytes as u64, &self.locked())
-            .map_err(|fault| self.stop_on(&fault))??;
+            .map_err(|no| self.refused_or_stopped(no))?;
         Ok(self.in_time(self.raft.submit(principal, command)).await?)
     }
 
@@ -349,6 +349,13 @@ impl Coordinator {
     fn locked(&self) -> MutexGuard<'_, State> {
         // A panic while the lock was held stops the process (release: abort), so what is inside is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused_or_stopped(&self, no: No) -> Error {
+        match no {
+            No::Refused(refusal) => refusal.into(),
+            No::Fault(fault) => self.stop_on(&fault),
+        }
     }
 
     fn stop_on(&self, fault: &crate::command::Fault) -> Error {

@@ -99,16 +99,18 @@ impl Coordinator {
         principal: &Principal,
         command: &Command,
     ) -> Result<(), Error> {
-        if self.may(principal, command)?.is_ok() {
-            return Ok(());
+        match self.may(principal, command) {
+            Err(Error::Refused(_)) => {
+                self.read_barrier().await?;
+                self.may(principal, command)
+            }
+            decided => decided,
         }
-        self.read_barrier().await?;
-        Ok(self.may(principal, command)??)
     }
 
-    fn may(&self, principal: &Principal, command: &Command) -> Result<Result<(), Refusal>, Error> {
+    fn may(&self, principal: &Principal, command: &Command) -> Result<(), Error> {
         let may = self.locked().may(principal, command);
-        may.map_err(|fault| self.stop_on(&fault))
+        may.map_err(|no| self.refused_or_stopped(no))
     }
 
     /// Whether `principal` may watch `keys`.
@@ -119,7 +121,7 @@ impl Coordinator {
     /// Whether `principal` may renew a lease.
     pub fn may_renew(&self, principal: &Principal, id: LeaseId) -> Result<(), Error> {
         let may = self.locked().may_renew(principal, id);
-        Ok(may.map_err(|fault| self.stop_on(&fault))??)
+        may.map_err(|no| self.refused_or_stopped(no))
     }
 
     /// Whether `principal` says who it is, if it must.

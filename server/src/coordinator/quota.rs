@@ -8,7 +8,7 @@ use crate::command::{
     Command, Fault, Keys, LimitRefusal, Order, Put, PutValue, Query, Range, RangeFilter, Refusal,
     Response, SortTarget,
 };
-use crate::state::State;
+use crate::state::{No, State};
 
 /// A full store still takes values up to this size for keys that it has. kube-apiserver compacts only after it has noted
 /// so in a key, in a few bytes: refused that, no client of Kubernetes could ever make room again.
@@ -65,20 +65,20 @@ impl Quota {
         command: &Command,
         bytes: u64,
         state: &State,
-    ) -> Result<Result<(), Refusal>, Fault> {
+    ) -> Result<(), No> {
         let Some(quota) = self.bytes else {
-            return Ok(Ok(()));
+            return Ok(());
         };
         let after = state.logical_bytes() + bytes;
         if !command.stores() || after <= quota {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let reserve = RESERVE_BYTES_MIN.max(quota / RESERVE_PART);
         if after <= quota + reserve && only_replaces_little(command, state)? {
-            return Ok(Ok(()));
+            return Ok(());
         }
         self.refused.store(bytes, Relaxed);
-        Ok(Err(Refusal::Limit(LimitRefusal::NoSpace)))
+        Err(Refusal::Limit(LimitRefusal::NoSpace).into())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::command::{
 };
 
 use merged::Merged;
-pub(super) use permit::{No, Permit};
+pub(super) use permit::Permit;
 pub(super) use stored::load;
 
 /// Who there is and what they may.

@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
-use super::State;
 use super::snapshot::Pin;
-use crate::command::{Event, Fault, KvRefusal, Refusal, Revision, Stamp};
+use super::{No, State};
+use crate::command::{Event, Fault, KvRefusal, Revision, Stamp};
 use crate::failpoints::{self, Bug};
 use crate::mvcc::Budget;
 
@@ -63,12 +63,12 @@ impl State {
         from: Revision,
         upto: Revision,
         bytes_max: usize,
-    ) -> Result<Result<History, Refusal>, Fault> {
+    ) -> Result<History, No> {
         if let Some(oldest) = self.ledger.floor
             && from < oldest
             && !failpoints::has(Bug::EventLostAtCompaction)
         {
-            return Ok(Err(KvRefusal::Compacted { oldest }.into()));
+            return Err(KvRefusal::Compacted { oldest }.into());
         }
         let upto = upto.min(self.ledger.revision.next()).max(from);
         let floor = self.ledger.floor.unwrap_or_default();
@@ -86,19 +86,19 @@ impl State {
             // Of the revision that it ends in, nothing is told yet.
             let whole = changes.partition_point(|(at, _)| at.main < next.main);
             if whole == 0 {
-                return Ok(Ok(History::Large(LargeRevision {
+                return Ok(History::Large(LargeRevision {
                     revision: next.main,
                     floor,
                     // What its changes superseded stood until the revision before.
                     pin: self.pins.hold(Revision(next.main.0.saturating_sub(1))),
-                })));
+                }));
             }
             changes.truncate(whole);
         }
-        Ok(Ok(History::Changes {
+        Ok(History::Changes {
             events: changes.into_iter().map(|(_, event)| event).collect(),
             next: next.main,
-        }))
+        })
     }
 
     /// The changes of a large revision at `places`, until they are about `bytes_max`, or some hundred; `prevs` says whether

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::law::{Decision, Law};
+use super::law::Law;
 use super::ledger::VERSION_BYTES;
 use super::spaces::SYSTEM;
-use super::{KEY_BYTES_MAX, lease};
+use super::{KEY_BYTES_MAX, No, lease};
 use crate::command::{
     Event, EventKind, Fault, KeyValue, Keys, KvRefusal, LeaseId, LeaseRefusal, Put, PutLease,
     PutValue, Refusal, Response,
@@ -40,30 +40,26 @@ pub(super) fn check_key(key: &[u8]) -> Result<(), Refusal> {
 }
 
 impl Law<'_> {
-    pub(super) fn put_alone(&mut self, put: &Put) -> Decision {
-        if let Err(refusal) = check_key(&put.key) {
-            return Ok(Err(refusal));
-        }
-        if let Err(refusal) = self.check_put(put)? {
-            return Ok(Err(refusal));
-        }
-        Ok(Ok(Response::Put {
+    pub(super) fn put_alone(&mut self, put: &Put) -> Result<Response, No> {
+        check_key(&put.key)?;
+        self.check_put(put)?;
+        Ok(Response::Put {
             prev: self.put(put)?,
-        }))
+        })
     }
 
     /// Refuses a put whose lease or key must exist and does not.
-    pub(super) fn check_put(&self, put: &Put) -> Result<Result<(), Refusal>, Fault> {
+    pub(super) fn check_put(&self, put: &Put) -> Result<(), No> {
         if let PutLease::Set(Some(id)) = put.lease
             && !self.leases.contains_key(&id)
         {
-            return Ok(Err(Refusal::Lease(LeaseRefusal::NotFound(id))));
+            return Err(LeaseRefusal::NotFound(id).into());
         }
         let needs_key = put.value == PutValue::Keep || put.lease == PutLease::Keep;
         if needs_key && self.mvcc.get(&self.rows, &put.key)?.is_none() {
-            return Ok(Err(Refusal::Kv(KvRefusal::KeyNotFound)));
+            return Err(KvRefusal::KeyNotFound.into());
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Writes a checked put; answers the pair it replaced if that was asked for.

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::apply::Large;
-use super::auth::{Auth, No, Permit};
+use super::auth::{Auth, Permit};
 use super::kv::Deleting;
 use super::ledger::{Ledger, Superseded};
 use super::reading::{Moment, Part, Piece, RangeReading, Reading};
-use super::snapshot;
 use super::txn::{self, Branch};
+use super::{No, snapshot};
 use crate::command::{
     Alarm, Command, Event, Fault, Keys, KvCommand, KvRefusal, Lease, LeaseChange, LeaseCommand,
     LeaseId, LevelCommand, LogPosition, MemberCommand, MemberId, MemberRecord, Proposal, Refusal,
@@ -21,9 +21,6 @@ use crate::command::{
 };
 use crate::disk::Rows;
 use crate::mvcc::Mvcc;
-
-/// What a command came to, or that the state is broken.
-pub(super) type Decision = Result<Result<Response, Refusal>, Fault>;
 
 /// Bytes of answers that a turn makes while it applies; what is more is read afterwards.
 const ANSWERS_BYTES: usize = 256 << 10;
@@ -70,8 +67,8 @@ pub(super) enum Running {
 
 /// What a command's first turn came to.
 enum Begun {
-    /// It is applied or refused.
-    Ended(Result<Response, Refusal>),
+    /// It is applied.
+    Ended(Response),
     /// It is checked, and is to be run.
     Running(Running),
 }
@@ -114,7 +111,19 @@ pub(super) struct Law<'a> {
 }
 
 impl Law<'_> {
+    /// Does what a proposal says, or goes on with it. What is refused has changed nothing.
     pub(super) fn decide(&mut self, proposal: &Proposal) -> Result<Verdict, Fault> {
+        match No::apart(self.go_on(proposal))? {
+            Ok(verdict) => Ok(verdict),
+            Err(refusal) => {
+                self.spend(1, 0);
+                self.seal();
+                Ok(Verdict::Answer(Err(refusal)))
+            }
+        }
+    }
+
+    fn go_on(&mut self, proposal: &Proposal) -> Result<Verdict, No> {
         let Proposal {
             origin,
             run: _,
@@ -125,55 +134,44 @@ impl Law<'_> {
         if let Some(running) = self.making.running.take() {
             return self.run(command, running);
         }
-        if let Err(refusal) = self.check_alarms(command) {
-            self.spend(1, 0);
-            self.seal();
-            return Ok(Verdict::Answer(Err(refusal)));
-        }
-        let may = Permit::new(&*self.auth, &self.rows, principal).command(command);
-        if let Err(refusal) = No::apart(may)? {
-            self.spend(1, 0);
-            return Ok(Verdict::Answer(Err(refusal)));
-        }
+        self.check_alarms(command)?;
+        Permit::new(&*self.auth, &self.rows, principal).command(command)?;
         let begun = match command {
             Command::Kv(command) => self.begin_kv(command)?,
             Command::Lease(command) => self.begin_lease(*origin, command)?,
-            Command::Member(MemberCommand::Publish(record)) => Begun::Ended(self.publish(record)),
+            Command::Member(MemberCommand::Publish(record)) => Begun::Ended(self.publish(record)?),
             Command::Level(LevelCommand::Raise { level }) => Begun::Ended(self.raise(*level)?),
-            Command::Alarm(command) => Begun::Ended(Ok(self.alarm(command))),
-            Command::Auth(command) => Begun::Ended(self.change_auth(command)),
+            Command::Alarm(command) => Begun::Ended(self.alarm(command)),
+            Command::Auth(command) => Begun::Ended(self.change_auth(command)?),
         };
         match begun {
             Begun::Running(running) => self.run(command, running),
-            Begun::Ended(answer) => {
+            Begun::Ended(response) => {
                 self.spend(1, 0);
                 self.seal();
-                Ok(Verdict::Answer(answer))
+                Ok(Verdict::Answer(Ok(response)))
             }
         }
     }
 
-    fn begin_kv(&mut self, command: &KvCommand) -> Result<Begun, Fault> {
+    fn begin_kv(&mut self, command: &KvCommand) -> Result<Begun, No> {
         Ok(match command {
             KvCommand::Put(put) => Begun::Ended(self.put_alone(put)?),
             KvCommand::DeleteRange(_) => Begun::Running(Running::Delete(Deleting::default())),
-            KvCommand::Txn(txn) => match Branch::begin(txn) {
-                Ok(branch) => Begun::Running(Running::Txn(branch)),
-                Err(refusal) => Begun::Ended(Err(refusal)),
-            },
+            KvCommand::Txn(txn) => Begun::Running(Running::Txn(Branch::begin(txn)?)),
             KvCommand::Compact { revision } => Begun::Ended(self.compact(*revision)?),
         })
     }
 
-    fn begin_lease(&mut self, origin: MemberId, command: &LeaseCommand) -> Result<Begun, Fault> {
+    fn begin_lease(&mut self, origin: MemberId, command: &LeaseCommand) -> Result<Begun, No> {
         // What a leader found out while it counted down is void once another one counts.
         let is_of_leader = origin == self.at.leader;
         Ok(match command {
-            LeaseCommand::Grant { id, ttl_seconds } => Begun::Ended(self.grant(*id, *ttl_seconds)),
-            LeaseCommand::Revoke { id } => match self.check_lease(*id) {
-                Ok(()) => Begun::Running(Running::Revoke { from: Bytes::new() }),
-                Err(refusal) => Begun::Ended(Err(refusal)),
-            },
+            LeaseCommand::Grant { id, ttl_seconds } => Begun::Ended(self.grant(*id, *ttl_seconds)?),
+            LeaseCommand::Revoke { id } => {
+                self.check_lease(*id)?;
+                Begun::Running(Running::Revoke { from: Bytes::new() })
+            }
             // Likewise in another term: a newer leader may have renewed them.
             LeaseCommand::Expire { term, .. } if is_of_leader && *term == self.at.term => {
                 Begun::Running(Running::Expire {
@@ -185,25 +183,18 @@ impl Law<'_> {
                 Begun::Ended(self.checkpoint(remaining_seconds))
             }
             LeaseCommand::Expire { .. } | LeaseCommand::Checkpoint { .. } => {
-                Begun::Ended(Ok(Response::Done))
+                Begun::Ended(Response::Done)
             }
         })
     }
 
-    fn run(&mut self, command: &Command, mut running: Running) -> Result<Verdict, Fault> {
+    fn run(&mut self, command: &Command, mut running: Running) -> Result<Verdict, No> {
         let is_through = match (&mut running, command) {
             (Running::Delete(deleting), Command::Kv(KvCommand::DeleteRange(delete))) => {
                 self.delete_some(&delete.keys, deleting)?
             }
             (Running::Txn(branch), Command::Kv(KvCommand::Txn(txn))) => {
-                match self.go_on_txn(txn, branch)? {
-                    Ok(is_through) => is_through,
-                    Err(refusal) => {
-                        self.spend(1, 0);
-                        self.seal();
-                        return Ok(Verdict::Answer(Err(refusal)));
-                    }
-                }
+                self.go_on_txn(txn, branch)?
             }
             (Running::Revoke { from }, Command::Lease(LeaseCommand::Revoke { id })) => {
                 self.end_some(*id, from)?
@@ -212,9 +203,8 @@ impl Law<'_> {
                 self.expire_some(ids, place, from)?
             }
             _ => {
-                return Err(Fault::Store(
-                    "an entry was given up before it was applied".to_owned(),
-                ));
+                let why = "an entry was given up before it was applied";
+                return Err(Fault::Store(why.to_owned()).into());
             }
         };
         if !is_through {
@@ -385,22 +375,21 @@ impl Law<'_> {
         self.is_wanted && self.answer_bytes < ANSWERS_BYTES
     }
 
-    fn compact(&mut self, revision: Revision) -> Decision {
+    fn compact(&mut self, revision: Revision) -> Result<Response, No> {
         if let Some(oldest) = self.ledger.floor
             && revision <= oldest
         {
-            return Ok(Err(Refusal::Kv(KvRefusal::Compacted { oldest })));
+            return Err(KvRefusal::Compacted { oldest }.into());
         }
         if revision > self.ledger.revision {
-            return Ok(Err(Refusal::Kv(KvRefusal::FutureRevision {
-                current: self.ledger.revision,
-            })));
+            let current = self.ledger.revision;
+            return Err(KvRefusal::FutureRevision { current }.into());
         }
         self.ledger.floor = Some(revision);
         self.compacted = Some(revision);
         let freed = self.superseded.empty(revision, &mut self.rows);
         self.ledger.logical_bytes = self.ledger.logical_bytes.saturating_sub(freed);
         self.rows.sweep_below(self.pins.floor(revision).0)?;
-        Ok(Ok(Response::Done))
+        Ok(Response::Done)
     }
 }

@@ -3,7 +3,7 @@
 //! A replicated number, 1 until it is raised, so that all members change their law at the same entry, whatever version
 //! each of them runs. It never falls: what was written for it stays in the log and the state.
 
-use super::law::{Decision, Law};
+use super::law::Law;
 use super::ledger::{self, tag};
 use super::spaces::SYSTEM;
 use crate::command::codec::wire::{Reader, Writer};
@@ -14,7 +14,7 @@ use crate::disk::Rows;
 const FIRST: u32 = 1;
 
 impl Law<'_> {
-    pub(super) fn raise(&mut self, level: u32) -> Decision {
+    pub(super) fn raise(&mut self, level: u32) -> Result<Response, Fault> {
         if level > self.level_max {
             return Err(Fault::UnknownEntry {
                 index: self.at.index,
@@ -28,7 +28,7 @@ impl Law<'_> {
                 .put(SYSTEM, ledger::system_key(tag::LEVEL, &[]), out.finish());
             *self.level = level;
         }
-        Ok(Ok(Response::Done))
+        Ok(Response::Done)
     }
 }
 

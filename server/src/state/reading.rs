@@ -14,10 +14,10 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::auth::{No, Permit};
+use super::auth::Permit;
 use super::snapshot::Pin;
 use super::txn::{Along, Shape};
-use super::{State, lease, view};
+use super::{No, State, lease, view};
 use crate::command::{
     Access, Fault, KeyValue, Keys, KvRefusal, Lease, LeaseId, LeaseTimeToLive, Op, OpResponse,
     Outcome, Principal, Query, Range, RangeResponse, Refusal, Response, Revision, Stamp, Txn,
@@ -139,24 +139,25 @@ impl State {
     ///
     /// `principal` is who asks; that it may is decided here, on the state that answers.
     pub fn ask(&self, principal: &Principal, query: &Query) -> Result<Answer, Fault> {
+        Ok(match No::apart(self.begin(principal, query))? {
+            Ok(answer) => answer,
+            Err(refusal) => Answer::Done(Outcome {
+                revision: self.ledger.revision,
+                result: Err(refusal),
+            }),
+        })
+    }
+
+    fn begin(&self, principal: &Principal, query: &Query) -> Result<Answer, No> {
         let revision = self.ledger.revision;
         let rows = self.disk.rows();
         let moment = self.moment(&rows);
-        let refused = |refusal| {
-            let result = Err(refusal);
-            Ok(Answer::Done(Outcome { revision, result }))
-        };
-        let may = Permit::new(&self.auth, &rows, principal).query(query);
-        if let Err(refusal) = No::apart(may)? {
-            return refused(refusal);
-        }
+        Permit::new(&self.auth, &rows, principal).query(query)?;
         let check =
             |range: &Range| view::check_revision(range.revision, revision, self.ledger.floor);
         let task = match query {
             Query::Range(range) => {
-                if let Err(refusal) = check(range) {
-                    return refused(refusal);
-                }
+                check(range)?;
                 let mut reading = RangeReading::at(range, revision);
                 // What most questions are: one key, or a few.
                 if reading.step(&moment, &mut SLICE.clone())? {
@@ -175,13 +176,10 @@ impl State {
                 let mut left = VecDeque::with_capacity(ops.len());
                 for op in ops.iter() {
                     let Op::Range(range) = op else {
-                        return Err(Fault::Store(
-                            "a transaction that writes was asked as a question".to_owned(),
-                        ));
+                        let why = "a transaction that writes was asked as a question";
+                        return Err(Fault::Store(why.to_owned()).into());
                     };
-                    if let Err(refusal) = check(range) {
-                        return refused(refusal);
-                    }
+                    check(range)?;
                     left.push_back(Piece::Range(RangeReading::at(range, revision)));
                 }
                 Task::Ops {
@@ -226,7 +224,7 @@ impl State {
             bytes: 0,
             pin: self.pins.hold(query_floor(query, revision)),
         });
-        self.slice(&rows, reading)
+        Ok(self.slice(&rows, reading)?)
     }
 
     /// Goes on with a reading.

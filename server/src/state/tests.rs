@@ -63,7 +63,7 @@ impl Log {
 
 /// A piece of history, or all of a revision that is larger than one; and where to go on.
 fn history(state: &State, from: Revision, upto: Revision, bytes: usize) -> (Vec<Event>, Revision) {
-    let large = match state.history(from, upto, bytes).unwrap().unwrap() {
+    let large = match state.history(from, upto, bytes).unwrap() {
         History::Changes { events, next } => return (events, next),
         History::Large(large) => large,
     };

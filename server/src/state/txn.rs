@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::kv::{Deleting, check_key};
 use super::law::Law;
 use super::reading::{Part, Piece, RangeReading};
-use super::view;
+use super::{No, view};
 use crate::command::{
     Compare, CompareOperand, CompareResult, Fault, Keys, KvRefusal, Op, OpResponse, Refusal,
     Revision, Txn,
@@ -199,21 +199,14 @@ impl Branch {
 impl Law<'_> {
     /// Decides compares, then checks and applies operations, until the turn is over; whether all are applied. Refused is
     /// only what has not written anything.
-    pub(super) fn go_on_txn(
-        &mut self,
-        txn: &Txn,
-        branch: &mut Branch,
-    ) -> Result<Result<bool, Refusal>, Fault> {
+    pub(super) fn go_on_txn(&mut self, txn: &Txn, branch: &mut Branch) -> Result<bool, No> {
         if branch.path.is_empty() {
             if !self.decide_txn(txn, branch)? {
-                return Ok(Ok(false));
+                return Ok(false);
             }
-            if let Err(refusal) = self.check_along(&Along::of(txn, &branch.path))? {
-                return Ok(Err(refusal));
-            }
+            self.check_along(&Along::of(txn, &branch.path))?;
         }
-        self.apply_along(&Along::of(txn, &branch.path), branch)
-            .map(Ok)
+        Ok(self.apply_along(&Along::of(txn, &branch.path), branch)?)
     }
 
     /// Decides compares until the turn is over; whether the path is known.
@@ -288,21 +281,18 @@ impl Law<'_> {
         }
     }
 
-    fn check_along(&mut self, ops: &Along<'_>) -> Result<Result<(), Refusal>, Fault> {
+    fn check_along(&mut self, ops: &Along<'_>) -> Result<(), No> {
         for op in ops.iter() {
-            let checked = match op {
+            match op {
                 Op::Range(range) => {
-                    view::check_revision(range.revision, self.ledger.revision, self.ledger.floor)
+                    view::check_revision(range.revision, self.ledger.revision, self.ledger.floor)?;
                 }
                 Op::Put(put) => self.check_put(put)?,
-                Op::DeleteRange(_) | Op::Txn(_) => Ok(()),
-            };
-            if let Err(refusal) = checked {
-                return Ok(Err(refusal));
+                Op::DeleteRange(_) | Op::Txn(_) => {}
             }
         }
         self.spend(ops.len(), 0);
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn apply_along(&mut self, ops: &Along<'_>, branch: &mut Branch) -> Result<bool, Fault> {

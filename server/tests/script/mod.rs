@@ -17,10 +17,10 @@ mod parse;
 mod print;
 
 use coord_server::command::{
-    Command, Envelope, LogPosition, MemberId, Principal, Proposal, Query, Refusal, Revision,
+    Command, Envelope, LogPosition, MemberId, Principal, Proposal, Query, Revision,
     UnixMillis,
 };
-use coord_server::state::{FEATURE_LEVEL, History, State};
+use coord_server::state::{FEATURE_LEVEL, History, No, State};
 
 use parse::Line;
 
@@ -48,12 +48,13 @@ impl Session {
             Line::Command(command) => self.apply(command),
             Line::Query(query) => self.ask(&query),
             Line::History { from, upto } => {
-                match self.state.history(from, upto, usize::MAX).unwrap() {
+                match self.state.history(from, upto, usize::MAX) {
                     Ok(History::Changes { events, .. }) => {
                         events.iter().map(print::event).collect()
                     }
                     Ok(History::Large(large)) => vec![format!("large: {}", large.revision())],
-                    Err(refusal) => vec![format!("refused: {refusal}")],
+                    Err(No::Refused(refusal)) => vec![format!("refused: {refusal}")],
+                    Err(No::Fault(fault)) => panic!("{fault}"),
                 }
             }
             Line::As(who) => {
@@ -62,9 +63,9 @@ impl Session {
             }
             Line::Watch(keys) => {
                 let may = self.state.may_watch(&self.principal(), &keys);
-                may_or_not(may.map_err(Refusal::from))
+                may_or_not(may.map_err(No::from))
             }
-            Line::Renew(id) => may_or_not(self.state.may_renew(&self.principal(), id).unwrap()),
+            Line::Renew(id) => may_or_not(self.state.may_renew(&self.principal(), id)),
             Line::Bytes => vec![format!("{} bytes", self.state.logical_bytes())],
         }
     }
@@ -121,9 +122,10 @@ impl Session {
     }
 }
 
-fn may_or_not(may: Result<(), Refusal>) -> Vec<String> {
+fn may_or_not(may: Result<(), No>) -> Vec<String> {
     vec![match may {
         Ok(()) => "may".to_owned(),
-        Err(refusal) => format!("refused: {refusal}"),
+        Err(No::Refused(refusal)) => format!("refused: {refusal}"),
+        Err(No::Fault(fault)) => panic!("{fault}"),
     }]
 }

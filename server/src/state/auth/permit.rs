@@ -10,41 +10,11 @@ use bytes::Bytes;
 
 use super::Auth;
 use crate::command::{
-    Access, AuthCommand, AuthQuery, AuthRefusal, Command, DeleteRange, Fault, Keys, KvCommand,
-    LeaseCommand, LeaseId, Op, Principal, Put, PutLease, Query, ROOT, Refusal, Txn,
+    Access, AuthCommand, AuthQuery, AuthRefusal, Command, DeleteRange, Keys, KvCommand,
+    LeaseCommand, LeaseId, Op, Principal, Put, PutLease, Query, ROOT, Txn,
 };
 use crate::disk::Rows;
-use crate::state::{State, lease};
-
-/// Why a check has no yes.
-#[derive(Debug)]
-pub(in crate::state) enum No {
-    Refused(Refusal),
-    Fault(Fault),
-}
-
-impl From<AuthRefusal> for No {
-    fn from(refusal: AuthRefusal) -> Self {
-        Self::Refused(refusal.into())
-    }
-}
-
-impl From<Fault> for No {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl No {
-    /// The two kinds apart, as the rest of the law has them.
-    pub(in crate::state) fn apart(result: Result<(), Self>) -> Result<Result<(), Refusal>, Fault> {
-        match result {
-            Ok(()) => Ok(Ok(())),
-            Err(Self::Refused(refusal)) => Ok(Err(refusal)),
-            Err(Self::Fault(fault)) => Err(fault),
-        }
-    }
-}
+use crate::state::{No, State, lease};
 
 /// What one principal may, on one state.
 pub(in crate::state) struct Permit<'a, 'r> {
@@ -272,13 +242,13 @@ impl State {
         &self,
         principal: &Principal,
         command: &Command,
-    ) -> Result<Result<(), Refusal>, Fault> {
+    ) -> Result<(), No> {
         // What every request of most clusters comes to.
         if !self.auth.enabled {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let rows = self.disk.rows();
-        No::apart(Permit::new(&self.auth, &rows, principal).command(command))
+        Permit::new(&self.auth, &rows, principal).command(command)
     }
 
     /// Whether `principal` may watch `keys`.
@@ -292,11 +262,11 @@ impl State {
         &self,
         principal: &Principal,
         id: LeaseId,
-    ) -> Result<Result<(), Refusal>, Fault> {
+    ) -> Result<(), No> {
         let rows = self.disk.rows();
         let permit = Permit::new(&self.auth, &rows, principal);
-        let named = permit.named().map_err(No::from);
-        No::apart(named.and_then(|()| permit.attached(Access::Write, id)))
+        permit.named()?;
+        permit.attached(Access::Write, id)
     }
 
     /// Whether `principal` says who it is, if it must.
