@@ -10,7 +10,7 @@ mod quota;
 mod stored;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{Passwords, Tokens};
@@ -21,7 +21,7 @@ use crate::command::{
 use crate::countdown::Questions;
 use crate::metrics::metrics;
 use crate::raft::{ChangeError, Raft};
-use crate::state::{No, State};
+use crate::state::{self, No};
 pub use crate::state::{Answer, History, LargeRevision, Part, Reading};
 use crate::watch::Hub;
 
@@ -97,7 +97,7 @@ pub struct Status {
 pub struct Coordinator {
     identity: Identity,
     raft: Raft,
-    state: Arc<Mutex<State>>,
+    state: state::Handle,
     hub: Arc<Hub>,
     countdown: Questions,
     renewals: Renewals,
@@ -115,7 +115,7 @@ pub struct Parts {
     /// Ordering.
     pub raft: Raft,
     /// Law and memory.
-    pub state: Arc<Mutex<State>>,
+    pub state: state::Handle,
     /// Delivery of events.
     pub hub: Arc<Hub>,
     /// Stored bytes above which writes are refused.
@@ -185,11 +185,10 @@ impl Coordinator {
         upto: Revision,
         bytes_max: usize,
     ) -> Result<History, Error> {
-        let read = {
-            let state = self.locked();
+        let read = self.state.with(|state| {
             let _turn = metrics().state_turns.history.start_timer();
             state.history(from, upto, bytes_max)
-        };
+        });
         read.map_err(|no| self.refused_or_stopped(no))
     }
 
@@ -203,11 +202,10 @@ impl Coordinator {
         prevs: bool,
         bytes_max: usize,
     ) -> Result<Part, Error> {
-        let read = {
-            let state = self.locked();
+        let read = self.state.with(|state| {
             let _turn = metrics().state_turns.history.start_timer();
             state.part(large, places, prevs, bytes_max)
-        };
+        });
         let part = read.map_err(|fault| self.stop_on(&fault))?;
         Ok(part.ok_or(Unavailable::LeaderChanged)?)
     }
@@ -232,8 +230,8 @@ impl Coordinator {
             return Err(Refusal::Limit(LimitRefusal::RequestTooLarge).into());
         }
         self.permit(&principal, &command).await?;
-        self.quota
-            .check(&command, bytes as u64, &self.locked())
+        self.state
+            .with(|state| self.quota.check(&command, bytes as u64, state))
             .map_err(|no| self.refused_or_stopped(no))?;
         Ok(self.in_time(self.raft.submit(principal, command)).await?)
     }
@@ -266,21 +264,19 @@ impl Coordinator {
             }
             Consistency::Linearizable => self.in_time(self.raft.read_barrier()).await?,
         }
-        let answer = {
-            let state = self.locked();
+        let answer = self.state.with(|state| {
             let _turn = metrics().state_turns.read.start_timer();
             state.ask(principal, query)
-        };
+        });
         answer.map_err(|fault| self.stop_on(&fault))
     }
 
     /// The next slice of an answer. Give others a turn of the runtime before each.
     pub fn go_on(&self, reading: Box<Reading>) -> Result<Answer, Error> {
-        let answer = {
-            let state = self.locked();
+        let answer = self.state.with(|state| {
             let _turn = metrics().state_turns.read.start_timer();
             state.go_on(reading)
-        };
+        });
         answer.map_err(|fault| self.stop_on(&fault))
     }
 
@@ -303,7 +299,8 @@ impl Coordinator {
 
     /// Whether the store is full, as far as this member has noticed.
     pub fn is_full(&self) -> bool {
-        self.quota.is_full(self.locked().logical_bytes())
+        self.quota
+            .is_full(self.state.with(|state| state.logical_bytes()))
     }
 
     /// Forgets that a write was refused for want of room; the next one will be noticed.
@@ -313,7 +310,7 @@ impl Coordinator {
 
     /// The newest revision this member has applied.
     pub fn revision(&self) -> Revision {
-        self.locked().revision()
+        self.state.with(|state| state.revision())
     }
 
     /// Whether this member has no vote; such a one serves little.
@@ -333,9 +330,9 @@ impl Coordinator {
 
     /// What this member knows of itself.
     pub fn status(&self) -> Status {
-        let state = self.locked();
-        Status {
-            raft: self.raft.status(),
+        let raft = self.raft.status();
+        self.state.with(|state| Status {
+            raft,
             disk_bytes: state.disk_bytes(),
             logical_bytes: state.logical_bytes(),
             quota_bytes: self.quota.bytes(),
@@ -343,12 +340,7 @@ impl Coordinator {
             alarms: state.alarms(),
             feature_level: state.feature_level(),
             feature_level_max: state.feature_level_max(),
-        }
-    }
-
-    fn locked(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock was held stops the process (release: abort), so what is inside is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        })
     }
 
     fn refused_or_stopped(&self, no: No) -> Error {

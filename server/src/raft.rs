@@ -30,7 +30,7 @@ mod types;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,7 +48,7 @@ use crate::command::{
 };
 use crate::metrics::{PendingProposal, metrics};
 use crate::offload::Offload;
-use crate::state::{Answer, State};
+use crate::state::{self, Answer};
 use crate::wal::Wal;
 use crate::watch::Hub;
 
@@ -135,27 +135,26 @@ impl Raft {
     pub async fn start(
         config: Config,
         wal: Wal,
-        state: Arc<Mutex<State>>,
+        state: state::Handle,
         hub: Arc<Hub>,
         lease_changes: mpsc::UnboundedSender<Vec<LeaseChange>>,
         token_changes: mpsc::UnboundedSender<Vec<TokenChange>>,
         inbox: Inbox,
     ) -> Result<Self, Fault> {
         let core_config = core_config(&config)?;
-        check_reach(&wal, lock(&state).applied())?;
+        check_reach(&wal, state.with(|state| state.applied()))?;
         let durable = DurableMark::default();
         let applied = AppliedMark::default();
         // What was read back from the state store may not be on disk for good yet; the log is cut only below what is.
-        let persisted = {
-            let state = lock(&state);
+        let persisted = state.with(|state| {
             if let Some(at) = state.applied() {
                 applied.raise(at.index);
             }
             state.persist()
-        };
+        });
         let closed = |_| Fault::Store("the thread that writes the state ended".to_owned());
         durable.raise(persisted.await.map_err(closed)??);
-        let mut writing = lock(&state).writing();
+        let mut writing = state.with(|state| state.writing());
         let state_fault = async move {
             // An error means that the store was closed in good order.
             let writing = writing.wait_for(|writing| writing.fault.is_some()).await;
@@ -166,17 +165,14 @@ impl Raft {
             cluster: config.cluster,
             member: config.id,
             incarnation: config.incarnation,
-            level_max: lock(&state).feature_level_max(),
+            level_max: state.with(|state| state.feature_level_max()),
         };
         let peers = Peers::new(stamp, config.network.clone(), state.clone());
         let outbox = Outbox::default();
         let remembered = Remembered::default();
         remembered.restore(&wal.peers());
         let agreement = Agreement::new(config.election);
-        {
-            let state = lock(&state);
-            agreement.begins(state.applied(), state.running_hash());
-        }
+        state.with(|state| agreement.begins(state.applied(), state.running_hash()));
         let sending = Sending::default();
         let (contact_now, contact) = watch::channel(Leadership::default());
         let network = Network {
@@ -204,7 +200,7 @@ impl Raft {
             durable: durable.clone(),
             agreement: agreement.clone(),
         };
-        let promised = Promised::at_start(&wal, lock(&state).applied());
+        let promised = Promised::at_start(&wal, state.with(|state| state.applied()));
         let store = LogStore::new(wal.clone(), durable, promised.clone(), offload);
         let core = Core::new(config.id.0, core_config, network, store, machine).await;
         let core =
@@ -342,7 +338,7 @@ impl Raft {
     /// again on the client's behalf. Waits for a leader as long as the caller does.
     pub async fn propose(&self, command: Command) -> Result<Outcome, Unavailable> {
         let answer = self.submit(Principal::System, command).await?;
-        let finished = lock(&self.membership.state).finish(answer);
+        let finished = self.membership.state.with(|state| state.finish(answer));
         finished.map_err(|fault| {
             self.stop_on_fault(fault.to_string());
             Unavailable::Stopped
@@ -389,7 +385,7 @@ impl Raft {
 
     /// The feature level of the cluster, as this member has applied it.
     pub fn feature_level(&self) -> u32 {
-        lock(&self.membership.state).feature_level()
+        self.membership.state.with(|state| state.feature_level())
     }
 
     /// Asks the room of this kind on another member, as the leader that it follows.
@@ -603,16 +599,15 @@ pub async fn refuse_older_copy(
     network: &crate::network::Network,
     offload: Offload,
     wal: &Wal,
-    state: &Arc<Mutex<State>>,
+    state: &state::Handle,
 ) -> Result<(), String> {
-    let (applied, membership, level_max) = {
-        let state = lock(state);
+    let (applied, membership, level_max) = state.with(|state| {
         (
             state.applied(),
             state.membership(),
             state.feature_level_max(),
         )
-    };
+    });
     let bytes = match membership {
         Some((_, bytes)) => Some(bytes),
         // A state that was lost is made anew from the log.
@@ -654,10 +649,4 @@ pub fn check_reach(wal: &Wal, applied: Option<LogPosition>) -> Result<(), Fault>
             purged.unwrap_or(0),
         ),
     ))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .expect("nothing panics while it holds the lock")
 }

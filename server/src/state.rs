@@ -12,6 +12,7 @@
 mod alarm;
 mod apply;
 mod auth;
+mod handle;
 mod history;
 mod kv;
 mod law;
@@ -43,6 +44,7 @@ use crate::disk::{Disk, MemoryRows, Persisted, Progress};
 use crate::mvcc::Mvcc;
 pub use apply::{Applied, Large, Turn};
 use auth::Auth;
+pub use handle::Handle;
 pub use history::{History, LargeRevision, Part};
 use law::Making;
 use ledger::{Ledger, Superseded};

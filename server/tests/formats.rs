@@ -14,7 +14,6 @@ use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +23,7 @@ use coord_proto::etcd::etcdserverpb::lease_client::LeaseClient;
 use coord_server::command::{
     Keys, Order, Query, Range, RangeFilter, Response, Revision, SortTarget, codec,
 };
-use coord_server::state::{FEATURE_LEVEL, SnapshotWriter, State};
+use coord_server::state::{FEATURE_LEVEL, Handle, SnapshotWriter, State};
 use coord_server::wal::{Payload, Wal};
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -185,9 +184,9 @@ fn the_snapshot_of_every_version_can_be_received() {
                 .write_chunk(chunks.split_to(length as usize))
                 .unwrap();
         }
-        let state = Mutex::new(State::in_memory());
+        let state = Handle::new(State::in_memory());
         writer.finish().unwrap().install(&state).unwrap();
-        let state = state.into_inner().unwrap();
+        let state = state.into_state().unwrap();
         assert_eq!(dump(&state), says(&version), "{}", version.display());
     }
 }

@@ -22,7 +22,8 @@ impl Coordinator {
         token: Option<&str>,
         common_name: Option<&str>,
     ) -> Result<Principal, Error> {
-        let Some(revision) = self.locked().auth_revision() else {
+        let auth_revision = || self.state.with(|state| state.auth_revision());
+        let Some(revision) = auth_revision() else {
             return Ok(Principal::Anonymous);
         };
         let Some(token) = token else {
@@ -38,7 +39,7 @@ impl Coordinator {
             // Another member may have given it a moment ago; after this, everything that was answered is applied here.
             Said::Unknown => {
                 self.read_barrier().await?;
-                let revision = self.locked().auth_revision().unwrap_or(revision);
+                let revision = auth_revision().unwrap_or(revision);
                 self.tokens.look_up(token, revision)
             }
             said => said,
@@ -59,7 +60,7 @@ impl Coordinator {
     ) -> Result<(Revision, String), Error> {
         self.read_barrier().await?;
         for _ in 0..LOGINS_MAX {
-            let checked = self.locked().password(&name);
+            let checked = self.state.with(|state| state.password(&name));
             let (hash, checked_at) = checked.map_err(refused)?;
             if !self.passwords.is_right(password.clone(), hash).await {
                 tracing::info!(user = name, "invalid password");
@@ -109,29 +110,31 @@ impl Coordinator {
     }
 
     fn may(&self, principal: &Principal, command: &Command) -> Result<(), Error> {
-        let may = self.locked().may(principal, command);
+        let may = self.state.with(|state| state.may(principal, command));
         may.map_err(|no| self.refused_or_stopped(no))
     }
 
     /// Whether `principal` may watch `keys`.
     pub fn may_watch(&self, principal: &Principal, keys: &Keys) -> Result<(), Refusal> {
-        Ok(self.locked().may_watch(principal, keys)?)
+        Ok(self.state.with(|state| state.may_watch(principal, keys))?)
     }
 
     /// Whether `principal` may renew a lease.
     pub fn may_renew(&self, principal: &Principal, id: LeaseId) -> Result<(), Error> {
-        let may = self.locked().may_renew(principal, id);
+        let may = self.state.with(|state| state.may_renew(principal, id));
         may.map_err(|no| self.refused_or_stopped(no))
     }
 
     /// Whether `principal` says who it is, if it must.
     pub fn is_named(&self, principal: &Principal) -> Result<(), Error> {
-        self.locked().is_named(principal).map_err(refused)
+        let named = self.state.with(|state| state.is_named(principal));
+        named.map_err(refused)
     }
 
     /// Whether `principal` may do what only root may.
     pub fn is_admin(&self, principal: &Principal) -> Result<(), Error> {
-        self.locked().is_admin(principal).map_err(refused)
+        let admin = self.state.with(|state| state.is_admin(principal));
+        admin.map_err(refused)
     }
 }
 

@@ -18,7 +18,7 @@ impl Coordinator {
     /// All members in id order, as this member has applied them.
     pub(super) fn members_now(&self) -> Result<Vec<Member>, Error> {
         let listed = self.raft.members().map_err(|fault| self.stop_on(&fault))?;
-        let records = self.locked().members();
+        let records = self.state.with(|state| state.members());
         let mut members: Vec<Member> = listed
             .into_iter()
             .map(|(id, peer_urls, is_learner)| {

@@ -60,12 +60,7 @@ impl Quota {
 
     /// Refuses what would add data to a full store. Deletes, revokes and compaction always pass: they make room.
     /// `bytes` is the command's encoded length, which is at least what it adds.
-    pub(super) fn check(
-        &self,
-        command: &Command,
-        bytes: u64,
-        state: &State,
-    ) -> Result<(), No> {
+    pub(super) fn check(&self, command: &Command, bytes: u64, state: &State) -> Result<(), No> {
         let Some(quota) = self.bytes else {
             return Ok(());
         };

@@ -35,20 +35,21 @@ impl Coordinator {
         &self,
         revision: Option<Revision>,
     ) -> Result<(StoredReading, Revision), Error> {
-        let state = self.locked();
-        Ok((state.read_stored(revision)?, state.revision()))
+        self.state
+            .with(|state| Ok((state.read_stored(revision)?, state.revision())))
     }
 
     /// Holds this member's state as it is now.
     pub fn moment(&self) -> Result<Moment, Error> {
         let members = self.members_now()?;
-        let state = self.locked();
-        Ok(Moment {
-            stored: state.read_stored(None)?,
-            applied: state.applied(),
-            leases: state.leases(),
-            auth: state.auth_tables(),
-            members,
+        self.state.with(|state| {
+            Ok(Moment {
+                stored: state.read_stored(None)?,
+                applied: state.applied(),
+                leases: state.leases(),
+                auth: state.auth_tables(),
+                members,
+            })
         })
     }
 
@@ -60,7 +61,7 @@ impl Coordinator {
         reading: &mut StoredReading,
     ) -> Result<Option<Vec<Stored>>, Error> {
         let began = Instant::now();
-        let page = self.locked().next_stored(reading);
+        let page = self.state.with(|state| state.next_stored(reading));
         let page = page.map_err(|fault| self.stop_on(&fault))?;
         tokio::task::yield_now().await;
         tokio::time::sleep(began.elapsed() * REST).await;
@@ -73,7 +74,7 @@ impl Coordinator {
 
     /// The compaction floor; `None` if nothing was ever compacted.
     pub fn compacted(&self) -> Option<Revision> {
-        self.locked().compacted()
+        self.state.with(|state| state.compacted())
     }
 
     /// Where files may be put that nobody needs after a restart; `None` if this member has no directory.

@@ -1,7 +1,7 @@
 //! One member's part in the countdown: leads it, or keeps a copy of it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::clock::Moment;
 use crate::command::{Command, LeaderKey, Lease, LeaseChange, MemberId, Outcome, Unavailable};
 use crate::raft::sideband::{self, Inbox, Outbox, Received};
 use crate::raft::{Leadership, Raft};
-use crate::state::{LEVEL_LEASE_COPIES, State};
+use crate::state::{self, LEVEL_LEASE_COPIES};
 
 /// What the countdown needs of consensus.
 pub trait Consensus: Clone + Send + Sync + 'static {
@@ -111,17 +111,12 @@ pub fn inbox() -> (Inbox, mpsc::Receiver<Received>) {
 /// etcd's election timeout.
 pub async fn run(
     raft: Raft,
-    state: Arc<Mutex<State>>,
+    state: state::Handle,
     election: Duration,
     changes: mpsc::UnboundedReceiver<Vec<LeaseChange>>,
     received: mpsc::Receiver<Received>,
 ) {
-    let leases = move || {
-        state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .leases()
-    };
+    let leases = move || state.with(|state| state.leases());
     count_down(raft, leases, election, changes, received).await;
 }
 

@@ -3,7 +3,6 @@
 //! Its log and its vote are whole, so it keeps its id and every promise. Only a cluster of one cannot be helped so.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -16,7 +15,7 @@ use crate::config::Config;
 use crate::http::Endpoint;
 use crate::offload::Offload;
 use crate::raft::peer::{AskError, fetch_state, places_in_log};
-use crate::state::{InstallReady, State};
+use crate::state::{self, InstallReady, State};
 use crate::wal::Wal;
 
 /// Pause between two rounds of asking everyone.
@@ -103,11 +102,11 @@ async fn adopt(
         let followed = follow(wal, at).await;
         followed.map_err(|source| Fault::Io { path, source })?;
     }
-    let state = Mutex::new(state);
+    let state = state::Handle::new(state);
     let state = stored::aside(offload, move || {
         let revision = ready.install(&state)?;
         tracing::info!(position = ?at, %revision, "the state is another member's now");
-        Ok(state.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(state.into_state().expect("there is no other handle"))
     });
     Ok(state.await?)
 }

@@ -3,7 +3,7 @@
 //! Why this order: the directory is held before anything is read, and addresses are bound before the member is given an
 //! identity, so that a port that is taken leaves no trace on disk.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -19,7 +19,7 @@ use crate::coordinator::{Coordinator, Identity, Parts};
 use crate::http::{self, Endpoint, Router};
 use crate::network::Network;
 use crate::raft::{self, Raft};
-use crate::state::FEATURE_LEVEL;
+use crate::state::{self, FEATURE_LEVEL};
 use crate::wal::{self, Wal};
 use crate::watch::Hub;
 use crate::{auto_compaction, countdown, etcd};
@@ -76,7 +76,7 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         founders => founders,
     };
     let hub = Hub::new(state.revision());
-    let state = Arc::new(Mutex::new(state));
+    let state = state::Handle::new(state);
     let Identity {
         cluster,
         member,

@@ -26,10 +26,9 @@ pub(super) async fn raise(membership: Membership, proposer: Proposer, pause: Dur
         }
         let members = membership.effective();
         let members: Vec<MemberId> = members.into_iter().map(|(id, ..)| id).collect();
-        let level = {
-            let state = super::lock(&membership.state);
-            next(state.feature_level(), &members, &state.members())
-        };
+        let level = membership
+            .state
+            .with(|state| next(state.feature_level(), &members, &state.members()));
         let Some(level) = level else { continue };
         // A member that comes between the look and the entry and knows less is refused by its peers.
         match proposer

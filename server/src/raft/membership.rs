@@ -8,7 +8,7 @@ pub(super) mod promotion;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -22,7 +22,7 @@ use super::leadership::Leadership;
 use super::peer::Peers;
 use super::types::{self, Members, Place, TypeConfig};
 use crate::command::{Fault, LogPosition, MemberId, MemberRefusal, Unavailable};
-use crate::state::State;
+use crate::state;
 use view::{View, quorum};
 
 /// Learners at one time while `voting` members vote: as etcd's default, since each costs the leader a copy of everything.
@@ -116,7 +116,7 @@ type Order = (ChangeMembers<u64, Place>, bool);
 #[derive(Clone)]
 pub(super) struct Membership {
     pub(super) core: Core,
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) state: state::Handle,
     pub(super) leadership: watch::Receiver<Leadership>,
     /// A voter counts as connected if it was heard within this time.
     pub(super) election: Duration,
@@ -151,7 +151,7 @@ impl Membership {
 
     /// The newest membership that this member has applied; before there is one, the one in effect.
     pub(super) fn applied(&self) -> Result<Vec<Listed>, Fault> {
-        let applied = super::lock(&self.state).membership();
+        let applied = self.state.with(|state| state.membership());
         match applied.map(types::stored).transpose()? {
             Some(applied) => Ok(list(applied.membership())),
             None => Ok(self.effective()),
@@ -220,11 +220,10 @@ impl Membership {
         if has(&effective) || has(&committed) {
             return false;
         }
-        let state = self
-            .state
-            .lock()
-            .expect("nothing panics while it holds the lock");
-        let has_run = state.members().iter().any(|record| record.id == member);
+        let has_run = self.state.with(|state| {
+            let mut records = state.members().into_iter();
+            records.any(|record| record.id == member)
+        });
         has_run || known.is_some_and(|known| known.index < at.index)
     }
 

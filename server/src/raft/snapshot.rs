@@ -4,7 +4,6 @@
 //! are made only while a peer pulls them.
 
 use std::io;
-use std::sync::{Arc, Mutex};
 
 use openraft::RaftSnapshotBuilder;
 use openraft::alias::SnapshotOf;
@@ -13,7 +12,7 @@ use super::log_store::DurableMark;
 use super::types::{self, SnapshotMeta, TypeConfig};
 use crate::command::Fault;
 use crate::failpoints::{self, Bug};
-use crate::state::{InstallReady, SnapshotReader, State};
+use crate::state::{self, InstallReady, SnapshotReader, State};
 
 /// What openraft hands around as a snapshot's data.
 pub(super) enum SnapshotData {
@@ -40,7 +39,7 @@ pub(super) fn meta(state: &State) -> Result<SnapshotMeta, Fault> {
 
 /// Makes the state durable.
 pub(super) struct Builder {
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) state: state::Handle,
     pub(super) durable: DurableMark,
 }
 
@@ -48,19 +47,16 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let (meta, persisted) = {
-            let state = self
-                .state
-                .lock()
-                .expect("nothing panics while it holds the lock");
-            let meta = meta(&state).map_err(io::Error::other)?;
-            if failpoints::has(Bug::PurgeBelowUnsynced) {
-                return Ok(Snapshot {
-                    meta,
-                    snapshot: SnapshotData::Durable,
-                });
-            }
-            (meta, state.persist())
+        let (meta, persisted) = self.state.with(|state| {
+            let persisted = !failpoints::has(Bug::PurgeBelowUnsynced);
+            (meta(state), persisted.then(|| state.persist()))
+        });
+        let meta = meta.map_err(io::Error::other)?;
+        let Some(persisted) = persisted else {
+            return Ok(Snapshot {
+                meta,
+                snapshot: SnapshotData::Durable,
+            });
         };
         let durable = persisted
             .await

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -24,7 +24,7 @@ use crate::command::{
 };
 use crate::metrics::metrics;
 use crate::offload::Offload;
-use crate::state::{Answer, Large, State, Turn};
+use crate::state::{self, Answer, Large, State, Turn};
 use crate::watch::Hub;
 
 /// Bytes of entries that are taken to be applied together: several turns at most.
@@ -34,7 +34,7 @@ const UNWRITTEN_BYTES_MAX: usize = 32 << 20;
 
 pub(super) struct StateMachine {
     pub(super) offload: Offload,
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) state: state::Handle,
     pub(super) hub: Arc<Hub>,
     pub(super) leases: mpsc::UnboundedSender<Vec<LeaseChange>>,
     pub(super) tokens: mpsc::UnboundedSender<Vec<TokenChange>>,
@@ -82,52 +82,58 @@ impl StateMachine {
         let is_wanted = |proposer: &Proposer| self.pending.waits_for(proposer);
         let mut turn = Turn::new(&is_wanted);
         let mut done = Done::default();
-        {
-            let mut state = self
-                .state
-                .lock()
-                .expect("nothing panics while it holds the lock");
+        self.state.with(|state| {
             let _turn = metrics().state_turns.apply.start_timer();
-            while let Some((entry, _)) = taken.items.front() {
-                let at = types::position(&entry.log_id);
-                match &entry.payload {
-                    EntryPayload::Blank => state.apply_blank(at)?,
-                    EntryPayload::Membership(members) => {
-                        state.apply_membership(at, types::encode_members(members))?;
-                    }
-                    EntryPayload::Normal(proposals) => {
-                        if taken.begun.is_none() {
-                            let envelope = proposals.take_envelope(codec::decode_envelope);
-                            taken.begun = Some(envelope.map_err(|why| Fault::UnknownEntry {
-                                index: at.index,
-                                why: why.to_string(),
-                            })?);
-                        }
-                        let envelope = taken.begun.as_ref().expect("it was just decoded");
-                        let applied =
-                            state.apply_encoded(at, proposals.bytes(), envelope, &mut turn)?;
-                        done.revision = Some(applied.revision);
-                        done.outcomes.extend(applied.outcomes);
-                        done.events.extend(applied.events);
-                        done.large = applied.large;
-                        done.leases.extend(applied.leases);
-                        done.tokens.extend(applied.tokens);
-                        if !applied.is_whole {
-                            break;
-                        }
-                        taken.begun = None;
-                    }
+            self.apply_some(state, taken, &mut turn, &mut done)
+        })?;
+        self.show(done);
+        Ok(())
+    }
+
+    fn apply_some(
+        &self,
+        state: &mut State,
+        taken: &mut Taken,
+        turn: &mut Turn<'_>,
+        done: &mut Done,
+    ) -> Result<(), Fault> {
+        while let Some((entry, _)) = taken.items.front() {
+            let at = types::position(&entry.log_id);
+            match &entry.payload {
+                EntryPayload::Blank => state.apply_blank(at)?,
+                EntryPayload::Membership(members) => {
+                    state.apply_membership(at, types::encode_members(members))?;
                 }
-                self.agreement.applied(at, state.running_hash());
-                let (_, responder) = taken.items.pop_front().expect("it is at the front");
-                done.responders.extend(responder);
-                done.last = Some(at);
-                if turn.is_over() {
-                    break;
+                EntryPayload::Normal(proposals) => {
+                    if taken.begun.is_none() {
+                        let envelope = proposals.take_envelope(codec::decode_envelope);
+                        taken.begun = Some(envelope.map_err(|why| Fault::UnknownEntry {
+                            index: at.index,
+                            why: why.to_string(),
+                        })?);
+                    }
+                    let envelope = taken.begun.as_ref().expect("it was just decoded");
+                    let applied = state.apply_encoded(at, proposals.bytes(), envelope, turn)?;
+                    done.revision = Some(applied.revision);
+                    done.outcomes.extend(applied.outcomes);
+                    done.events.extend(applied.events);
+                    done.large = applied.large;
+                    done.leases.extend(applied.leases);
+                    done.tokens.extend(applied.tokens);
+                    if !applied.is_whole {
+                        return Ok(());
+                    }
+                    taken.begun = None;
                 }
             }
+            self.agreement.applied(at, state.running_hash());
+            let (_, responder) = taken.items.pop_front().expect("it is at the front");
+            done.responders.extend(responder);
+            done.last = Some(at);
+            if turn.is_over() {
+                return Ok(());
+            }
         }
-        self.show(done);
         Ok(())
     }
 
@@ -175,17 +181,14 @@ impl StateMachine {
     /// Waits while the state store is far behind.
     async fn wait_for_store(&self) {
         loop {
-            let flushed = {
-                let state = self
-                    .state
-                    .lock()
-                    .expect("nothing panics while it holds the lock");
-                if state.pending_bytes() <= UNWRITTEN_BYTES_MAX {
-                    return;
-                }
-                state.flushed()
-            };
-            flushed.await;
+            let flushed = self.state.with(|state| {
+                let is_behind = state.pending_bytes() > UNWRITTEN_BYTES_MAX;
+                is_behind.then(|| state.flushed())
+            });
+            match flushed {
+                Some(flushed) => flushed.await,
+                None => return,
+            }
         }
     }
 }
@@ -195,14 +198,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<Log>, Stored)> {
-        let state = self
-            .state
-            .lock()
-            .expect("nothing panics while it holds the lock");
+        let meta = self.state.with(|state| snapshot::meta(state));
         let SnapshotMeta {
             last_log_id,
             last_membership,
-        } = snapshot::meta(&state).map_err(io::Error::other)?;
+        } = meta.map_err(io::Error::other)?;
         Ok((last_log_id, last_membership))
     }
 
@@ -260,13 +260,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let revision = installed.map_err(io::Error::other)?;
         self.durable
             .raise(meta.last_log_id.as_ref().map(types::position));
-        {
-            let state = self
-                .state
-                .lock()
-                .expect("nothing panics while it holds the lock");
-            self.agreement.begins(state.applied(), state.running_hash());
-        }
+        self.state
+            .with(|state| self.agreement.begins(state.applied(), state.running_hash()));
         self.hub.reset(revision);
         if let Some(last) = &meta.last_log_id {
             let replaced = LeaseChange::Replaced { upto: last.index };
@@ -284,18 +279,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     /// A moment of the state is at hand whenever there is a state.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        let mut state = self
-            .state
-            .lock()
-            .expect("nothing panics while it holds the lock");
-        let meta = snapshot::meta(&state).map_err(io::Error::other)?;
-        if meta.last_log_id.is_none() {
-            return Ok(None);
-        }
-        let reader = state.begin_snapshot();
-        Ok(Some(Snapshot {
-            meta,
-            snapshot: SnapshotData::Reading(Box::new(reader)),
-        }))
+        self.state.with(|state| {
+            let meta = snapshot::meta(state).map_err(io::Error::other)?;
+            if meta.last_log_id.is_none() {
+                return Ok(None);
+            }
+            let reader = state.begin_snapshot();
+            Ok(Some(Snapshot {
+                meta,
+                snapshot: SnapshotData::Reading(Box::new(reader)),
+            }))
+        })
     }
 }

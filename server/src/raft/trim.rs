@@ -1,14 +1,14 @@
 //! How much log is kept: not more than it is worth. A member that was away may catch up by the log or be sent the state,
 //! so a log much longer than the state only costs room, and the filling of new segments.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 
 use super::Core;
-use crate::state::State;
+use crate::state;
 use crate::wal::Wal;
 
 /// How much log is kept below what is applied.
@@ -95,7 +95,7 @@ impl Drop for Sent {
 pub(super) async fn run(
     core: Core,
     wal: Wal,
-    state: Arc<Mutex<State>>,
+    state: state::Handle,
     limits: Limits,
     sending: Sending,
 ) {
@@ -112,12 +112,11 @@ pub(super) async fn run(
         let Some(applied) = applied else {
             continue;
         };
-        let state_bytes = {
-            let state = super::lock(&state);
+        let state_bytes = state.with(|state| {
             // A fault is met by the next entry as well, which ends this member.
             let _ = state.sweep_released();
             state.logical_bytes()
-        };
+        });
         let (bytes, entries) = match sending.is_any() {
             false => (limits.bytes_above(state_bytes), limits.entries),
             true => (limits.bytes_while_sending(state_bytes), u64::MAX),

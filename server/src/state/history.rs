@@ -58,12 +58,7 @@ impl State {
     ///
     /// An event's `prev` is missing only for creations and, at the compaction floor itself, because it is compacted.
     /// Refusals: [`KvRefusal::Compacted`] if `from` lies below the floor.
-    pub fn history(
-        &self,
-        from: Revision,
-        upto: Revision,
-        bytes_max: usize,
-    ) -> Result<History, No> {
+    pub fn history(&self, from: Revision, upto: Revision, bytes_max: usize) -> Result<History, No> {
         if let Some(oldest) = self.ledger.floor
             && from < oldest
             && !failpoints::has(Bug::EventLostAtCompaction)

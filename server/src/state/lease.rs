@@ -74,10 +74,7 @@ impl Law<'_> {
         }
     }
 
-    pub(super) fn checkpoint(
-        &mut self,
-        remaining_seconds: &[(LeaseId, i64)],
-    ) -> Response {
+    pub(super) fn checkpoint(&mut self, remaining_seconds: &[(LeaseId, i64)]) -> Response {
         for (id, seconds) in remaining_seconds {
             let Some(lease) = self.leases.get(id).copied() else {
                 continue;

@@ -240,9 +240,9 @@ fn a_snapshot_is_one_moment_while_writes_go_on() {
             from.persist().blocking_recv().unwrap().unwrap();
         }
         assert_eq!(reader.position(), Some(position(log_then.index)));
-        let shared = std::sync::Mutex::new(into);
+        let shared = Handle::new(into);
         writer.finish().unwrap().install(&shared).unwrap();
-        let mut into = shared.into_inner().unwrap();
+        let mut into = shared.into_state().unwrap();
         assert_eq!(into.applied(), reader.position());
         assert_eq!(into.running_hash(), hash);
         for _ in 0..20 {

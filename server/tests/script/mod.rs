@@ -17,8 +17,7 @@ mod parse;
 mod print;
 
 use coord_server::command::{
-    Command, Envelope, LogPosition, MemberId, Principal, Proposal, Query, Revision,
-    UnixMillis,
+    Command, Envelope, LogPosition, MemberId, Principal, Proposal, Query, Revision, UnixMillis,
 };
 use coord_server::state::{FEATURE_LEVEL, History, No, State};
 
@@ -47,16 +46,12 @@ impl Session {
         match parse::line(line) {
             Line::Command(command) => self.apply(command),
             Line::Query(query) => self.ask(&query),
-            Line::History { from, upto } => {
-                match self.state.history(from, upto, usize::MAX) {
-                    Ok(History::Changes { events, .. }) => {
-                        events.iter().map(print::event).collect()
-                    }
-                    Ok(History::Large(large)) => vec![format!("large: {}", large.revision())],
-                    Err(No::Refused(refusal)) => vec![format!("refused: {refusal}")],
-                    Err(No::Fault(fault)) => panic!("{fault}"),
-                }
-            }
+            Line::History { from, upto } => match self.state.history(from, upto, usize::MAX) {
+                Ok(History::Changes { events, .. }) => events.iter().map(print::event).collect(),
+                Ok(History::Large(large)) => vec![format!("large: {}", large.revision())],
+                Err(No::Refused(refusal)) => vec![format!("refused: {refusal}")],
+                Err(No::Fault(fault)) => panic!("{fault}"),
+            },
             Line::As(who) => {
                 self.who = who;
                 Vec::new()

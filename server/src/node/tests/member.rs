@@ -12,7 +12,7 @@ use crate::command::{
     UnixMillis, codec,
 };
 use crate::node::{LogPlace, directory, stored};
-use crate::state::{FEATURE_LEVEL, SnapshotWriter, State, StatePlace};
+use crate::state::{FEATURE_LEVEL, Handle, SnapshotWriter, State, StatePlace};
 use crate::wal::{self, Entry, Identity, Payload, Proposals, Vote, Wal};
 
 /// Segments of four blocks, so that a small history fills several.
@@ -114,9 +114,9 @@ impl Member {
             writer.write_chunk(chunk).unwrap();
         }
         let placeholder = std::mem::replace(&mut self.state, State::in_memory());
-        let state = std::sync::Mutex::new(placeholder);
+        let state = Handle::new(placeholder);
         writer.finish().unwrap().install(&state).unwrap();
-        self.state = state.into_inner().unwrap();
+        self.state = state.into_state().unwrap();
     }
 
     /// Everything it holds.

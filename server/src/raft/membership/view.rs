@@ -51,17 +51,14 @@ impl View {
         let matched = replication.into_iter();
         let awaits = |id: &u64| members.get_node(id).is_some_and(|place| place.awaits_vote);
         let (awaiting, learners) = members.learner_ids().partition(awaits);
-        let state = membership
-            .state
-            .lock()
-            .expect("nothing panics while it holds the lock");
+        let records = membership.state.with(|state| state.members());
         Self {
             own: metrics.id,
             voters: members.voter_ids().collect(),
             awaiting,
             learners,
             members,
-            ran: state.members().iter().map(|record| record.id.0).collect(),
+            ran: records.iter().map(|record| record.id.0).collect(),
             heard: heard.collect(),
             matched: matched
                 .map(|(id, at)| (id, at.map(|at| at.index)))

@@ -1,7 +1,5 @@
 //! A member that lost its state but not its log takes another member's: what anyone has applied is committed.
 
-use std::sync::{Arc, Mutex};
-
 use coord_proto::peer as wire;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -15,27 +13,24 @@ use crate::command::{Fault, MemberId};
 use crate::network::Network;
 use crate::offload::Offload;
 use crate::raft::types;
-use crate::state::{FEATURE_LEVEL, InstallReady, State, StatePlace};
+use crate::state::{self, FEATURE_LEVEL, InstallReady, StatePlace};
 use crate::wal::{Ends, Identity, Payload, Wal};
 
 /// This member's state as it is, if it reaches `at_least`.
 pub(super) fn answer(
     from: MemberId,
-    state: &Arc<Mutex<State>>,
+    state: &state::Handle,
     at_least: u64,
 ) -> Result<BoxStream<'static, Result<wire::FetchResponse, Status>>, Status> {
-    let reader = {
-        let mut state = state
-            .lock()
-            .expect("nothing panics while it holds the lock");
+    let reader = state.with(|state| {
         let applied = state.applied().map_or(0, |applied| applied.index);
         if applied < at_least {
             return Err(Status::failed_precondition(format!(
                 "this member has only applied {applied} entries itself"
             )));
         }
-        Box::new(state.begin_snapshot())
-    };
+        Ok(Box::new(state.begin_snapshot()))
+    })?;
     tracing::info!(peer = %from, position = ?reader.position(), "sending the state");
     let failed = Failed::default();
     let chunks = snapshot::chunks(reader, state.clone(), failed.clone());

@@ -10,7 +10,7 @@ use crate::clock::Moment;
 use crate::command::{ClusterId, Incarnation, MemberId};
 use crate::failpoints::{self, Bug};
 use crate::metrics::metrics;
-use crate::state::State;
+use crate::state;
 use crate::tls::ClientCertificate;
 
 /// Refusals are logged at most so often; all are counted.
@@ -105,17 +105,13 @@ impl Stamp {
     pub(super) fn check(
         &self,
         metadata: &MetadataMap,
-        state: &Arc<Mutex<State>>,
+        state: &state::Handle,
     ) -> Result<MemberId, Status> {
         self.verify(metadata, state)
             .inspect_err(|status| refused(status.message()))
     }
 
-    fn verify(
-        &self,
-        metadata: &MetadataMap,
-        state: &Arc<Mutex<State>>,
-    ) -> Result<MemberId, Status> {
+    fn verify(&self, metadata: &MetadataMap, state: &state::Handle) -> Result<MemberId, Status> {
         let refuse = |why: String| Err(Status::failed_precondition(why));
         let cluster = ClusterId(read(metadata, CLUSTER)?);
         if cluster != self.cluster {
@@ -148,17 +144,13 @@ impl Stamp {
         }
         let incarnation = Incarnation(read(metadata, INCARNATION)?);
         let level = read(metadata, LEVEL)?;
-        let state = state
-            .lock()
-            .expect("nothing panics while it holds the lock");
-        let known = state.incarnation(from);
+        let (known, needed) = state.with(|state| (state.incarnation(from), state.feature_level()));
         if known.is_some_and(|known| known != incarnation) && !failpoints::has(Bug::NodeIdReused) {
             return refuse(format!(
                 "member {from} came back with another data directory: remove it from the cluster, add it again and start it \
                  with an empty one"
             ));
         }
-        let needed = state.feature_level();
         if level < u64::from(needed) {
             return refuse(format!(
                 "member {from} only knows feature level {level}, the cluster is at {needed}: start a newer version there"
@@ -174,6 +166,7 @@ mod tests {
     use crate::command::{
         Command, Envelope, LevelCommand, LogPosition, Principal, Proposal, UnixMillis,
     };
+    use crate::state::State;
 
     fn stamp(member: u64, level_max: u32) -> Stamp {
         Stamp {
@@ -185,7 +178,7 @@ mod tests {
     }
 
     /// A state whose level was raised.
-    fn state_at(level: u32) -> Arc<Mutex<State>> {
+    fn state_at(level: u32) -> state::Handle {
         let mut state = State::in_memory_with(level);
         let origin = MemberId(1);
         let at = LogPosition {
@@ -205,7 +198,7 @@ mod tests {
             }],
         };
         state.apply(at, &envelope).unwrap();
-        Arc::new(Mutex::new(state))
+        state::Handle::new(state)
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::dial;
 use super::handshake::Stamp;
 use crate::command::MemberId;
 use crate::network::Network;
-use crate::state::State;
+use crate::state;
 
 /// How long a connect may take.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ pub(super) struct Line {
     stamp: Stamp,
     pub(super) to: MemberId,
     network: Network,
-    members: Arc<Mutex<State>>,
+    members: state::Handle,
     state: Mutex<LineState>,
 }
 
@@ -86,12 +86,7 @@ impl Line {
     /// A call to the member. If it has published itself, the call is for its data directory only: one that was wiped
     /// must not answer for what it has forgotten.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
-        let members = self
-            .members
-            .lock()
-            .expect("nothing panics while it holds the lock");
-        let incarnation = members.incarnation(self.to);
-        drop(members);
+        let incarnation = self.members.with(|state| state.incarnation(self.to));
         self.stamp.request(self.to, incarnation, message)
     }
 
@@ -143,12 +138,12 @@ type Lines = HashMap<(MemberId, Purpose), Arc<Line>>;
 pub(in crate::raft) struct Peers {
     stamp: Stamp,
     network: Network,
-    members: Arc<Mutex<State>>,
+    members: state::Handle,
     lines: Arc<Mutex<Lines>>,
 }
 
 impl Peers {
-    pub(in crate::raft) fn new(stamp: Stamp, network: Network, members: Arc<Mutex<State>>) -> Self {
+    pub(in crate::raft) fn new(stamp: Stamp, network: Network, members: state::Handle) -> Self {
         Self {
             stamp,
             network,

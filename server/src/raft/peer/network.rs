@@ -1,6 +1,6 @@
 //! openraft's network over our lines.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -30,7 +30,7 @@ use crate::raft::sideband::Outbox;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::trim::Sending;
 use crate::raft::types::{self, Place, TypeConfig, Vote};
-use crate::state::State;
+use crate::state;
 use crate::wal::Wal;
 
 type RpcError = RPCError<TypeConfig>;
@@ -45,7 +45,7 @@ type Answer = Result<StreamAppendResult<TypeConfig>, RpcError>;
 pub(in crate::raft) struct Network {
     pub(in crate::raft) peers: Peers,
     pub(in crate::raft) sending: Sending,
-    pub(in crate::raft) state: Arc<Mutex<State>>,
+    pub(in crate::raft) state: state::Handle,
     /// How long a peer may leave an append unanswered.
     pub(in crate::raft) patience: Duration,
     /// What heartbeats carry for other rooms.
@@ -106,7 +106,7 @@ pub(in crate::raft) struct Client {
     /// For short questions, whatever else this client is for.
     control: Arc<Line>,
     heartbeats: Option<Heartbeats>,
-    state: Arc<Mutex<State>>,
+    state: state::Handle,
     patience: Duration,
     outbox: Outbox,
     contact: watch::Receiver<Leadership>,

@@ -26,7 +26,7 @@ use crate::raft::read_index::ReadRounds;
 use crate::raft::remembered::{self, Remembered};
 use crate::raft::sideband::{Kind, Sideband};
 use crate::raft::types::{self, TypeConfig};
-use crate::state::State;
+use crate::state;
 use crate::tls::ClientCertificate;
 use crate::wal::{self, Wal};
 use wire::forward_request::Ask;
@@ -76,7 +76,7 @@ pub(in crate::raft) struct Service {
     pub(in crate::raft) token: String,
     pub(in crate::raft) receiving: Receiving,
     pub(in crate::raft) core: Core,
-    pub(in crate::raft) state: Arc<Mutex<State>>,
+    pub(in crate::raft) state: state::Handle,
     pub(in crate::raft) gather: Arc<Gather>,
     pub(in crate::raft) rounds: ReadRounds,
     pub(in crate::raft) sideband: Sideband,
@@ -500,13 +500,9 @@ impl Peer for Service {
         }
         let members = self.membership.effective();
         let own = members.iter().find(is_own);
-        let (started, level) = {
-            let state = self
-                .state
-                .lock()
-                .expect("nothing panics while it holds the lock");
-            (state.members(), state.feature_level())
-        };
+        let (started, level) = self
+            .state
+            .with(|state| (state.members(), state.feature_level()));
         Ok(Response::new(wire::JoinResponse {
             cluster: self.stamp.cluster.0,
             own: own.map_or(0, |(id, ..)| id.0),

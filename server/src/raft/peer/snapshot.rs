@@ -20,7 +20,7 @@ use crate::raft::Core;
 use crate::raft::snapshot::{Snapshot, SnapshotData};
 use crate::raft::trim::{Sending, Sent};
 use crate::raft::types::{self, SnapshotMeta, Stored, TypeConfig, Vote};
-use crate::state::{InstallReady, SnapshotReader, SnapshotWriter, State, StatePlace};
+use crate::state::{self, InstallReady, SnapshotReader, SnapshotWriter, StatePlace};
 
 use wire::snapshot_request::Part;
 
@@ -100,20 +100,17 @@ impl Failed {
 /// The chunks of one moment: made one at a time, as the peer takes them.
 pub(super) fn chunks(
     reader: Box<SnapshotReader>,
-    state: Arc<Mutex<State>>,
+    state: state::Handle,
     failed: Failed,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     futures::stream::unfold(reader, move |mut reader| {
         let (state, failed) = (state.clone(), failed.clone());
         async move {
             let began = Instant::now();
-            let next = {
-                let mut state = state
-                    .lock()
-                    .expect("nothing panics while it holds the lock");
+            let next = state.with(|state| {
                 let _turn = metrics().state_turns.snapshot.start_timer();
-                reader.next_chunk(&mut state)
-            };
+                reader.next_chunk(state)
+            });
             // Each chunk takes the state, and the thread, for a while: let others have them for longer.
             tokio::task::yield_now().await;
             tokio::time::sleep(began.elapsed() * REST).await;
@@ -133,7 +130,7 @@ pub(super) fn chunks(
 /// Errors: the peer's; `DeadlineExceeded` if nothing moved for [`STANDSTILL_MAX`].
 pub(super) async fn send(
     line: &Line,
-    state: &Arc<Mutex<State>>,
+    state: &state::Handle,
     sending: &Sending,
     vote: Vote,
     snapshot: Snapshot,
@@ -195,16 +192,12 @@ pub(in crate::raft) struct Receiving {
     place: StatePlace,
     offload: Offload,
     /// The state that is replaced.
-    state: Arc<Mutex<State>>,
+    state: state::Handle,
     turn: Arc<Semaphore>,
 }
 
 impl Receiving {
-    pub(in crate::raft) fn new(
-        place: StatePlace,
-        offload: Offload,
-        state: Arc<Mutex<State>>,
-    ) -> Self {
+    pub(in crate::raft) fn new(place: StatePlace, offload: Offload, state: state::Handle) -> Self {
         Self {
             place,
             offload,
@@ -238,10 +231,7 @@ impl Receiving {
         };
         tracing::info!(position = ?meta.last_log_id, "receiving a snapshot");
         // The two are in memory together for a while, and what is about to go needs the least of it.
-        self.state
-            .lock()
-            .expect("nothing panics while it holds the lock")
-            .forget_resident();
+        self.state.with(|state| state.forget_resident());
         let chunks = incoming.map(|message| match message?.part {
             Some(Part::Chunk(chunk)) => Ok(chunk),
             Some(Part::Head(_)) | None => Err(Status::invalid_argument(

@@ -15,7 +15,7 @@ use crate::command::{Envelope, LeaderKey, Proposal, Unavailable, UnixMillis, cod
 use crate::raft::leadership::Leadership;
 use crate::raft::peer::{LeaderLink, Lost};
 use crate::raft::{Core, RETRY_PAUSE};
-use crate::state::State;
+use crate::state;
 use crate::wal::Proposals;
 
 /// Bytes of proposals in one log entry: bounds the time one takes to write, send and apply.
@@ -190,7 +190,7 @@ impl Taken {
 pub(in crate::raft) async fn run(
     gather: Arc<Gather>,
     pending: Pending,
-    state: Arc<Mutex<State>>,
+    state: state::Handle,
     core: Core,
     link: LeaderLink,
     mut leadership: watch::Receiver<Leadership>,
@@ -207,7 +207,7 @@ pub(in crate::raft) async fn run(
                 if taken.proposals.is_empty() {
                     break;
                 }
-                let level = level(&state);
+                let level = state.with(|state| state.feature_level());
                 let batch = if now.is_self {
                     write(&gather, &core, &pending, taken, key, level).await
                 } else {
@@ -222,14 +222,6 @@ pub(in crate::raft) async fn run(
             changed = leadership.changed() => if changed.is_err() { return },
         }
     }
-}
-
-/// What entries are written for.
-fn level(state: &Mutex<State>) -> u32 {
-    state
-        .lock()
-        .expect("nothing panics while it holds the lock")
-        .feature_level()
 }
 
 /// Appends an entry to the log, as its leader. The future ends when this member has applied it or it is lost.

@@ -1,6 +1,6 @@
 //! Members to test with.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::network::Network;
 use crate::offload::Offload;
 use crate::raft::sideband::{Inbox, Kind};
 use crate::raft::{Config, Limits, Raft, refuse_older_copy};
-use crate::state::{FEATURE_LEVEL, State, StatePlace};
+use crate::state::{self, FEATURE_LEVEL, State, StatePlace};
 use crate::wal::{Identity, MemoryDisk, Options, Wal};
 use crate::watch::Hub;
 
@@ -43,7 +43,7 @@ pub(super) struct Member {
     pub(super) incarnation: Incarnation,
     pub(super) url: String,
     pub(super) raft: Raft,
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) state: state::Handle,
     pub(super) disk: MemoryDisk,
     serving: JoinHandle<()>,
     limits: Limits,
@@ -114,7 +114,7 @@ impl Member {
             network: Network::Sockets,
             offload: Offload::Threads,
         };
-        let state = Arc::new(Mutex::new(state));
+        let state = state::Handle::new(state);
         let (changes, _) = mpsc::unbounded_channel();
         let (tokens, _) = mpsc::unbounded_channel();
         let (room, _) = mpsc::channel(8);
@@ -218,12 +218,11 @@ impl Member {
         let disk = self.disk.clone();
         drop(self);
         // In the order of `node::start`.
-        let state = Arc::new(Mutex::new(state));
+        let state = state::Handle::new(state);
         let ids = (CLUSTER, id, incarnation);
         let asked = refuse_older_copy(ids, &Network::Sockets, Offload::Threads, &wal, &state);
         asked.await.map_err(Fault::Store)?;
-        let state = Arc::into_inner(state).expect("nobody else has it");
-        let state = state.into_inner().unwrap();
+        let state = state.into_state().expect("nobody else has it");
         Self::run(id, incarnation, listener, disk, wal, state, limits).await
     }
 
@@ -259,15 +258,8 @@ impl Member {
             count_only: false,
             filter: RangeFilter::default(),
         });
-        match self
-            .state
-            .lock()
-            .unwrap()
-            .answer(&query)
-            .unwrap()
-            .result
-            .unwrap()
-        {
+        let outcome = self.state.with(|state| state.answer(&query));
+        match outcome.unwrap().result.unwrap() {
             Response::Range(range) => range.kvs,
             other => panic!("{other:?}"),
         }
@@ -383,7 +375,7 @@ impl Cluster {
         let mut seen = None;
         for member in &self.members {
             member.raft.read_barrier().await.unwrap();
-            let now = (member.all(), member.state.lock().unwrap().revision());
+            let now = (member.all(), member.state.with(|state| state.revision()));
             assert_eq!(
                 seen.get_or_insert_with(|| now.clone()),
                 &now,

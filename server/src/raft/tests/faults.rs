@@ -7,7 +7,7 @@ use openraft::async_runtime::WatchReceiver;
 use super::cluster::{Cluster, put};
 use crate::raft::peer::{AskError, fetch_state, places_in_log};
 use crate::raft::{Limits, check_reach};
-use crate::state::State;
+use crate::state::{Handle, State};
 
 #[tokio::test]
 async fn another_member_leads_when_the_leader_dies() {
@@ -127,9 +127,9 @@ async fn a_member_whose_state_is_gone_takes_anothers() {
     let ready = fetch(&places, wal.identity(), reach).await;
     let ready = ready.map_err(|error| error.to_string()).unwrap();
     assert!(ready.position().unwrap().index >= reach);
-    let state = std::sync::Mutex::new(State::in_memory());
+    let state = Handle::new(State::in_memory());
     ready.install(&state).unwrap();
-    let member = member.restart_on(wal, state.into_inner().unwrap()).await;
+    let member = member.restart_on(wal, state.into_state().unwrap()).await;
     cluster.members.insert(place, member);
     cluster.members[place].put("after", "1").await;
     cluster.assert_identical().await;

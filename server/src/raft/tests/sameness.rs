@@ -42,7 +42,7 @@ impl Cluster {
 async fn a_follower_that_has_applied_otherwise_stops() {
     let cluster = Cluster::start(3).await;
     let place = cluster.follower();
-    cluster.members[place].state.lock().unwrap().disturb();
+    cluster.members[place].state.with(|state| state.disturb());
     cluster.leader().await.put("k", "v").await;
     let why = cluster.end_of(place).await;
     assert!(
@@ -55,7 +55,7 @@ async fn a_follower_that_has_applied_otherwise_stops() {
 async fn a_leader_that_has_applied_otherwise_than_the_others_stops_and_they_do_not() {
     let mut cluster = Cluster::start(3).await;
     let place = cluster.place_of_leader().await;
-    cluster.members[place].state.lock().unwrap().disturb();
+    cluster.members[place].state.with(|state| state.disturb());
     cluster.members[place].put("k", "v").await;
     let why = cluster.end_of(place).await;
     assert!(

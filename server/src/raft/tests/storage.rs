@@ -19,7 +19,7 @@ use crate::raft::remembered::Promised;
 use crate::raft::snapshot::{Builder as SnapshotBuilder, Snapshot, SnapshotData};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
-use crate::state::{SnapshotWriter, State};
+use crate::state::{self, SnapshotWriter, State};
 use crate::wal::{Identity, MemoryDisk, Options, Wal};
 use crate::watch::Hub;
 
@@ -28,7 +28,7 @@ use crate::watch::Hub;
 struct Gapless(StateMachine, Source);
 
 /// The state that last gave a moment away.
-type Source = Arc<Mutex<Option<Arc<Mutex<State>>>>>;
+type Source = Arc<Mutex<Option<state::Handle>>>;
 
 impl RaftStateMachine<TypeConfig> for Gapless {
     type SnapshotData = SnapshotData;
@@ -46,16 +46,17 @@ impl RaftStateMachine<TypeConfig> for Gapless {
             let item = item?;
             let at = types::position(&item.0.log_id);
             let next = |state: &State| state.applied().map_or(0, |applied| applied.index + 1);
-            {
-                let mut state = self.0.state.lock().unwrap();
-                while next(&state) < at.index {
+            let filled = self.0.state.with(|state| {
+                while next(state) < at.index {
                     let blank = LogPosition {
-                        index: next(&state),
+                        index: next(state),
                         ..at
                     };
-                    state.apply_blank(blank).map_err(io::Error::other)?;
+                    state.apply_blank(blank)?;
                 }
-            }
+                Ok::<_, Fault>(())
+            });
+            filled.map_err(io::Error::other)?;
             self.0.apply(futures::stream::iter([Ok(item)])).await?;
         }
         Ok(())
@@ -75,13 +76,14 @@ impl RaftStateMachine<TypeConfig> for Gapless {
             return self.0.install_snapshot(meta, data).await;
         };
         let mut writer = SnapshotWriter::in_memory();
-        {
-            let source = self.1.lock().unwrap().clone().unwrap();
-            let mut source = source.lock().unwrap();
-            while let Some(chunk) = reader.next_chunk(&mut source).map_err(io::Error::other)? {
-                writer.write_chunk(chunk).map_err(io::Error::other)?;
+        let source = self.1.lock().unwrap().clone().unwrap();
+        let handed = source.with(|source| {
+            while let Some(chunk) = reader.next_chunk(source)? {
+                writer.write_chunk(chunk)?;
             }
-        }
+            Ok::<_, Fault>(())
+        });
+        handed.map_err(io::Error::other)?;
         let ready = writer.finish().map_err(io::Error::other)?;
         self.0
             .install_snapshot(meta, SnapshotData::Received(Box::new(ready)))
@@ -118,7 +120,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
         let (_, _, pending) = Proposer::new(MemberId(1), 1, 1 << 20);
         let machine = StateMachine {
             offload: Offload::Threads,
-            state: Arc::new(Mutex::new(State::in_memory())),
+            state: state::Handle::new(State::in_memory()),
             hub: Hub::new(Revision(1)),
             leases: mpsc::unbounded_channel().0,
             tokens: mpsc::unbounded_channel().0,

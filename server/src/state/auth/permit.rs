@@ -238,11 +238,7 @@ impl<'a, 'r> Permit<'a, 'r> {
 
 impl State {
     /// Whether `principal` may do `command`, as far as this member has applied. Where it is applied it is asked again.
-    pub fn may(
-        &self,
-        principal: &Principal,
-        command: &Command,
-    ) -> Result<(), No> {
+    pub fn may(&self, principal: &Principal, command: &Command) -> Result<(), No> {
         // What every request of most clusters comes to.
         if !self.auth.enabled {
             return Ok(());
@@ -258,11 +254,7 @@ impl State {
     }
 
     /// Whether `principal` may renew a lease: it takes the right to write all its keys.
-    pub fn may_renew(
-        &self,
-        principal: &Principal,
-        id: LeaseId,
-    ) -> Result<(), No> {
+    pub fn may_renew(&self, principal: &Principal, id: LeaseId) -> Result<(), No> {
         let rows = self.disk.rows();
         let permit = Permit::new(&self.auth, &rows, principal);
         permit.named()?;

@@ -1,7 +1,6 @@
 //! The receiving end.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -10,7 +9,7 @@ use crate::command::{Fault, LogPosition, Revision};
 use crate::disk::{Disk, Fresh, MemoryRows, Space};
 use crate::mvcc::{CURRENT, Version};
 use crate::state::spaces::{LAYOUT, SYSTEM};
-use crate::state::{FEATURE_LEVEL, State, StatePlace, lease};
+use crate::state::{FEATURE_LEVEL, Handle, State, StatePlace, lease};
 
 /// A snapshot being received.
 pub struct SnapshotWriter {
@@ -147,14 +146,11 @@ impl InstallReady {
     /// its revision. Blocks; on a fault the process must stop.
     ///
     /// Readers of the state that was are told that it is gone.
-    pub fn install(self, current: &Mutex<State>) -> Result<Revision, Fault> {
+    pub fn install(self, current: &Handle) -> Result<Revision, Fault> {
         // First the files: a crash between the two steps finds the received state, which is only newer.
         self.state.disk.make_current()?;
         let revision = self.state.revision();
-        let before = {
-            let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *current, *self.state)
-        };
+        let before = current.with(|current| std::mem::replace(current, *self.state));
         before.disk.remove()?;
         Ok(revision)
     }

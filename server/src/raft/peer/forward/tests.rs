@@ -9,7 +9,7 @@ use super::*;
 use crate::command::{ClusterId, Incarnation};
 use crate::network::Network;
 use crate::raft::peer::Stamp;
-use crate::state::State;
+use crate::state::{self, State};
 
 const MARK: &[u8] = b"a batch that must not be in two places";
 /// Long enough for a batch to leave that is not held back.
@@ -22,7 +22,7 @@ fn link(leader: &TcpListener) -> LeaderLink {
         incarnation: Incarnation(2),
         level_max: 1,
     };
-    let state = Arc::new(Mutex::new(State::in_memory()));
+    let state = state::Handle::new(State::in_memory());
     let url = format!("http://{}", leader.local_addr().unwrap());
     LeaderLink::new(
         Peers::new(stamp, Network::Sockets, state),
