@@ -1,7 +1,6 @@
 //! One member's part in the countdown: leads it, or keeps a copy of it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;

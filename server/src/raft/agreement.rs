@@ -9,14 +9,14 @@
 //! member compares as soon as it has applied as much. Two committed positions that cannot stand in one log are found
 //! without a hash. A leader that a majority contradicts is itself the one that differs.
 
+mod watch;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use super::membership::Membership;
-use super::removal::say;
 use crate::clock::Moment;
 use crate::command::{LeaderKey, LogPosition, MemberId};
 use crate::state::RunningHash;
@@ -277,16 +277,6 @@ impl Agreement {
                  {leader} is {theirs}: {REMEDY}"
             ),
         })
-    }
-
-    /// Ends this member once it is known to differ.
-    pub(super) async fn watch(self, membership: Membership, stop: watch::Sender<Option<String>>) {
-        loop {
-            self.0.found.notified().await;
-            if let Some(why) = self.verdict(&membership.voters()) {
-                return say(&stop, why);
-            }
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
-use super::Core;
+use super::core::Core;
 
 /// Stops the clock while this member is alone, and starts it as soon as there is somebody else, or no leader.
 pub(super) async fn run(core: Core, own: u64) {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::storage::Limits;
 use crate::command::{ClusterId, Fault, Incarnation, MemberId};
 use crate::network::Network;
 use crate::offload::Offload;
-use crate::raft::Limits;
 use crate::state::StatePlace;
 
 /// What a member's Raft is started with.

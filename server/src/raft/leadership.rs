@@ -11,13 +11,15 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use tokio::sync::watch;
 
-use super::Core;
+use super::core::Core;
 use super::peer::Heard;
 use super::types::TypeConfig;
 use crate::clock::Moment;
 use crate::command::{LeaderKey, MemberId};
 use crate::metrics::metrics as counters;
 
+/// Pause before something that needs a leader, and changes nothing, is tried again.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Looks for a sign of life within an election timeout. So many without one, and there is no leader; looks are counted and
 /// not time, so that a member that was stopped itself hears its leader before it judges.
 const LOOKS: u32 = 4;

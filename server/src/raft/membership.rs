@@ -17,7 +17,7 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::metrics::RaftMetrics;
 use tokio::sync::watch;
 
-use super::Core;
+use super::core::Core;
 use super::leadership::Leadership;
 use super::peer::Peers;
 use super::types::{self, Members, Place, TypeConfig};

@@ -9,21 +9,16 @@
 //! does not is refused before it is proposed, so that no client can have the log refuse it (which ends the member).
 
 mod gather;
-mod pending;
+pub(super) mod pending;
 
 use std::sync::Arc;
 
-pub(super) use gather::{Forwarded, Gather, run};
-pub(super) use pending::Pending;
 use tokio::sync::oneshot;
 
 use crate::command::{Command, MemberId, Principal, Unavailable, codec};
 use crate::state::Answer;
-
-/// Proposals of this member that may wait for their outcome.
-const REQUESTS_MAX: usize = 16 * 1024;
-/// And their bytes.
-const BYTES_MAX: usize = 64 << 20;
+pub(super) use gather::{Forwarded, Gather, run};
+use pending::Pending;
 
 /// Where commands go in.
 #[derive(Clone)]

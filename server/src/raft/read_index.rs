@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use openraft::ReadPolicy;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::Core;
 use super::applied::AppliedMark;
-use super::leadership::Leadership;
+use super::core::Core;
+use super::leadership::{Leadership, RETRY_PAUSE};
 use super::peer::LeaderLink;
 use crate::command::Unavailable;
 use crate::failpoints::{self, Bug};
@@ -150,7 +150,7 @@ impl ReadRounds {
                 }
                 // A read may be asked again: it changes nothing. Wait for a leader, or a little.
                 round.remote.clear();
-                let pause = tokio::time::sleep(super::RETRY_PAUSE);
+                let pause = tokio::time::sleep(RETRY_PAUSE);
                 tokio::select! {
                     () = pause => {}
                     changed = leadership.changed() => if changed.is_err() { return },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 
-use super::Core;
+use super::core::Core;
 use super::membership::Membership;
 use super::peer::{self, Heard, Peers};
 use crate::command::MemberId;

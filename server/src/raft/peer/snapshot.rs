@@ -16,9 +16,8 @@ use super::line::Line;
 use crate::command::{Fault, MemberId};
 use crate::metrics::metrics;
 use crate::offload::Offload;
-use crate::raft::Core;
-use crate::raft::snapshot::{Snapshot, SnapshotData};
-use crate::raft::trim::{Sending, Sent};
+use crate::raft::core::Core;
+use crate::raft::storage::{Sending, Sent, Snapshot, SnapshotData};
 use crate::raft::types::{self, SnapshotMeta, Stored, TypeConfig, Vote};
 use crate::state::{self, InstallReady, SnapshotReader, SnapshotWriter, StatePlace};
 

@@ -12,9 +12,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::pending::Pending;
 use crate::clock;
 use crate::command::{Envelope, LeaderKey, Proposal, Unavailable, UnixMillis, codec};
-use crate::raft::leadership::Leadership;
+use crate::raft::core::Core;
+use crate::raft::leadership::{Leadership, RETRY_PAUSE};
 use crate::raft::peer::{LeaderLink, Lost};
-use crate::raft::{Core, RETRY_PAUSE};
 use crate::state;
 use crate::wal::Proposals;
 

@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
-use super::{BYTES_MAX, REQUESTS_MAX};
 use crate::command::{Command, LeaderKey, MemberId, Principal, Proposal, Proposer, Unavailable};
 use crate::state::Answer;
+
+/// Proposals of this member that may wait for their outcome.
+const REQUESTS_MAX: usize = 16 * 1024;
+/// And their bytes.
+const BYTES_MAX: usize = 64 << 20;
 
 type Reply = oneshot::Sender<Result<Answer, Unavailable>>;
 

@@ -9,15 +9,15 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, StorageError};
 use tokio::sync::mpsc;
 
-use crate::command::{ClusterId, Incarnation, LogPosition, MemberId, Revision};
+use crate::command::{ClusterId, Fault, Incarnation, LogPosition, MemberId, Revision};
 use crate::offload::Offload;
 use crate::raft::agreement::Agreement;
 use crate::raft::applied::AppliedMark;
-use crate::raft::log_store::{DurableMark, LogStore};
 use crate::raft::propose::Proposer;
 use crate::raft::remembered::Promised;
-use crate::raft::snapshot::{Builder as SnapshotBuilder, Snapshot, SnapshotData};
-use crate::raft::state_machine::StateMachine;
+use crate::raft::storage::{
+    Builder as SnapshotBuilder, DurableMark, LogStore, Snapshot, SnapshotData, StateMachine,
+};
 use crate::raft::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
 use crate::state::{self, SnapshotWriter, State};
 use crate::wal::{Identity, MemoryDisk, Options, Wal};

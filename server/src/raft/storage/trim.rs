@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 
-use super::Core;
+use crate::raft::core::Core;
+use crate::raft::types::Log;
 use crate::state;
 use crate::wal::Wal;
 
@@ -58,13 +59,13 @@ impl Limits {
 
 /// Counts the peers that are being sent the state, or have been a moment ago. Clones count the same.
 #[derive(Clone, Default)]
-pub(super) struct Sending(Arc<AtomicUsize>);
+pub(in crate::raft) struct Sending(Arc<AtomicUsize>);
 
 /// One of them, until it is dropped.
-pub(super) struct Sent(Arc<AtomicUsize>);
+pub(in crate::raft) struct Sent(Arc<AtomicUsize>);
 
 impl Sending {
-    pub(super) fn begin(&self) -> Sent {
+    pub(in crate::raft) fn begin(&self) -> Sent {
         self.0.fetch_add(1, Ordering::Relaxed);
         Sent(self.0.clone())
     }
@@ -76,7 +77,7 @@ impl Sending {
 
 impl Sent {
     /// Who has installed a state asks for the log from there on; until it has, the log must still be there.
-    pub(super) fn end(self) {
+    pub(in crate::raft) fn end(self) {
         const ASKS_IN: Duration = Duration::from_secs(2);
         tokio::spawn(async move {
             tokio::time::sleep(ASKS_IN).await;
@@ -92,7 +93,7 @@ impl Drop for Sent {
 }
 
 /// Cuts the log for as long as the process runs.
-pub(super) async fn run(
+pub(in crate::raft) async fn run(
     core: Core,
     wal: Wal,
     state: state::Handle,
@@ -139,8 +140,7 @@ pub(super) async fn run(
             return;
         }
         let built = core.wait(Some(Duration::from_secs(60)));
-        let is_built =
-            |at: &Option<super::types::Log>| at.as_ref().is_some_and(|at| at.index >= upto);
+        let is_built = |at: &Option<Log>| at.as_ref().is_some_and(|at| at.index >= upto);
         if let Err(error) = built
             .metrics(
                 |metrics| is_built(&metrics.snapshot),

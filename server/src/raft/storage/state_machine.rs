@@ -13,17 +13,17 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::mpsc;
 
-use super::agreement::Agreement;
-use super::applied::AppliedMark;
-use super::log_store::DurableMark;
-use super::propose::Pending;
+use super::durable::DurableMark;
 use super::snapshot::{self, Builder, Snapshot, SnapshotData};
-use super::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
 use crate::command::{
     Envelope, Event, Fault, LeaseChange, LogPosition, Proposer, Revision, TokenChange, codec,
 };
 use crate::metrics::metrics;
 use crate::offload::Offload;
+use crate::raft::agreement::Agreement;
+use crate::raft::applied::AppliedMark;
+use crate::raft::propose::pending::Pending;
+use crate::raft::types::{self, Log, SnapshotMeta, Stored, TypeConfig};
 use crate::state::{self, Answer, Large, State, Turn};
 use crate::watch::Hub;
 
@@ -32,16 +32,16 @@ const TAKEN_BYTES: usize = 1 << 20;
 /// Bytes the state store may be behind before applying waits for it.
 const UNWRITTEN_BYTES_MAX: usize = 32 << 20;
 
-pub(super) struct StateMachine {
-    pub(super) offload: Offload,
-    pub(super) state: state::Handle,
-    pub(super) hub: Arc<Hub>,
-    pub(super) leases: mpsc::UnboundedSender<Vec<LeaseChange>>,
-    pub(super) tokens: mpsc::UnboundedSender<Vec<TokenChange>>,
-    pub(super) pending: Pending,
-    pub(super) applied: AppliedMark,
-    pub(super) durable: DurableMark,
-    pub(super) agreement: Agreement,
+pub(in crate::raft) struct StateMachine {
+    pub(in crate::raft) offload: Offload,
+    pub(in crate::raft) state: state::Handle,
+    pub(in crate::raft) hub: Arc<Hub>,
+    pub(in crate::raft) leases: mpsc::UnboundedSender<Vec<LeaseChange>>,
+    pub(in crate::raft) tokens: mpsc::UnboundedSender<Vec<TokenChange>>,
+    pub(in crate::raft) pending: Pending,
+    pub(in crate::raft) applied: AppliedMark,
+    pub(in crate::raft) durable: DurableMark,
+    pub(in crate::raft) agreement: Agreement,
 }
 
 type Item = EntryResponder<TypeConfig>;

@@ -8,14 +8,14 @@ use std::io;
 use openraft::RaftSnapshotBuilder;
 use openraft::alias::SnapshotOf;
 
-use super::log_store::DurableMark;
-use super::types::{self, SnapshotMeta, TypeConfig};
+use super::durable::DurableMark;
 use crate::command::Fault;
 use crate::failpoints::{self, Bug};
+use crate::raft::types::{self, SnapshotMeta, TypeConfig};
 use crate::state::{self, InstallReady, SnapshotReader, State};
 
 /// What openraft hands around as a snapshot's data.
-pub(super) enum SnapshotData {
+pub(in crate::raft) enum SnapshotData {
     /// The state is on disk up to the snapshot's position.
     Durable,
     /// A moment that is held for a peer.
@@ -24,10 +24,10 @@ pub(super) enum SnapshotData {
     Received(Box<InstallReady>),
 }
 
-pub(super) type Snapshot = SnapshotOf<TypeConfig, SnapshotData>;
+pub(in crate::raft) type Snapshot = SnapshotOf<TypeConfig, SnapshotData>;
 
 /// The position and membership of the state as it is.
-pub(super) fn meta(state: &State) -> Result<SnapshotMeta, Fault> {
+pub(in crate::raft) fn meta(state: &State) -> Result<SnapshotMeta, Fault> {
     Ok(SnapshotMeta {
         last_log_id: state.applied().map(types::log_id),
         last_membership: match state.membership() {
@@ -38,9 +38,9 @@ pub(super) fn meta(state: &State) -> Result<SnapshotMeta, Fault> {
 }
 
 /// Makes the state durable.
-pub(super) struct Builder {
-    pub(super) state: state::Handle,
-    pub(super) durable: DurableMark,
+pub(in crate::raft) struct Builder {
+    pub(in crate::raft) state: state::Handle,
+    pub(in crate::raft) durable: DurableMark,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {

@@ -3,18 +3,18 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::Stream;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
-use super::remembered::Promised;
-use super::types::{self, Entry, Log, TypeConfig, Vote};
-use crate::command::{Fault, LogPosition};
+use super::durable::DurableMark;
+use crate::command::Fault;
 use crate::failpoints::{self, Bug};
 use crate::offload::Offload;
+use crate::raft::remembered::Promised;
+use crate::raft::types::{self, Entry, Log, TypeConfig, Vote};
 use crate::wal::{self, Wal};
 
 /// Bytes of entries in one message to a peer: large enough to fill a fast link, small enough not to hold up the runtime.
@@ -22,44 +22,9 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of entries that wait in memory to be applied.
 const APPLY_BYTES_MAX: usize = 4 << 20;
 
-/// Up to where the state store is on disk for good. The log is cut only below.
-#[derive(Clone, Default)]
-pub(super) struct DurableMark(Arc<Mutex<Option<LogPosition>>>);
-
-impl DurableMark {
-    pub(super) fn get(&self) -> Option<LogPosition> {
-        *self
-            .0
-            .lock()
-            .expect("nothing panics while it holds the lock")
-    }
-
-    /// For a log without a state below it.
-    #[cfg(test)]
-    pub(super) fn unbounded() -> Self {
-        let leader = crate::command::MemberId(u64::MAX);
-        let far = LogPosition {
-            term: u64::MAX,
-            leader,
-            index: u64::MAX,
-        };
-        Self(Arc::new(Mutex::new(Some(far))))
-    }
-
-    pub(super) fn raise(&self, to: Option<LogPosition>) {
-        let mut mark = self
-            .0
-            .lock()
-            .expect("nothing panics while it holds the lock");
-        if mark.map(|at| at.index) < to.map(|to| to.index) {
-            *mark = to;
-        }
-    }
-}
-
 /// The log as openraft sees it. Clones share it.
 #[derive(Clone)]
-pub(super) struct LogStore {
+pub(in crate::raft) struct LogStore {
     wal: Wal,
     durable: DurableMark,
     /// Told of votes before they are replaced.
@@ -70,7 +35,7 @@ pub(super) struct LogStore {
 /// The membership of the newest entry that changes it, whether committed or not.
 ///
 /// Errors: `Io`; `Corrupt`.
-pub(super) fn newest_membership(wal: &Wal) -> Result<Option<Bytes>, Fault> {
+pub(in crate::raft) fn newest_membership(wal: &Wal) -> Result<Option<Bytes>, Fault> {
     let mut newest = None;
     let mut next = 0;
     loop {
@@ -88,7 +53,7 @@ pub(super) fn newest_membership(wal: &Wal) -> Result<Option<Bytes>, Fault> {
 }
 
 impl LogStore {
-    pub(super) fn new(
+    pub(in crate::raft) fn new(
         wal: Wal,
         durable: DurableMark,
         promised: Promised,
