@@ -1,5 +1,7 @@
-//! What the law and its store cost, without a network, a log or a client: `cargo bench -p coord-server --bench state`.
-//! `COORD_BENCH_KEYS` sets how many keys the large store has (default one million).
+//! The cost of the law and its store, without a network, a log or a client.
+//!
+//! `cargo bench -p coord-server --bench state`; `COORD_BENCH_KEYS` sets how many keys the large store has (default one
+//! million).
 
 #![expect(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
 #![expect(clippy::disallowed_types, reason = "measuring needs the real clock")]

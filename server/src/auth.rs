@@ -24,7 +24,7 @@ use simple::Simple;
 /// How often tokens that nobody used are looked for, as in etcd.
 const EXPIRE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What `--auth-token` asks for that cannot be.
+/// A setting of `--auth-token` that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("auth: invalid auth options: {0}")]
 pub struct InvalidOptions(String);
@@ -36,7 +36,7 @@ pub fn check(options: &str) -> Result<(), InvalidOptions> {
     signed(options).map(drop)
 }
 
-/// What signs tokens; nothing does where they are random words.
+/// The signer of tokens; none where they are random words.
 fn signed(options: &str) -> Result<Option<Jwt>, InvalidOptions> {
     let (kind, rest) = options.split_once(',').unwrap_or((options, ""));
     match kind {
@@ -48,10 +48,10 @@ fn signed(options: &str) -> Result<Option<Jwt>, InvalidOptions> {
     }
 }
 
-/// What a token says.
+/// The meaning of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// Whose it is.
+    /// The principal that it belongs to.
     Principal(Principal),
     /// Nobody's that is known here; it may have been given by an entry that is not applied here yet.
     Unknown,
@@ -100,7 +100,7 @@ impl Tokens {
         }
     }
 
-    /// Whose `token` is, at the auth revision of now. Using a token keeps it.
+    /// The principal of `token`, at the auth revision of now. Using a token keeps it.
     pub fn look_up(&self, token: &str, revision: u64) -> Said {
         match &self.0 {
             Kind::Simple(simple) => match simple.user(token, Moment::now()) {

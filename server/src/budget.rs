@@ -2,9 +2,9 @@
 //! a stream does.
 //!
 //! Every connection may always hold a little, so that one client's excess is not another's wait; what is beyond that
-//! comes out of a purse, one for each of the three: readers that stall keep nobody from writing, watchers nobody from either. A request
-//! that finds its purse empty is refused; an answer waits for its turn to overdraw: one at a time, so that a single one
-//! may be larger than all the purse, but not two, and none larger than the machine can bear. Counts only; knows no call
+//! comes out of a pool, one for each of the three: readers that stall keep nobody from writing, watchers nobody from either. A request
+//! that finds its pool empty is refused; an answer waits for its turn to overdraw: one at a time, so that a single one
+//! may be larger than the whole pool, but not two, and none larger than the machine can bear. Counts only; knows no call
 //! and no wire.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -12,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What all requests, and what all answers may hold: some hundred lists as kube-apiserver pages them, on a machine that has
-/// a few gigabytes.
+/// Bytes that all requests, and that all answers may hold: some hundred lists as kube-apiserver pages them, on a
+/// machine that has a few gigabytes.
 const BYTES_MAX: usize = 256 << 20;
 /// On a smaller machine, this part of its memory.
 const PART_OF_MEMORY: u64 = 16;
@@ -21,14 +21,14 @@ const PART_OF_MEMORY: u64 = 16;
 const ONE_PART_OF_MEMORY: u64 = 8;
 /// And on no machine more than this, which is what gRPC's clients can take.
 const ONE_BYTES_MAX: usize = i32::MAX as usize;
-/// What the requests, and what the answers of a connection may always hold: a few of usual size. At most two gigabytes
-/// over as many connections as the door lets in, each of them at odds with us.
+/// Bytes that the requests, and that the answers of a connection may always hold: a few of usual size. At most two
+/// gigabytes over as many connections as the door lets in, each of them hostile.
 const ALWAYS_BYTES: usize = 64 * 1024;
 /// Calls open at once, over all connections: each costs about 16 KiB before it holds anything.
 const CALLS_MAX: usize = 32 * 1024;
 
-/// What holds bytes. Each side of a connection has its own little, so that a client that waits for a long answer can go
-/// on writing.
+/// The kind of a holder of bytes. Each side of a connection has its own little, so that a client that waits for a long answer can
+/// go on writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Requests,
@@ -41,7 +41,7 @@ enum Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// The purse. Clones share it.
+/// The pools. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Total>);
 
@@ -57,7 +57,7 @@ struct Total {
     calls: AtomicUsize,
     /// Of answers, and of what stands: each of a stream's may need the other one's turn to come to its end.
     overdrafts: [Arc<Semaphore>; 2],
-    /// Who waits for it.
+    /// Holds that wait for it.
     waiting: AtomicUsize,
 }
 
@@ -143,7 +143,7 @@ impl Budget {
 }
 
 impl Total {
-    /// What one connection may take of each: one alone cannot empty the purse.
+    /// Bytes that one connection may take of each: one alone cannot use up the pool.
     fn connection_bytes_max(&self) -> usize {
         self.bytes_max / 2
     }
@@ -175,17 +175,17 @@ impl Share {
         Ok(OpenCall(self.held(Side::Requests)))
     }
 
-    /// What requests hold beside their call's: nothing yet, to be grown.
+    /// The hold of requests beside their call's: nothing yet, to be grown.
     pub fn hold_request(self: &Arc<Self>) -> Held {
         self.held(Side::Requests)
     }
 
-    /// What stands as long as a stream does: nothing yet, to be grown.
+    /// The hold of a stream, for as long as it stands: nothing yet, to be grown.
     pub fn hold_standing(self: &Arc<Self>) -> Held {
         self.held(Side::Standing)
     }
 
-    /// What an answer holds: nothing yet, to be grown.
+    /// The hold of an answer: nothing yet, to be grown.
     pub fn hold(self: &Arc<Self>) -> Held {
         self.held(Side::Answers)
     }
@@ -245,7 +245,7 @@ impl Share {
 }
 
 impl OpenCall {
-    /// What its request holds.
+    /// The hold of its request.
     pub fn request(&self) -> &Held {
         &self.0
     }
@@ -313,7 +313,7 @@ impl Held {
         self.bytes.load(Relaxed)
     }
 
-    /// Whose part it comes out of.
+    /// The connection's share that it comes out of.
     pub fn share(&self) -> &Arc<Share> {
         &self.share
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use flags::{Effect, Flag};
 
-/// What the command line asks for.
+/// The action that the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Invocation {
     /// Run a member.
@@ -87,10 +87,10 @@ pub fn parse(
     asked.finish()
 }
 
-/// What variables of this server begin with.
+/// The prefix of this server's variables.
 const PREFIX: &str = "ETCD_";
 
-/// What was asked for so far.
+/// The settings asked for so far.
 #[derive(Debug, Default)]
 struct Asked {
     settings: Settings,
@@ -188,7 +188,7 @@ fn read_words(words: impl IntoIterator<Item = String>, asked: &mut Asked) -> Res
         };
         let Some(flag) = flags::find(name) else {
             asked.unknown.push(name.to_owned());
-            // What follows may be its value: nobody knows.
+            // The next word may be its value: nobody knows.
             if inline.is_none() {
                 words.next_if(|next| !next.starts_with('-'));
             }
@@ -249,7 +249,7 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 
 /// The etcd version this server is a drop-in for; also what Status, `/version` and the metrics say.
 pub const ETCD_VERSION: &str = "3.6.7";
-/// What an etcd of that version calls its cluster version, and the version of its storage format.
+/// The cluster version of an etcd of that version, and the version of its storage format.
 pub const ETCD_CLUSTER_VERSION: &str = "3.6.0";
 
 /// The lines of `--version`. The first is what programs that start an etcd look for.

@@ -1,4 +1,4 @@
-//! What is said between the rooms: commands, queries, proposals, responses, refusals, events.
+//! The words that pass between the rooms: commands, queries, proposals, responses, refusals, events.
 //!
 //! Owns the vocabulary of the replicated state machine. One file for each noun: what can be done to it, why it may be
 //! refused, and the canonical bytes of both ([`codec`] has what the nouns share). A further protocol adds a file and a
@@ -203,18 +203,18 @@ pub enum Query {
 pub struct Proposal {
     /// The member that answers the client.
     pub origin: MemberId,
-    /// Which run of that member's process proposed it: after a restart nobody waits any more.
+    /// The run of that member's process which proposed it: after a restart nobody waits any more.
     pub run: u64,
     /// Counts the proposals of one run.
     pub sequence: u64,
-    /// Who asks for it.
+    /// The principal that asks for it.
     pub principal: Principal,
-    /// What to do.
+    /// The change itself.
     pub command: Command,
 }
 
 impl Proposal {
-    /// Who waits for its outcome.
+    /// The waiting proposer, to which its outcome goes.
     pub fn proposer(&self) -> Proposer {
         Proposer {
             origin: self.origin,
@@ -254,7 +254,7 @@ impl Canonical for Proposal {
 /// One log entry: proposals that were gathered while the last append was in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// Which law the entry was written for.
+    /// The feature level whose law the entry was written for.
     pub feature_level: u32,
     /// The leader's wall clock when it gathered; the state keeps the largest seen.
     pub leader_time: UnixMillis,
@@ -262,7 +262,7 @@ pub struct Envelope {
     pub proposals: Vec<Proposal>,
 }
 
-/// What a command or a query answered.
+/// The answer of a command or a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     /// To a put: the pair it replaced, if asked for and there was one.
@@ -305,7 +305,7 @@ pub enum Response {
     Done,
 }
 
-/// What became of one proposal or query.
+/// The outcome of one proposal or query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The store's revision when this was decided: what the reply's header says.
@@ -314,13 +314,13 @@ pub struct Outcome {
     pub result: Result<Response, Refusal>,
 }
 
-/// Who waits for a proposal's outcome.
+/// The place where a proposal's outcome is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Proposer {
     /// The member that answers the client.
     pub origin: MemberId,
-    /// Which run of its process.
+    /// The run of its process.
     pub run: u64,
-    /// Which proposal of that run.
+    /// The number of the proposal in that run.
     pub sequence: u64,
 }

@@ -1,4 +1,4 @@
-//! What this member was asked to be, checked and resolved once.
+//! The settings of this member, checked and resolved once.
 //!
 //! Owns the meaning of the settings: URLs, sizes, durations, the initial cluster. After [`Config::resolve`] no room
 //! looks at a flag again.
@@ -33,7 +33,7 @@ const ELECTION_MILLIS_MAX: u64 = 50_000;
 
 /// etcd's default of `--max-request-bytes`.
 const REQUEST_BYTES_DEFAULT: usize = 1536 * 1024;
-/// What a request may be at most: with what stands before it it must fit into a file of the log, on every member.
+/// Bytes of a request, at most: with the head before it it must fit into a file of the log, on every member.
 const REQUEST_BYTES_MAX: usize = 3584 * 1024;
 /// etcd's default of `--max-txn-ops`.
 const TXN_OPS_DEFAULT: usize = 128;
@@ -62,7 +62,7 @@ pub struct Config {
     pub quota_bytes: Option<u64>,
     /// How much history the leader keeps; `None` is all.
     pub auto_compaction: Option<AutoCompaction>,
-    /// What clients may ask for.
+    /// Bounds on clients' requests.
     pub requests: Requests,
     /// Addresses where the pages are served alone; may be none.
     pub metrics_listen: Vec<Url>,
@@ -70,7 +70,7 @@ pub struct Config {
     pub catchup_entries: u64,
     /// `debug`, `info`, `warn` or `error`.
     pub log_level: String,
-    /// Whose data directory it must be; `None` takes any.
+    /// The owner that the data directory must have; `None` takes any.
     pub owner: Option<Owner>,
     /// How clients show who they are.
     pub auth: Auth,
@@ -87,7 +87,7 @@ pub struct Auth {
     pub bcrypt_cost: u32,
 }
 
-/// What clients may ask for.
+/// Bounds on clients' requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requests {
     /// Bytes of a request that changes something.
@@ -108,10 +108,10 @@ impl Default for Requests {
     }
 }
 
-/// Whose data directory this member must find.
+/// The owner that this member's data directory must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// What is stamped into the directory when it is made.
+    /// The name that is stamped into the directory when it is made.
     pub name: String,
     /// The cluster token it must have been made with; `None` if none was given.
     pub token: Option<String>,
@@ -157,7 +157,7 @@ pub enum InitialState {
 pub struct Invalid {
     /// The flag.
     pub flag: &'static str,
-    /// What is wrong, and what to do.
+    /// The defect, and the remedy.
     pub why: String,
 }
 

@@ -65,7 +65,7 @@ pub struct Disk {
     store: Option<Arc<Store>>,
     writer: Option<JoinHandle<()>>,
     generation: Option<Generation>,
-    /// What keeps these rows in memory once they are current.
+    /// The memory that keeps these rows once they are current.
     becomes: Option<MemoryRows>,
 }
 
@@ -148,7 +148,7 @@ impl Disk {
         }
     }
 
-    /// The rows, to read and write. What is written until this is dropped reaches fjall together or not at all.
+    /// The rows, to read and write. Rows written until this is dropped reach fjall together or not at all.
     pub fn rows(&self) -> Rows<'_> {
         Rows::new(&self.shared, self.store.as_deref())
     }
@@ -215,7 +215,7 @@ impl Disk {
         }
     }
 
-    /// Closes it and removes its files. What was not written yet is forgotten.
+    /// Closes it and removes its files. Rows that were not written yet are forgotten.
     pub fn remove(mut self) -> Result<(), Fault> {
         self.shared.discard();
         self.stop();

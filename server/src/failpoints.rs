@@ -29,7 +29,7 @@ pub enum Bug {
     DuplicateApply,
     /// The log is cut up to what is applied, on disk or not.
     PurgeBelowUnsynced,
-    /// Whoever reads an entry back gets its proposals in another order than its author.
+    /// A member that reads an entry back gets its proposals in another order than its author.
     ReorderedEnvelope,
     /// A batch that was forwarded counts as never sent until the leader's answer to the call begins.
     ForwardedTwice,
@@ -51,7 +51,7 @@ impl Bug {
         Self::ForwardedTwice,
     ];
 
-    /// What `COORD_FAILPOINT` calls it.
+    /// Its name in `COORD_FAILPOINT`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::AckBeforeFsync => "ack-before-fsync",

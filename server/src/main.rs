@@ -16,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long work that blocks may hold up the end of the process.
 const LOOK_UPS_MAX: Duration = Duration::from_millis(200);
-/// What Go programs exit with on a wrong flag.
+/// The exit code of Go programs on a wrong flag.
 const EXIT_USAGE: u8 = 2;
 
 pub(crate) fn main() -> ExitCode {

@@ -1,7 +1,7 @@
-//! What this process counts, under the names that etcd's dashboards and alerts know.
+//! The counters of this process, under the names that etcd's dashboards and alerts know.
 //!
 //! One registry per process, as one process is one member: rooms count where things happen, without being handed
-//! anything. What can be read when somebody asks is not counted here but filled in by `admin/metrics_page`.
+//! anything. A value that can be read when somebody asks is not counted here but filled in by `admin/metrics_page`.
 
 mod grpc;
 

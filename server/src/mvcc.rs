@@ -39,10 +39,10 @@ pub use undo::{Undone, undo};
 pub const CURRENT: Space = Space::new(1);
 /// Superseded versions.
 pub const PAST: Space = Space::new(2);
-/// What changed, in order.
+/// Changes, in order.
 pub const LOG: Space = Space::new(3);
 
-/// What a put stores besides its place in history.
+/// The fields that a put stores besides its place in history.
 #[derive(Clone, Debug)]
 pub struct Store<'a> {
     /// The key.

@@ -23,7 +23,7 @@ use crate::tls;
 /// back all its clients are there at once.
 const BACKLOG: u32 = 4096;
 
-/// What carries a member's connections. Clones are the same network.
+/// The carrier of a member's connections. Clones are the same network.
 #[derive(Clone, Default)]
 pub enum Network {
     /// The operating system's.

@@ -47,7 +47,7 @@ pub enum Stop {
     /// An address could not be bound.
     #[error("cannot listen on {url}: {source}")]
     Listen {
-        /// What was asked for.
+        /// The URL that was to be bound.
         url: String,
         /// Why not.
         source: std::io::Error,

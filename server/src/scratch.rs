@@ -28,8 +28,8 @@ pub fn file(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// What is left to the log and the state on a disk that files here fill: two segments, the tables that are being written,
-/// and some time for whoever watches the disk.
+/// Bytes left to the log and the state on a disk that files here fill: two segments, the tables that are being written,
+/// and time for an operator to act.
 const LEFT_BYTES: u64 = 128 << 20;
 /// Written between two looks at what is left.
 const LOOK_BYTES: u64 = 4 << 20;
@@ -188,7 +188,7 @@ impl Sorter {
 
 /// A run that is being read.
 struct Run {
-    /// What is not read yet.
+    /// The part that is not read yet.
     next: u64,
     end: u64,
     window: Vec<u8>,

@@ -201,13 +201,13 @@ impl Wal {
         })
     }
 
-    /// Whose log it is.
+    /// The identity of the member and cluster that the log belongs to.
     pub fn identity(&self) -> &Identity {
         &self.shared.identity
     }
 
-    /// The largest payload that an entry may have: a record never spans segments. Whoever appends checks before; the log
-    /// takes a larger one for a mistake that ends the member.
+    /// The largest payload that an entry may have: a record never spans segments. The caller checks before it appends;
+    /// the log takes a larger one for a mistake that ends the member.
     pub fn entry_bytes_max(&self) -> usize {
         self.shared.record_bytes_max - record::ENTRY_HEAD
     }
@@ -337,7 +337,7 @@ impl Wal {
         Ok(())
     }
 
-    /// What is remembered of other members, with what is queued.
+    /// The memory of other members, with what is queued.
     pub fn peers(&self) -> Arc<[PeerMemory]> {
         self.shared.log().peers.clone()
     }
@@ -451,7 +451,7 @@ impl Wal {
 fn waiting() -> (Waiting, impl Future<Output = io::Result<()>>) {
     let (sender, durable) = oneshot::channel();
     let waiting = Waiting::Each(Box::new(move |result| {
-        // Whoever waited may have gone.
+        // The receiver may have gone.
         let _ = sender.send(result);
     }));
     let closed = |_| Err(io::Error::other("the log was closed"));

@@ -1,4 +1,4 @@
-//! Who is told of which change, in which order.
+//! Delivery of changes to watchers, in order.
 //!
 //! In: one [`Hub::publish`] per applied batch, in revision order. Out: per client stream one [`Pump`] with bounded memory,
 //! which says turn by turn what its watchers are to be told; a door only converts. The lock inside the hub is what orders

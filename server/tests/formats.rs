@@ -1,4 +1,4 @@
-//! What earlier versions wrote can be read: `tests/formats/VERSION` keeps a data directory and a snapshot of each.
+//! The files of earlier versions can be read: `tests/formats/VERSION` keeps a data directory and a snapshot of each.
 //!
 //! `data.tar.gz` is what a member's program left behind, `snapshot.gz` its state as it goes between members, `says.txt`
 //! what both of them and the log alone must say. `UPDATE=1` makes those of a new version; those that exist never change.

@@ -29,7 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "command",
             "clock",
             "cli",
-            // What a peer URL is.
+            // The form of a peer URL.
             "config",
             "http",
             "budget",
@@ -117,7 +117,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("coord_proto", &["raft", "etcd", "metrics"]),
 ];
 
-/// What the law may not name, wherever it stands: it must decide alike on every member.
+/// Names that the law may not use, wherever it stands: it must decide alike on every member.
 const LAW_NEVER: &[&str] = &[
     "tokio::",
     "tonic::",

@@ -37,7 +37,7 @@ pub mod etcd {
 /// The descriptors of all that clients may call, as an encoded `FileDescriptorSet`: for tests that make requests of them.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// What members of a cluster say to each other.
+/// The calls between members of a cluster.
 pub mod peer {
     tonic::include_proto!("coord.peer.v1");
 }

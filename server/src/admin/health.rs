@@ -60,7 +60,7 @@ impl Check {
     }
 }
 
-/// What a path checks, or `None` if it is not one of these.
+/// The checks that a path asks for, or `None` if it is not one of these.
 pub(super) fn check_path(path: &str) -> Option<Checks> {
     let (checks, rest) = if let Some(rest) = path.strip_prefix("/livez") {
         (LIVEZ, rest)

@@ -1,4 +1,4 @@
-//! What the kernel says of this process, from `/proc`.
+//! The kernel's figures of this process, from `/proc`.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! What a member answers while it does not serve: alive, not ready, and why. Here an empty one is told to form a cluster.
+//! The answers of a member that does not serve: alive, not ready, and why. Here an empty one is told to form a
+//! cluster.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::command::AuthRefusal;
 use crate::offload::Offload;
 
-/// What bcrypt looks at; etcd refuses longer passwords.
+/// Bytes that bcrypt looks at; etcd refuses longer passwords.
 const PASSWORD_BYTES_MAX: usize = 72;
 /// etcd's `--bcrypt-cost`, also where a cost is given that bcrypt does not know.
 const COST_DEFAULT: u32 = 10;

@@ -56,7 +56,7 @@ impl Simple {
         }
     }
 
-    /// Whose it is; its time begins anew.
+    /// The token's user; its time begins anew.
     pub(super) fn user(&self, token: &str, now: Moment) -> Option<String> {
         let mut inner = self.caught_up(now);
         let held = inner.held.get_mut(token).filter(|held| now < held.ends)?;

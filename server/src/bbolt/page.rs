@@ -16,7 +16,7 @@ const VERSION: u32 = 2;
 const META: u16 = 4;
 const FREE: u16 = 16;
 
-/// What kind of page of a tree.
+/// The kind of a page of a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Names other pages, each by its first key.
@@ -121,7 +121,7 @@ impl Page {
     }
 }
 
-/// What the root's leaf says of a bucket: its tree, and a counter that etcd does not use.
+/// The value of a bucket in the root's leaf: its tree, and a counter that etcd does not use.
 pub(super) fn bucket(root: u64) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&root.to_le_bytes());

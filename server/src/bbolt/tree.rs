@@ -33,7 +33,7 @@ impl Tree {
     pub(super) fn finish<W: Write>(mut self, pages: &mut Pages<W>) -> io::Result<u64> {
         let mut last = std::mem::take(&mut self.leaf);
         let mut level = 0;
-        // What has no level above it is the root.
+        // A page with no level above it is the root.
         while level < self.branches.len() {
             self.write(pages, level, last)?;
             last = std::mem::take(&mut self.branches[level]);

@@ -10,10 +10,10 @@ pub(super) struct Flag {
     pub(super) effect: Effect,
 }
 
-/// What a flag does here.
+/// The effect of a flag here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// What etcd's does.
+    /// That of etcd's flag.
     Serves,
     /// Nothing, and this is why: it is about something that is not here.
     Nothing(&'static str),

@@ -4,7 +4,7 @@ use super::MemberId;
 use super::codec::wire::{Reader, Sink};
 use super::codec::{Canonical, CodecError, unknown};
 
-/// What is wrong. The order is that of etcd's numbers.
+/// The kind of an alarm. The order is that of etcd's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AlarmKind {
     /// The store is full.
@@ -16,7 +16,7 @@ pub enum AlarmKind {
 /// One alarm of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Alarm {
-    /// What is wrong.
+    /// Its kind.
     pub kind: AlarmKind,
     /// With whom.
     pub member: MemberId,

@@ -10,7 +10,7 @@ use super::Keys;
 /// The user, and the role, that may do everything.
 pub const ROOT: &str = "root";
 
-/// What a permission allows.
+/// The access that a permission grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// To read.
@@ -30,7 +30,7 @@ pub struct Permission {
     pub keys: Keys,
 }
 
-/// Who there is and what they may, at one moment.
+/// All users and roles with their permissions, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthTables {
     /// Whether users must say who they are.
@@ -143,7 +143,7 @@ pub enum AuthQuery {
     Roles,
 }
 
-/// What a question about authentication found, or a change came to.
+/// The answer to a question about authentication, or to a change of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthResponse {
     /// To [`AuthQuery::Status`].

@@ -1,9 +1,9 @@
 //! The canonical bytes of an [`Envelope`]: one value, one encoding.
 //!
 //! Owns what a log entry looks like on disk and between members; `docs/formats.md` describes it and the golden tests pin
-//! it. Each noun writes and reads itself ([`Canonical`]) beside its type. Whatever is not known exactly is an error: a
-//! field that one member skips and another applies splits the replicas. Tags are never used again for something else.
-//! Knows nothing of storage or consensus. Read [`encode_envelope`] first; [`wire`] has the primitives.
+//! it. Each noun writes and reads itself ([`Canonical`]) beside its type. Any byte that is not known exactly is an
+//! error: a field that one member skips and another applies splits the replicas. Tags are never used again for
+//! something else. Knows nothing of storage or consensus. Read [`encode_envelope`] first; [`wire`] has the primitives.
 
 #[cfg(test)]
 mod tests;
@@ -67,7 +67,7 @@ pub enum CodecError {
     /// A number out of its range.
     #[error("{what} is out of range at byte {at}")]
     OutOfRange {
-        /// Which.
+        /// The field.
         what: &'static str,
         /// Where.
         at: usize,
@@ -92,13 +92,13 @@ pub trait Canonical: Sized {
     }
 }
 
-/// What an envelope takes at most beside its proposals: magic, format, level, time, count.
+/// Bytes of an envelope beside its proposals, at most: magic, format, level, time, count.
 pub const ENVELOPE_HEAD_BYTES_MAX: usize = 2 + 1 + 5 + 10 + 10;
-/// What a proposal takes at most beside principal and command: origin, run, sequence.
+/// Bytes of a proposal beside principal and command, at most: origin, run, sequence.
 const PROPOSAL_HEAD_BYTES_MAX: usize = 3 * 10;
 
 /// The most that a command takes in an envelope, whoever proposes it. This is its size wherever one is asked for: in
-/// queues, in batches, against the quota and the log's bound. Whatever a client can make longer is in it.
+/// queues, in batches, against the quota and the log's bound. It covers everything that a client can make longer.
 pub fn proposal_bytes(principal: &Principal, command: &Command) -> usize {
     PROPOSAL_HEAD_BYTES_MAX + principal.encoded_bytes() + command.encoded_bytes()
 }

@@ -21,7 +21,7 @@ pub struct Lease {
     pub remaining_seconds: i64,
 }
 
-/// What the state knows of one lease.
+/// The state's knowledge of one lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseTimeToLive {
     /// The record.

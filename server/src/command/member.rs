@@ -34,12 +34,12 @@ impl fmt::Display for MemberId {
     }
 }
 
-/// What a started member says of itself, through the log.
+/// A started member's description of itself, which goes through the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberRecord {
-    /// Who.
+    /// The member.
     pub id: MemberId,
-    /// Which data directory: the first one recorded for an id stands for good.
+    /// Its data directory: the first one recorded for an id stands for good.
     pub incarnation: Incarnation,
     /// Its `--name`.
     pub name: String,
@@ -64,10 +64,10 @@ pub struct Member {
     pub is_learner: bool,
 }
 
-/// A change to what is known of the members. Who they are is Raft's membership, not a command.
+/// A change to what is known of the members. The set of members is Raft's membership, not a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberCommand {
-    /// What a started member says of itself.
+    /// A started member's description of itself.
     Publish(MemberRecord),
 }
 

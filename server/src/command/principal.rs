@@ -1,9 +1,9 @@
-//! Who asks: carried by every proposal and every query, so that permission is decided where the answer is.
+//! The asker, carried by every proposal and every query, so that permission is decided where the answer is.
 
 use super::codec::wire::{Reader, Sink};
 use super::codec::{Canonical, CodecError, unknown};
 
-/// Who asks.
+/// The asker of a proposal or a query.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// The cluster itself: a leader that ends leases, a member that publishes itself, a health check. May do everything.

@@ -25,7 +25,7 @@ pub enum Refusal {
     Limit(#[from] LimitRefusal),
 }
 
-/// What is too much.
+/// The bound that was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LimitRefusal {
     /// The store's quota is used up.
@@ -71,7 +71,7 @@ pub enum Fault {
     /// A file operation failed.
     #[error("{path}: {source}")]
     Io {
-        /// Which file.
+        /// The file.
         path: std::path::PathBuf,
         /// Why.
         source: std::io::Error,
@@ -84,7 +84,7 @@ pub enum Fault {
     Corrupt {
         /// File and place.
         what: String,
-        /// What is wrong.
+        /// The defect that was found.
         why: String,
     },
     /// A log entry this version cannot apply.
@@ -92,7 +92,7 @@ pub enum Fault {
     UnknownEntry {
         /// Its log index.
         index: u64,
-        /// Which part.
+        /// The part that is unknown.
         why: String,
     },
 }

@@ -11,13 +11,13 @@ const RETENTION: &str = "auto-compaction-retention";
 /// How much history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
-    /// What changed in so long, not zero.
+    /// Keep the changes of this time, not zero.
     Period(Duration),
-    /// So many revisions, not zero.
+    /// Keep this number of revisions, not zero.
     Revisions(u64),
 }
 
-/// What is asked for; `None` keeps all history. A bare number is hours, or revisions.
+/// The mode that the settings ask for; `None` keeps all history. A bare number is hours, or revisions.
 ///
 /// Errors: as etcd, an unknown mode and a retention that is none.
 pub(super) fn resolve(settings: &Settings) -> Result<Option<AutoCompaction>, Invalid> {

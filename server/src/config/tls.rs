@@ -9,7 +9,7 @@ use crate::tls::{self, Allowed, Flags, Versions};
 /// The TLS of a side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// What was asked for.
+    /// The settings of its flags.
     pub settings: tls::Settings,
     /// Years that a certificate is valid which this member makes for itself; `None` makes none.
     pub auto_years: Option<u32>,

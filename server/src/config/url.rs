@@ -85,7 +85,7 @@ impl Url {
         }
     }
 
-    /// What to resolve or bind: `host:port`; the file of a socket.
+    /// The address to resolve or bind: `host:port`; the file of a socket.
     pub fn authority(&self) -> String {
         match &self.place {
             Place::Port(host, port) => format!("{host}:{port}"),

@@ -28,7 +28,7 @@ impl OpenError {
     }
 }
 
-/// What a user may still write where `path` is.
+/// Bytes that a user may still write where `path` is.
 fn bytes_left(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
@@ -39,7 +39,7 @@ pub(super) fn classify(path: &Path, error: fjall::Error) -> OpenError {
     match error {
         fjall::Error::Io(source) | fjall::Error::Storage(LsmError::Io(source)) => {
             match source.kind() {
-                // What fjall meets in files that are cut short or missing, never what a disk says.
+                // Errors that fjall meets in files that are cut short or missing, never a disk's own.
                 ErrorKind::NotFound
                 | ErrorKind::AlreadyExists
                 | ErrorKind::InvalidInput

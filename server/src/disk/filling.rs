@@ -28,7 +28,7 @@ pub(super) enum FillError {
 pub(super) struct Filling {
     space: Space,
     last: Bytes,
-    /// What is to be written; nothing stands for the end. Gone when the thread is to end.
+    /// The rows to write; `None` for the end. Gone when the thread is to end.
     rows: Option<SyncSender<Option<Vec<Row>>>>,
     thread: Option<JoinHandle<Result<(), fjall::Error>>>,
 }

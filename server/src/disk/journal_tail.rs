@@ -32,7 +32,7 @@ const MAGIC: [u8; 4] = *b"FJL\x03";
 /// fjall counts up from zero and panics from twice this on.
 const NUMBERS_END: u64 = 1 << 62;
 
-/// What comes next in a journal.
+/// The next thing in a journal.
 enum Next {
     /// A whole batch of so many bytes.
     Whole(u64),
@@ -78,7 +78,7 @@ fn fault(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Fault(Fault::Io { path, source })
 }
 
-/// What the journals of a database take of the disk.
+/// Bytes of the disk that the journals of a database take.
 pub(super) fn allocated_bytes(path: &Path) -> io::Result<u64> {
     // Of stat(2), whatever the file system's own blocks are.
     const BLOCK_BYTES: u64 = 512;

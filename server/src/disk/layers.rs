@@ -19,7 +19,7 @@ use super::store::Store;
 use super::sweep;
 use crate::command::{Fault, LogPosition};
 
-/// What a row takes in memory beyond its bytes: two handles, its share of a tree node, two allocations.
+/// Memory of a row beyond its bytes: two handles, its share of a tree node, two allocations.
 const ROW_OVERHEAD_BYTES: usize = 112;
 /// A forming layer of this size is committed at once, without waiting for more to coalesce with.
 pub(super) const LAYER_BYTES_SOON: usize = 4 << 20;
@@ -76,7 +76,7 @@ impl Waiting {
 pub(super) struct Layers {
     pub(super) forming: Layer,
     pub(super) sealed: Option<Arc<Layer>>,
-    /// Who waits for everything written so far to be durable.
+    /// Callers that wait for everything written so far to be durable.
     pub(super) persist: Vec<Waiting>,
     /// Whether the writer thread sleeps until it is woken.
     pub(super) is_idle: bool,
@@ -85,13 +85,13 @@ pub(super) struct Layers {
     pub(super) fault: Option<String>,
 }
 
-/// What the rows' users and the writer thread share.
+/// The part that the rows' users and the writer thread share.
 pub(super) struct Shared {
     layers: Mutex<Layers>,
     pub(super) wake: Condvar,
     pub(super) flushed: watch::Sender<Flushed>,
     layout: &'static Layout,
-    /// What remembers rows in memory across a crash.
+    /// The memory that keeps rows across a simulated crash.
     kept: OnceLock<MemoryRows>,
 }
 
@@ -190,7 +190,7 @@ pub struct Rows<'a> {
     layers: MutexGuard<'a, Layers>,
     shared: &'a Shared,
     store: Option<&'a Store>,
-    /// What was written, if memory keeps it.
+    /// The rows written, if memory keeps them.
     batch: memory::Batch,
 }
 

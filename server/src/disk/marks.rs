@@ -14,7 +14,7 @@ pub(super) const OWN: u8 = 0;
 pub(super) const ROW: u8 = 1;
 /// Key of the format row.
 pub(super) const FORMAT_KEY: [u8; 2] = [OWN, b'f'];
-/// What it must hold: magic and format version.
+/// Its required value: magic and format version.
 pub(super) const FORMAT: [u8; 3] = [b'C', b'S', 3];
 /// Key of the list of spaces, in the first of them only.
 pub(super) const LIST_KEY: [u8; 2] = [OWN, b's'];
@@ -22,7 +22,7 @@ pub(super) const LIST_KEY: [u8; 2] = [OWN, b's'];
 pub(super) const MARK_KEY: [u8; 2] = [OWN, b'm'];
 /// First bytes of the batch numbers.
 pub(super) const BATCH_PREFIX: [u8; 2] = [OWN, b'b'];
-/// What stands at the number of the newest batch ..
+/// The value at the number of the newest batch ..
 pub(super) const NEWEST: [u8; 0] = [];
 /// .. and at one that the next batch has seen.
 pub(super) const FOLLOWED: [u8; 1] = [1];
@@ -42,7 +42,7 @@ pub(super) fn listed(list: &[u8]) -> Option<Vec<String>> {
     (!names.iter().any(String::is_empty)).then_some(names)
 }
 
-/// Which batches a space has.
+/// The batches that a space has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     /// The newest.

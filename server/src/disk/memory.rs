@@ -55,7 +55,7 @@ impl MemoryRows {
         inner.sync();
     }
 
-    /// What a copy of the disk would hold, taken at this moment.
+    /// The rows that a copy of the disk would hold, taken at this moment.
     pub fn copy(&self) -> RowsCopy {
         RowsCopy(self.lock().durable.clone())
     }

@@ -15,14 +15,14 @@ use fjall::{AbstractTree, Keyspace, SeqNo};
 
 use super::{background, panics};
 
-/// So many tables that may overlap begin a round of merges. fjall slows writers down from 20 on.
+/// Tables that may overlap before a round of merges begins. fjall slows writers down from 20 on.
 const TABLES: usize = 8;
 /// Between two merges.
 const REST: Duration = Duration::from_millis(1);
 
 const POISONED: &str = "nothing that holds this lock panics";
 
-/// What fjall's own worker is to do with tables: move one where that is all there is to do, and never merge any.
+/// The strategy of fjall's own worker: move a table where that is all there is to do, and never merge any.
 pub(super) fn by_fjall() -> Leveled {
     Leveled::default().with_l0_threshold(u8::MAX)
 }

@@ -9,7 +9,7 @@ use crate::command::Fault;
 /// First word of a note that asks for a check of every row.
 const UNSURE: &str = "unsure:";
 
-/// What a note says.
+/// The message of a note.
 pub(super) enum Note {
     /// Damage was met: set the store aside.
     Damaged(String),
@@ -26,7 +26,7 @@ pub(super) fn place(path: &Path) -> PathBuf {
 pub(super) fn read(path: &Path) -> Option<Note> {
     let text = fs::read(place(path)).ok()?;
     let text = String::from_utf8_lossy(&text).into_owned();
-    // Nothing in it: it was begun on a disk that was full. What it would have said will be met again.
+    // Nothing in it: it was begun on a disk that was full. The damage that it was to report will be met again.
     if text.is_empty() {
         return None;
     }

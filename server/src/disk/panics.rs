@@ -14,7 +14,7 @@ thread_local! {
 
 /// Stores that are open, whose threads of fjall's own may panic.
 static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-/// What fjall calls its threads.
+/// The name that fjall gives its threads.
 const WORKER: &str = "fjall:worker";
 
 /// Until dropped, a panic of this thread is noted beside `store`.
@@ -24,8 +24,9 @@ pub(super) fn note_in(store: PathBuf) -> Watched {
     Watched
 }
 
-/// Until dropped, a panic of a thread of fjall's own has the next open of `store` read every row. Which store it worked on
-/// it does not say, so all that are open are noted; there is more than one only while a received state takes over.
+/// Until dropped, a panic of a thread of fjall's own has the next open of `store` read every row. The thread does not
+/// name the store it worked on, so all that are open are noted; there is more than one only while a received state
+/// takes over.
 pub(super) fn watch_workers(store: PathBuf) -> WatchedWorkers {
     hook();
     open_stores().push(store.clone());

@@ -17,7 +17,7 @@ impl Space {
     }
 }
 
-/// Which spaces a store has.
+/// The spaces of a store.
 ///
 /// A name is a keyspace of fjall's. A later version may append names, never change or move one: a store that lacks a
 /// space gets it, empty, at its next open.
@@ -27,7 +27,7 @@ pub struct Layout {
     pub names: &'static [&'static str],
     /// The space whose rows say what became garbage.
     pub swept: Space,
-    /// What a row of it makes garbage.
+    /// The rule that says which rows one of its rows makes garbage.
     pub sweep: Sweep,
 }
 

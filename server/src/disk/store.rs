@@ -37,7 +37,7 @@ pub(super) struct Store {
     spaces: Vec<Keyspace>,
     names: Vec<String>,
     path: PathBuf,
-    /// What the spaces held when it was opened.
+    /// The batches that the spaces held when it was opened.
     pub(super) mark: Mark,
     _watched: WatchedWorkers,
 }
@@ -314,7 +314,8 @@ impl Store {
             .map_err(|error| self.fault(error))
     }
 
-    /// What it takes of the disk. fjall counts a journal as long as it may become; the file is sparse until then.
+    /// Bytes that it takes of the disk. fjall counts a journal as long as it may become; the file is sparse until
+    /// then.
     pub(super) fn bytes(&self) -> u64 {
         let tables: u64 = self.spaces.iter().map(Keyspace::disk_space).sum();
         tables + journal_tail::allocated_bytes(&self.path).unwrap_or(0)

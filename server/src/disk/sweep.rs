@@ -16,7 +16,7 @@ const STEP_ROWS: usize = 512;
 /// if that row and all after it are needed.
 pub type Sweep = fn(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage>;
 
-/// What may go.
+/// Rows that may go.
 #[derive(Default)]
 pub struct Garbage {
     /// The rows, each in its space.

@@ -50,7 +50,7 @@ fn entry(disk: &Disk, n: u32) {
     }
 }
 
-/// What all spaces must hold after entry `n`.
+/// Asserts the rows of all spaces after entry `n`.
 fn check(disk: &Disk) -> Result<u32, Fault> {
     let last = match disk.rows().get(SYSTEM, b"last")? {
         None => 0,
@@ -234,7 +234,7 @@ fn an_unfinished_generation_is_removed_and_a_finished_one_switched_in() {
     drop(disk);
     let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
     expect(&disk);
-    // What comes later stands before what was filled.
+    // A later row stands before a filled one.
     let mut rows = disk.rows();
     rows.put(
         CURRENT,

@@ -1,4 +1,4 @@
-//! What fjall 3.1 writes but does not check when it opens: which tables each of its trees consists of.
+//! A check that fjall 3.1 leaves out when it opens: the list of tables that each of its trees consists of.
 //!
 //! A tree's `current` file holds the number of a version and the checksum of the file `v<number>`, which lists the
 //! tables by level. fjall reads the list and leaves the checksum alone ("TODO" in its code), and a list that lacks a

@@ -76,7 +76,7 @@ struct Writer {
     batches: u64,
 }
 
-/// What is left to do when nothing comes.
+/// Work that is left to do when no more rows come.
 #[derive(Default)]
 struct Tidying {
     bytes: usize,

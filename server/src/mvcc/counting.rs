@@ -1,8 +1,9 @@
 //! Counting the keys of a span as of a revision, slice by slice.
 //!
-//! What is there now is counted exactly without looking at keys. From that, what was changed since the revision is undone
-//! by the log: a creation takes one away, a removal brings one back. Where more changed than the span has keys, the keys
-//! that stood then are counted one by one. Changes that are made between two slices are beyond where the undoing ends.
+//! The keys there now are counted exactly without looking at them. From that, each change since the revision is
+//! undone by the log: a creation takes one away, a removal brings one back. Where more changed than the span has
+//! keys, the keys that stood then are counted one by one. Changes that are made between two slices are beyond where
+//! the undoing ends.
 
 use std::ops::ControlFlow;
 
@@ -35,7 +36,7 @@ enum Way {
         /// The next change to look at, up to the first that was not there when this began.
         next: Stamp,
         upto: Stamp,
-        /// So many changes are worth looking at.
+        /// The number of changes that are worth looking at.
         worth: u64,
     },
     Keys {

@@ -1,4 +1,4 @@
-//! What changed when: the log rows, as watch history and as the guide of compaction.
+//! The log of changes by revision: its rows are watch history and the guide of compaction.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +12,7 @@ use super::{LOG, PAST};
 use crate::command::{Event, EventKind, Fault, KeyValue, Revision, Stamp};
 use crate::disk::{Garbage, Rows};
 
-/// What happened to a key.
+/// The kind of a change to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It was put and had not been there.
@@ -87,7 +87,7 @@ pub(super) fn scan(
     outcome
 }
 
-/// What the change in a log row makes garbage once `floor` is the oldest revision that is read: the version it
+/// The garbage that the change in a log row makes once `floor` is the oldest revision that is read: the version it
 /// superseded, and the log row itself if it is older. `None` from the first change on that is newer than `floor`.
 pub fn garbage(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage> {
     let at = row::split_log_key(key).filter(|at| at.main.0 <= floor)?;
@@ -107,8 +107,8 @@ pub fn garbage(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage> {
 pub type Changes = Vec<(Stamp, Event)>;
 
 impl Mvcc {
-    /// What changed from `from` to before `upto`, in order, each with its place: what `budget` has room for, but at least one
-    /// change if there is any. And where to go on; `None` if that was all.
+    /// The changes from `from` to before `upto`, in order, each with its place: as many as `budget` has room for, but
+    /// at least one if there is any. And where to go on; `None` if that was all.
     ///
     /// `floor` is the compaction floor; `prevs` says whether events show what was there before.
     pub fn changes(
@@ -150,7 +150,7 @@ impl Mvcc {
         let prev = match change {
             Change::Create => None,
             Change::Update | Change::Delete if !prevs => None,
-            // What the floor's own changes superseded is compacted: not to be had, swept already or not.
+            // A version that the floor's own changes superseded is compacted: not to be had, swept already or not.
             Change::Update | Change::Delete if at.main <= floor => None,
             Change::Update | Change::Delete => rows
                 .get(PAST, &row::past_key(&key, at.main))?
@@ -186,5 +186,5 @@ pub(crate) fn removed(key: Bytes, at: Revision) -> KeyValue {
     }
 }
 
-/// What an event takes beyond its bytes.
+/// Memory of an event beyond its bytes.
 const EVENT_OVERHEAD_BYTES: usize = 192;

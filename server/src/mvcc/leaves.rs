@@ -21,7 +21,7 @@ const LEAF_BYTES: usize = 256 << 10;
 const BLOCK_LEAVES: usize = 256;
 /// Bound on rows kept in memory: some hundred thousand keys of a few hundred bytes. Tests must not fit.
 const RESIDENT_BYTES_MAX: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
-/// What a row takes beyond its bytes: two handles and two allocations.
+/// Memory of a row beyond its bytes: two handles and two allocations.
 const ROW_OVERHEAD_BYTES: usize = 96;
 /// A leaf is loaded when points have missed it so often, while there is room ..
 const MISSES_WITH_ROOM: u8 = 4;
@@ -31,7 +31,7 @@ const MISSES_WITHOUT_ROOM: u8 = 128;
 pub(crate) const LOADS_KEPT: usize = 64;
 
 type Row = (Bytes, Bytes);
-/// What a visit is told: go on or stop, or that a row is damaged.
+/// The answer to a visit: go on or stop, or that a row is damaged.
 pub(super) type Visited = Result<ControlFlow<()>, Fault>;
 
 struct Leaf {

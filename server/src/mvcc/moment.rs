@@ -24,7 +24,7 @@ pub struct Page {
 
 /// Rows looked at in one page: some milliseconds, also where all of them are stepped over.
 const PAGE_ROWS: usize = 2048;
-/// What a row that is stepped over counts beside its key.
+/// Budget that a row which is stepped over takes, beside its key.
 const STEP_BYTES: usize = 96;
 
 impl Mvcc {
@@ -61,7 +61,7 @@ impl Mvcc {
             rows: PAGE_ROWS,
             bytes: bytes_max,
         };
-        // What is read here is not what clients ask for: keep none of it.
+        // Clients do not ask for these keys: keep none of them in memory.
         self.as_of(rows, &span, moment, usize::MAX, 0, &mut budget)
     }
 }

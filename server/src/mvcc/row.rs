@@ -7,7 +7,7 @@ use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
 use crate::command::{Fault, KeyValue, LeaseId, Revision, Stamp};
 
-/// What the storage engine takes as a key, less what the disk room puts before it.
+/// The longest key of the storage engine, less the byte that the disk room puts before it.
 const STORED_KEY_BYTES_MAX: usize = 65_534;
 /// Ends the key inside a past key: sorts before every byte a longer key could go on with.
 pub(super) const TERMINATOR: [u8; 2] = [0, 1];
@@ -16,7 +16,7 @@ pub(super) const BEHIND_VERSIONS: [u8; 2] = [0, 2];
 /// Follows a zero byte that is part of the key.
 const ESCAPE: u8 = 0xff;
 
-/// What the fields before a value hardly ever exceed.
+/// Bytes that the fields before a value hardly ever exceed.
 const HEAD_BYTES: usize = 24;
 
 /// Whether every row of `key` can be stored: one zero byte takes two in a past row's key.
@@ -128,7 +128,7 @@ pub(super) fn past_key(key: &[u8], end: Revision) -> Bytes {
     Bytes::from(stored)
 }
 
-/// What the past keys of all keys from `key` on are not below.
+/// A lower bound of the past keys of all keys from `key` on.
 pub(super) fn past_prefix(key: &[u8]) -> Vec<u8> {
     let mut stored = Vec::with_capacity(escaped_bytes(key) + TERMINATOR.len() + 8);
     for &byte in key {

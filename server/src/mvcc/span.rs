@@ -76,7 +76,7 @@ impl Span {
 /// A moment that was.
 #[derive(Clone, Copy, Debug)]
 pub struct AsOf {
-    /// What had been made then; not below the compaction floor.
+    /// The newest revision made by then; not below the compaction floor.
     pub revision: Revision,
     /// Where the next change will stand now.
     pub top: Stamp,

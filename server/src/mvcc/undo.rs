@@ -1,7 +1,7 @@
 //! Taking back a revision that did not end before a crash.
 //!
-//! A large change reaches the disk piece by piece, before its revision has ended. What stands in the log above the newest
-//! revision that ended is such a piece; each change there is undone from the version that it superseded.
+//! A large change reaches the disk piece by piece, before its revision has ended. A change in the log above the newest
+//! revision that ended belongs to such a piece; each is undone from the version that it superseded.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! Who a member is, derived from what it was started with.
+//! A member's identity, derived from the settings it was started with.
 //!
 //! Members of a static `--initial-cluster` must agree on all ids before they have spoken, so ids come from peer URLs and
 //! the token, as in etcd: the first eight bytes of a SHA-1.
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn ids_are_those_of_etcd() {
-        // What an etcd started without flags calls itself.
+        // The default name of an etcd started without flags.
         let member = member_id(&urls(&["http://localhost:2380"]), "etcd-cluster");
         assert_eq!(
             (member.0, cluster_id(&[member]).0),

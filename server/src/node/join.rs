@@ -21,7 +21,7 @@ const FOUNDER_ASK_MAX: Duration = Duration::from_secs(1);
 /// One log line about the wait in so many questions.
 const LOG_EVERY: u32 = 20;
 
-/// What a member that waited is to do.
+/// The instruction to a member that waited.
 pub(super) enum Told {
     /// Take the place that it was given.
     Join(ClusterId, MemberId),

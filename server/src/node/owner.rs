@@ -1,4 +1,4 @@
-//! Whose data directory this is: one of another cluster or member is never served from.
+//! The owner of a data directory: one of another cluster or member is never served from.
 //!
 //! A copied namespace, a disk put back under another name, a backup unpacked in the wrong folder: what is there is a
 //! whole member with an identity and a log, whose peers it would dial and whose clients it would answer.

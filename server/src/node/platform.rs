@@ -1,4 +1,4 @@
-//! What a member stands on: where its log and its state are, how it reaches others, and how much log it keeps.
+//! A member's platform: where its log and its state are, how it reaches others, and how much log it keeps.
 //!
 //! In production all of it is the operating system's. A simulation brings its own and runs the same member on it.
 
@@ -14,7 +14,7 @@ use crate::raft::Limits;
 use crate::state::StatePlace;
 use crate::wal::{self, Wal};
 
-/// What a member stands on.
+/// A member's platform.
 pub struct Platform {
     /// Raft's log.
     pub log: LogPlace,

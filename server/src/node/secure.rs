@@ -8,7 +8,7 @@ use crate::http::Endpoint;
 use crate::network::Network;
 use crate::tls::{self, Client, Server, Unfit};
 
-/// What secures this member's connections.
+/// The TLS of this member's connections.
 pub(super) struct Secured {
     /// For the client port, if it is asked for.
     pub(super) clients: Option<Server>,

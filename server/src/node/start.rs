@@ -27,7 +27,7 @@ use crate::{auto_compaction, countdown, etcd};
 /// Pause between attempts to publish this member's name and URLs.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 
-/// Who initial members are, when this start forms a cluster.
+/// The initial members, when this start forms a cluster.
 type Founders = Option<Vec<(MemberId, Vec<String>)>>;
 
 pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node, Stop> {
@@ -39,7 +39,8 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
     let page_listeners = secure::bind(network, &config.metrics_listen, clients).await?;
     let peer_listeners = secure::bind(network, &config.peer.listen, peers).await?;
     // Others look for a running member where this one listens, and under one name with it (`demo-peers` on Kubernetes):
-    // while it only waits they must be refused there. Whoever is let in, and then turned away, asks no other address.
+    // while it only waits they must be refused there. A client that is let in, and then turned away, asks no other
+    // address.
     drop(peer_listeners);
     owner::refuse_another(&config, &platform.log, &client_listeners).await?;
     // Log and state are read side by side: with a million keys each takes a second or so.
@@ -402,7 +403,7 @@ mod tests {
             member: ids[0],
             incarnation: new_incarnation(),
         };
-        // What it had done until then: an empty log under its name.
+        // The state left by a start that ended there: an empty log under its name.
         let place = super::super::LogPlace::Directory(dir.path().to_owned());
         drop(place.create(stamp(identity, &config)).unwrap());
         let node = Node::start(config).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a data directory holds, opened in order and checked to fit together.
+//! The contents of a data directory, opened in order and checked to fit together.
 //!
 //! All of it may read for seconds, so it runs beside the runtime: a member that starts can be told to stop.
 

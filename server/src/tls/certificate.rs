@@ -1,4 +1,4 @@
-//! Whose certificate the other side of a connection has.
+//! The certificate of the other side of a connection.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ pub struct ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// What a verified certificate says, of a connection from that address.
+    /// The names in a verified certificate, of a connection from that address.
     pub(super) fn new(
         der: &CertificateDer<'_>,
         checks_names: bool,

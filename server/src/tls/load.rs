@@ -16,7 +16,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer};
 use super::settings::{Settings, Unfit, Versions, full_name};
 use super::verify::{AnyServer, CheckedClient, CheckedServer, Checks, serial};
 
-/// What is spoken over TLS, best first.
+/// Protocols spoken over TLS, best first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Whether rustls has a cipher suite of this name.
@@ -109,7 +109,7 @@ fn roots(settings: &Settings) -> Result<RootCertStore, Unfit> {
     Ok(roots)
 }
 
-/// What is looked at beside the signatures.
+/// Checks beside the signatures.
 fn checks(settings: &Settings) -> Result<Checks, Unfit> {
     let mut revoked = HashSet::new();
     if let Some(path) = &settings.crl {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::load::files;
 use super::settings::{Settings, Unfit};
 
-/// What is made of the files of one side, anew whenever one of them is another than it was.
+/// The product of one side's files, made anew whenever one of them has changed.
 pub(super) struct Reloading<T> {
     settings: Settings,
     make: fn(&Settings) -> Result<Arc<T>, Unfit>,
@@ -22,7 +22,8 @@ struct Held<T> {
     current: Arc<T>,
 }
 
-/// Which file there is. A file that is replaced has another inode, one that is written over another time or length.
+/// The identity of a file. A file that is replaced has another inode, one that is written over another time or
+/// length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -62,7 +63,8 @@ impl<T> Reloading<T> {
         })
     }
 
-    /// What the files say now. A few calls to the kernel, and nothing else while no file has changed.
+    /// The product of the files as they are now. A few calls to the kernel, and nothing else while no file has
+    /// changed.
     ///
     /// Files that do not fit, such as a certificate whose key has not been replaced yet, change nothing: what they said
     /// before goes on to count, and the log says why.

@@ -43,7 +43,7 @@ impl Flags {
 /// The TLS of one side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What its flags are called.
+    /// The names of its flags.
     pub flags: Flags,
     /// Certificate and key of this member.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -55,7 +55,7 @@ pub struct Settings {
     pub client_cert_auth: bool,
     /// Serial numbers of certificates that are refused.
     pub crl: Option<PathBuf>,
-    /// Which certificates are let in.
+    /// The certificates that are let in.
     pub allowed: Allowed,
     /// Whether the identity was made by this member itself: then nobody else's can be checked either.
     pub is_self_signed: bool,
@@ -91,7 +91,7 @@ impl Settings {
     }
 }
 
-/// Which certificates are let in, beside being signed by an authority.
+/// The certificates that are let in, of those that an authority signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allowed {
     /// All of them.
@@ -119,7 +119,7 @@ pub enum Versions {
 pub struct Unfit {
     /// The flag.
     pub flag: &'static str,
-    /// What is wrong.
+    /// The defect, and its setting.
     pub why: String,
 }
 

@@ -1,4 +1,4 @@
-//! What is looked at in a certificate beside its signatures: whether it was revoked, and whether it is one of those let in.
+//! Checks of a certificate beside its signatures: whether it was revoked, and whether it is one of those let in.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::settings::Allowed;
 
-/// What is looked at beside the signatures.
+/// Checks beside the signatures.
 #[derive(Debug)]
 pub(super) struct Checks {
     /// Serial numbers of certificates that are refused. As in etcd they count for every certificate of a chain, whichever

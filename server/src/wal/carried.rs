@@ -1,4 +1,4 @@
-//! What the stream has said so far, which every segment repeats in its header.
+//! The state of the stream so far, which every segment repeats in its header.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::record::{Header, Peers, Record};
 use super::sector::{self, BLOCK, Place};
 use crate::command::{ClusterId, LogPosition, MemberId};
 
-/// What the stream has said so far: the part of it that every segment header repeats.
+/// The state of the stream so far: the part of it that every segment header repeats.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Carried {
     pub(super) vote: Option<Vote>,

@@ -1,4 +1,4 @@
-//! What the log holds: entries with their position, and the vote.
+//! The contents of the log: entries with their position, and the vote.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use crate::command::{Envelope, LogPosition, MemberId};
 pub struct Entry {
     /// Where it stands.
     pub position: LogPosition,
-    /// What it says.
+    /// Its content.
     pub payload: Payload,
 }
 
@@ -23,7 +23,7 @@ impl Entry {
     }
 }
 
-/// What this member remembers of another: what that one may not have forgotten when it comes back.
+/// This member's memory of another: the facts that the other may not have forgotten when it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerMemory {
     /// The other.
@@ -36,7 +36,7 @@ pub struct PeerMemory {
     pub acknowledged: u64,
 }
 
-/// What an entry says. The log stores the bytes and never looks inside.
+/// The content of an entry. The log stores the bytes and never looks inside.
 #[derive(Clone, Debug)]
 pub enum Payload {
     /// Nothing: a new leader's first entry.
@@ -104,7 +104,7 @@ impl Proposals {
     }
 }
 
-/// Whom this member voted for.
+/// The candidate that this member voted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vote {
     /// Raft term.

@@ -1,4 +1,4 @@
-//! Who wrote this log: a small file of its own, beside the segments that repeat the ids in their headers.
+//! The writer of this log: a small file of its own, beside the segments that repeat the ids in their headers.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::record::Cursor;
 use crate::command::{ClusterId, Incarnation, MemberId};
 
-/// Who a data directory belongs to. Written once, never changed.
+/// The owner of a data directory. Written once, never changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Identity of the cluster.
@@ -81,7 +81,7 @@ fn word(cursor: &mut Cursor) -> Option<String> {
     String::from_utf8(cursor.bytes()?.to_vec()).ok()
 }
 
-/// Whose log is in this folder, without opening it; `None` if there is none, or none that can be read.
+/// The identity of the log in this folder, without opening it; `None` if there is none, or none that can be read.
 pub fn identity_at(folder: &Path) -> Option<Identity> {
     Identity::decode(std::fs::read(folder.join(FILE)).ok()?).ok()
 }

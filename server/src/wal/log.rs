@@ -1,4 +1,4 @@
-//! What the log holds now, in memory: its ends, the vote, recent entries, and where on disk the others are.
+//! The log as it is now, in memory: its ends, the vote, recent entries, and where on disk the others are.
 //!
 //! Two clocks meet here. The caller's changes show at once (`append`, `truncate`, `purge`); the writer's show when they
 //! are durable (`frame_written`). An entry leaves the cache only when it can be read from disk.
@@ -28,7 +28,7 @@ pub(super) struct Log {
     pub(super) last: Option<LogPosition>,
     pub(super) vote: Option<Vote>,
     pub(super) committed: Option<LogPosition>,
-    /// What is remembered of other members.
+    /// The memory of other members.
     pub(super) peers: Peers,
     /// The newest entries without a gap; the last one is `last`.
     recent: VecDeque<Entry>,

@@ -12,7 +12,7 @@ use super::sector::{self, BLOCK};
 /// The files of a [`MemoryDisk`]: name to content.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// What a new segment of so many bytes holds.
+/// The content of a new segment of `bytes`.
 pub fn blank_segment(bytes: u64) -> Vec<u8> {
     let mut content = vec![0; usize::try_from(bytes).expect("segments fit in memory")];
     sector::blank(&mut content, 0);
@@ -24,11 +24,11 @@ pub fn blank_segment(bytes: u64) -> Vec<u8> {
 pub struct Write {
     /// All files just before it.
     pub before: Files,
-    /// Which segment.
+    /// The segment's file name.
     pub name: String,
     /// Where.
     pub offset: usize,
-    /// What.
+    /// The bytes written.
     pub bytes: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ impl MemoryDisk {
         self.lock().recording = Some(Vec::new());
     }
 
-    /// What was written since [`Self::record`].
+    /// The writes since [`Self::record`].
     pub fn recorded(&self) -> Vec<Write> {
         self.lock().recording.take().unwrap_or_default()
     }

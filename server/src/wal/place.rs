@@ -12,7 +12,7 @@ pub struct Place {
     pub disk: Arc<dyn Disk>,
     /// How the log is run; without a thread.
     pub options: Options,
-    /// Who says when it writes.
+    /// The stepper that says when it writes.
     pub stepper: Stepper,
 }
 

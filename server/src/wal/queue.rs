@@ -1,4 +1,4 @@
-//! What is queued for the log, and who writes it: a thread of its own, or whoever calls.
+//! The queue of the log, and its writer: a thread of its own, or the caller.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,7 +22,7 @@ use crate::command::{Fault, LogPosition};
 /// How long something that nobody waits for may stay unwritten when nothing else is.
 const LAZY: Duration = Duration::from_millis(50);
 
-/// What the handle, the writer and readers share.
+/// The part that the handle, the writer and readers share.
 pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) disk: Arc<dyn Disk>,
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) wake: Condvar,
     /// The writer when no thread has it.
     pub(super) stepped: Mutex<Option<Writer>>,
-    /// Who tells that writer when, if not every caller who waits.
+    /// The stepper that tells that writer when to write, if not every caller who waits.
     pub(super) stepper: Option<Stepper>,
     pub(super) record_bytes_max: usize,
     pub(super) fault: watch::Sender<Option<String>>,
@@ -51,8 +51,8 @@ pub(super) struct Queue {
     thread: Thread,
 }
 
-/// What the thread that writes is doing. Waking it costs both sides more than the rest of a small write: it is done only
-/// when it must hear of something.
+/// The state of the thread that writes. Waking it costs both sides more than the rest of a small write: it is done
+/// only when it must hear of something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Thread {
     /// It looks at the queue before it sleeps.

@@ -26,7 +26,7 @@ pub(super) enum Record {
     Peers(Peers),
 }
 
-/// What is remembered of other members; at most [`PEERS_MAX`].
+/// The memory of other members; at most [`PEERS_MAX`].
 pub(super) type Peers = Arc<[PeerMemory]>;
 
 /// More would not fit in a segment's header. A cluster has a dozen members at most.

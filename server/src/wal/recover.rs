@@ -15,7 +15,7 @@ use super::sector::{self, BLOCK, Found, Place};
 use super::writer::{Active, Spare, Writer, name};
 use crate::command::Fault;
 
-/// What a log on disk amounts to.
+/// The outcome of reading a log from disk.
 pub(super) struct Recovered {
     pub(super) identity: Identity,
     pub(super) log: Log,

@@ -11,16 +11,16 @@
 
 use crc32fast::Hasher;
 
-/// What a disk writes atomically.
+/// Bytes that a disk writes atomically.
 pub(super) const SECTOR: usize = 512;
-/// What is written at once at least: the page size of today's disks.
+/// Bytes written at once, at least: the page size of today's disks.
 pub(super) const BLOCK: usize = 4096;
 const SECTORS_A_BLOCK: usize = BLOCK / SECTOR;
 const SECTOR_HEAD: usize = 16;
 const SECTOR_BODY: usize = SECTOR - SECTOR_HEAD;
 const FRAME_HEAD: usize = 8;
 
-/// What one sector is to a segment of a given generation.
+/// The state of one sector in a segment of a given generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sector {
     /// Written in this generation, as part of this frame.
@@ -30,7 +30,7 @@ pub(super) enum Sector {
     },
     /// Valid, but of an earlier generation or blank: not written in this one.
     Unwritten,
-    /// What was read is nothing that was ever written.
+    /// These bytes were never written.
     Damaged,
 }
 
@@ -126,7 +126,7 @@ fn write_sectors(content: &[u8], generation: u64, frame: u32, first_block: u32, 
     debug_assert!(parts.next().is_none(), "the caller made room");
 }
 
-/// What stands where a frame is expected.
+/// The thing found where a frame is expected.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A whole frame with its records.

@@ -19,7 +19,7 @@ use crate::metrics::metrics;
 /// Called when what it was queued with is durable, or with the reason why it never will be.
 pub(super) type Callback = Box<dyn FnOnce(Result<(), io::Error>) + Send>;
 
-/// Who waits for a record.
+/// The one who waits for a record.
 pub(super) enum Waiting {
     Nobody,
     /// Being durable implies that all before are: only the newest of a group is called.
@@ -331,7 +331,7 @@ impl Writer {
                 .map_err(|_| io::Error::other("the thread that makes segments panicked"))??,
             Spare::None => self.spare_maker()()?,
         };
-        // What the header says of the chain is the seal's: the seal belongs to the old segment.
+        // The chain in the new header is the seal's: the seal belongs to the old segment.
         sector::start_frame(&mut self.content);
         Record::Sealed.encode(&mut self.content);
         let place = self.place();
@@ -363,7 +363,7 @@ impl Drop for Writer {
     /// A segment that is still being made must not appear under a later opening of the log.
     fn drop(&mut self) {
         if let Spare::Coming(thread) = std::mem::replace(&mut self.spare, Spare::None) {
-            // What became of it is found at the next opening.
+            // The next opening finds its outcome.
             let _ = thread.join();
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::hub::Hub;
 use super::outlet::{Outlet, Wanted, WatcherId};
 
-/// What is taken of the queue at a time.
+/// Bytes taken from the queue at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// Rings when keys change. Dropping it ends it.
@@ -24,7 +24,8 @@ impl Bell {
     pub async fn rung(&mut self) {
         self.0.woken().await;
         while self.0.take(PIECE_BYTES).is_some() {}
-        // What changed stands in the state. Who stayed behind because a revision was large would not be woken again.
+        // The changes themselves stand in the state. A watcher that stayed behind because a revision was large would
+        // not be woken again.
         if let Some(gap) = self.0.gap() {
             self.0.fill(gap, Vec::new(), gap.upto);
         }

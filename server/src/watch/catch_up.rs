@@ -21,11 +21,11 @@ pub(super) struct Gap {
 }
 
 impl Outlet {
-    /// What to read next; `None` if no watcher is behind, or if queued events must be taken first.
+    /// The history to read next; `None` if no watcher is behind, or if queued events must be taken first.
     pub(super) fn gap(&self) -> Option<Gap> {
         let inner = self.hub.lock();
         let mailbox = inner.mailboxes.get(&self.id)?;
-        // What is queued for a watcher is older than what history would give it now.
+        // Events queued for a watcher are older than those that history would give it now.
         if !mailbox.queue.is_empty() {
             return None;
         }

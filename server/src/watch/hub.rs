@@ -34,7 +34,7 @@ pub(super) struct OutletId(u64);
 pub(super) struct Inner {
     /// Everything up to here has been published.
     pub(super) revision: Revision,
-    /// Who wants which keys now: an outlet as often as it has live watchers of them.
+    /// The index of live watchers by key: an outlet as often as it has live watchers of that key.
     pub(super) live: Index<OutletId>,
     pub(super) mailboxes: HashMap<OutletId, Mailbox>,
     /// Outlets to wake at the next publish, whatever it holds.

@@ -1,4 +1,4 @@
-//! Who wants a key.
+//! An index from keys to those that watch them.
 
 use std::collections::{BTreeMap, HashMap};
 

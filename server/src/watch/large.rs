@@ -22,7 +22,7 @@ const CHANGES_MAX: usize = if cfg!(test) { 4 } else { 1024 };
 pub(super) struct Large<L> {
     revision: Revision,
     large: L,
-    /// What each watcher wants that has not been told yet.
+    /// The part that each watcher wants and has not been told yet.
     spans: BTreeMap<WatcherId, Span>,
     /// Whether any wants to see what was there before.
     prevs: bool,
@@ -39,7 +39,8 @@ enum Stage {
     Telling(Option<Current>),
 }
 
-/// What one watcher wants: places in the revision, `first` to `last`, among others; nothing while `first` is above `last`.
+/// The part that one watcher wants: places in the revision, `first` to `last`, among others; nothing while `first` is
+/// above `last`.
 #[derive(Debug)]
 struct Span {
     wanted: Arc<Wanted>,

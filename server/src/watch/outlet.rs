@@ -17,14 +17,14 @@ pub(super) const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// Queued bytes over all outlets above which whoever has not taken what is queued falls back to history, at whatever
 /// size: reading it again costs time, and ten thousand streams that stand still cost no more memory than this.
 pub(super) const ALL_QUEUES_BYTES_MAX: usize = 128 << 20;
-/// What a queued event costs beside its keys and values.
+/// Cost of a queued event beside its keys and values.
 const EVENT_BYTES: usize = 256;
 
 /// Names a watcher within its outlet; chosen by the outlet's owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatcherId(pub i64);
 
-/// What a watcher wants to see.
+/// The keys and kinds of event that a watcher wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Changes of which keys. Copied by the caller if they share a larger buffer.
@@ -84,7 +84,7 @@ pub(super) struct Mailbox {
     /// From this revision on the others read history, too: nothing is queued. One mark for all of them, so that falling
     /// behind and catching up cost the same for one watcher and for fifty thousand.
     pub(super) behind: Option<Revision>,
-    /// What the live watchers want, each event once, in publish order, whole revisions.
+    /// The events that live watchers want, each once, in publish order, whole revisions.
     pub(super) queue: VecDeque<Arc<Event>>,
     queue_bytes: usize,
     /// The sum over all outlets.
@@ -306,7 +306,7 @@ impl Mailbox {
             self.lagging.remove(&(watcher.next, id));
         }
         if !self.has_live() {
-            // What is queued is for nobody, and nobody is behind any more.
+            // The queued events are for nobody, and nobody is behind any more.
             self.queue.clear();
             self.take_bytes(self.queue_bytes);
             self.behind = None;
@@ -399,7 +399,7 @@ fn readers(ids: Vec<WatcherId>) -> Vec<Reader> {
     readers.collect()
 }
 
-/// What an event holds in memory. Outlets share it; each counts it as if it were alone.
+/// Memory that an event holds. Outlets share it; each counts it as if it were alone.
 pub(super) fn cost(event: &Event) -> usize {
     let prev = event
         .prev

@@ -9,8 +9,8 @@ use crate::command::{Event, Keys, Revision};
 /// Events up to which a watcher's own are found by looking at each.
 const SCANNED_MAX: usize = 16;
 
-/// Whole revisions in order, kept once, and the watchers that may want any of them. What each wants is looked for when
-/// its turn comes: a hundred watchers of a revision of a hundred thousand changes hold no more than one.
+/// Whole revisions in order, kept once, and the watchers that may want any of them. Each watcher's events are looked
+/// for when its turn comes: a hundred watchers of a revision of a hundred thousand changes hold no more than one.
 #[derive(Debug)]
 pub(super) struct Piece {
     events: Vec<Arc<Event>>,
@@ -23,7 +23,7 @@ pub(super) struct Piece {
 /// A watcher of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reader {
-    /// Which.
+    /// Its id.
     pub(super) watcher: WatcherId,
     /// It wants no event of the piece below.
     pub(super) from: Revision,
@@ -51,7 +51,7 @@ impl Piece {
         }
     }
 
-    /// What its events hold in memory.
+    /// Memory that its events hold.
     pub(super) fn bytes(&self) -> usize {
         self.events.iter().map(|event| cost(event)).sum()
     }
@@ -61,7 +61,7 @@ impl Piece {
         self.readers.pop_front()
     }
 
-    /// What `wanted` means of it, from a reader's `from` on, in order.
+    /// The events of it that `wanted` selects, from a reader's `from` on, in order.
     pub(super) fn events_for(&self, wanted: &Wanted, from: Revision) -> Vec<Arc<Event>> {
         let mut places = self.places_for(wanted, from);
         places.sort_unstable();

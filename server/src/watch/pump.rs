@@ -15,7 +15,7 @@ use crate::command::{Event, Revision};
 
 /// About how many bytes of events one turn tells.
 pub(super) const TURN_BYTES: usize = 256 * 1024;
-/// What is told to a watcher in one turn beside its events.
+/// Bytes told to a watcher in one turn beside its events.
 pub(super) const TOLD_BYTES: usize = 128;
 
 /// Where changes are read that nobody queued.
@@ -37,7 +37,7 @@ pub trait Past {
     ) -> Result<Part, Self::Error>;
 }
 
-/// What there is of a piece of history.
+/// The form in which a piece of history is had.
 #[derive(Debug)]
 pub enum Changes<L> {
     /// The changes before `next`, whole revisions.
@@ -49,7 +49,7 @@ pub enum Changes<L> {
     },
     /// The first revision that changed anything is read in parts.
     Large {
-        /// Which.
+        /// The large revision.
         revision: Revision,
         /// To read it with.
         large: L,
@@ -70,26 +70,26 @@ pub struct Part {
     pub next: Option<u32>,
 }
 
-/// What came of a turn.
+/// The outcome of a turn.
 #[derive(Debug)]
 pub enum Turn {
     /// Nothing is to be done until [`Pump::woken`].
     Idle,
     /// These watchers needed history below `oldest`, which is gone. They have ended.
     Lost {
-        /// Which.
+        /// The watchers that have ended.
         watchers: Vec<WatcherId>,
-        /// What is left begins here.
+        /// The oldest revision that is kept.
         oldest: Revision,
     },
     /// This is to be said now, in this order: perhaps nothing, but another turn is due.
     Told(Vec<Told>),
 }
 
-/// What a watcher is told.
+/// The events that a watcher is told.
 #[derive(Debug)]
 pub struct Told {
-    /// Which; it may have been cancelled since its large revision began.
+    /// The watcher; it may have been cancelled since its large revision began.
     pub watcher: WatcherId,
     /// In order.
     pub events: Vec<Arc<Event>>,
@@ -128,7 +128,7 @@ pub struct Pump<L> {
     telling: Telling<L>,
 }
 
-/// What is being told.
+/// The history that is being told.
 #[derive(Debug)]
 enum Telling<L> {
     Nothing,
@@ -331,7 +331,7 @@ fn advance(
     }
 }
 
-/// What these hold in memory.
+/// Memory that these events hold.
 pub(super) fn bytes(events: &[Arc<Event>]) -> usize {
     events.iter().map(|event| cost(event)).sum()
 }

@@ -72,7 +72,7 @@ pub(crate) fn line(verb: &str, words: &[&str]) -> Option<Line> {
     }
 }
 
-/// What is printed of an answer.
+/// An answer, as it is printed.
 pub(crate) fn response(response: &AuthResponse) -> String {
     match response {
         AuthResponse::Status { enabled, revision } => {
@@ -92,7 +92,7 @@ pub(crate) fn response(response: &AuthResponse) -> String {
     }
 }
 
-/// What is printed of a change to tokens.
+/// A change to tokens, as it is printed.
 pub(crate) fn token_change(change: &TokenChange) -> String {
     match change {
         TokenChange::Given { token, user } => format!("{user} has token {token}"),

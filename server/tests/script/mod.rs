@@ -27,7 +27,7 @@ use parse::Line;
 pub(crate) struct Session {
     state: State,
     index: u64,
-    /// Who asks, as the last `as` said.
+    /// The principal of the commands that follow, set by `as`.
     who: String,
 }
 

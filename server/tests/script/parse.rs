@@ -7,7 +7,7 @@ use coord_server::command::{
     PutValue, Query, Range, RangeFilter, Revision, SortTarget, Txn,
 };
 
-/// What one line asks for.
+/// A parsed line.
 pub(crate) enum Line {
     Command(Command),
     Query(Query),

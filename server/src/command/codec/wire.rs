@@ -21,7 +21,7 @@ impl Writer {
         }
     }
 
-    /// What was written.
+    /// The bytes written so far.
     pub fn finish(self) -> Bytes {
         Bytes::from(self.out)
     }
@@ -111,7 +111,7 @@ impl Sink for Writer {
 /// Counts the bytes that a [`Writer`] would hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counter {
-    /// So many.
+    /// The bytes counted so far.
     pub bytes: usize,
 }
 
@@ -162,7 +162,7 @@ impl Reader {
         self.input
     }
 
-    /// What is left, without its length.
+    /// The bytes that are left, without their length.
     pub fn rest(&mut self) -> Bytes {
         let rest = self.input.slice(self.at..);
         self.at = self.input.len();

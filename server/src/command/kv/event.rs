@@ -21,7 +21,7 @@ pub struct KeyValue {
     pub lease: Option<LeaseId>,
 }
 
-/// What happened to a key.
+/// The kind of a change to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// It was stored.
@@ -33,7 +33,7 @@ pub enum EventKind {
 /// One change, as watchers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What happened.
+    /// The kind of change.
     pub kind: EventKind,
     /// The pair after the change.
     pub kv: KeyValue,

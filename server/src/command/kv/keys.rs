@@ -1,11 +1,11 @@
-//! Which keys are meant.
+//! The keys that an operation is about.
 
 use bytes::Bytes;
 
 use crate::command::codec::wire::{Reader, Sink};
 use crate::command::codec::{Canonical, CodecError, unknown};
 
-/// Which keys an operation means.
+/// The keys that an operation is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keys {
     /// Exactly one.

@@ -5,7 +5,7 @@ use crate::command::Revision;
 use crate::command::codec::wire::{Reader, Sink};
 use crate::command::codec::{Canonical, CodecError, read_optional, unknown, write_optional};
 
-/// What a range is sorted by.
+/// The field that a range is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SortTarget {
     /// The key.
@@ -45,7 +45,7 @@ pub struct RangeFilter {
 /// Reads keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// Which.
+    /// The keys to read.
     pub keys: Keys,
     /// As of when; `None` is now.
     pub revision: Option<Revision>,
@@ -61,7 +61,7 @@ pub struct Range {
     pub filter: RangeFilter,
 }
 
-/// What a range found.
+/// The answer of a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeResponse {
     /// The pairs.

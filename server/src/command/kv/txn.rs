@@ -17,15 +17,15 @@ pub const TXN_DEPTH_MAX: usize = 64;
 pub enum CompareResult {
     /// Equal.
     Equal,
-    /// What is stored is greater.
+    /// The stored value is greater.
     Greater,
-    /// What is stored is less.
+    /// The stored value is less.
     Less,
     /// Differs.
     NotEqual,
 }
 
-/// What a compare looks at, and what it is held against.
+/// The field that a compare looks at, and the value that it is held against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CompareOperand {
     /// Version; a missing key has 0.
@@ -65,7 +65,7 @@ pub enum Op {
     Txn(Txn),
 }
 
-/// What one operation of a transaction answered.
+/// The answer of one operation of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpResponse {
     /// To [`Op::Range`].
@@ -276,7 +276,7 @@ fn write_number(out: &mut impl Sink, tag: u8, number: i64) {
 /// Keys that a list of operations may put, and those it may delete; `None` if one could change twice.
 fn changed(ops: &[Op]) -> Option<(BTreeSet<&Bytes>, Vec<&Keys>)> {
     let mut puts: BTreeSet<&Bytes> = BTreeSet::new();
-    // What most lists are: nothing to compare it with.
+    // Most lists are one put: nothing to compare it with.
     if let [Op::Put(put)] = ops {
         puts.insert(&put.key);
         return Some((puts, Vec::new()));

@@ -7,7 +7,7 @@ use crate::command::LeaseId;
 use crate::command::codec::wire::{Reader, Sink};
 use crate::command::codec::{Canonical, CodecError, unknown};
 
-/// What a put does to the value.
+/// The effect of a put on the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutValue {
     /// Stores this.
@@ -16,7 +16,7 @@ pub enum PutValue {
     Keep,
 }
 
-/// What a put does to the lease.
+/// The effect of a put on the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutLease {
     /// Attaches to this lease, or detaches.
@@ -41,7 +41,7 @@ pub struct Put {
 /// Removes keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteRange {
-    /// Which.
+    /// The keys to remove.
     pub keys: Keys,
     /// Whether to answer the removed pairs.
     pub prev_kv: bool,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::member::{Contents, Member, contents, delete, files, put};
 use crate::command::{Command, Fault, KvCommand, LeaseCommand, LeaseId, Revision};
 
-/// What a refusal must say.
+/// The text that a refusal must have.
 const REMEDY: &str = "add it again as a new member; of a cluster of one, restore a backup";
 
 /// Rounds of writing; enough for tables in every space.
@@ -161,7 +161,7 @@ impl Pristine {
         dir
     }
 
-    /// What becomes of one damage; an error is what must never be.
+    /// The outcome of one damage; an error is what must never be.
     fn outcome(&self, file: &Original, damage: Damage) -> Result<Outcome, String> {
         let dir = self.copy(Some((file, damage)));
         let mut starts = 0;
@@ -222,7 +222,7 @@ impl Pristine {
     }
 }
 
-/// What is tried with one file: bytes flipped, in one bit and in all; pages zeroed; cut short; missing.
+/// Damages tried with one file: bytes flipped, in one bit and in all; pages zeroed; cut short; missing.
 fn damages(file: &Original, stride: usize) -> Vec<Damage> {
     let written = file.bytes.len();
     // Small files are lists and pointers, where one byte decides over much.

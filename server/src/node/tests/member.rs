@@ -1,5 +1,5 @@
 //! A member without Raft: its log and its state in one directory, written as the engine writes them and opened as a
-//! start opens them. What Raft would commit, an opened member applies.
+//! start opens them. An opened member applies the entries that Raft would commit.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -77,7 +77,7 @@ fn run(dir: &Path) {
     member.persist();
 }
 
-/// What a member holds after each entry.
+/// The contents of a member after each entry.
 fn expected() -> &'static [Contents] {
     static EXPECTED: OnceLock<Vec<Contents>> = OnceLock::new();
     EXPECTED.get_or_init(|| {

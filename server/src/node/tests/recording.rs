@@ -1,4 +1,5 @@
-//! What a process does to the files below one folder, as `strace` saw it, and what a power cut would have left of that.
+//! The writes of a process to the files below one folder, as `strace` saw them, and the part that a power cut would
+//! have left.
 //!
 //! The model of a disk under ext4, as far as programs may rely on it: an fsync makes the file's earlier writes durable,
 //! and every earlier change of names and lengths, because they go through one ordered journal; an fdatasync only the
@@ -53,7 +54,7 @@ struct Op {
     change: Change,
 }
 
-/// What is lost of all that is not durable.
+/// The part that is lost of all that is not durable.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Loss {
     /// Nothing: as if only the process had died.
@@ -72,7 +73,7 @@ pub(super) enum Loss {
     Some { seed: u64 },
 }
 
-/// What was recorded.
+/// A recording.
 pub(super) struct Recording {
     base: PathBuf,
     ops: Vec<Op>,

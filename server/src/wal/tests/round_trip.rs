@@ -1,4 +1,4 @@
-//! What is written is read back after a reopen.
+//! Written entries are read back after a reopen.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
