@@ -22,7 +22,7 @@ pub mod watch;
 use coord_proto::etcd::mvccpb::event::EventType;
 use coord_proto::etcd::mvccpb::{Event, KeyValue};
 
-/// What is wrong with a history, for a person to read.
+/// A defect of a history, for a person to read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Violation(pub String);

@@ -32,9 +32,10 @@ use process::{Process, Program};
 pub enum Kind {
     /// One member on a thread of this process.
     InProcess,
-    /// So many members, each a program.
+    /// This number of members, each a program.
     Processes(usize),
-    /// So many members, each a program in a network namespace of its own, so that they can be cut off. Needs root.
+    /// This number of members, each a program in a network namespace of its own, so that they can be cut off. Needs
+    /// root.
     Networked(usize),
 }
 
@@ -68,7 +69,7 @@ enum Running {
 
 /// Where a new member stands: see [`Cluster::prepare`].
 pub struct Prepared {
-    /// What the cluster is told before the member starts.
+    /// The peer URL that the cluster is told before the member starts.
     pub peer_url: String,
     name: String,
     address: Address,
@@ -147,7 +148,7 @@ impl Cluster {
         })
     }
 
-    /// What members run from their next start on.
+    /// Sets the program that members run from their next start on.
     pub fn set_program(&mut self, program: Program) {
         self.program = program;
     }

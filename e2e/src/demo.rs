@@ -1,4 +1,5 @@
-//! What `make up` shows: Kubernetes, the operator, a cluster of three members, a write and a read, and what to try next.
+//! The demonstration of `make up`: Kubernetes, the operator, a cluster of three members, a write and a read, and
+//! lines to try next.
 //!
 //! Runs on the local Kubernetes, or on the one that `KUBECONFIG` names. Every step asks what is there first: a second
 //! run changes nothing.

@@ -1,4 +1,4 @@
-//! What clients saw: each call with its request, when it began and ended, and what came of it.
+//! The clients' record: each call with its request, when it began and ended, and its outcome.
 //!
 //! The checkers of [`check`](crate::check) judge histories; this room only writes them down. A call whose answer never
 //! came is *unknown*: it may have happened, at any time after it began, or never. Values are unique among the writes of
@@ -23,7 +23,7 @@ use crate::clients::etcd::request::{compare, delete, op, put, range, txn};
 /// A client gives an answer up after so long: about as long as programs wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a client asked for.
+/// The request of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Read one key.
@@ -93,7 +93,7 @@ impl From<&KeyValue> for Version {
     }
 }
 
-/// What an answer said.
+/// The content of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// To a get: the key, if it exists.
@@ -108,7 +108,7 @@ pub enum Reply {
     NotSwapped(Option<Version>),
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It may have happened.
@@ -125,16 +125,16 @@ pub enum Outcome {
 /// One call. Times count from the start of the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
-    /// Which client made it; a client makes one call at a time.
+    /// The client that made it; a client makes one call at a time.
     pub client: usize,
     /// When it was sent.
     pub began: Duration,
     /// When its answer was there. Means nothing for an unknown outcome; [`Duration::MAX`] if that it happened was learnt
     /// otherwise, so that nobody knows when.
     pub ended: Duration,
-    /// What was asked for.
+    /// Its request.
     pub request: Request,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
@@ -161,7 +161,7 @@ impl History {
         self.start.elapsed()
     }
 
-    /// What was recorded so far.
+    /// The calls recorded so far.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.calls

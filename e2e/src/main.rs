@@ -21,7 +21,7 @@ use coord_e2e::{demo, product};
     version
 )]
 struct Cli {
-    /// Which local Kubernetes: each name is one of its own
+    /// The local Kubernetes; each name is one of its own
     #[arg(long, global = true, env = "COORD_INSTANCE", default_value = demo::DEFAULT_INSTANCE)]
     instance: InstanceName,
     #[command(subcommand)]
@@ -46,7 +46,7 @@ enum Command {
     Status,
     /// Kill, start, cut off or heal a node
     Node {
-        /// What to do with it
+        /// The action
         action: NodeAction,
         /// n1, n2 or n3
         node: String,
@@ -85,7 +85,7 @@ enum Command {
     },
     /// Judge what a fault run saw once more
     Judge {
-        /// What the run left
+        /// The record that the run left
         file: PathBuf,
     },
     /// The first process of a machine; only `up` calls it

@@ -2,7 +2,7 @@
 //!
 //! Every fault returns its [`Evidence`], measured and not assumed: a process that is gone or stands still, packets that
 //! were dropped, writes that took long. A run whose fault did not happen proves nothing, so without evidence a fault is an
-//! error. What a cluster must do under a fault is not known here; that is `robust`.
+//! error. The demands on a cluster under a fault are not known here; they are `robust`'s.
 
 pub mod disk_full;
 pub mod disk_slow;
@@ -10,6 +10,6 @@ pub mod kill;
 pub mod partition;
 pub mod pause;
 
-/// What shows that a fault happened, for the report.
+/// The proof that a fault happened, for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence(pub String);

@@ -32,7 +32,7 @@ pub fn ensure(name: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes a namespace, with the links in it. What runs in it keeps it alive, without a name.
+/// Removes a namespace, with the links in it. A process that runs in it keeps it alive, without a name.
 pub fn remove(name: &str) -> Result<()> {
     let file = file(name);
     if exists(name) {

@@ -13,7 +13,7 @@ use crate::local_kubernetes::instance::images_dir;
 use crate::local_kubernetes::run::{cmd, run};
 use crate::local_kubernetes::tools::workspace;
 
-/// What becomes an image; the name of the binary is the name of the image.
+/// The programs that become images; the name of the binary is the name of the image.
 const PROGRAMS: [&str; 2] = ["coord-server", "coord-operator"];
 
 /// `UID:GID`; the pods' security contexts name it too.

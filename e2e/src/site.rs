@@ -302,7 +302,7 @@ impl Drop for Endpoint {
     }
 }
 
-/// What `KUBECONFIG` names, unless it is the instance's own: people export that, as `make up` tells them to.
+/// The file that `KUBECONFIG` names, unless it is the instance's own: people export that, as `make up` tells them to.
 fn given(instance: &Instance) -> Result<Option<PathBuf>> {
     let given = std::env::var_os("KUBECONFIG")
         .filter(|value| !value.is_empty())

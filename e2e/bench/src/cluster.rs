@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Running members that know each other.
 pub struct Cluster {
-    /// Which program they run.
+    /// The program that they run.
     pub program: Program,
     /// In the order of their names.
     pub members: Vec<Member>,

@@ -12,7 +12,7 @@ pub const KEYS: u64 = 10_000;
 const PUTS_PER_TXN: u64 = 100;
 const VALUE_BYTES: usize = 256;
 
-/// What every key begins with.
+/// The prefix of every key.
 pub const PREFIX: &str = "/bench/keys/";
 /// The end of the range of all keys.
 pub const PREFIX_END: &str = "/bench/keys0";

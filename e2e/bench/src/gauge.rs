@@ -1,4 +1,4 @@
-//! What the kernel counts: per process and for the whole machine, from `/proc`.
+//! The kernel's counters: per process and for the whole machine, from `/proc`.
 
 use std::fs;
 use std::path::Path;

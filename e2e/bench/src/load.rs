@@ -31,7 +31,7 @@ const WARMING: u8 = 0;
 const MEASURING: u8 = 1;
 const DONE: u8 = 2;
 
-/// What all clients of a load are to do now; they end with it, also when the load ends early.
+/// The phase that all clients of a load are in; they end with it, also when the load ends early.
 struct Phase(Arc<AtomicU8>);
 
 impl Phase {

@@ -1,4 +1,4 @@
-//! What a figure means nothing without: the machine, the disk, the date, the versions.
+//! The conditions without which a figure means nothing: the machine, the disk, the date, the versions.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -24,9 +24,9 @@ pub struct Facts {
     pub kernel: String,
     /// Median of an fdatasync after writing 4 KiB to the end of a file, in milliseconds.
     pub sync_millis: f64,
-    /// What Coord's executable says it is.
+    /// The version that Coord's executable reports.
     pub ours: String,
-    /// What etcd's says.
+    /// The version that etcd's reports.
     pub theirs: String,
     /// The commit the benchmark was started from, with a mark if files were changed since.
     pub commit: String,

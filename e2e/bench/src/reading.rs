@@ -1,4 +1,4 @@
-//! What one measurement says, and what several say together.
+//! The reading of one measurement, and of several together.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub enum Metric {
     CpuPercent,
     /// The most memory a member ever had.
     PeakMegabytes,
-    /// What the data directory occupies.
+    /// The size of the data directory.
     DiskMegabytes,
     /// From starting the program to the first linearizable answer.
     StartSeconds,
@@ -100,7 +100,7 @@ pub struct Reading {
     pub members: Vec<MemberReading>,
     /// Until the slowest member had everything, after the load ended.
     pub catch_up_millis: f64,
-    /// What else went on.
+    /// Other work of the machine meanwhile.
     pub noise: Noise,
     /// The generator's own processor time per operation.
     pub generator_us_per_op: f64,
@@ -108,7 +108,7 @@ pub struct Reading {
     pub errors: u64,
     /// Why the first one failed.
     pub first_error: Option<String>,
-    /// What a reader must know of this side's figures.
+    /// A caution for readers of this side's figures.
     pub remark: Option<String>,
 }
 

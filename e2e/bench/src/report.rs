@@ -1,4 +1,4 @@
-//! What a run found, as text for people, JSON for programs, and pages with pictures for the documentation.
+//! The report of a run, as text for people, JSON for programs, and pages with pictures for the documentation.
 
 mod format;
 mod markdown;

@@ -82,7 +82,7 @@ pub async fn run(
     pairs
 }
 
-/// Who goes first alternates.
+/// The two sides take turns in going first.
 fn order(round: u32) -> [Side; 2] {
     match round % 2 {
         0 => [Side::Ours, Side::Theirs],

@@ -28,7 +28,7 @@ pub enum Group {
     Writes,
     /// Gets and ranges.
     Reads,
-    /// What coordinates: watches, leases, locks.
+    /// Coordination: watches, leases, locks.
     Coordination,
     /// One million keys.
     Million,
@@ -101,7 +101,7 @@ impl Group {
     }
 }
 
-/// What is done to a cluster.
+/// The work that is put on a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Random keys are overwritten.
@@ -136,15 +136,15 @@ pub enum Work {
 /// One row of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// What `--only` calls it, without the number of members.
+    /// Its name for `--only`, without the number of members.
     pub name: &'static str,
-    /// What the table calls it.
+    /// Its name in the table.
     pub title: &'static str,
     /// Members of the cluster.
     pub nodes: usize,
     /// Clients of the closed loop.
     pub clients: usize,
-    /// What they do.
+    /// The work of its clients.
     pub work: Work,
     /// Its table.
     pub group: Group,

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes written so that the log, of which 64 MiB are kept, no longer reaches back.
 const MORE_BYTES: u64 = 300 << 20;
 
-/// What one transfer cost.
+/// The cost of one transfer.
 pub struct Transfer {
     /// From the start of the receiving process until it had everything.
     pub took: Duration,

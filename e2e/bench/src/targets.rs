@@ -1,4 +1,4 @@
-//! What must be reached in the first complete server: ratios to etcd of paired rounds, and absolute figures.
+//! Targets of the first complete server: ratios to etcd of paired rounds, and absolute figures.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::rows::Row;
 pub struct Target {
     /// The row's name and members.
     pub row: &'static str,
-    /// Which of its figures.
+    /// The figure of the row that it is about.
     pub metric: Metric,
     /// How far ours may go.
     pub bound: Bound,
@@ -34,7 +34,7 @@ pub enum Bound {
     Absolute {
         /// The figure.
         at_most: f64,
-        /// What etcd took on the machine for which the figure was set. It is shown, and decides nothing: where etcd
+        /// etcd's figure on the machine for which the target was set. It is shown, and decides nothing: where etcd
         /// takes more, so does everything.
         etcd_then: Option<f64>,
     },

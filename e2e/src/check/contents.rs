@@ -1,5 +1,5 @@
-//! What a member holds at the end is what the log leaves: nothing acknowledged is lost, nothing else is there, and all
-//! members hold the same.
+//! The contents of a member at the end are those that the log leaves: nothing acknowledged is lost, nothing else is
+//! there, and all members hold the same.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::history::Version;
 /// All keys of one member at one revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
-    /// Which member.
+    /// The member.
     pub member: usize,
     /// The revision at which it was read.
     pub revision: i64,

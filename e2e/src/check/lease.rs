@@ -1,4 +1,4 @@
-//! What a lease promises: its keys live as long as it is renewed, are gone soon after, and go together.
+//! The promise of a lease: its keys live as long as it is renewed, are gone soon after, and go together.
 //!
 //! Times are the clients': a server saw a renewal at some time between its call and its answer, so a key must be there
 //! until the last renewal's *call* plus TTL, and may stay until the last *answer* plus TTL and a grace.

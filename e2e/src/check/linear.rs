@@ -67,7 +67,7 @@ fn check_within(history: &[Call], tried_max: usize) -> Result<(), Violation> {
     Ok(())
 }
 
-/// A key as the model knows it. What an unanswered write was given is not known until a read tells.
+/// A key as the model knows it. The revision of an unanswered write is not known until a read tells.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     Absent,

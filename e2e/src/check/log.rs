@@ -36,7 +36,8 @@ pub fn merge<'a>(watchers: impl IntoIterator<Item = &'a Seen>) -> Result<Vec<Eve
     Ok(revisions.into_values().flatten().collect())
 }
 
-/// A watcher's events without their previous values, by revision. What is sent twice is for its own check to find.
+/// A watcher's events without their previous values, by revision. Events sent twice are for a check of their own to
+/// find.
 fn by_revision(seen: &Seen) -> Result<BTreeMap<i64, Vec<Event>>, Violation> {
     let mut revisions: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
     let mut newest = 0;

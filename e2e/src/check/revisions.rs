@@ -1,7 +1,7 @@
 //! The order that revisions claim, taken at its word and compared with every answer: linear in the history's length.
 //!
-//! It needs the log: every event from the first revision on, as one watcher of everything was sent it. What
-//! [`linear`](super::linear) finds without trusting revisions this finds quicker, and across keys.
+//! It needs the log: every event from the first revision on, as one watcher of everything was sent it. It finds
+//! quicker, and across keys, a part of what [`linear`](super::linear) finds without trusting revisions.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -213,7 +213,7 @@ fn reads_agree_with_the_log(history: &[Call], log: &Replayed) -> Result<(), Viol
     Ok(())
 }
 
-/// What ended before a call began is not after it in the order of revisions.
+/// A call that ended before another began is not after it in the order of revisions.
 fn revisions_keep_real_time(history: &[Call], log: &Replayed) -> Result<(), Violation> {
     let mut by_begin: Vec<&Call> = history
         .iter()

@@ -1,4 +1,4 @@
-//! What became of calls without an answer, as far as the log tells: so that the search of [`linear`](super::linear)
+//! The outcome of calls without an answer, as far as the log tells: so that the search of [`linear`](super::linear)
 //! need not try both ways for each of them.
 //!
 //! Sound because values are unique: a value in the log was written by the one call that has it, and a value that is not in a

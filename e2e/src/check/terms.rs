@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Violation, require};
 
-/// What a member said of itself.
+/// A member's report of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     /// When the answer was there; the next question to the same member was asked later.
     pub at: Duration,
-    /// Which member.
+    /// The member.
     pub member: usize,
     /// Its term.
     pub term: u64,

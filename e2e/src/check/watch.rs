@@ -1,4 +1,4 @@
-//! What etcd promises of a watch: ordered, unique, atomic, complete, resumable, bookmarkable, with true previous values.
+//! etcd's promises of a watch: ordered, unique, atomic, complete, resumable, bookmarkable, with true previous values.
 //!
 //! A watcher is judged against the log: every event of the store from some revision on, in order of (revision, place
 //! in its transaction). Several streams of one watcher, each resumed where the one before ended, are one [`Seen`].
@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::{Violation, is_delete, kv, require, text};
 use crate::history::wire;
 
-/// What one watcher was sent.
+/// The responses that one watcher was sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
-    /// What it asked for at first. A resumed stream asks the same but for its start.
+    /// Its first request. A resumed stream asks the same but for its start.
     #[serde(with = "wire::one")]
     pub request: pb::WatchCreateRequest,
     /// The first revision that it is owed: the request's start, or one above the answer's header if it gave none.

@@ -32,7 +32,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// No limit of ours: what is too large is for the server to say.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
-/// What a call returns: the server's message, or its status.
+/// The answer of a call: the server's message, or its status.
 pub type Answer<T> = Result<T, Status>;
 
 /// A client of one or more members. Clones share connections.

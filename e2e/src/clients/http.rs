@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 /// Longer than a server's own checks take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What a server answered.
+/// A server's answer.
 #[derive(Debug)]
 pub struct Page {
     /// The status code.

@@ -346,7 +346,7 @@ impl Kubernetes {
         tokio::task::spawn_blocking(move || run(&mut command)).await?
     }
 
-    /// What a person would look at when a test fails.
+    /// The state that a person would look at when a test fails.
     pub async fn describe(&self, namespace: &str) -> String {
         let installed = Arc::clone(&self.installed);
         let lines = [

@@ -52,7 +52,7 @@ impl Network {
                 members: 0,
                 _lock: lock,
             };
-            // Whoever held the number and was killed could not.
+            // A run that held the number and was killed could not remove it.
             network.remove()?;
             let switch = network.switch();
             netns::ensure(&switch)?;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
-/// What a member prints once it serves requests; etcd's words.
+/// The line that a member prints once it serves requests, in etcd's words.
 const READY: &str = "ready to serve client requests";
 /// Well above what a member takes to start or stop on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -20,7 +20,8 @@ pub async fn has_accepted(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// What the table of sockets, proc(5), says of the one that listens on a port: there the receive queue counts connections.
+/// The length of the accept queue of a port's listener, from the table of sockets, proc(5): there the receive queue
+/// counts connections.
 fn waiting(table: &str, port: u16) -> Result<usize> {
     const LISTENS: &str = "0A";
     let local = format!(":{port:04X}");

@@ -24,7 +24,7 @@ pub struct Extreme {
     pub path: String,
     /// Whether it is a stream of requests.
     pub is_stream: bool,
-    /// What is special about it.
+    /// The extreme that it has.
     pub what: String,
     /// The request.
     pub request: Bytes,

@@ -1,4 +1,4 @@
-//! What a process holds, as the kernel says.
+//! The memory of a process, as the kernel says.
 
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! All that the door accepts, the largest and the oddest, against three members with little memory.
 //!
-//! Whatever an answer is, a member may not end, must be able to start again, and must hold what the others hold.
+//! A member may answer anything, but not end; it must be able to start again, and must hold the same as the others.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -297,7 +297,7 @@ impl Field {
         let kinds = [(false, false), (false, true), (true, false), (true, true)];
         let mut told = Vec::new();
         let mut idle = Vec::new();
-        // What is not read on a connection keeps the rest of it waiting.
+        // A message that is not read keeps the rest of its connection waiting.
         for (client, other) in clients.iter().zip(self.clients()?) {
             for (fragment, prev_kv) in kinds {
                 let request = pb::WatchCreateRequest {
@@ -425,7 +425,7 @@ impl Field {
         Ok(())
     }
 
-    /// What the API's descriptors allow, of those methods.
+    /// Extreme requests that the API's descriptors allow, of those methods.
     async fn extremes(&mut self, is_meant: impl Fn(&str) -> bool) -> Result<()> {
         let keys = ["\0", "many/", "many0", "many/0/0000007"]
             .map(|key| Bytes::from_static(key.as_bytes()));
@@ -596,7 +596,7 @@ async fn ask(client: &Client, extreme: &Extreme) -> Code {
     code_of(&timeout(Duration::from_secs(2), talk).await)
 }
 
-/// What became of a call; one that was given up is `Cancelled`.
+/// The outcome of a call; one that was given up is `Cancelled`.
 fn code_of<T>(answer: &Result<Result<T, Status>, tokio::time::error::Elapsed>) -> Code {
     match answer {
         Ok(Ok(_)) => Code::Ok,

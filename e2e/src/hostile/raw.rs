@@ -9,7 +9,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What an HTTP/2 client sends first.
+/// The first bytes of an HTTP/2 client.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Well above every deadline of a server, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -126,7 +126,7 @@ pub fn call(stream: u32, path: &str, request: &impl prost::Message) -> Vec<u8> {
     .concat()
 }
 
-/// What a server said last.
+/// The way in which a server ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// It closed or reset the connection.

@@ -62,7 +62,7 @@ impl SmallMachines {
         Ok(machines)
     }
 
-    /// What starts a member on a machine of its own.
+    /// The program that starts a member on a machine of its own.
     #[must_use]
     pub fn program(&self) -> Program {
         Program {

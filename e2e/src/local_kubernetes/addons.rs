@@ -1,4 +1,4 @@
-//! What a bare Kubernetes lacks and every cluster has: DNS, and a default StorageClass.
+//! Parts that a bare Kubernetes lacks and every cluster has: DNS, and a default StorageClass.
 //!
 //! The manifests are data, in `e2e/kubernetes/addons/`; `{{NAME}}` in them is filled in here.
 

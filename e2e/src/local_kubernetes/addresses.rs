@@ -1,4 +1,4 @@
-//! Which addresses an instance uses: one `10.X.0.0/16` of its own. Pure.
+//! The addresses of an instance: one `10.X.0.0/16` of its own. Pure.
 
 use std::net::Ipv4Addr;
 

@@ -1,4 +1,4 @@
-//! What the control plane's machine runs. Pure: builds a [`MachineSpec`].
+//! The programs of the control plane's machine. Pure: builds a [`MachineSpec`].
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

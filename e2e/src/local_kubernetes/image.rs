@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::node::Node;
 use super::run::{cmd, run, sh};
 
-/// What an image consists of. One layer.
+/// The contents of an image. One layer.
 #[derive(Debug, Clone, Default)]
 pub struct Image {
     entries: Vec<(String, Entry)>,

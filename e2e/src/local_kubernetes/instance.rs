@@ -40,7 +40,7 @@ impl Instance {
     /// Brings the instance called `name` up and prints the steps on standard error. Blocks; needs root.
     ///
     /// Does what is missing and nothing else, so it also repairs one that was interrupted, heals and starts its nodes.
-    /// Whoever starts it from several threads or processes at once waits for the first.
+    /// Several threads or processes that start it at once wait for the first.
     pub fn up(name: &str) -> Result<Self> {
         let instance = Self::named(name.parse()?);
         instance.up_in(&mut Steps::new(Self::STEPS))?;

@@ -1,4 +1,4 @@
-//! What an instance is called and where it keeps its files. Pure: nothing here touches the machine.
+//! The name of an instance and the place of its files. Pure: nothing here touches the machine.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ impl fmt::Display for InstanceName {
 /// Every name and path of one instance.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    /// Whose names these are.
+    /// The instance that the names are of.
     pub name: InstanceName,
     family_dir: PathBuf,
 }

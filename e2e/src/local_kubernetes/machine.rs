@@ -32,7 +32,7 @@ pub struct MachineSpec {
     pub network_settings: BTreeMap<String, String>,
     /// Configuration files, written before it starts.
     pub files: BTreeMap<PathBuf, String>,
-    /// What it runs; one that ends is started again.
+    /// Programs that it runs; one that ends is started again.
     pub programs: Vec<Program>,
 }
 
@@ -86,7 +86,7 @@ impl<'a> Machine<'a> {
 
     /// Starts it. It must not be running.
     pub fn start(&self, spec: &MachineSpec) -> Result<()> {
-        // What a killed run left would be "limits of somebody else" to the new one.
+        // The limits that a killed run left would be "limits of somebody else" to the new one.
         cgroup::remove(&self.layout.machine_cgroup(self.name))?;
         cgroup::create(&spec.cgroup)?;
         for (path, text) in &spec.files {

@@ -1,4 +1,4 @@
-//! What a node's machine runs, and what tests do to a node.
+//! The programs of a node's machine, and the faults that tests inflict on a node.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

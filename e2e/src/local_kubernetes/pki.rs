@@ -14,7 +14,7 @@ use super::addresses::Addresses;
 use super::layout::{Layout, NODES};
 use super::machine::write;
 
-/// Who a certificate is for.
+/// The owner of a certificate.
 struct Subject {
     /// The file name, without `.crt` and `.key`.
     file: String,

@@ -89,7 +89,7 @@ impl Steps {
     }
 }
 
-/// What a long step says while it works.
+/// Progress lines of a long step.
 #[derive(Debug)]
 pub struct Notes {
     started: Instant,

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::Evidence;
 use crate::cluster::Cluster;
 
-/// Which way a member is cut off from the others.
+/// The directions in which a member is cut off from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// Nothing gets through.

@@ -126,9 +126,9 @@ pub fn campaign(time: Duration, only: Option<Scenario>, first_seed: u64) -> Resu
 
 /// How a planted bug fared.
 pub struct Hunt {
-    /// Which.
+    /// The planted bug.
     pub planted: Planted,
-    /// What gave it away.
+    /// The violation that gave it away.
     pub found: Option<String>,
     /// Whether the server without the bug holds in the same run: in `hunt_all` only.
     pub is_clean_without: Option<bool>,

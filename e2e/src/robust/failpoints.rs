@@ -1,4 +1,4 @@
-//! Which run must find which planted bug (`coord_server::failpoints`).
+//! The planted bugs (`coord_server::failpoints`), and the run that must find each.
 
 use super::scenario::Scenario;
 
@@ -7,7 +7,7 @@ use super::scenario::Scenario;
 pub struct Planted {
     /// Its name.
     pub bug: &'static str,
-    /// What finds it.
+    /// The scenario that finds it.
     pub scenario: Scenario,
 }
 

@@ -1,4 +1,4 @@
-//! What a run waits for: that the cluster goes on, that a member serves again.
+//! The waits of a run: that the cluster goes on, that a member serves again.
 //!
 //! A member that ends by itself ends every wait at once, and says why: nothing that comes later explains a run better.
 
@@ -68,7 +68,7 @@ impl Site {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         tokio::select! {
-            // What was reached counts, even if one ends in the same moment: it is found next time.
+            // A member that was reached counts, even if one ends in the same moment: that is found next time.
             biased;
             done = work => done,
             failure = self.one_ends() => Err(failure),
@@ -85,7 +85,7 @@ impl Site {
         }
     }
 
-    /// What a member said that ended by itself, if one did.
+    /// The last words of a member that ended by itself, if one did.
     pub fn ended(&self) -> Option<Failure> {
         let mut present = self.cluster.present().into_iter();
         let member = present.find(|member| !self.cluster.runs(*member))?;

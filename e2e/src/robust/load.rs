@@ -25,7 +25,7 @@ use crate::check::terms::Sighting;
 use crate::clients::etcd::Client;
 use crate::history::History;
 
-/// Who works, and how much.
+/// The number of clients of each kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Profile {
     /// Clients that read and write keys, spread over the members.
@@ -49,7 +49,7 @@ impl Default for Profile {
     }
 }
 
-/// What all clients share.
+/// The part that all clients share.
 #[derive(Clone)]
 struct Common {
     endpoints: Arc<[String]>,
@@ -58,7 +58,7 @@ struct Common {
     stop: Arc<AtomicBool>,
     /// The newest revision that anyone was answered.
     revision: Arc<AtomicI64>,
-    /// What watchers must reach before they may end; 0 while it is not known.
+    /// The revision that watchers must reach before they may end; 0 while it is not known.
     goal: Arc<AtomicI64>,
     written: Arc<AtomicU64>,
     /// Up to where the store was compacted.

@@ -17,9 +17,9 @@ use crate::history::Call;
 /// One run. Times count from its start.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Record {
-    /// Which scenario.
+    /// The scenario.
     pub scenario: String,
-    /// Which seed.
+    /// The seed.
     pub seed: u64,
     /// Every call of the key-value clients.
     pub calls: Vec<Call>,
@@ -27,20 +27,20 @@ pub struct Record {
     pub watchers: Vec<Watcher>,
     /// Every lease.
     pub tenancies: Vec<Tenancy>,
-    /// What members said of themselves.
+    /// The members' reports of themselves.
     pub sightings: Vec<Sighting>,
     /// From when to when a fault was there, or its consequences.
     pub troubled: Vec<(Duration, Duration)>,
-    /// What each member held at the end.
+    /// The contents of each member at the end.
     pub contents: Vec<Contents>,
-    /// What members wrote last, for a person to read.
+    /// The last lines of each member's log, for a person to read.
     pub logs: Vec<(String, Vec<String>)>,
 }
 
 /// A watcher, and what it was for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Watcher {
-    /// What it saw.
+    /// The responses that it was sent.
     pub seen: Seen,
     /// The revision up to which it must have seen everything; 0 for one that ended on the way.
     pub owed: i64,
@@ -64,7 +64,7 @@ impl Watcher {
 /// A lease, and the keys it was given.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tenancy {
-    /// What was seen of it and its first key.
+    /// The life of the lease and of its first key.
     pub life: Life,
     /// All its keys.
     pub keys: Vec<String>,

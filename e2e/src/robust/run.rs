@@ -29,10 +29,10 @@ const FINISH_MAX: Duration = Duration::from_secs(40);
 /// However many ways a scenario takes in turn, their number divides this.
 const WAYS: u64 = 6;
 
-/// What to run.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What is done to the cluster.
+    /// The scenario.
     pub scenario: Scenario,
     /// Makes every choice of the run; what real processes make of them differs from run to run.
     pub seed: u64,
@@ -62,17 +62,17 @@ impl From<tonic::Status> for Failure {
 /// A run that passed.
 #[derive(Debug)]
 pub struct Report {
-    /// Which.
+    /// The plan that was run.
     pub plan: Plan,
-    /// What was done.
+    /// The faults that happened.
     pub faults: Vec<Evidence>,
     /// The longest time from the end of a fault until every member served again.
     pub recovery: Duration,
-    /// What was judged.
+    /// The verdict.
     pub judged: verdict::Judged,
 }
 
-/// Runs a plan. What it saw is in the record in either case.
+/// Runs a plan. The record has all it saw in either case.
 pub async fn run(plan: &Plan, record: &mut Record) -> Result<Report, Failure> {
     record.scenario = plan.scenario.name().to_owned();
     record.seed = plan.seed;
@@ -84,7 +84,7 @@ pub async fn run(plan: &Plan, record: &mut Record) -> Result<Report, Failure> {
             // A member that ended by itself explains best what went wrong.
             let failure = site.ended().unwrap_or(failure);
             record.logs = logs(&site.cluster);
-            // What clients saw until now is for a person to look at; there is nothing left that they must reach.
+            // The record so far is for a person to look at; there is nothing left that clients must reach.
             match tokio::time::timeout(FINISH_MAX, site.load.finish(1, record)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => println!("a client failed: {why:#}"),

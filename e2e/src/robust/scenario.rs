@@ -1,7 +1,7 @@
-//! What is done to a cluster, one scenario each, and what must hold *meanwhile*.
+//! The faults that a cluster suffers, one scenario each, and what must hold *meanwhile*.
 //!
-//! A round inflicts one fault, holds it until the part of the cluster that can serve has served, and takes it back. What
-//! must hold afterwards is alike for all and stands in [`run`](super::run) and [`verdict`](super::verdict).
+//! A round inflicts one fault, holds it until the part of the cluster that can serve has served, and takes it back. The
+//! demands afterwards are alike for all and stand in [`run`](super::run) and [`verdict`](super::verdict).
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::nemesis::disk_slow::Brake;
 use crate::nemesis::partition::Way;
 use crate::nemesis::{Evidence, disk_full, disk_slow, kill, partition, pause};
 
-/// What is done to a cluster of three.
+/// The fault that a cluster of three suffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
     /// The leader is killed and comes back.
@@ -94,13 +94,13 @@ impl Scenario {
         match self {
             // So little log that whoever was away for a second needs more than the log.
             Self::PowerCut | Self::FarBehind => &[("snapshot-catchup-entries", "30")],
-            // So long that a busy machine does not end a leadership by itself.
+            // Long enough that a busy machine does not end a leadership by itself.
             Self::Return => &[("election-timeout", "3000")],
             _ => &[],
         }
     }
 
-    /// What clients do.
+    /// The load of its clients.
     #[must_use]
     pub fn profile(self) -> Profile {
         Profile {
@@ -128,7 +128,7 @@ pub struct Site {
     pub brake: Brake,
     /// The member with a small disk, if one has.
     pub small_disk: Option<(usize, SmallDisk)>,
-    /// Which round of its ways a scenario is in; every run begins elsewhere.
+    /// The round of its ways that a scenario is in; every run begins elsewhere.
     pub round: usize,
 }
 
@@ -220,7 +220,7 @@ impl Site {
     /// The leader stands still until the others have another one, in every second round also until a lease that it
     /// renewed has surely ended there.
     async fn stand_still(&mut self) -> Result<Evidence, Failure> {
-        // What leases of fault runs last, and the election timeout that a new leader gives them.
+        // The time to live of leases of fault runs, and the election timeout that a new leader gives them.
         const LEASE: Duration = Duration::from_secs(3 + 1);
         let leader = self.leader().await?;
         let paused = pause::Paused::begin(&mut self.cluster, leader)?;

@@ -8,8 +8,8 @@ use super::record::Record;
 use crate::check::{Violation, contents, lease, linear, log, revisions, settle, terms, watch};
 use crate::history::Outcome;
 
-/// What a cluster may take beyond a lease's time once it is well: an election timeout, the work, a busy machine. Generous,
-/// because only the other side is a promise: that a lease does not end early has no grace at all.
+/// The time that a cluster may take beyond a lease's once it is well: an election timeout, the work, a busy machine.
+/// Generous, because only the other side is a promise: that a lease does not end early has no grace at all.
 const GRACE: Duration = Duration::from_secs(10);
 /// Keys of the writers; only their calls change them.
 const KEYS: &str = "k/";

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-/// Who is measured.
+/// The product that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
@@ -32,11 +32,11 @@ impl fmt::Display for Side {
 /// A server's executable.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Whose it is.
+    /// The product that it is.
     pub side: Side,
     /// Where it is.
     pub path: PathBuf,
-    /// What it says it is.
+    /// The version that it reports.
     pub version: String,
 }
 

@@ -57,7 +57,7 @@ pub(super) fn spread(spread: &Spread) -> String {
     )
 }
 
-/// What a target asks.
+/// The demand of a target.
 pub(super) fn wanted(verdict: &Verdict) -> String {
     let metric = verdict.target.metric.title();
     match verdict.target.bound {
@@ -66,7 +66,7 @@ pub(super) fn wanted(verdict: &Verdict) -> String {
     }
 }
 
-/// What was measured against a target.
+/// The figures measured against a target.
 pub(super) fn found(verdict: &Verdict) -> String {
     let ours = figure(verdict.ours);
     let theirs = verdict.theirs.map(figure);

@@ -6,7 +6,7 @@ use super::format::figure;
 
 /// One line of a picture.
 pub(super) struct Bars {
-    /// What is compared.
+    /// The thing that is compared.
     pub label: String,
     /// Coord's figure.
     pub ours: f64,

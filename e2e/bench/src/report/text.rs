@@ -179,7 +179,7 @@ fn members(out: &mut String, measured: &Measured, paint: &Paint) {
     }
 }
 
-/// What a reader must know before believing the row.
+/// Cautions to read before believing the row.
 pub(super) fn notes(measured: &Measured) -> Vec<String> {
     let pairs = &measured.pairs;
     let mut notes = Vec::new();

@@ -1,4 +1,4 @@
-//! What a member costs that has nothing to do.
+//! The cost of a member that has nothing to do.
 
 use std::time::{Duration, Instant};
 

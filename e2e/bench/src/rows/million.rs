@@ -14,7 +14,7 @@ use crate::load::{drive, megabytes};
 use crate::reading::{Metric, Reading};
 use crate::wire::{CallError, Connection, Rpc};
 
-/// What was acknowledged may still be on its way to where it stays, and what it replaced may go later.
+/// Acknowledged rows may still be on their way to their place, and those they replaced may go later.
 const SETTLE: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// gRPC's code for a call that a server does not have.

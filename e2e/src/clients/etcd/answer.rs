@@ -1,4 +1,4 @@
-//! What is in answers, in few words, for tests to compare.
+//! Answers in few words, for tests to compare.
 
 use coord_proto::etcd::etcdserverpb as pb;
 use coord_proto::etcd::mvccpb::event::EventType;

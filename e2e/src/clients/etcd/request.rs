@@ -98,7 +98,7 @@ pub fn op(request: impl Into<Op>) -> pb::RequestOp {
     }
 }
 
-/// What [`op`] takes.
+/// The argument of [`op`].
 pub struct Op(Request);
 
 impl From<pb::RangeRequest> for Op {

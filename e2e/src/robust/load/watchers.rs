@@ -45,7 +45,7 @@ enum End {
     Wanted,
     /// It broke, or was silent.
     Broken,
-    /// What it wants is compacted up to before this revision.
+    /// History that it wants is compacted up to before this revision.
     Compacted(i64),
 }
 
@@ -125,7 +125,7 @@ impl Following {
 /// Sees everything, mostly on one member, until the goal is known and reached.
 pub(super) async fn follow(common: Common, home: usize) -> Result<Output> {
     let request = pb::WatchCreateRequest {
-        // What a compaction takes away no event can tell.
+        // No event can tell the value that a compaction took away.
         prev_kv: !common.profile.compacts,
         ..everything()
     };
