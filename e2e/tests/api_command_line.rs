@@ -179,7 +179,7 @@ async fn says_that_it_is_full(cluster: &Cluster, is_full: bool) -> Claim {
     Ok(())
 }
 
-/// What kube-apiserver does to compact: it notes so in a key, by a transaction, and only then asks for it.
+/// The way in which kube-apiserver compacts: it notes so in a key, by a transaction, and only then asks for it.
 #[test]
 fn a_client_that_notes_its_compactions_in_a_key_makes_room_in_a_full_store() {
     claims::run(async {

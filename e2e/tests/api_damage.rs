@@ -22,7 +22,7 @@ on_three_processes!(
 
 const KEYS: i64 = 50;
 
-/// What a refusal says.
+/// The text that a refusal must have.
 const REMEDY: &str = "add it again as a new member; of a cluster of one, restore a backup";
 
 async fn filled(cluster: &mut Cluster) -> anyhow::Result<usize> {

@@ -15,7 +15,7 @@ use tonic::Code;
 #[test]
 fn a_member_on_a_full_disk_stops_and_comes_back_when_there_is_room() {
     if process::oracle().is_some() {
-        // What etcd does then is its own affair.
+        // The rest is etcd's own affair.
         return;
     }
     claims::run(fills_up());
@@ -93,7 +93,7 @@ async fn fills_up() -> Claim {
     let (status, said) = cluster.ended(0).await?;
     assert!(!status.expect("a process").success());
     assert!(says_why(&said), "{said}");
-    // Whatever a start on the full disk does, it must not make it worse.
+    // A start on the full disk must not make it worse.
     for _ in 0..2 {
         cluster.spawn(0)?;
         if cluster.ready(0).await.is_ok() {

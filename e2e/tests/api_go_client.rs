@@ -6,7 +6,7 @@ use coord_e2e::clients::programs;
 use coord_e2e::cluster::claims;
 use coord_e2e::cluster::{Cluster, Kind};
 
-/// What `e2e/clients/go` prints a line about.
+/// Claims that `e2e/clients/go` prints a line about.
 const CLAIMS: usize = 15;
 
 #[test]

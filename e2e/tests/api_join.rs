@@ -127,7 +127,7 @@ async fn not_promoted_while_behind(cluster: &mut Cluster) -> Claim {
     Ok(())
 }
 
-/// What a member says that lost its disk and is told to come back as a new one.
+/// Asserts the words of a member that lost its disk: come back as a new one.
 fn says_how_to_come_back(said: &str) {
     assert!(
         said.contains("remove it from the cluster") && said.contains("add it again"),

@@ -306,7 +306,7 @@ async fn compaction_drops_history_and_keeps_what_is_current(cluster: &mut Cluste
             "at {revision}"
         );
     }
-    // What was current at the compacted revision can still be read, at it and above.
+    // Values that were current at the compacted revision can still be read, at it and above.
     let at = async |revision| {
         client
             .range(pb::RangeRequest {

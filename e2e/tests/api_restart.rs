@@ -241,7 +241,7 @@ async fn a_killed_member_may_be_started_again_at_once(cluster: &mut Cluster) -> 
     Ok(())
 }
 
-/// What writers did while something happened to the cluster.
+/// The record of writers while something happened to the cluster.
 struct Written {
     /// The value of each key whose put was acknowledged, with its revision.
     acknowledged: BTreeMap<String, (String, i64)>,

@@ -1,4 +1,4 @@
-//! What can be set, by flag, variable and file: as kubeadm, k3s, and the charts of Bitnami and Milvus set it.
+//! Settings by flag, variable and file: as kubeadm, k3s, and the charts of Bitnami and Milvus set them.
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;

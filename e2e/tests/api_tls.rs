@@ -434,7 +434,7 @@ fn a_socket_of_the_file_system_serves_plain_and_secured() {
     });
 }
 
-/// What a server says to plain HTTP/1.1.
+/// A server's answer to plain HTTP/1.1.
 fn plain_request(authority: &str, path: &str) -> Result<String> {
     let mut stream = connect(authority)?;
     stream.write_all(

@@ -362,7 +362,7 @@ async fn manual_progress_comes_after_the_events_before_it(cluster: &mut Cluster)
                 let (revision, events) = progress(&mut stream).await?;
                 seen.extend(events);
                 reached = revision;
-                // Whatever progress promises has been delivered.
+                // Every event up to the promised revision has been delivered.
                 let delivered = seen.last().map_or(0, revision_of);
                 assert_eq!(
                     delivered, reached,

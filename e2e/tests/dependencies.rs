@@ -1,4 +1,4 @@
-//! What Cargo.lock must say: that a crate which stands in for another is the one in use.
+//! Demands on Cargo.lock: that a crate which stands in for another is the one in use.
 
 use std::fs;
 use std::path::Path;

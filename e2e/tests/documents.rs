@@ -51,7 +51,7 @@ fn links(text: &str) -> Vec<String> {
     targets
 }
 
-/// What a heading is called in a link, as the common renderers make it.
+/// The anchors of headings, as the common renderers make them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter(|line| line.starts_with('#'));
     headings

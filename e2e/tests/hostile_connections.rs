@@ -12,7 +12,7 @@ use coord_e2e::hostile::raw::{self, End, PREFACE, Raw, flag, frame, kind};
 use futures::future::try_join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What the table of bad input asks for; fewer where descriptors are short.
+/// Connections of the attack; fewer where descriptors are short.
 const CONNECTIONS: usize = 10_000;
 /// Connections that are opened together.
 const AT_ONCE: usize = 100;

@@ -17,7 +17,7 @@ use wire::peer_client::PeerClient;
 const STRANGER: &str = "127.9.9.9";
 const MIB: u64 = 1 << 20;
 
-/// What a caller says of itself.
+/// The identity that a caller claims.
 #[derive(Clone, Copy, Debug)]
 struct Stamp {
     cluster: u64,
@@ -44,7 +44,7 @@ impl Stamp {
     }
 }
 
-/// What must not change: term, leader, revision.
+/// The facts that must not change: term, leader, revision.
 #[derive(Debug, PartialEq, Eq)]
 struct Standing(u64, u64, i64);
 

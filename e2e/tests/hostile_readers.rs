@@ -16,7 +16,7 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 /// A client that lets nothing be sent to its streams.
 const TAKES_NOTHING: &[(u16, u32)] = &[(INITIAL_WINDOW_SIZE, 0)];
-/// What calls may hold in all, twice: the answer that is encoded stands beside what was read for it.
+/// Bytes that calls may hold in all, twice: the answer that is encoded stands beside the rows that were read for it.
 const HELD_MAX: usize = 2 * 256 * MIB;
 
 async fn one() -> Result<(Cluster, Client, u32)> {
@@ -52,7 +52,7 @@ async fn large_ranges_that_nobody_reads_do_not_pile_up() -> Result<()> {
         }
         stalled.push(raw);
     }
-    // Whoever reads is served in the end: those that do not are cut off, or refused.
+    // A client that reads is served in the end: those that do not are cut off, or refused.
     let found = eventually("a large range beside them", || async {
         Ok(client.range(prefix("big/")).await?.kvs.len())
     });

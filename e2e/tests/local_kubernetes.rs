@@ -138,7 +138,7 @@ fn traces(instance: &Instance) -> BTreeSet<String> {
     found
 }
 
-/// What is in a folder, one name a line; nothing if it is not there.
+/// The contents of a folder, one name a line; nothing if it is not there.
 fn names(folder: &str) -> String {
     let Ok(entries) = fs::read_dir(folder) else {
         return String::new();

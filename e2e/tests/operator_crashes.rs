@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use trial::{READY, Trial, condition, difference, is_at_rest, masked_state, members, spec};
 
-/// What a workload does to the number of voters.
+/// The sizes that a workload scales to, one after the other.
 const SCALES: [i32; 3] = [3, 5, 3];
 
 /// Every operator of the second cluster makes `each` writes and dies, until the cluster is as wanted.

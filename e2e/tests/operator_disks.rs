@@ -59,7 +59,7 @@ async fn empty_in_place(trial: &Trial, member: &str) {
         .unwrap();
 }
 
-/// What a member itself answers to a serializable read of everything; `None` if it does not serve.
+/// The keys in a member's own answer to a serializable read of everything; `None` if it does not serve.
 async fn keys_at(trial: &Trial, member: &str) -> Option<usize> {
     let url = trial
         .kubernetes

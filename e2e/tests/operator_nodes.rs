@@ -120,7 +120,7 @@ async fn a_member_on_a_node_that_is_gone_is_replaced_on_another() {
 
     trial.kubernetes.with_node(&node, Node::kill).await.unwrap();
     trial.until(serves_without(&node)).await.unwrap();
-    // What a person or a cloud does with a node that will not come back.
+    // A person or a cloud deletes a node that will not come back.
     trial
         .kubernetes
         .run(format!("kubectl delete node {node}"))

@@ -1,4 +1,4 @@
-//! What the API server refuses at admission: the field's name and the reason, and members that run on untouched.
+//! Refusals of the API server at admission: the field's name and the reason, and members that run on untouched.
 
 use coord_e2e::cluster::kubernetes::Kubernetes;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Compaction without a client that asks for it: `--auto-compaction-mode` and `--auto-compaction-retention`.
 //!
-//! Every member notes revisions; only the leader proposes. What is due is decided by [`Schedule`], over plain values; the
-//! task waits and proposes. Source: etcd `server/etcdserver/api/v3compactor`.
+//! Every member notes revisions; only the leader proposes. A compaction that is due is decided by [`Schedule`], over
+//! plain values; the task waits and proposes. Source: etcd `server/etcdserver/api/v3compactor`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Schedule {
         }
     }
 
-    /// What to compact to, if anything.
+    /// The revision to compact to, if any.
     fn due(&self, now: Duration, newest: Revision) -> Option<Revision> {
         let revision = match self.keep {
             AutoCompaction::Period(_) if now.saturating_sub(self.since) < self.wait => None,

@@ -29,9 +29,9 @@ pub use leases::Renewals;
 use quota::Quota;
 pub use stored::{Moment, Stored, StoredReading};
 
-/// What etcd waits for a request beyond two election timeouts.
+/// The time that etcd waits for a request beyond two election timeouts.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
-/// Whose data this member serves.
+/// The cluster and member whose data this member serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster.
@@ -47,7 +47,7 @@ pub struct Identity {
 pub enum Consistency {
     /// Sees every write that was acknowledged before the read began.
     Linearizable,
-    /// Whatever this member has; needs no other member.
+    /// This member's own rows; needs no other member.
     Serializable,
 }
 
@@ -71,7 +71,7 @@ impl From<ChangeError> for Error {
     }
 }
 
-/// What this member knows of itself, without asking anyone.
+/// This member's view of itself, without asking anyone.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Raft's view.
@@ -108,9 +108,9 @@ pub struct Coordinator {
     passwords: Passwords,
 }
 
-/// What [`Coordinator::new`] is made of.
+/// The parts that [`Coordinator::new`] is made of.
 pub struct Parts {
-    /// Whose data.
+    /// The cluster and member served.
     pub identity: Identity,
     /// Ordering.
     pub raft: Raft,
@@ -124,7 +124,7 @@ pub struct Parts {
     pub election: Duration,
     /// Where files may be put that nobody needs after a restart.
     pub scratch: Option<PathBuf>,
-    /// Whose tokens are good.
+    /// The tokens that are good.
     pub tokens: Arc<Tokens>,
     /// Hashes and checks passwords.
     pub passwords: Passwords,
@@ -161,7 +161,7 @@ impl Coordinator {
         })
     }
 
-    /// Who this member is.
+    /// This member's identity.
     pub fn identity(&self) -> Identity {
         self.identity
     }
@@ -176,7 +176,7 @@ impl Coordinator {
         &self.hub
     }
 
-    /// What changed from revision `from` to before `upto`, about `bytes_max` of it, for watchers that are behind.
+    /// The changes from revision `from` to before `upto`, about `bytes_max` of them, for watchers that are behind.
     ///
     /// Errors: `Refused` if `from` is compacted; `Unavailable` if the state cannot be read, which stops this member.
     pub fn history(
@@ -328,7 +328,7 @@ impl Coordinator {
         self.raft.contact()
     }
 
-    /// What this member knows of itself.
+    /// This member's view of itself.
     pub fn status(&self) -> Status {
         let raft = self.raft.status();
         self.state.with(|state| Status {

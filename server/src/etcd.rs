@@ -2,8 +2,8 @@
 //!
 //! In: the wire messages of `coord-proto`. Out: commands and queries to the coordinator, and its answers in etcd's
 //! words. One way through: [`gate`] lets the call in, [`check`] and [`convert`] make a command of it, the coordinator
-//! answers, [`header`] and [`error`] say so. Each service is one file; [`services`] picks it by path. What is not there yet
-//! is refused by name and stands in `docs/compatibility.md`.
+//! answers, [`header`] and [`error`] say so. Each service is one file; [`services`] picks it by path. A method that is
+//! not there yet is refused by name and stands in `docs/compatibility.md`.
 
 mod auth;
 mod check;

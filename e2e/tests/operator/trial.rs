@@ -116,7 +116,7 @@ impl Trial {
         self.get().await
     }
 
-    /// What every trial ends with: no acknowledged write is lost, and there was one bootstrap.
+    /// The end of every trial: no acknowledged write is lost, and there was one bootstrap.
     pub(crate) async fn finish(&self, writer: Writer, min: usize) -> Result<()> {
         let written = writer.finish(min).await?;
         eprintln!(
@@ -317,7 +317,7 @@ fn mask(value: &mut Value, words: &[(String, String)]) {
     }
 }
 
-/// What differs between two states, key by key.
+/// The differences of two states, key by key.
 pub(crate) fn difference(a: &Value, b: &Value) -> String {
     let empty = serde_json::Map::new();
     let (a, b) = (

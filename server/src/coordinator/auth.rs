@@ -1,4 +1,4 @@
-//! Who asks, and whether it may: tokens, passwords, and a look at the law before anything is proposed.
+//! Authentication: tokens, passwords, and a look at the law before anything is proposed.
 
 use bytes::Bytes;
 
@@ -13,8 +13,8 @@ use crate::command::{
 const LOGINS_MAX: usize = 16;
 
 impl Coordinator {
-    /// Whose request it is that carries `token`, or comes from the holder of a certificate with this common name. Nobody's
-    /// while authentication is off, whatever it carries.
+    /// The principal of a request that carries `token`, or that comes from the holder of a certificate with this common
+    /// name. Nobody's while authentication is off, whatever it carries.
     ///
     /// Errors: the token means nobody, here or anywhere.
     pub async fn principal(

@@ -1,4 +1,4 @@
-//! Who belongs to the cluster, and changes to that.
+//! The members of the cluster, and changes to them.
 
 use super::{Coordinator, Error};
 use crate::command::{Member, MemberId, MemberRefusal, Refusal, Unavailable};

@@ -23,7 +23,7 @@ const RESERVE_BYTES_MIN: u64 = 1024 * 1024;
 pub(super) struct Quota {
     /// `None` is no limit.
     bytes: Option<u64>,
-    /// What the last write needed that was refused; 0 if none was.
+    /// Bytes needed by the last write that was refused; 0 if none was.
     refused: AtomicU64,
 }
 

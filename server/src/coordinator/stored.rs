@@ -23,7 +23,7 @@ pub struct Moment {
     pub leases: Vec<Lease>,
     /// Users and roles.
     pub auth: AuthTables,
-    /// Who belongs to the cluster, by id; as of a moment before.
+    /// The members of the cluster, by id; as of a moment before.
     pub members: Vec<Member>,
 }
 

@@ -122,7 +122,7 @@ impl pb::auth_server::Auth for AuthService {
         &self,
         request: Request<pb::AuthenticateRequest>,
     ) -> Answer<pb::AuthenticateResponse> {
-        // Whatever else it carries: a client whose token has ended asks for another one with it.
+        // The metadata does not matter: a client whose token has ended asks for another one with it.
         self.admit(&request)?;
         let pb::AuthenticateRequest { name, password } = request.into_inner();
         let given = self.0.coordinator.authenticate(name, password).await;

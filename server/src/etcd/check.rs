@@ -1,4 +1,4 @@
-//! What is refused at the door, before anything is proposed: limits, and what a transaction may not hold.
+//! Refusals at the door, before anything is proposed: limits, and operations that a transaction may not hold.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::config::{Requests, Url};
 
 /// A watcher's changes in one message where it asked for them in fragments; etcd's default.
 pub(super) const RECEIVE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// What gRPC receives beyond `--max-request-bytes`: a request slightly too large gets etcd's own answer.
+/// Bytes that gRPC receives beyond `--max-request-bytes`: a request slightly too large gets etcd's own answer.
 const RECEIVE_BYTES_MORE: usize = 512 * 1024;
 /// One message of a stream of requests: a watch of two longest keys. Smaller than etcd's, because each of thousands of
 /// streams may have one half received.
@@ -18,7 +18,7 @@ pub(super) const STREAM_REQUEST_BYTES_MAX: usize = 128 * 1024;
 /// Longest key: the store takes 64 KiB with its own bytes, and law refuses longer ones too.
 const KEY_BYTES_MAX: usize = 32 * 1024;
 
-/// What gRPC receives at most.
+/// Bytes that gRPC receives at most.
 pub(super) fn receive_bytes_max(requests: Requests) -> usize {
     requests.bytes_max + RECEIVE_BYTES_MORE
 }

@@ -1,7 +1,7 @@
 //! Wire messages into commands and back.
 //!
-//! A decoded message shares the buffer it was received in with its neighbours. What commands keep is copied out of it where
-//! it is small, or one stored key would hold the whole buffer.
+//! A decoded message shares the buffer it was received in with its neighbours. Small bytes that commands keep are
+//! copied out of it, or one stored key would hold the whole buffer.
 
 mod reply;
 

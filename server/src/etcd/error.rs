@@ -1,4 +1,4 @@
-//! What a client reads when the answer is no: gRPC code and text, exactly as etcd says it.
+//! The words of a no to a client: gRPC code and text, exactly as etcd says it.
 //!
 //! Clients tell errors apart by their text. Source: etcd `api/v3rpc/rpctypes/error.go`.
 
@@ -28,7 +28,7 @@ pub(super) enum Invalid {
     MemberUrls,
     /// `client-api-version` is there but empty.
     ClientApiVersion,
-    /// What a downgrade names is no version.
+    /// The target of a downgrade is no version.
     DowngradeFormat,
     /// A downgrade to another version than the one below.
     DowngradeTarget,

@@ -1,4 +1,4 @@
-//! What is looked at before any call: the metadata that etcd's clients send, and whether a learner serves it.
+//! Checks before any call: the metadata that etcd's clients send, and whether a learner serves it.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) enum OnLearner {
     Refuses,
 }
 
-/// What a call carries to say who asks.
+/// The part of a call that says who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Credentials {
     token: Option<String>,
@@ -51,11 +51,11 @@ impl Credentials {
     }
 }
 
-/// What every service of the door holds.
+/// The parts that every service of the door holds.
 #[derive(Clone)]
 pub(super) struct Gate {
     pub(super) coordinator: Arc<Coordinator>,
-    /// What clients may ask for.
+    /// Bounds on clients' requests.
     pub(super) requests: Requests,
     /// Turns true when streams must end.
     closing: watch::Receiver<bool>,
@@ -102,7 +102,7 @@ impl Gate {
         Ok(())
     }
 
-    /// Who asks. etcd checks what the request says before this.
+    /// The principal of a call. etcd checks what the request says before this.
     ///
     /// Errors: a token that means nobody.
     pub(super) async fn principal(&self, credentials: &Credentials) -> Result<Principal, Status> {

@@ -64,7 +64,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         let command = match (AlarmAction::try_from(request.action), named) {
             (Ok(AlarmAction::Activate), Some(alarm)) => Some(AlarmCommand::Activate(alarm)),
             (Ok(AlarmAction::Deactivate), Some(alarm)) => Some(AlarmCommand::Deactivate(alarm)),
-            // What etcd takes for a question.
+            // An action that is neither is a question, as in etcd.
             (_, _) => None,
         };
         let is_question = command.is_none();

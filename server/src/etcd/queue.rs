@@ -1,4 +1,4 @@
-//! What locks and elections are made of: a queue of keys under one name, ordered by when each was created.
+//! The queue of locks and elections: keys under one name, ordered by when each was created.
 //!
 //! Everyone who waits has a key `name/LEASE` (the lease in hexadecimal); the oldest holds what is waited for. The keys
 //! are etcd's, so that its client libraries and this service stand in the same queue. Every step goes through the KV and
@@ -43,7 +43,7 @@ pub(super) struct Place {
     pub(super) created: i64,
 }
 
-/// What came of taking a place.
+/// The outcome of taking a place.
 pub(super) struct Taken {
     pub(super) header: Option<pb::ResponseHeader>,
     pub(super) place: Place,

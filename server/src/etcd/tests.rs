@@ -1,4 +1,4 @@
-//! What the door refuses by itself, with etcd's codes and texts, and what it makes of messages.
+//! Refusals of the door itself, with etcd's codes and texts, and its conversion of messages.
 
 use bytes::Bytes;
 use coord_proto::etcd::etcdserverpb as pb;

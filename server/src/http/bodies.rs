@@ -26,7 +26,7 @@ const COUNTED_BYTES_MIN: usize = 1024;
 const SLICE_BYTES: usize = 256 * 1024;
 /// How often a stream looks whether there is room again for its next answer.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
-/// What stands before each message: compressed or not, and its length.
+/// The head before each message: compressed or not, and its length.
 pub(super) const PREFIX_BYTES: usize = 5;
 
 /// Whether a call has one request, or many.
@@ -71,7 +71,7 @@ impl<B> Received<B> {
         }
     }
 
-    /// What came, unpacked, and counted as what it becomes: perhaps nothing yet.
+    /// The bytes that came, unpacked, and counted as unpacked: perhaps nothing yet.
     fn unpack(&mut self, data: Bytes) -> Result<Bytes, Status> {
         let Some(gunzip) = &mut self.gunzip else {
             self.count(&data)?;
@@ -213,7 +213,7 @@ pub struct Sending<B> {
     body: B,
     call: Arc<OpenCall>,
     requests: Requests,
-    /// What the engine has read for the answer, until it is encoded.
+    /// The hold on rows that the engine has read for the answer, until it is encoded.
     read: Option<Arc<Held>>,
     /// The part of an answer that was not handed down yet, and what the whole holds.
     rest: Bytes,
@@ -263,7 +263,7 @@ impl<B> Sending<B> {
         if answer.len() < COUNTED_BYTES_MIN {
             return answer;
         }
-        // What was read is gone when it is encoded; a turn to overdraw goes on.
+        // The rows that were read are gone when it is encoded; a turn to overdraw goes on.
         let held = read.unwrap_or_else(|| Arc::new(self.share().hold()));
         held.set(answer.len());
         self.held = Some(held);

@@ -12,7 +12,7 @@ use crate::tls::{ClientCertificate, Server};
 
 /// The first byte of a TLS connection: a record of the handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
-/// What a client reads that speaks plain HTTP where TLS is spoken; Go's words.
+/// The answer to a client that speaks plain HTTP where TLS is spoken; Go's words.
 const NOT_TLS: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
@@ -22,7 +22,7 @@ pub struct Endpoint {
     security: Security,
 }
 
-/// What is spoken beneath HTTP.
+/// The security beneath HTTP.
 #[derive(Clone)]
 pub(super) enum Security {
     Plain,

@@ -36,7 +36,7 @@ pub(super) struct Guarded<T> {
     stream: T,
     frames: Frames,
     sent: Sent,
-    /// What the other side owes, and when it is late.
+    /// The number of the thing that the other side must end, and the time for it.
     owed: Option<(u64, Pin<Box<Sleep>>)>,
     /// When it is late to take what is written.
     stuck: Option<Pin<Box<Sleep>>>,

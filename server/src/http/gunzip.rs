@@ -23,7 +23,7 @@ pub(super) struct Gunzip {
     packed: Option<GzDecoder<Unpacked>>,
 }
 
-/// What a message has become so far.
+/// The part of a message that is unpacked so far.
 struct Unpacked {
     bytes: Vec<u8>,
     bytes_max: usize,

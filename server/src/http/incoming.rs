@@ -10,7 +10,7 @@ use tonic::{Status, Streaming};
 /// Requests taken at once.
 const AT_ONCE_MAX: usize = 1024;
 
-/// What came.
+/// The messages that came.
 pub struct Came<M> {
     /// In order.
     pub requests: Vec<M>,

@@ -1,4 +1,4 @@
-//! What the connections of a door may take. The limits replace hyper's and h2's where those are unlimited, or where one
+//! Bounds on the connections of a door. The limits replace hyper's and h2's where those are unlimited, or where one
 //! client could hold more than its share.
 
 use std::time::Duration;
@@ -32,10 +32,10 @@ const ERROR_RESETS_MAX: usize = 16_384;
 /// Written bytes held per stream while the other side does not read.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
-/// What the connections of one door may take.
+/// Bounds on the connections of one door.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Whose connections they are, for the log.
+    /// The side that the connections are of, for the log.
     pub(super) side: &'static str,
     /// Connections at once.
     pub(super) connections_max: usize,
@@ -98,7 +98,7 @@ impl Limits {
         }
     }
 
-    /// What serves one connection.
+    /// The server of one connection.
     pub(super) fn builder(&self) -> Builder<TokioExecutor> {
         let mut builder = Builder::new(TokioExecutor::new());
         builder

@@ -30,10 +30,11 @@ use crate::tls::ClientCertificate;
 
 /// How often a connection is looked at beside its calls.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// So many looks without a call, and a connection is evicted while there are nearly too many: its client, if it is one,
-/// connects again when it has something to ask.
+/// Looks in a row without a call, after which a connection is evicted while there are nearly too many: its client, if
+/// it is one, connects again when it has something to ask.
 const IDLE_LOOKS_MAX: u32 = 2;
-/// So many looks during which its client took nothing of its answers, and a connection is evicted while memory is short.
+/// Looks in a row during which its client took nothing of its answers, after which a connection is evicted while
+/// memory is short.
 const STALLED_LOOKS_MAX: u32 = 2;
 /// Pause after `accept` failed for want of descriptors or memory: trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -257,7 +258,7 @@ fn rejected(side: &'static str, from: Option<SocketAddr>, error: &std::io::Error
     }
 }
 
-/// What answers a connection, told whose certificate its other side has.
+/// A connection's service, told whose certificate the other side has.
 struct Identified<S> {
     service: S,
     certificate: Option<Arc<ClientCertificate>>,
@@ -341,7 +342,7 @@ mod tests {
 
     use super::*;
 
-    /// What a client sends first over HTTP/2, and an empty SETTINGS frame.
+    /// The first bytes of an HTTP/2 client, and an empty SETTINGS frame.
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
     async fn listening() -> (SocketAddr, watch::Sender<bool>, JoinHandle<()>) {

@@ -1,4 +1,4 @@
-//! Which door answers what came on one connection: gRPC by its services, everything else by its pages.
+//! The door of a call: gRPC by its services, everything else by its pages.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -38,7 +38,7 @@ pub trait Calls: Send + Sync + 'static {
     fn answer(&self, call: Call) -> Answering;
     /// Bytes of one request message of this call at most.
     fn request_bytes_max(&self, path: &str) -> usize;
-    /// What its clients read when the front refuses.
+    /// The words that its clients read when the front refuses.
     fn words(&self) -> &'static Words;
 }
 
@@ -73,7 +73,7 @@ impl Router {
         }
     }
 
-    /// What answers one connection.
+    /// The service of one connection.
     pub fn connection(&self, share: Arc<Share>) -> Connection {
         Connection {
             router: self.clone(),
@@ -140,7 +140,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Which method: `/package.Service/Method`.
+    /// The method: `/package.Service/Method`.
     pub fn path(&self) -> &str {
         self.request.uri().path()
     }

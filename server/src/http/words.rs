@@ -1,4 +1,4 @@
-//! What a client reads when the front refuses: the door's words, and Go's for what tonic found.
+//! The words of a refusal by the front: the door's, and Go's for those of tonic.
 
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -33,7 +33,7 @@ pub(super) fn too_large(bytes: impl std::fmt::Display, max: impl std::fmt::Displ
     ))
 }
 
-/// What tonic says of a request that it does not take, in Go's words.
+/// A refusal of tonic's, in Go's words.
 pub(super) fn in_go_words(response: http::Response<Body>) -> http::Response<Body> {
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() == Code::OutOfRange => received(status).into_http(),

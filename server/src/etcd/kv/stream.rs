@@ -27,7 +27,7 @@ type Chunk = Result<pb::RangeStreamResponse, Status>;
 /// A range on its way.
 pub(super) type Chunks = ReceiverStream<Chunk>;
 
-/// What only a whole range can answer.
+/// Options that only a whole range can answer.
 pub(super) fn check(range: &pb::RangeRequest) -> Result<(), Status> {
     let (target, order) = (range.sort_target(), range.sort_order());
     let is_natural =
@@ -93,7 +93,7 @@ async fn send(
         if range.revision <= 0 {
             range.revision = header.revision;
         }
-        // What was acknowledged before the first chunk is in it, and the others are of the same moment.
+        // Writes acknowledged before the first chunk are in it, and the others are of the same moment.
         range.serializable = true;
         let number = i64::try_from(found.kvs.len()).unwrap_or(i64::MAX);
         let count = sent.saturating_add(found.count);

@@ -4,7 +4,7 @@ use coord_proto::etcd::etcdserverpb as pb;
 
 use crate::command::{Alarm, AlarmKind};
 
-/// Which kind a number names; `None` for all of them.
+/// The kind that a number names; `None` for all of them.
 pub(super) fn kind(number: i32) -> Option<AlarmKind> {
     match pb::AlarmType::try_from(number) {
         Ok(pb::AlarmType::Nospace) => Some(AlarmKind::NoSpace),

@@ -24,7 +24,7 @@ const META_BUCKET: &str = "meta";
 /// In `meta`, and not the same on two members that hold the same: left out of hashes, as etcd does.
 const OF_A_MEMBER: [&str; 3] = ["consistent_index", "term", "storageVersion"];
 
-/// What marks a removal, behind its revision.
+/// The mark of a removal, behind its revision.
 const TOMBSTONE: u8 = b't';
 
 /// `leasepb.Lease`.

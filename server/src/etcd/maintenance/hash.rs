@@ -13,7 +13,7 @@ use crate::command::Revision;
 use crate::coordinator::Stored;
 use crate::scratch::Sorter;
 
-/// What is sorted in memory; beyond it on disk.
+/// Bytes sorted in memory; beyond it on disk.
 pub(super) const SORT_BYTES: usize = 16 << 20;
 
 /// A checksum in the making.
@@ -68,7 +68,7 @@ impl KeysHash {
             let [a, b, c, d, e, f, g, h, stands] = *record else {
                 return Err(io::ErrorKind::InvalidData.into());
             };
-            // What compaction would take if it went on to the revision.
+            // A row that compaction would take if it went on to the revision.
             let is_old = floor.is_some_and(|floor| at.main <= floor);
             if is_old && any_stands && stands == 0 {
                 return Ok(());

@@ -1,4 +1,4 @@
-//! What one watch stream says, and in which order. Plain values: no clock, no channel, no state.
+//! The responses of one watch stream, in order. Plain values: no clock, no channel, no state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use crate::watch::{Extent, Hub, Past, Pump, Told, Turn, Wanted, WatcherId};
 const NO_WATCHER: i64 = -1;
 /// Watchers of one stream.
 const WATCHERS_MAX: usize = 50_000;
-/// What a watcher holds beside its keys.
+/// Memory of a watcher beside its keys.
 const WATCHER_BYTES: usize = 600;
 
-/// What a watcher will hold.
+/// Memory that a watcher will hold.
 pub(super) fn bytes_of(request: &pb::WatchCreateRequest) -> usize {
     WATCHER_BYTES + request.key.len() + request.range_end.len()
 }
 
-/// What is said.
+/// A message of the stream.
 #[derive(Debug)]
 pub(super) enum Said {
     /// A response.
@@ -38,7 +38,7 @@ pub(super) enum Said {
     Begins {
         /// With its first events.
         response: WatchResponse,
-        /// What all of it takes, encoded.
+        /// The encoded size of all of it.
         bytes: u64,
     },
     /// More events of it, and nothing else.
@@ -56,7 +56,7 @@ pub(super) struct Session<L = LargeRevision> {
     /// Watchers that were ended here and not cancelled by their client yet: as in etcd, their ids are not free before.
     lost: BTreeSet<i64>,
     next_id: i64,
-    /// What their watchers hold.
+    /// Memory that their watchers hold.
     watched_bytes: usize,
     /// The large revision that is being told: to whom, and whether in fragments.
     large: Option<(i64, bool)>,
@@ -69,7 +69,7 @@ struct Opened {
     prev_kv: bool,
     fragment: bool,
     progress_notify: bool,
-    /// What it holds.
+    /// Memory that it holds.
     bytes: usize,
     /// Whether anything was sent since the last notice.
     was_told: bool,
@@ -92,7 +92,7 @@ impl<L> Session<L> {
         }
     }
 
-    /// Answers a request. What it brings about beyond that comes with the next [`turn`](Self::turn).
+    /// Answers a request. Its other effects come with the next [`turn`](Self::turn).
     pub(super) fn request(&mut self, request: WatchRequest, term: u64) -> Vec<WatchResponse> {
         match request.request_union {
             Some(RequestUnion::CreateRequest(request)) => vec![self.create(&request, term)],
@@ -340,7 +340,7 @@ impl<L> Session<L> {
             let Some((id, in_fragments)) = current else {
                 return;
             };
-            // What it does not want to see was not read.
+            // Previous values that it does not want to see were not read.
             let events = events.iter().map(|event| convert::event(event, true));
             if in_fragments {
                 let head = self.head(id, through, term);

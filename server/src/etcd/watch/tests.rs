@@ -102,7 +102,7 @@ impl Script {
         self.print(&said)
     }
 
-    /// What is said, and that its bytes are responses as whole as it says.
+    /// Prints the messages, and checks that their bytes are responses as whole as they say.
     fn print(&mut self, said: &[Said]) -> String {
         let mut text = String::new();
         for said in said {
@@ -205,7 +205,7 @@ impl Script {
     }
 }
 
-/// What was changed, in a list.
+/// The changes, in a list.
 struct History {
     floor: u64,
     events: Vec<Event>,

@@ -26,7 +26,7 @@ pub(super) const MESSAGE_BYTES_MAX: u64 = i32::MAX as u64;
 /// `WatchResponse.events`.
 const EVENTS_TAG: u32 = 11;
 
-/// What an event takes in a response.
+/// Bytes of an event in a response.
 pub(super) fn event_bytes(event: &Event, prev_kv: bool) -> u64 {
     let bytes = convert::event(event, prev_kv).encoded_len();
     (key_len(EVENTS_TAG) + encoded_len_varint(bytes as u64) + bytes) as u64
@@ -110,7 +110,7 @@ pub(super) type Turn = Result<(Bytes, Held), Status>;
 pub(super) struct Responses {
     turns: mpsc::Receiver<Turn>,
     has_ended: bool,
-    /// What was handed down last, until more is asked for.
+    /// The piece that was handed down last, until more is asked for.
     held: Option<Held>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::allowance::{Allowance, Flood};
 
-/// What an HTTP/2 client sends first.
+/// The first bytes of an HTTP/2 client.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Frames of HTTP/2 (RFC 9113, section 6) that are told apart here.
@@ -31,13 +31,13 @@ pub(super) struct Frames {
 
 #[derive(Debug)]
 enum At {
-    /// So much of the preface has come.
+    /// Bytes of the preface that have come.
     Preface(usize),
     /// HTTP/1, which has no frames; hyper times its heads.
     Plain,
     /// In a frame's header.
     Header([u8; HEADER_BYTES], usize),
-    /// So much of a frame's payload is to come.
+    /// Bytes of a frame's payload that are to come.
     Payload { left: usize, of_head: bool },
 }
 
@@ -55,7 +55,8 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// What the other side has begun and must end soon, by number: the preface with its first frame, or a head.
+    /// The number of the thing that the other side has begun and must end soon: the preface with its first frame, or
+    /// a head.
     pub(super) fn owed(&self) -> Option<u64> {
         let of_head = matches!(self.at, At::Payload { of_head: true, .. });
         let is_new = matches!(self.at, At::Preface(_)) || (self.heads == 0);

@@ -16,7 +16,7 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 pub(super) struct Sent {
     header: [u8; HEADER_BYTES],
     have: usize,
-    /// What the payload still lacks.
+    /// Bytes that the payload still lacks.
     left: usize,
     /// The begin of a GOAWAY frame's payload.
     goaway: Option<([u8; GOAWAY_BYTES], usize)>,
