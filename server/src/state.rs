@@ -59,7 +59,7 @@ pub use stored::{Stored, StoredPage, StoredReading};
 pub const FEATURE_LEVEL: u32 = 2;
 /// From this level on every member keeps a copy of the leader's countdown of leases, and says so to a new leader.
 pub const LEVEL_LEASE_COPIES: u32 = 2;
-/// What a file system gives at least.
+/// Bytes that a file system gives at least.
 const BLOCK: u64 = 4096;
 /// Longest key the store takes.
 pub const KEY_BYTES_MAX: usize = 32 << 10;
@@ -94,8 +94,8 @@ pub struct State {
 impl State {
     /// Opens the state below `dir`, empty if there is none or if what is there is damaged (it is set aside then).
     ///
-    /// What was applied may lie behind what was applied before a crash: replay the log after [`applied`](Self::applied),
-    /// or give up if the log begins later. Blocks; takes about a second for each two million keys.
+    /// The applied position may lie behind the one before a crash: replay the log after [`applied`](Self::applied), or
+    /// give up if the log begins later. Blocks; takes about a second for each two million keys.
     pub fn open(dir: &Path) -> Result<Self, Fault> {
         match Self::load(Disk::open(dir, &LAYOUT)?, FEATURE_LEVEL) {
             Err(Fault::Corrupt { what, why }) => {
@@ -174,7 +174,7 @@ impl State {
         self.ledger.hash
     }
 
-    /// What a flipped bit does: from now on this is not the state that others have.
+    /// Does as a flipped bit: from now on this is not the state that others have.
     #[cfg(test)]
     pub(crate) fn disturb(&mut self) {
         self.ledger.hash.0 ^= 1;
@@ -210,7 +210,7 @@ impl State {
         self.leases.contains_key(&id)
     }
 
-    /// What the members published of themselves, by id; members that left stay listed.
+    /// The records that members published of themselves, by id; members that left stay listed.
     pub fn members(&self) -> Vec<MemberRecord> {
         self.members.values().cloned().collect()
     }
@@ -225,7 +225,7 @@ impl State {
         self.mvcc.forget_resident();
     }
 
-    /// What the quota counts: alike on every member, and less after a compaction.
+    /// The bytes that the quota counts: alike on every member, and less after a compaction.
     pub fn logical_bytes(&self) -> u64 {
         self.ledger.logical_bytes
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::faults::Action;
 
-/// What will be done, and when; at one time in the order in which it was added.
+/// Actions by virtual time; at one time in the order in which they were added.
 #[derive(Default)]
 pub(crate) struct Calendar {
     actions: BTreeMap<(u64, u64), Action>,

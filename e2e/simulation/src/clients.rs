@@ -37,17 +37,17 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub struct Observed {
     /// Calls on single keys.
     pub history: History,
-    /// What the watcher of everything was sent.
+    /// The responses that the watcher of everything was sent.
     pub whole: Arc<Mutex<Seen>>,
     /// The revision up to which it was sent all.
     log_through: Arc<AtomicI64>,
-    /// What the other watchers were sent.
+    /// The responses that the other watchers were sent.
     pub watched: Arc<Mutex<Vec<Watched>>>,
     /// Up to which revision somebody asked to compact.
     compacted: Arc<AtomicI64>,
-    /// What became of leases.
+    /// The lives of leases.
     pub lives: Arc<Mutex<Vec<Life>>>,
-    /// What must never happen and is no call's outcome.
+    /// Violations that are no call's outcome.
     wrong: Arc<Mutex<Vec<String>>>,
     membership: Arc<Mutex<Membership>>,
     wishes: Arc<Mutex<Vec<Wish>>>,
@@ -57,13 +57,13 @@ pub struct Observed {
 /// A watcher of a run.
 #[derive(Debug)]
 pub struct Watched {
-    /// What it was sent.
+    /// The responses that it was sent.
     pub seen: Seen,
     /// How far the store may have been compacted when each response came.
     pub compacted: Vec<i64>,
 }
 
-/// Who belongs to the cluster.
+/// The members of the cluster.
 #[derive(Debug, Default)]
 struct Membership {
     /// Their machines.
@@ -72,7 +72,7 @@ struct Membership {
     is_changing: bool,
 }
 
-/// What only the world can do for a client.
+/// A wish of a client that only the world can grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// Start a member on a spare machine: it was added.
@@ -104,7 +104,7 @@ impl Default for Observed {
 }
 
 impl Observed {
-    /// Who belongs to the cluster, as far as clients know.
+    /// The members of the cluster, as far as clients know.
     pub fn members(&self) -> Vec<HostId> {
         lock(&self.membership).members.clone()
     }
@@ -124,7 +124,7 @@ impl Observed {
         self.compacted.fetch_max(revision, Ordering::Relaxed);
     }
 
-    /// What must never happen and did, first.
+    /// The first violation, if there was one.
     pub fn first_wrong(&self) -> Option<String> {
         lock(&self.wrong).first().cloned()
     }
@@ -134,7 +134,7 @@ impl Observed {
         self.is_quiet.store(true, Ordering::Relaxed);
     }
 
-    /// What is wished for since this was last asked.
+    /// The wishes since this was last asked.
     pub fn take_wishes(&self) -> Vec<Wish> {
         std::mem::take(&mut *lock(&self.wishes))
     }
@@ -188,7 +188,7 @@ impl Load {
     }
 }
 
-/// What one client is given.
+/// The parts that one client is given.
 #[derive(Clone)]
 struct Seat {
     network: Arc<dyn Simulated>,

@@ -19,7 +19,7 @@ use rand::rngs::StdRng;
 use crate::member::LOG;
 use crate::{interpose, trace};
 
-/// What a disk writes whole or not at all.
+/// Bytes that a disk writes whole or not at all.
 const SECTOR: usize = 512;
 /// How long something that nobody waits for stays unwritten.
 const IDLE: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ struct Inner {
     name: String,
     random: StdRng,
     files: BTreeMap<String, Vec<u8>>,
-    /// What a lying disk has overwritten since it last told the truth: file, offset, bytes.
+    /// Bytes that a lying disk has overwritten since it last told the truth: file, offset, old bytes.
     undo: Vec<(String, usize, Vec<u8>)>,
     lies: bool,
     fails: bool,
@@ -96,7 +96,7 @@ impl Disk {
             .expect("nothing panics while it holds the lock")
     }
 
-    /// Gives it power. What is written goes through the returned handle.
+    /// Gives it power. Writes go through the returned handle.
     pub fn power_on(&self) -> Arc<dyn wal::Disk> {
         let mut inner = self.lock();
         inner.has_power = true;
@@ -209,7 +209,7 @@ fn no_power() -> io::Error {
     io::Error::other("the machine has no power")
 }
 
-/// What one start of the machine writes through.
+/// The handle through which one start of the machine writes.
 struct Handle {
     disk: Disk,
     start: u64,

@@ -1,4 +1,4 @@
-//! What goes wrong, and when: all of it from the seed.
+//! Faults, and when they come: all of it from the seed.
 //!
 //! A run draws which kinds of fault it has at all (a run with few kinds goes deeper into those) and how often they come.
 //! Each fault brings its own end. Decisions only; `world` carries them out.
@@ -42,7 +42,7 @@ pub enum Action {
     Cut(HostId, HostId),
     /// It does again.
     Join(HostId, HostId),
-    /// What the first sends to the second is taken on the way, and its connections break.
+    /// Packets of the first to the second are taken on the way, and its connections break.
     Swallow(HostId, HostId),
     /// It is passed on again.
     Pass(HostId, HostId),
@@ -182,7 +182,7 @@ impl Faults {
         }
     }
 
-    /// What is drawn, for people.
+    /// The kinds of fault drawn, for people.
     pub fn describe(&self) -> String {
         format!(
             "every {:.1} s for {:.1} s: {:?}",

@@ -27,7 +27,7 @@ pub struct Host {
     runtime: Runtime,
     /// When it wants its next turn.
     due: u64,
-    /// Who is to be woken with it.
+    /// Those that are to be woken with it.
     wakers: Vec<Waker>,
     /// Whether it gets no turns.
     pub is_paused: bool,

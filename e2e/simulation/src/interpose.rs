@@ -1,4 +1,4 @@
-//! What a program asks of the C library about time, chance and waiting, answered by the simulation.
+//! The program's calls of the C library about time, chance and waiting, answered by the simulation.
 //!
 //! Three functions stand in front of the C library's, for the thread that called [`begin`] and no other:
 //!

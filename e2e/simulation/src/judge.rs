@@ -18,7 +18,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 struct Look {
-    /// What is waited for.
+    /// The condition that is waited for.
     stuck: String,
     /// Of each member: the revision and all keys.
     stores: Vec<(i64, Vec<KeyValue>)>,
@@ -45,7 +45,7 @@ impl Last {
         self.lock().is_there
     }
 
-    /// What it waits for.
+    /// The condition that it waits for.
     pub fn stuck(&self) -> String {
         self.lock().stuck.clone()
     }

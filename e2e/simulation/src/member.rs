@@ -128,12 +128,12 @@ impl Member {
         self.stop.send_replace(true);
     }
 
-    /// What a kill of its process leaves on its disk.
+    /// Leaves on its disk the state after a kill of its process.
     pub fn killed(&self) {
         self.disk.process_killed(&self.log);
     }
 
-    /// What a power cut leaves on its disk.
+    /// Leaves on its disk the state after a power cut.
     pub fn lost_power(&self) {
         self.disk.power_off(&self.log);
     }

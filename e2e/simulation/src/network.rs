@@ -1,6 +1,6 @@
 //! A network of hosts in this process: connections like TCP's, on links that are slow, lose packets, or are cut.
 //!
-//! What a program sees is what TCP shows: bytes in order or an end. Loss is delay, because TCP sends again; a cut link
+//! A program sees of it what TCP shows: bytes in order or an end. Loss is delay, because TCP sends again; a cut link
 //! holds what was sent until it is healed; a host without power answers nothing, and once it is back it resets what it
 //! does not know. A closed end sends FIN, or RST if something was unread. Time passes only in [`Network::next`]'s
 //! events; the world moves them along. Read [`link`] for how long a packet takes, [`stream`] for the ends.
@@ -52,7 +52,7 @@ impl HostId {
 type PipeId = u64;
 type AttemptId = u64;
 
-/// What travels on an established connection.
+/// A packet of an established connection.
 #[derive(Clone, Debug)]
 enum Packet {
     Data(Bytes),
@@ -103,7 +103,7 @@ struct Inner {
     ports: BTreeMap<SocketAddr, PortState>,
     pipes: BTreeMap<PipeId, Pipe>,
     attempts: BTreeMap<AttemptId, Attempt>,
-    /// Who must have a turn because of what arrived.
+    /// Hosts that must have a turn because of a packet that arrived.
     woken: Vec<(HostId, Waker)>,
 }
 
@@ -238,7 +238,7 @@ impl Network {
         self.lock().is_down.insert(host, true);
     }
 
-    /// Gives it back. What was sent to it meanwhile arrives, and meets nobody.
+    /// Gives it back. Packets sent to it meanwhile arrive, and meet nobody.
     pub fn power_on(&self, host: HostId) {
         let mut inner = self.lock();
         if inner.is_down.insert(host, false) == Some(true) {
@@ -298,7 +298,7 @@ impl Inner {
     }
 }
 
-/// What one host holds of the network.
+/// One host's end of the network.
 struct Seen {
     network: Network,
     host: HostId,

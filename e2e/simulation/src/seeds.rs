@@ -15,7 +15,7 @@ use crate::world::Sabotage;
 const RUN_MAX: Duration = Duration::from_secs(240);
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What to run.
+/// The seeds to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Campaign {
     /// The first seed; the others follow.
@@ -26,13 +26,13 @@ pub struct Campaign {
     pub real_max: Duration,
     /// Processes at a time.
     pub jobs: usize,
-    /// What is wrong on purpose.
+    /// The fault put in on purpose.
     pub wrong: Wrong,
     /// Whether the first failure is enough.
     pub is_search: bool,
 }
 
-/// What is wrong on purpose in a run, and must be found: nothing, as a rule.
+/// The fault that a run has on purpose and that must be found: none, as a rule.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wrong {
     /// In the simulation.
@@ -45,7 +45,7 @@ pub struct Wrong {
 const BUG: &str = "COORD_FAILPOINT";
 
 impl Wrong {
-    /// What this process was told: its own sabotage, and the bug that the environment chooses.
+    /// The faults of this process: its own sabotage, and the bug that the environment chooses.
     ///
     /// Errors: a bug that this build does not have.
     pub fn here(sabotage: Option<Sabotage>) -> Result<Self> {
@@ -64,7 +64,7 @@ impl Wrong {
     }
 }
 
-/// What it came to.
+/// The result of a campaign.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Seeds that were run.
@@ -79,7 +79,7 @@ pub struct Report {
     pub failed: Vec<(u64, String)>,
 }
 
-/// What a good run prints: read back by [`run`].
+/// The line that a good run prints: read back by [`run`].
 pub fn line(seed: u64, simulated: f64, taken: f64, answered: usize, trace: u64) -> String {
     format!(
         "seed {seed}: {simulated:.1} s simulated in {taken:.2} s of a processor, {answered} calls answered, trace {trace:016x}"

@@ -1,4 +1,4 @@
-//! What happened, in one number: equal numbers, equal runs.
+//! The events of a run, in one number: equal numbers, equal runs.
 //!
 //! Everything that arrives on the network, every write to a disk and every fault goes in, with its virtual time.
 

@@ -57,7 +57,7 @@ impl Sabotage {
     }
 }
 
-/// What a run came to.
+/// The result of a run.
 pub struct Outcome {
     /// Virtual time it took.
     pub simulated: Duration,
@@ -67,7 +67,7 @@ pub struct Outcome {
     pub starts: u64,
     /// The trace of everything, and its length.
     pub trace: (u64, u64),
-    /// What kinds of fault it had.
+    /// The kinds of fault that it had.
     pub faults: String,
 }
 
@@ -351,7 +351,7 @@ impl World {
             self.hosts.remove(&host);
             if let Ended::ByItself(why) = ended {
                 tracing::info!(host = host.0 + 1, why, "a member ended");
-                // Whoever is asked to remove it may hear of it later than the member.
+                // A member that is asked to remove it may hear of it later than the removed one.
                 let older = match why.contains("is an older copy") {
                     true => self.older.remove(&host),
                     false => None,

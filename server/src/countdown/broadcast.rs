@@ -1,4 +1,4 @@
-//! What the leader counts, and how much of it each other member knows.
+//! The leader's countdown, and how much of it each other member knows.
 //!
 //! Each member is told the whole countdown once, then every change, in order and without a gap; what it has not
 //! acknowledged is told again. Pure: Raft's heartbeats carry it (`raft::sideband`).
@@ -27,7 +27,7 @@ pub(super) struct Broadcast {
     zero: Moment,
     /// The log index up to which grants and ends are in `deadlines`.
     through: u64,
-    /// The countdown itself. Whoever changes an end tells it with [`Broadcast::tell`].
+    /// The countdown itself. A caller that changes an end tells it with [`Broadcast::tell`].
     pub(super) deadlines: Deadlines,
     /// Counts the changes told to all.
     changes: u64,
@@ -38,7 +38,7 @@ pub(super) struct Broadcast {
 #[derive(Debug, Default)]
 struct Reader {
     copy: u64,
-    /// So many changes from the start of the copy are the whole countdown.
+    /// The number of changes from the start of the copy that are the whole countdown.
     whole: u64,
     /// Place in the copy of the first of `waiting`.
     from: u64,
@@ -117,7 +117,7 @@ impl Broadcast {
         holders.map(|(member, _)| *member).collect()
     }
 
-    /// What `member` is to be told at `now`, if there is anything.
+    /// The delta that `member` is to be told at `now`, if there is any.
     pub(super) fn delta(&mut self, now: Moment, member: MemberId) -> Option<Delta> {
         let reader = self.readers.entry(member).or_insert_with(|| Reader {
             is_lost: true,
@@ -161,7 +161,7 @@ impl Broadcast {
         self.readers.retain(|member, _| members.contains(member));
     }
 
-    /// What `member` answered.
+    /// Takes `member`'s acknowledgement.
     pub(super) fn acknowledged(&mut self, member: MemberId, ack: Ack) {
         let Some(reader) = self.readers.get_mut(&member) else {
             return;

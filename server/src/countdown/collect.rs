@@ -1,4 +1,4 @@
-//! What a new leader learns from the members' copies of the last countdown.
+//! A new leader's collection of the members' copies of the last countdown.
 //!
 //! A renewal is answered only when a majority holds it, so the copies of any majority together know every renewal that
 //! was answered, and say when each lease ends: never too early, and too late only by what a renewal was allowed to take.

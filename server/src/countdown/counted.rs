@@ -1,4 +1,4 @@
-//! What is counted down: something with an id and a time to live.
+//! The thing that is counted down: an id with a time to live.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ pub(super) enum Counted {
     Lease(LeaseId),
 }
 
-/// What is on record of one.
+/// The record of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) of: Counted,
     /// Granted.
     pub(super) ttl: Duration,
-    /// What was left when it was last recorded; `None` means the full time.
+    /// The time that was left when it was last recorded; `None` means the full time.
     pub(super) left: Option<Duration>,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A renewal does not enter the log. So that a cluster that was stopped as a whole does not start a long forgotten lease
 //! anew, the time left is recorded each time it has halved since it was last on record: a lease that is renewed in good
-//! time costs nothing, an abandoned one a logarithm of its time. What is on record must never be less than what a client
-//! was promised, hence [`Deadlines::is_on_record_with_less`].
+//! time costs nothing, an abandoned one a logarithm of its time. The time on record must never be less than the one
+//! promised to a client, hence [`Deadlines::is_on_record_with_less`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl Deadlines {
         }
     }
 
-    /// What the other members must be told before a renewal at or before `latest` is answered: the end it then has.
+    /// The end that the other members must be told before a renewal at or before `latest` is answered.
     /// `None` if there is nothing to renew, or they were told as much already.
     pub(super) fn offer(&mut self, now: Moment, id: Counted, latest: Moment) -> Option<Moment> {
         let countdown = self.leases.get_mut(&id).filter(|it| !it.is_over(now))?;

@@ -19,7 +19,7 @@ use crate::raft::sideband::{self, Inbox, Outbox, Received};
 use crate::raft::{Leadership, Raft};
 use crate::state::{self, LEVEL_LEASE_COPIES};
 
-/// What the countdown needs of consensus.
+/// The part of consensus that the countdown needs.
 pub trait Consensus: Clone + Send + Sync + 'static {
     /// Proposes a command; returns once this member has applied it.
     fn propose(
@@ -28,7 +28,7 @@ pub trait Consensus: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Outcome, Unavailable>> + Send;
     /// Returns once this member, having led after the call, has applied everything that was committed before it.
     fn read_barrier(&self) -> impl Future<Output = Result<(), Unavailable>> + Send;
-    /// Who leads.
+    /// The leader.
     fn leadership(&self) -> watch::Receiver<Leadership>;
     /// The last log index whose lease changes have been handed over.
     fn applied(&self) -> u64;
@@ -38,7 +38,7 @@ pub trait Consensus: Clone + Send + Sync + 'static {
     fn has_copies(&self) -> bool;
     /// All other members, learners too.
     fn others(&self) -> Vec<MemberId>;
-    /// What heartbeats carry while this member leads.
+    /// The bytes that heartbeats carry while this member leads.
     fn outbox(&self) -> Outbox;
     /// Asks the countdown of another member, as the leader that it follows.
     fn collect(
@@ -95,7 +95,8 @@ impl Consensus for Raft {
     }
 }
 
-/// What members say to each other's countdown that may wait for this one; each question is a whole round of renewals.
+/// Messages of members to each other's countdown that may wait for this one; each question is a whole round of
+/// renewals.
 const RECEIVED_MAX: usize = 64;
 
 /// Where Raft puts what other members say, and where [`run`] takes it from.
@@ -194,8 +195,8 @@ impl<C: Consensus> Driver<C> {
 
     /// Answers as a member that does not lead.
     ///
-    /// Only the leader that this member follows gets a promise. What an older leader says is either in the copy that a newer
-    /// one collects, or refused.
+    /// Only the leader that this member follows gets a promise. The word of an older leader is either in the copy that
+    /// a newer one collects, or refused.
     fn answer(&mut self, received: Received) {
         let now = *self.leadership.borrow();
         let follows = |leader| !now.is_self && now.key() == Some(leader);
@@ -332,6 +333,6 @@ async fn caught_up<C: Consensus>(consensus: &C) {
 }
 
 pub(super) fn answer<T>(reply: oneshot::Sender<T>, answer: T) {
-    // Whoever asked may have given up.
+    // The asker may have given up.
     let _ = reply.send(answer);
 }

@@ -1,4 +1,4 @@
-//! What the doors ask about the countdown, of whoever leads.
+//! The doors' questions about the countdown, to the leader.
 
 use std::time::Duration;
 

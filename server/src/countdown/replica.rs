@@ -10,7 +10,7 @@ use super::wire::{Ack, Delta, LeaderMillis, Table};
 use crate::clock::Moment;
 use crate::command::{LeaderKey, LeaseChange};
 
-/// What a member knows of the countdown without being its leader.
+/// A member's knowledge of the countdown while it is not the leader.
 #[derive(Debug, Default)]
 pub(super) struct Replica {
     /// The last copy that was complete. While the next one comes in it still says what this member has acknowledged.
@@ -46,7 +46,7 @@ impl Clock {
         Self { at, shows }
     }
 
-    /// What it shows at `now`, which must not lie before it was made.
+    /// The leader's clock at `now`, which must not lie before it was made.
     pub(super) fn now(&self, now: Moment) -> LeaderMillis {
         self.shows.after(now.since(self.at))
     }
@@ -123,7 +123,7 @@ impl Replica {
         }
         copy.clock.observe(at, now);
         copy.through = copy.through.max(through);
-        // What overlaps was answered, but the answer was lost.
+        // Changes that overlap were answered, but the answer was lost.
         let known = usize::try_from(copy.upto - from).unwrap_or(usize::MAX);
         for (id, ends) in changes.into_iter().skip(known) {
             match ends {

@@ -316,7 +316,7 @@ impl<'a, C: Consensus> Term<'a, C> {
             tracing::debug!(%unavailable, leases = ids.len(), "leases are not ended yet");
         }
         self.note_waiting();
-        // Whatever became of the command: those that are still there are tried again.
+        // The outcome of the command does not matter: those that are still there are tried again.
         let again = Moment::now().after(RETRY);
         self.broadcast.deadlines.retry(&ids, again);
     }

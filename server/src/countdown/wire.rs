@@ -1,4 +1,4 @@
-//! What the countdowns of members say to each other, and its bytes at both ends.
+//! The messages of members' countdowns to each other, and their bytes at both ends.
 //!
 //! Raft carries them beside its own messages (`raft::sideband`) and does not look inside. Each begins with [`FORMAT`] and a
 //! tag, and is canonical: what is not known exactly is refused. Times are milliseconds, on the leader's clock where it is a
@@ -44,7 +44,8 @@ impl LeaderMillis {
     }
 }
 
-/// What a member asks the leader. Answered with one time for each, in their order: `None` for what is unknown or over.
+/// A member's question to the leader. Answered with one time for each, in their order: `None` for what is unknown or
+/// over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Question {
     /// Renew them. Answers the granted times.
@@ -53,14 +54,15 @@ pub(super) enum Question {
     Remaining(Vec<Counted>),
 }
 
-/// What the leader says of its countdown on a heartbeat, so that the next leader goes on where it stopped.
+/// The leader's word about its countdown on a heartbeat, so that the next leader goes on where it stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Delta {
     /// The leader's clock when it said this.
     pub(super) now: LeaderMillis,
     /// The log index up to which the countdown knows grants and ends.
     pub(super) through: u64,
-    /// Which copy this belongs to: a member that lost its place gets everything anew, under the next number.
+    /// The number of the copy that this belongs to: a member that lost its place gets everything anew, under the next
+    /// number.
     pub(super) copy: u64,
     /// The copy's first `whole` changes are the countdown as it stood then; with them it is complete.
     pub(super) whole: u64,
@@ -70,12 +72,12 @@ pub(super) struct Delta {
     pub(super) changes: Vec<(Counted, Option<LeaderMillis>)>,
 }
 
-/// What a member answers to [`Delta`].
+/// A member's answer to [`Delta`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ack {
     /// It holds the changes of this copy before `upto`.
     Taken {
-        /// Which copy.
+        /// The number of the copy.
         copy: u64,
         /// Place after the last change it holds.
         upto: u64,
@@ -89,9 +91,9 @@ pub(super) enum Ack {
 /// One complete copy of a leader's countdown, as a member holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Table {
-    /// Whose countdown.
+    /// The leadership whose countdown it is.
     pub(super) leadership: LeaderKey,
-    /// What that leader's clock shows now, or a little less.
+    /// The reading of that leader's clock now, or a little less.
     pub(super) now: LeaderMillis,
     /// The log index up to which it knows grants and ends.
     pub(super) through: u64,
@@ -99,7 +101,7 @@ pub(super) struct Table {
     pub(super) ends: Vec<(Counted, LeaderMillis)>,
 }
 
-/// What a member answers a new leader that asks for its copy.
+/// A member's answer to a new leader that asks for its copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Held {
     /// It does not follow the asking leader, or not yet.
@@ -268,7 +270,7 @@ pub(super) fn read_ack(body: Bytes) -> Result<Ack, CodecError> {
     Ok(ack)
 }
 
-/// What a new leader asks every voter.
+/// A new leader's question to every voter.
 pub(super) fn collect() -> Bytes {
     begin(tag::COLLECT, 0).finish()
 }

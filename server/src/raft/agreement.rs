@@ -38,7 +38,7 @@ struct Inner {
     hashes: VecDeque<RunningHash>,
     /// The last of them.
     last: Option<LogPosition>,
-    /// What a leader has applied that this member has not yet.
+    /// A hash that the leader has and this member has not reached yet.
     expected: Option<(LeaderKey, AppliedHash)>,
     /// And since when.
     found: Option<(Found, Moment)>,
@@ -50,7 +50,7 @@ struct Inner {
     leads: Option<LeaderKey>,
 }
 
-/// What contradicts this member.
+/// The fact that contradicts this member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Found {
     /// Its leader's hash, and what it has instead.

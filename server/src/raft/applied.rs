@@ -35,7 +35,7 @@ impl AppliedMark {
                 break;
             }
             for waiter in first.remove() {
-                // Whoever waited may have gone.
+                // The waiter may have gone.
                 let _ = waiter.send(());
             }
         }

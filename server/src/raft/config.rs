@@ -1,4 +1,4 @@
-//! What a member's Raft is started with, and what openraft makes of it.
+//! The settings of a member's Raft, and openraft's settings made of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::network::Network;
 use crate::offload::Offload;
 use crate::state::StatePlace;
 
-/// What a member's Raft is started with.
+/// The settings of a member's Raft.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This member.
@@ -18,7 +18,7 @@ pub struct Config {
     pub cluster: ClusterId,
     /// Its data directory's.
     pub incarnation: Incarnation,
-    /// What programs that want to join must know.
+    /// The token that programs which want to join must know.
     pub token: String,
     /// Where peers reach this member.
     pub peer_urls: Vec<String>,

@@ -147,7 +147,7 @@ impl Raft {
         self.sideband.ask(kind, question).await
     }
 
-    /// What this member's heartbeats carry for other rooms while it leads.
+    /// The bytes that this member's heartbeats carry for other rooms while it leads.
     pub fn outbox(&self) -> Outbox {
         self.outbox.clone()
     }
@@ -213,13 +213,13 @@ impl Raft {
         is_learner(metrics.id, &metrics.membership_config)
     }
 
-    /// Who leads, and every change of it, for those that clients ask: nobody does while this member hears nothing of its
-    /// leader, or a leader of its quorum, for an election timeout.
+    /// The leader and every change of it, for those that clients ask: there is none while this member hears nothing of
+    /// its leader, or a leader of its quorum, for an election timeout.
     pub fn contact(&self) -> watch::Receiver<Leadership> {
         self.contact.clone()
     }
 
-    /// Who leads by Raft's last word, and every change of it.
+    /// The leader by Raft's last word, and every change of it.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }
@@ -306,7 +306,7 @@ impl Raft {
         say(&self.stop, why);
     }
 
-    /// What answers the calls of peers, for as many connections as there are.
+    /// The service for the calls of peers, for as many connections as there are.
     pub fn peer_calls(
         &self,
     ) -> impl hyper::service::Service<

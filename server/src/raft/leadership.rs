@@ -1,4 +1,4 @@
-//! Who leads, as this member knows: Raft's word, and what of it clients may rely on.
+//! The leader, as this member knows: Raft's word, and the part of it that clients may rely on.
 //!
 //! Raft's word stays until there is another one: with pre-vote a member that is cut off names its last leader for ever, and
 //! a leader that is cut off itself. So the second one, the *contact*, ends with the last sign of life.
@@ -20,11 +20,11 @@ use crate::metrics::metrics as counters;
 
 /// Pause before something that needs a leader, and changes nothing, is tried again.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// Looks for a sign of life within an election timeout. So many without one, and there is no leader; looks are counted and
-/// not time, so that a member that was stopped itself hears its leader before it judges.
+/// Looks for a sign of life within an election timeout. After this number of looks without one there is no leader;
+/// looks are counted and not time, so that a member that was stopped itself hears its leader before it judges.
 const LOOKS: u32 = 4;
 
-/// Who leads, as this member knows.
+/// The leader, as this member knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     /// Raft term.

@@ -1,4 +1,4 @@
-//! Who belongs to the cluster, and changes to it: one at a time, decided by the leader, never below quorum.
+//! The members of the cluster, and changes to them: one at a time, decided by the leader, never below quorum.
 //!
 //! A member that is added as a voter is a learner to Raft until it has started and caught up; then the leader gives it
 //! its vote by itself ([`promotion`]). So a member that never starts, or cannot be reached, costs no quorum: etcd's second
@@ -54,19 +54,19 @@ pub enum MemberChange {
     },
     /// Gives learners that have caught up their votes, all in one joint change.
     Promote {
-        /// Who.
+        /// The member.
         id: MemberId,
-        /// Who else.
+        /// The members that are added with it.
         with: Vec<MemberId>,
     },
     /// Removes a member for good.
     Remove {
-        /// Who.
+        /// The member.
         id: MemberId,
     },
     /// Replaces a member's peer URLs; voter or learner it stays.
     SetPeerUrls {
-        /// Who.
+        /// The member.
         id: MemberId,
         /// Where peers reach it from now on.
         peer_urls: Vec<String>,
@@ -74,7 +74,7 @@ pub enum MemberChange {
 }
 
 impl MemberChange {
-    /// Whom it is about.
+    /// The member that it is about.
     pub(super) fn id(&self) -> MemberId {
         match self {
             Self::AddLearner { id, .. }
@@ -109,7 +109,7 @@ fn list(members: &Members) -> Vec<Listed> {
     members.nodes().map(member).collect()
 }
 
-/// What openraft is told to do, and whether voters that lose their vote stay as learners.
+/// The change that openraft is told to make, and whether voters that lose their vote stay as learners.
 type Order = (ChangeMembers<u64, Place>, bool);
 
 /// The membership as this member knows it. Clones share all.

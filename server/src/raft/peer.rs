@@ -1,4 +1,4 @@
-//! What members say to each other, over gRPC.
+//! The messages between members, over gRPC.
 //!
 //! Owns connections to peers and the service for them. Each peer gets three connections, so that bulk never delays what
 //! keeps a leader alive: one for the log and what is forwarded to the leader, one for heartbeats and votes, one for

@@ -5,8 +5,9 @@
 //! member answers its clients when it has itself applied the entry. A proposal that may have reached a log is never
 //! proposed again; if it is lost its outcome is unknown, and the client is told so.
 //!
-//! Invariant: one size counts everywhere, the encoded length. What is gathered fits into one record of the log; what
-//! does not is refused before it is proposed, so that no client can have the log refuse it (which ends the member).
+//! Invariant: one size counts everywhere, the encoded length. A gathered batch fits into one record of the log; a
+//! proposal that does not is refused before it is proposed, so that no client can have the log refuse it (which ends
+//! the member).
 
 mod gather;
 pub(super) mod pending;

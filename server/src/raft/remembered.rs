@@ -1,4 +1,4 @@
-//! What this member remembers of the others, so that none can come back without what it promised.
+//! This member's memory of the others, so that none can come back without what it promised.
 //!
 //! A member votes and acknowledges entries on the strength of its disk. If that disk is put back from an older copy, it has
 //! forgotten votes and entries that a majority counts on: it may elect a leader that lacks what was acknowledged, and no
@@ -49,15 +49,15 @@ struct Shared {
 #[derive(Clone, Default)]
 pub(super) struct Remembered(Arc<Shared>);
 
-/// What a member answers about the one that asks.
+/// A member's answer about the one that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) memory: Option<PeerMemory>,
-    /// What is committed, as far as the answerer has applied it.
+    /// The newest committed position, as far as the answerer has applied it.
     pub(super) committed: Option<LogPosition>,
 }
 
-/// What this member has promised since it started, and what its disk held then: for each vote it had, the end of the log
+/// This member's promises since it started, and the contents of its disk then: for each vote it had, the end of the log
 /// when it was replaced, and now for the newest. Clones share it.
 #[derive(Clone)]
 pub(super) struct Promised(Arc<Mutex<Promises>>);
@@ -65,7 +65,7 @@ pub(super) struct Promised(Arc<Mutex<Promises>>);
 struct Promises {
     /// The leadership that the disk knew last.
     first: Option<LeaderKey>,
-    /// What its state had applied.
+    /// The last position that its state had applied.
     applied: Option<LogPosition>,
     /// Earlier votes: the term, the leader, and the end of the log under it.
     earlier: BTreeMap<LeaderKey, u64>,
@@ -84,7 +84,7 @@ fn end(last: Option<LogPosition>) -> u64 {
 }
 
 impl Promised {
-    /// What log and state hold at the start.
+    /// The contents of log and state at the start.
     pub(super) fn at_start(wal: &Wal, applied: Option<LogPosition>) -> Self {
         Self(Arc::new(Mutex::new(Promises {
             first: newest(wal),
@@ -105,7 +105,7 @@ impl Promised {
             let mut promises = self.lock();
             let reached = end(wal.ends().last);
             promises.earlier.insert(leadership, reached);
-            // So many elections in the life of a process are a fault of their own.
+            // A process that sees more elections than this in its life has a fault of its own.
             while promises.earlier.len() > EARLIER_MAX {
                 promises.earlier.pop_first();
             }
@@ -121,7 +121,7 @@ impl Remembered {
             .expect("nothing panics while it holds the lock")
     }
 
-    /// What the log says was remembered.
+    /// Restores the memory that the log holds.
     pub(super) fn restore(&self, peers: &[PeerMemory]) {
         self.lock().of = peers.iter().map(|peer| (peer.member, *peer)).collect();
     }
@@ -163,7 +163,7 @@ impl Remembered {
         }
     }
 
-    /// What is remembered of a member.
+    /// The memory of a member.
     pub(super) fn of(&self, member: MemberId) -> Option<PeerMemory> {
         self.lock().of.get(&member).copied()
     }
@@ -367,7 +367,7 @@ mod tests {
     fn a_disk_that_holds_what_is_remembered_is_no_older_copy() {
         assert!(!is_refused(vote(2, 1), 10, memory(2, 1, 10)));
         assert!(!is_refused(vote(2, 1), 13, memory(2, 1, 10)));
-        // What the leader of term 2 sent may have been taken back by that of term 3.
+        // Entries that the leader of term 2 sent may have been taken back by that of term 3.
         assert!(!is_refused(vote(3, 1), 5, memory(2, 1, 10)));
         assert!(!is_refused(vote(2, 2), 5, memory(2, 1, 10)));
         assert!(!is_refused(vote(1, 1), 0, memory(1, 1, 0)));

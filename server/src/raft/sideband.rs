@@ -24,7 +24,7 @@ pub struct Kind(pub u32);
 /// An answer in pages, each made when the one before has left.
 pub type Pages = Box<dyn Iterator<Item = Bytes> + Send>;
 
-/// What the same room of another member says to this one's, and where the answer goes.
+/// A message of the same room of another member to this one's, and the place where the answer goes.
 pub enum Received {
     /// A member asks; only the leader knows.
     Question {
@@ -35,9 +35,9 @@ pub enum Received {
     },
     /// The leader says something on a heartbeat.
     Heartbeat {
-        /// Whose heartbeat it is.
+        /// The leadership whose heartbeat it is.
         leadership: LeaderKey,
-        /// What it says.
+        /// Its bytes.
         body: Bytes,
         /// How long that waited on the leader until it left.
         waited: Duration,
@@ -84,7 +84,7 @@ pub struct Collected {
     pub pages: Vec<Bytes>,
 }
 
-/// What a leader's heartbeats carry to each member, and the newest answer of each. Clones share it.
+/// The bytes that a leader's heartbeats carry to each member, and the newest answer of each. Clones share it.
 ///
 /// A letter is carried by every heartbeat until one of them is answered, or another letter takes its place. So what is said
 /// must be safe to hear twice, and to miss.
@@ -93,7 +93,7 @@ pub struct Outbox(Arc<Mutex<Letters>>);
 
 #[derive(Default)]
 struct Letters {
-    /// Whose they are; nothing is carried while there is none.
+    /// The leadership that they are of; nothing is carried while there is none.
     leadership: Option<(LeaderKey, Kind)>,
     number: u64,
     to: BTreeMap<MemberId, Letter>,
@@ -110,9 +110,9 @@ struct Letter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
     number: u64,
-    /// Whose bytes they are.
+    /// The room that the bytes are of.
     pub kind: Kind,
-    /// What it says.
+    /// Its bytes.
     pub body: Bytes,
     /// How long it has waited.
     pub waited: Duration,
@@ -155,7 +155,7 @@ impl Outbox {
         std::mem::take(&mut self.lock().answers)
     }
 
-    /// What a heartbeat of this leadership carries to a member.
+    /// The bytes that a heartbeat of this leadership carries to a member.
     pub fn carried(&self, leadership: LeaderKey, member: MemberId) -> Option<Carried> {
         let letters = self.lock();
         let (of, kind) = letters.leadership?;
@@ -246,7 +246,7 @@ impl Sideband {
         answer.await.ok()
     }
 
-    /// What this member answers a new leader.
+    /// This member's answer to a new leader.
     pub(super) async fn collect_here(
         &self,
         leadership: LeaderKey,
@@ -266,7 +266,7 @@ impl Sideband {
 }
 
 impl Carried {
-    /// What arrived on a heartbeat.
+    /// A body that arrived on a heartbeat.
     pub(super) fn received(kind: Kind, body: Bytes, waited: Duration) -> Self {
         Self {
             number: 0,

@@ -43,7 +43,8 @@ impl Raft {
         check_reach(&wal, state.with(|state| state.applied()))?;
         let durable = DurableMark::default();
         let applied = AppliedMark::default();
-        // What was read back from the state store may not be on disk for good yet; the log is cut only below what is.
+        // Entries read back from the state store may not be on disk for good yet; the log is cut only below those
+        // that are.
         let persisted = state.with(|state| {
             if let Some(at) = state.applied() {
                 applied.raise(at.index);

@@ -1,4 +1,4 @@
-//! What openraft stores, and how: the log over the WAL, the state machine over the law, snapshots, and how much log is kept.
+//! openraft's storage: the log over the WAL, the state machine over the law, snapshots, and how much log is kept.
 //!
 //! In come openraft's entries, votes and snapshots; out go bytes for the WAL, entries for the law, and what clients and
 //! watchers are shown. It does not know who proposes, who leads or how peers are reached: of the rest of `raft` it names the

@@ -14,7 +14,7 @@ use openraft::{EntryPayload, LogId, Membership};
 use crate::command::{Fault, LogPosition, MemberId};
 use crate::wal;
 
-/// What Raft's membership says of a member beside its id and whether it has a vote.
+/// The fields of a member in Raft's membership beside its id and whether it has a vote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// Where its peers reach it.

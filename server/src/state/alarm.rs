@@ -55,7 +55,7 @@ impl Law<'_> {
             Command::Kv(_) => true,
             Command::Lease(command) => match command {
                 LeaseCommand::Grant { .. } | LeaseCommand::Revoke { .. } => true,
-                // What is due goes on: a lease that cannot end would hold its locks for ever.
+                // Ends that are due go on: a lease that cannot end would hold its locks for ever.
                 LeaseCommand::Expire { .. } | LeaseCommand::Checkpoint { .. } => false,
             },
             Command::Member(_) | Command::Level(_) | Command::Alarm(_) | Command::Auth(_) => false,

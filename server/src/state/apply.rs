@@ -4,9 +4,9 @@
 //! have theirs. A command that changes many keys may take many turns for its one revision; until it ends nobody is shown
 //! any of it, and a crash undoes it (`unfinished.rs`).
 //!
-//! Invariants. What is applied never depends on who waits, on how turns fall, or on what is in memory. The memory that an
-//! entry takes is bounded by its turn, whatever it changes: rows wait for the disk between turns, events of a large
-//! revision are left to history, and what is read for an answer is read afterwards (`reading.rs`).
+//! Invariants. The result of applying never depends on who waits, on how turns fall, or on what is in memory. The
+//! memory that an entry takes is bounded by its turn, whatever it changes: rows wait for the disk between turns, events
+//! of a large revision are left to history, and what is read for an answer is read afterwards (`reading.rs`).
 
 use bytes::Bytes;
 
@@ -25,7 +25,7 @@ use crate::failpoints::{self, Bug};
 const TURN_CHANGES: usize = if cfg!(test) { 3 } else { 1000 };
 /// And bytes that they read and write.
 const TURN_BYTES: usize = 1 << 20;
-/// What one turn may still do, and for whom outcomes are made.
+/// The work that one turn may still do, and the member for which outcomes are made.
 pub struct Turn<'a> {
     changes: usize,
     bytes: usize,
@@ -49,7 +49,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// What one turn did of an entry.
+/// The part of an entry that one turn has applied.
 #[derive(Debug, Default)]
 pub struct Applied {
     /// Store revision now.
@@ -73,7 +73,7 @@ pub struct Applied {
 /// A revision whose events nobody holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Large {
-    /// Which.
+    /// The revision.
     pub revision: Revision,
     /// All its changes are of keys in here.
     pub keys: Keys,
@@ -261,8 +261,8 @@ impl State {
                 law.ledger.store(&mut law.rows);
             }
         } else {
-            // What is written until here may reach the disk before the rest. At the next open the revision in the making is
-            // undone, and the entry goes on after the proposals that were through.
+            // The rows written until here may reach the disk before the rest. At the next open the revision in the
+            // making is undone, and the entry goes on after the proposals that were through.
             let stored = match law.making.sub {
                 0 => Some(*law.ledger),
                 _ => law.making.before,

@@ -25,7 +25,7 @@ use merged::Merged;
 pub(super) use permit::Permit;
 pub(super) use stored::load;
 
-/// Who there is and what they may.
+/// The users and roles, and their permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Auth {
     enabled: bool,
@@ -107,7 +107,7 @@ impl Auth {
     }
 }
 
-/// What the role `root` may.
+/// The permission of the role `root`.
 fn everything() -> Permission {
     Permission {
         access: Access::ReadWrite,

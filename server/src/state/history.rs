@@ -1,7 +1,8 @@
-//! What changed when, for watchers that are behind: whole revisions while they are small, one that is large part by part.
+//! The history of changes, for watchers that are behind: whole revisions while they are small, one that is large part
+//! by part.
 //!
-//! Whoever reads a large revision holds it: nothing that its events show is swept meanwhile, and they show the same in every
-//! reading, whatever is compacted between two parts.
+//! The reader of a large revision holds it: nothing that its events show is swept meanwhile, and they show the same in
+//! every reading, whatever is compacted between two parts.
 
 use std::ops::Range;
 
@@ -47,7 +48,7 @@ pub struct Part {
 }
 
 impl LargeRevision {
-    /// Which.
+    /// The revision.
     pub fn revision(&self) -> Revision {
         self.revision
     }
@@ -84,7 +85,7 @@ impl State {
                 return Ok(History::Large(LargeRevision {
                     revision: next.main,
                     floor,
-                    // What its changes superseded stood until the revision before.
+                    // The versions that its changes superseded stood until the revision before.
                     pin: self.pins.hold(Revision(next.main.0.saturating_sub(1))),
                 }));
             }

@@ -26,7 +26,7 @@ use crate::mvcc::Mvcc;
 const ANSWERS_BYTES: usize = 256 << 10;
 /// Bytes of events of one revision that are kept to be published; watchers read a larger revision from history.
 const EVENTS_BYTES_MAX: usize = if cfg!(test) { 4 << 10 } else { 8 << 20 };
-/// What an event takes beyond its bytes.
+/// Memory of an event beyond its bytes.
 const EVENT_BYTES: usize = 256;
 
 /// A revision in the making, over as many turns as it takes.
@@ -65,7 +65,7 @@ pub(super) enum Running {
     },
 }
 
-/// What a command's first turn came to.
+/// The state of a command after its first turn.
 enum Begun {
     /// It is applied.
     Ended(Response),
@@ -73,7 +73,7 @@ enum Begun {
     Running(Running),
 }
 
-/// What has become of a command.
+/// The state of a command.
 pub(super) enum Verdict {
     Answer(Result<Response, Refusal>),
     /// It is applied, and is answered by reading.
@@ -111,7 +111,7 @@ pub(super) struct Law<'a> {
 }
 
 impl Law<'_> {
-    /// Does what a proposal says, or goes on with it. What is refused has changed nothing.
+    /// Does what a proposal says, or goes on with it. A proposal that is refused has changed nothing.
     pub(super) fn decide(&mut self, proposal: &Proposal) -> Result<Verdict, Fault> {
         match No::apart(self.go_on(proposal))? {
             Ok(verdict) => Ok(verdict),
@@ -164,7 +164,7 @@ impl Law<'_> {
     }
 
     fn begin_lease(&mut self, origin: MemberId, command: &LeaseCommand) -> Result<Begun, No> {
-        // What a leader found out while it counted down is void once another one counts.
+        // A leader's finding from its countdown is void once another leader counts.
         let is_of_leader = origin == self.at.leader;
         Ok(match command {
             LeaseCommand::Grant { id, ttl_seconds } => Begun::Ended(self.grant(*id, *ttl_seconds)?),
@@ -297,7 +297,7 @@ impl Law<'_> {
                             end: Some(Bytes::from([last.as_ref(), &[0]].concat())),
                         },
                     });
-                    // Whatever follows is told after it.
+                    // The following changes are told after it.
                     self.changes_left = 0;
                 }
             }

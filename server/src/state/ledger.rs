@@ -27,7 +27,7 @@ pub(super) mod tag {
     pub(in crate::state) const USER: u8 = b'U';
 }
 
-/// What the quota counts for a version beyond key and value.
+/// Bytes that the quota counts for a version beyond key and value.
 pub(super) const VERSION_BYTES: u64 = 64;
 /// A bucket of superseded is closed at so many bytes ..
 const BUCKET_BYTES: u64 = 64 << 10;

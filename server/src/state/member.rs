@@ -1,4 +1,4 @@
-//! What members say of themselves.
+//! The records that members publish of themselves.
 
 use std::collections::BTreeMap;
 

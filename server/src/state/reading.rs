@@ -1,7 +1,7 @@
 //! A question on its way: answered slice by slice, at one revision, so that no turn of the runtime is long.
 //!
 //! A [`Reading`] begins at a revision and stays there, whatever is written between two slices; while it lives, nothing that
-//! it needs is swept, so compaction cannot overtake it. What a writing transaction reads, and the pairs that deletes
+//! it needs is swept, so compaction cannot overtake it. The reads of a writing transaction, and the pairs that deletes
 //! answer, are readings as well: made when the command is applied, on the member that answers, and read afterwards.
 //!
 //! Invariants: a slice looks at about [`SLICE`] rows and bytes; a reading never shows half of a revision; what it holds
@@ -26,7 +26,7 @@ use crate::disk::Rows;
 use crate::mvcc::{Budget, Mvcc};
 pub(super) use range::{Part, RangeReading};
 
-/// What one slice may do: about a millisecond. Tests must come to the end of one.
+/// The budget of one slice: about a millisecond. Tests must come to the end of one.
 const SLICE: Budget = Budget {
     rows: if cfg!(test) { 3 } else { 512 },
     bytes: 512 << 10,
@@ -70,7 +70,7 @@ enum Task {
     Leases {
         after: Option<LeaseId>,
         ids: Vec<LeaseId>,
-        /// Who must be permitted to read the keys of each.
+        /// The principal that must be permitted to read the keys of each.
         principal: Principal,
     },
 }
@@ -92,7 +92,7 @@ pub(super) enum Piece {
 pub(super) struct Moment<'a> {
     pub(super) rows: &'a Rows<'a>,
     pub(super) mvcc: &'a Mvcc,
-    /// Where the next change will stand. What stands at a revision below has ended.
+    /// Where the next change will stand. A revision below has ended.
     pub(super) top: Stamp,
 }
 
@@ -159,7 +159,7 @@ impl State {
             Query::Range(range) => {
                 check(range)?;
                 let mut reading = RangeReading::at(range, revision);
-                // What most questions are: one key, or a few.
+                // Most questions: one key, or a few.
                 if reading.step(&moment, &mut SLICE.clone())? {
                     let result = Ok(Response::Range(reading.finish(self.mvcc())));
                     return Ok(Answer::Done(Outcome { revision, result }));

@@ -43,7 +43,7 @@ impl RunningHash {
 
     /// A change that the entry made.
     pub(super) fn change(&mut self, event: &Event) {
-        // What it replaced follows from the changes before it.
+        // The version that it replaced follows from the changes before it.
         let Event { kind, kv, prev: _ } = event;
         let kind = match kind {
             EventKind::Put => 0,

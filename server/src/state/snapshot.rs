@@ -73,7 +73,7 @@ impl Pin {
         Arc::ptr_eq(&self.pins.held, &pins.held)
     }
 
-    /// What it holds.
+    /// The compaction floor that it holds.
     pub(super) fn floor(&self) -> Revision {
         self.floor
     }

@@ -13,7 +13,7 @@ pub(super) const LAYOUT: Layout = Layout {
     sweep: mvcc::garbage,
 };
 
-/// What a snapshot calls each space.
+/// The tag of each space in a snapshot.
 const TAGS: [(Space, u8); 4] = [(SYSTEM, 1), (CURRENT, 2), (PAST, 3), (LOG, 4)];
 
 /// A space's tag in snapshots.

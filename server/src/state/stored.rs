@@ -20,7 +20,7 @@ pub enum Stored {
     Put {
         /// Where.
         at: Stamp,
-        /// What was put.
+        /// The pair that was put.
         pair: KeyValue,
         /// Whether it stood at the moment's revision.
         stands: bool,
@@ -34,7 +34,7 @@ pub enum Stored {
     },
 }
 
-/// What a page is.
+/// The content of a page.
 #[derive(Debug)]
 pub enum StoredPage {
     /// Some changes, perhaps none.
@@ -56,11 +56,11 @@ pub struct StoredReading {
 
 #[derive(Debug)]
 enum Stage {
-    /// What stood, from this key on.
+    /// The versions that stand, from this key on.
     Standing(Bytes),
-    /// What was superseded, from this stored key on.
+    /// The versions that were superseded, from this stored key on.
     Superseded(Bytes),
-    /// What was removed, from this stored key on.
+    /// The removals, from this stored key on.
     Removed(Bytes),
     End,
 }
@@ -100,7 +100,7 @@ impl State {
         }
         let rows = self.disk.rows();
         let revision = reading.revision;
-        // What ended at the floor or before is garbage, swept already or not.
+        // A version that ended at the floor or before is garbage, swept already or not.
         let floor = reading.floor.unwrap_or_default();
         let stage = std::mem::replace(&mut reading.stage, Stage::End);
         let (page, next) = match stage {

@@ -54,13 +54,13 @@ struct Comparing {
     any: bool,
 }
 
-/// What an operation has answered.
+/// The answer of an operation.
 #[derive(Debug)]
 enum Answered {
     Ready(OpResponse),
     /// Read it afterwards.
     Later,
-    /// So many are gone; the pairs are read afterwards.
+    /// The number of keys that are gone; the pairs are read afterwards.
     Deleted(u64),
 }
 
@@ -321,7 +321,7 @@ impl Law<'_> {
                         Answered::Ready(OpResponse::Put { prev })
                     }
                 }
-                // What is inside stands here itself.
+                // The operations inside stand here themselves.
                 Op::Txn(_) => Answered::Later,
                 Op::DeleteRange(delete) => {
                     if !self.delete_some(&delete.keys, &mut branch.deleting)? {
@@ -346,7 +346,7 @@ impl Law<'_> {
     }
 }
 
-/// What a transaction answers, and the oldest revision that this needs: `newest` is the store's after it, `changed`
+/// The answer of a transaction, and the oldest revision that this needs: `newest` is the store's after it, `changed`
 /// whether it made that one.
 pub(super) fn pieces(
     txn: &Txn,
@@ -392,7 +392,7 @@ pub(super) fn pieces(
                 deleted: 0,
                 prevs: RangeReading::all(note(as_seen(&delete.keys))),
             },
-            // What is inside stands here itself.
+            // The operations inside stand here themselves.
             (Answered::Later | Answered::Deleted(_), Op::Txn(_)) => continue,
             (Answered::Deleted(_), Op::Range(range)) => {
                 Piece::Range(RangeReading::of(range, note(as_seen(&range.keys))))

@@ -1,4 +1,4 @@
-//! Which revisions can be read.
+//! The revisions that can be read.
 
 use crate::command::{KvRefusal, Refusal, Revision};
 

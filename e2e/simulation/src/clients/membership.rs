@@ -89,7 +89,7 @@ async fn is_voter(client: &Client, id: u64) -> bool {
 
 async fn add(client: &Client, host: HostId, is_learner: bool) -> u64 {
     loop {
-        // Whatever the answer: the list tells whether it was done.
+        // The answer does not matter: the list tells whether it was done.
         let request = pb::MemberAddRequest {
             peer_ur_ls: vec![peer_url(host)],
             is_learner,

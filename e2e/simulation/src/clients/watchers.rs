@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(4);
 const ASK: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// What the watcher of everything asks for: every event from the first on.
+/// The request of the watcher of everything: every event from the first on.
 pub(super) fn whole() -> pb::WatchCreateRequest {
     pb::WatchCreateRequest {
         key: vec![0].into(),
@@ -127,7 +127,7 @@ fn draw(random: &mut StdRng, load: Load, through: i64) -> pb::WatchCreateRequest
 enum Told {
     /// Events, or progress.
     Response(pb::WatchResponse),
-    /// What it needs next is gone; this is the oldest there is.
+    /// The next revision that it needs is gone; this is the oldest there is.
     Compacted(i64),
 }
 

@@ -15,7 +15,7 @@ use crate::interpose;
 /// Pauses before a knock that got no answer is repeated, as Linux does.
 const KNOCK_AGAIN: u64 = 1_000_000_000;
 
-/// What the other host says.
+/// The answer of the other host.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
     /// The connector's two pipes: to send and to receive.

@@ -15,7 +15,7 @@ const RETRANSMISSION: u64 = 200 * MILLIS;
 pub struct Weather {
     /// Shortest way, in nanoseconds.
     pub base: u64,
-    /// What is added on average.
+    /// The time that is added on average.
     pub jitter: u64,
     /// Packets lost, in a thousand.
     pub lost: u32,

@@ -44,7 +44,7 @@ pub(super) struct Pipe {
     has_sent_end: bool,
     is_writer_gone: bool,
     is_reader_gone: bool,
-    /// So many more bytes come through; then none, until the connection breaks.
+    /// Bytes that still come through; then none, until the connection breaks.
     passes: Option<usize>,
 }
 
@@ -123,7 +123,7 @@ impl Inner {
             Packet::Data(mut bytes) => {
                 trace::bytes(&bytes);
                 if let Some(passes) = &mut pipe.passes {
-                    // Whoever swallows the rest has acknowledged it.
+                    // The proxy that swallows the rest has acknowledged it.
                     let lost = bytes.len().saturating_sub(*passes);
                     bytes.truncate(*passes);
                     *passes -= bytes.len();
@@ -205,7 +205,7 @@ impl Inner {
         self.tidy(sends, receives);
     }
 
-    /// Forgets a connection both of whose ends are gone. What is still on its way meets nobody.
+    /// Forgets a connection both of whose ends are gone. Packets that are still on their way meet nobody.
     fn tidy(&mut self, one: PipeId, other: PipeId) {
         let is_gone = |pipe: Option<&Pipe>| {
             pipe.is_none_or(|pipe| pipe.is_reader_gone && pipe.is_writer_gone)

@@ -1,4 +1,4 @@
-//! What a lease is promised when the leader changes: not early, and at most one election timeout late.
+//! The promise of a lease when the leader changes: not early, and at most one election timeout late.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

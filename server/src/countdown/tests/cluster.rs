@@ -52,7 +52,7 @@ struct Net {
     members: Vec<Member>,
     /// One way.
     delay: Duration,
-    /// What was committed, with the milliseconds at which it was.
+    /// The committed commands, each with its milliseconds.
     committed: Vec<String>,
     /// When each lease ended, in milliseconds.
     ended: BTreeMap<i64, u64>,
@@ -379,7 +379,7 @@ impl Consensus for Node {
 }
 
 impl Cluster {
-    /// So many members, led by the first.
+    /// Starts `count` members, led by the first.
     pub(super) async fn start(count: u64) -> Self {
         let net = Net {
             start: Moment::now(),
@@ -471,7 +471,7 @@ impl Cluster {
         self.lock().member(MemberId(member)).is_cut_off = is_cut_off;
     }
 
-    /// What is sent to the member waits until this is taken back.
+    /// Messages to the member wait until this is taken back.
     pub(super) fn hold_up(&self, member: u64, is_held_up: bool) {
         let mut net = self.lock();
         net.member(MemberId(member))
@@ -555,7 +555,7 @@ impl Cluster {
         Ok(renewed.await?[0])
     }
 
-    /// What was committed since the last call.
+    /// The commands committed since the last call.
     pub(super) fn committed(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().committed)
     }
@@ -591,7 +591,7 @@ fn run(net: &Arc<Mutex<Net>>, id: MemberId) {
         let member = net.member(id);
         member.changes = changes;
         member.received = received;
-        // What an earlier process would have said is gone with it.
+        // The answers of an earlier process are gone with it.
         member.outbox.close();
     }
     let node = Node {

@@ -1,4 +1,4 @@
-//! What becomes of a member that differs: it ends.
+//! The end of a member that differs.
 
 use tokio::sync::watch;
 

@@ -47,7 +47,7 @@ pub(in crate::raft) async fn run(membership: Membership) {
 }
 
 impl Membership {
-    /// What openraft must be told to give a member its vote, if it is still fit for it.
+    /// The change that gives a member its vote, if it is still fit for it.
     fn vote_for(&self, id: MemberId) -> Result<(ChangeMembers<u64, Place>, bool), ChangeError> {
         if View::new(self).fit_for_vote() != Some(id) {
             return Err(Unavailable::Unhealthy.into());

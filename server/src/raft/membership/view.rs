@@ -1,4 +1,4 @@
-//! What the leader sees of the members at one moment, and what follows from it.
+//! The leader's view of the members at one moment, and the decisions that follow from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -31,7 +31,7 @@ type Answer = Result<StreamAppendResult<TypeConfig>, Status>;
 const REQUESTS_MAX: usize = 64;
 const BYTES_MAX: usize = 8 << 20;
 
-/// What is under way on one call.
+/// The requests under way on one call.
 #[derive(Default)]
 struct Window {
     sent: VecDeque<usize>,
@@ -220,7 +220,7 @@ async fn next_answer(
     }
 }
 
-/// What heartbeats bring beside themselves, and what is learnt from their answers.
+/// The bytes that heartbeats bring beside themselves, and the facts learnt from their answers.
 #[derive(Clone, Copy)]
 pub(super) struct Beside<'a> {
     pub(super) outbox: &'a Outbox,

@@ -35,7 +35,7 @@ pub(in crate::raft) async fn change(
     }
 }
 
-/// What a peer remembers of this member; `None` if it does not say.
+/// A peer's memory of this member; `None` if it does not say.
 pub(in crate::raft) async fn remembered(
     peers: &Peers,
     peer: MemberId,

@@ -56,7 +56,7 @@ pub(super) fn vote(vote: &Vote) -> wire::VoteState {
     }
 }
 
-/// Whose heartbeat it is.
+/// The leadership whose heartbeat it is.
 pub(super) fn leadership(request: &wire::AppendRequest) -> Result<LeaderKey, Status> {
     let vote = types::wal_vote(&read_vote(request.vote)?);
     Ok((vote.term, vote.leader))
@@ -327,7 +327,7 @@ pub(super) fn read_unavailable(why: wire::Unavailable) -> Unavailable {
     match why {
         wire::Unavailable::NoLeader => Unavailable::NoLeader,
         wire::Unavailable::LeaderChanged => Unavailable::LeaderChanged,
-        // What a later version may say that this one does not know.
+        // A later version may say things that this one does not know.
         wire::Unavailable::Timeout | wire::Unavailable::Unknown => Unavailable::Timeout,
         wire::Unavailable::TooManyRequests => Unavailable::TooManyRequests,
         wire::Unavailable::Stopped => Unavailable::Stopped,
@@ -503,7 +503,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever of it is read means what was sent, not something near it.
+        /// Every field that is read means what was sent, not something near it.
         #[test]
         fn changed_bytes_of_an_append_are_refused_or_read_as_they_are(at: usize, bytes: [u8; 3]) {
             let mut changed = sample().encode_to_vec();

@@ -69,8 +69,8 @@ struct Inner {
     number: u64,
 }
 
-/// Speaks to whoever leads. Clones share the stream. What is under way is bounded by those who ask: two batches of
-/// proposals, one read round, one round of renewals.
+/// Speaks to whoever leads. Clones share the stream. The requests under way are bounded by their askers: two batches
+/// of proposals, one read round, one round of renewals.
 #[derive(Clone)]
 pub(in crate::raft) struct LeaderLink {
     peers: Peers,
@@ -194,7 +194,7 @@ impl LeaderLink {
                 false => Lost::Undone(Unavailable::NoLeader),
             };
             for (_, reply) in waiting.replies.drain() {
-                // Whoever asked may have gone.
+                // The asker may have gone.
                 let _ = reply.send(Err(lost));
             }
         });
@@ -230,7 +230,7 @@ async fn run(
             }
             answer => Ok(answer),
         };
-        // Whoever asked may have gone.
+        // The asker may have gone.
         let _ = reply.send(answer);
     }
     Ok(())

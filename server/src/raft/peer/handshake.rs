@@ -1,4 +1,4 @@
-//! Who calls whom: stamped on every call, checked on every call.
+//! The caller and the called member: stamped on every call, checked on every call.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const INCARNATION: &str = "coord-incarnation";
 const TO_INCARNATION: &str = "coord-to-incarnation";
 const LEVEL: &str = "coord-level";
 
-/// Who this member is, as its peers must know it.
+/// This member's identity, as its peers must know it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::raft) struct Stamp {
     pub(in crate::raft) cluster: ClusterId,
@@ -101,7 +101,7 @@ impl Stamp {
         request
     }
 
-    /// Who calls, if the call may be answered.
+    /// The caller, if the call may be answered.
     pub(super) fn check(
         &self,
         metadata: &MetadataMap,

@@ -12,7 +12,7 @@ use crate::network::Network;
 /// How long one peer may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
-/// What a running member says of its cluster.
+/// A running member's report of its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinAnswer {
     /// Identity of the cluster.
@@ -41,7 +41,7 @@ impl JoinAnswer {
     }
 }
 
-/// Who asks.
+/// The program that asks.
 #[derive(Clone, Copy, Debug)]
 pub enum Asker<'a> {
     /// A program without data, to be reached at these URLs.

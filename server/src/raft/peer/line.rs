@@ -19,11 +19,11 @@ use crate::state;
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// An idle or stalled connection is probed so often, and dropped when a probe stays unanswered as long.
 const PROBE: Duration = Duration::from_secs(2);
-/// What may be under way unread on one call, and on one connection: large enough for a long fast link.
+/// Bytes that may be under way unread on one call, and on one connection: enough for a long fast link.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::raft) enum Purpose {
     /// The log, and what is forwarded to the leader.
@@ -70,7 +70,7 @@ pub(super) struct Line {
 struct LineState {
     urls: Vec<String>,
     client: Option<PeerClient<Channel>>,
-    /// Which URL is tried.
+    /// The number of the URL that is tried.
     turn: usize,
     /// The last refusal that was logged.
     refused: Option<String>,

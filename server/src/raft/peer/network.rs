@@ -47,11 +47,11 @@ pub(in crate::raft) struct Network {
     pub(in crate::raft) state: state::Handle,
     /// How long a peer may leave an append unanswered.
     pub(in crate::raft) patience: Duration,
-    /// What heartbeats carry for other rooms.
+    /// The bytes that heartbeats carry for other rooms.
     pub(in crate::raft) outbox: Outbox,
     /// Whether a quorum answers this member while it leads: heartbeats say it.
     pub(in crate::raft) contact: watch::Receiver<Leadership>,
-    /// What was applied here, for heartbeats to say.
+    /// The hash of what was applied here, for heartbeats to say.
     pub(in crate::raft) agreement: Agreement,
     /// Where votes and acknowledgements are noted.
     pub(in crate::raft) remembered: Remembered,
@@ -117,7 +117,7 @@ pub(in crate::raft) struct Client {
     pause: Duration,
 }
 
-/// What openraft must make of a failed call: a peer that is not there, or refuses, is given time.
+/// The error that openraft is told for a failed call: a peer that is not there, or refuses, is given time.
 fn error(line: &Line, status: &Status) -> RpcError {
     line.failed(status);
     let text = format!("member {}: {}", line.to, status.message());

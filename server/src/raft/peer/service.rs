@@ -1,4 +1,4 @@
-//! What this member answers its peers.
+//! This member's answers to its peers.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,7 +36,7 @@ use wire::forward_response::Answer;
 const ASKS_MAX: usize = 64;
 /// Answers that wait until the member reads them: as many questions, and two batches of proposals, with room to spare.
 const ANSWERS_MAX: usize = 2 * ASKS_MAX;
-/// What a batch of proposals costs beside its bytes, or any number of empty ones would fit.
+/// Cost of a batch of proposals beside its bytes, or any number of empty ones would fit.
 const BATCH_BYTES: usize = 256;
 
 /// When the leader that this member follows was last heard, with a quorum behind it as far as it knew.
@@ -82,7 +82,7 @@ pub(in crate::raft) struct Service {
     pub(in crate::raft) sideband: Sideband,
     pub(in crate::raft) membership: Membership,
     pub(in crate::raft) heard: Heard,
-    /// Who leads, while there are signs of it.
+    /// The leader, while there are signs of it.
     pub(in crate::raft) contact: watch::Receiver<Leadership>,
     pub(in crate::raft) agreement: Agreement,
     pub(in crate::raft) remembered: Remembered,

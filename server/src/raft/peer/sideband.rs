@@ -25,7 +25,7 @@ pub(super) fn bytes(kind: Kind, body: Bytes) -> wire::Sideband {
     }
 }
 
-/// What a heartbeat carries. Rounded down: a receiver must not take the sender's clock for later than it is.
+/// The side-band of a heartbeat. Rounded down: a receiver must not take the sender's clock for later than it is.
 pub(super) fn carried(carried: &Carried) -> wire::Sideband {
     wire::Sideband {
         waited: u64::try_from(carried.waited.as_millis()).unwrap_or(u64::MAX),

@@ -55,7 +55,7 @@ struct Queue {
     forwarded_bytes: usize,
 }
 
-/// What waits to be proposed.
+/// The proposals that wait to be proposed.
 pub(in crate::raft) struct Gather {
     queue: Mutex<Queue>,
     wake: Notify,
@@ -313,7 +313,8 @@ fn send(
     })
 }
 
-/// What was certainly not done waits for the next leader; what may have been done is answered as unknown.
+/// Proposals that were certainly not done wait for the next leader; those that may have been done are answered as
+/// unknown.
 async fn lose(
     gather: &Gather,
     pending: &Pending,

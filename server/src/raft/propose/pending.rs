@@ -1,4 +1,4 @@
-//! Who waits for which outcome on this member.
+//! The callers on this member, and the outcome that each waits for.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -125,7 +125,7 @@ impl Pending {
         wanted.collect()
     }
 
-    /// Whose proposals these are.
+    /// The member whose proposals these are.
     pub(super) fn origin(&self) -> MemberId {
         self.origin
     }
@@ -207,7 +207,7 @@ impl Inner {
         };
         self.requests -= 1;
         self.bytes -= waiting.bytes;
-        // Whoever waited may have gone.
+        // The waiter may have gone.
         let _ = waiting.reply.send(answer);
     }
 

@@ -14,7 +14,7 @@ use crate::failpoints::{self, Bug};
 use crate::raft::types::{self, SnapshotMeta, TypeConfig};
 use crate::state::{self, InstallReady, SnapshotReader, State};
 
-/// What openraft hands around as a snapshot's data.
+/// The form in which openraft hands around a snapshot's data.
 pub(in crate::raft) enum SnapshotData {
     /// The state is on disk up to the snapshot's position.
     Durable,

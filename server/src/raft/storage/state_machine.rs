@@ -55,7 +55,7 @@ fn size(item: &Item) -> usize {
     }
 }
 
-/// What one turn brought about.
+/// The work of one turn.
 #[derive(Default)]
 struct Done {
     revision: Option<Revision>,

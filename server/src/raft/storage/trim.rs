@@ -26,7 +26,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // What `--snapshot-catchup-entries` is by default.
+            // The default of `--snapshot-catchup-entries`.
             entries: 300_000,
             // Some 200,000 puts of a few hundred bytes, a minute of many clients or hours of few.
             bytes: 64 << 20,
@@ -76,7 +76,7 @@ impl Sending {
 }
 
 impl Sent {
-    /// Who has installed a state asks for the log from there on; until it has, the log must still be there.
+    /// A member that has installed a state asks for the log from there on; until it has, the log must still be there.
     pub(in crate::raft) fn end(self) {
         const ASKS_IN: Duration = Duration::from_secs(2);
         tokio::spawn(async move {

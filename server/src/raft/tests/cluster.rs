@@ -152,7 +152,7 @@ impl Member {
         self.raft.core.shutdown().await.unwrap();
     }
 
-    /// What its log says of it.
+    /// The identity in its log.
     pub(super) fn log_identity(&self) -> Identity {
         identity(self.id, self.incarnation)
     }
@@ -233,7 +233,7 @@ impl Member {
         outcome.revision.0
     }
 
-    /// What this member has, without asking the others.
+    /// This member's own value, without asking the others.
     pub(super) fn get(&self, key: &str) -> Option<String> {
         let keys = Keys::One(Bytes::copy_from_slice(key.as_bytes()));
         self.range(keys)
@@ -303,7 +303,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// So many voters that have a leader and have published themselves.
+    /// Starts `count` voters that have a leader and have published themselves.
     pub(super) async fn start(count: u64) -> Self {
         Self::start_with(count, KEEP_ALL).await
     }

@@ -32,7 +32,7 @@ impl Cluster {
         }
     }
 
-    /// What is on a member's disk.
+    /// The contents of a member's disk.
     fn copy(&self, place: usize) -> MemoryDisk {
         MemoryDisk::with(self.members[place].disk.files())
     }
@@ -73,7 +73,7 @@ async fn a_leader_that_has_applied_otherwise_than_the_others_stops_and_they_do_n
     }
 }
 
-/// What findings call S4: the copy of C is from before what A and C acknowledged, and only A remembers.
+/// Scenario S4 of the findings: the copy of C is from before what A and C acknowledged, and only A remembers.
 #[tokio::test]
 async fn a_member_with_acknowledged_entries_that_the_others_lost_stops() {
     let mut cluster = Cluster::start(3).await;

@@ -1,5 +1,5 @@
-//! What a user may with which keys: the permissions of all its roles in one, so that several that adjoin cover a range
-//! that none of them covers alone.
+//! A user's permissions on keys: those of all its roles in one, so that several that adjoin cover a range that none of
+//! them covers alone.
 
 use bytes::Bytes;
 

@@ -16,7 +16,7 @@ use crate::command::{
 use crate::disk::Rows;
 use crate::state::{No, State, lease};
 
-/// What one principal may, on one state.
+/// The permission of one principal, on one state.
 pub(in crate::state) struct Permit<'a, 'r> {
     auth: &'a Auth,
     rows: &'a Rows<'r>,
@@ -239,7 +239,7 @@ impl<'a, 'r> Permit<'a, 'r> {
 impl State {
     /// Whether `principal` may do `command`, as far as this member has applied. Where it is applied it is asked again.
     pub fn may(&self, principal: &Principal, command: &Command) -> Result<(), No> {
-        // What every request of most clusters comes to.
+        // The case of most clusters.
         if !self.auth.enabled {
             return Ok(());
         }

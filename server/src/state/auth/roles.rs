@@ -1,4 +1,4 @@
-//! What is done to roles.
+//! Commands on roles.
 
 use bytes::Bytes;
 

@@ -58,7 +58,7 @@ fn name(key: &[u8]) -> Result<String, CodecError> {
     String::from_utf8(key.to_vec()).map_err(|_| CodecError::Text { at: 0 })
 }
 
-/// What the rows hold.
+/// The tables in the rows.
 pub(in crate::state) fn load(rows: &Rows<'_>) -> Result<Auth, Fault> {
     let mut auth = Auth::default();
     if let Some(row) = rows.get(SYSTEM, &[tag::AUTH])? {

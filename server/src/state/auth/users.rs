@@ -1,4 +1,4 @@
-//! What is done to users.
+//! Commands on users.
 
 use bytes::Bytes;
 

@@ -24,7 +24,7 @@ pub(in crate::state) struct RangeReading {
     limit: usize,
     keys_only: bool,
     filter: RangeFilter,
-    /// What is not visited yet.
+    /// The parts that are not visited yet.
     parts: VecDeque<Part>,
     found: Found,
     /// Pairs that passed the filter, found or cut off.

@@ -18,7 +18,7 @@ const FOOTER: u8 = 3;
 /// One row of the state.
 pub(super) type Row = (Bytes, Bytes);
 
-/// What one chunk holds.
+/// The content of one chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chunk {
     /// The first: which law the rows were written under.

@@ -13,9 +13,9 @@ type Pairs = BTreeMap<Bytes, KeyValue>;
 
 #[derive(Clone)]
 pub(super) struct Model {
-    /// What each revision held; the first is revision 0, never seen.
+    /// The pairs of each revision; the first is revision 0, never seen.
     revisions: Vec<Pairs>,
-    /// What each revision changed.
+    /// The changes of each revision.
     events: Vec<Vec<Event>>,
     newest_events: Vec<Event>,
     leases: BTreeSet<LeaseId>,
@@ -99,7 +99,7 @@ impl Model {
         events
     }
 
-    /// What etcd's `key` bucket holds of the changes up to `at` once a compaction to the floor is through.
+    /// The contents of etcd's `key` bucket of the changes up to `at` once a compaction to the floor is through.
     pub(super) fn stored(&self, at: u64) -> Vec<Stored> {
         let floor = self.floor.unwrap_or(0);
         let pairs = |revision: u64| &self.revisions[usize::try_from(revision).unwrap()];
@@ -147,7 +147,7 @@ impl Model {
         }
     }
 
-    /// What the command is answered, without details.
+    /// Applies the command; the answer without details.
     pub(super) fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
         self.newest_events = Vec::new();
         match command {
