@@ -9,12 +9,12 @@ use std::net::SocketAddr;
 #[derive(Debug, Parser)]
 #[command(name = "coord-operator", version, about)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch CoordClusters and keep them as they say.
@@ -72,7 +72,7 @@ pub struct RunArgs {
         value_delimiter = ','
     )]
     pub watch_namespaces: Vec<String>,
-    /// What new clusters run.
+    /// The images of new clusters.
     #[command(flatten)]
     pub images: ImageArgs,
     /// Where /livez, /readyz and /metrics are served.

@@ -1,4 +1,4 @@
-//! What every pass shares. No decisions here.
+//! The state that every pass shares. No decisions here.
 
 use crate::execute::Writes;
 use crate::leader::Tenure;
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Mutex as AsyncMutex;
 
-/// What every pass shares.
+/// The state that every pass shares.
 pub struct Context {
     /// The API server. Its own retries are off: a call must not outlive the lease it was made under.
     pub client: Client,

@@ -4,7 +4,7 @@
 //! writes what came of it into status and events, `unreadable` what is said of an object that cannot be read. Nothing
 //! here decides about a cluster.
 
-/// What wakes a pass over a CoordCluster.
+/// The watches, queue and retries that wake a pass over a CoordCluster.
 pub mod cluster;
 mod pass;
 mod tell;

@@ -10,7 +10,7 @@ pub mod cluster;
 pub mod conditions;
 /// Kubernetes quantities, as far as the operator must compare them.
 pub mod quantity;
-/// What the operator reports about a cluster.
+/// The operator's report about a cluster.
 pub mod status;
 
 pub use cluster::{

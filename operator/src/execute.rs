@@ -1,8 +1,8 @@
 //! Sends single writes, as [`crate::writes`] lists them. Nothing here waits or decides.
 //!
 //! A write is only sent while the look it was decided on is recent and the lease is ours ([`Hands::may_write`]): an
-//! operator that was paused between deciding and acting does nothing when it wakes. What may still be under way then is
-//! one call, so every destructive one carries the UID and the resource version it was decided on, and a restart of a
+//! operator that was paused between deciding and acting does nothing when it wakes. At most one call may still be under
+//! way then, so every destructive one carries the UID and the resource version it was decided on, and a restart of a
 //! pod that serves asks the disruption budget. Every write is counted at one place ([`Writes`]), so that a fault test
 //! can end the operator after any of them.
 
@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 /// members that don't answer a few seconds; what is older was held up, and the world may have moved on.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// What the writes need.
+/// The clients and values that the writes need.
 pub struct Hands<'a> {
     /// The API server.
     pub client: &'a Client,
@@ -39,9 +39,9 @@ pub struct Hands<'a> {
     pub route: &'a Route,
     /// The count of writes.
     pub writes: &'a Writes,
-    /// What was asked.
+    /// The spec.
     pub desired: &'a Desired,
-    /// What the plan was made from.
+    /// The observation that the plan was made from.
     pub observed: &'a Observed,
     /// When the look that gave `observed` began.
     pub looked: Instant,
@@ -66,7 +66,7 @@ pub enum ExecuteError {
     /// The API server refused, or could not be reached.
     #[error("{what}: {}", sentence(source))]
     Kube {
-        /// What was being written.
+        /// The write that failed.
         what: String,
         /// Its answer.
         source: kube::Error,
@@ -93,13 +93,13 @@ pub enum ExecuteError {
     /// The API server did not answer in time.
     #[error("{what}: no answer in time")]
     Timeout {
-        /// What was being written.
+        /// The write that failed.
         what: String,
     },
 }
 
 impl ExecuteError {
-    /// What the next pass makes of it.
+    /// The failure as the next pass takes it.
     pub fn failure(&self) -> Failure {
         match self {
             Self::Kube {
@@ -137,7 +137,7 @@ pub fn sentence(error: &kube::Error) -> String {
 /// Also what an eviction is answered that the budget does not allow now.
 const TOO_MANY_REQUESTS: u16 = 429;
 
-/// What came of a write.
+/// The outcome of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// A child is as wanted; what that looks like.

@@ -65,9 +65,9 @@ pub enum MemberError {
     Http {
         /// The call.
         call: &'static str,
-        /// Which member.
+        /// The member's address.
         address: String,
-        /// What came of it.
+        /// The cause.
         source: std::io::Error,
     },
     /// It answered with an error, or not in time.
@@ -75,7 +75,7 @@ pub enum MemberError {
     Refused {
         /// The call.
         call: &'static str,
-        /// Which member.
+        /// The member's address.
         address: String,
         /// Its answer.
         status: Box<Status>,
@@ -125,7 +125,7 @@ impl MemberClient {
         })
     }
 
-    /// What the member says about itself.
+    /// The member's report about itself.
     pub async fn status(&self) -> Result<StatusResponse, MemberError> {
         let mut client = MaintenanceClient::new(self.channel.clone());
         let answer = client.status(within(READ_TIMEOUT, StatusRequest {})).await;
@@ -218,7 +218,7 @@ pub async fn program_version(address: &str) -> Option<String> {
     Some(json.get("coord")?.as_str()?.to_owned())
 }
 
-/// What a server that does not serve says of itself.
+/// The report of a server that does not serve.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Waiting {
     /// `not-added`, `wiped`, `foreign` or another word.

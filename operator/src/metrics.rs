@@ -1,4 +1,4 @@
-//! What Prometheus can ask of the operator.
+//! The metrics that Prometheus can ask of the operator.
 
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,

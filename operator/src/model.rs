@@ -9,7 +9,7 @@ pub mod hash;
 pub mod labels;
 /// Names and URLs, and the way back from them to a member.
 pub mod names;
-/// What a pod is made from.
+/// The fields that a pod is made from.
 pub mod template;
 /// Versions of Coord's server.
 pub mod version;

@@ -1,6 +1,6 @@
-//! What to do next: `plan(&Desired, &Observed, now) -> Plan`, pure.
+//! The next step: `plan(&Desired, &Observed, now) -> Plan`, pure.
 //!
-//! Questions in order, each of one lane. What stops a question stops its lane and not the others: a roll goes on while
+//! Questions in order, each of one lane. An obstacle stops its question's lane and not the others: a roll goes on while
 //! growth waits. Growing disks is beside them all: it needs no quorum. At most one step a pass, and each step is chosen
 //! so that a crash right after it leaves something the next pass recognises. No clock, no randomness, no I/O: the
 //! printed scripts and the properties in `tests/` drive exactly this function.
@@ -53,18 +53,18 @@ enum Verdict {
     Later(String),
 }
 
-/// What a question is about.
+/// The subject of a question.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
-    /// Which cluster this is, and whether it can decide anything: nothing goes on without.
+    /// The cluster's identity, and whether it can decide anything: nothing goes on without.
     Platform,
     /// The member list, and what its members leave behind.
     Members,
-    /// What the pods run.
+    /// The pods' template.
     Pods,
 }
 
-/// What every question looks at.
+/// The input of every question.
 struct Case<'a> {
     desired: &'a Desired,
     observed: &'a Observed,
@@ -72,7 +72,7 @@ struct Case<'a> {
     now: i64,
 }
 
-/// What to do next with the cluster. `now` is in Unix seconds.
+/// The next step of the cluster. `now` is in Unix seconds.
 ///
 /// Asking twice with the same arguments gives the same plan, and a cluster that is as it should be gives `Done`.
 pub fn plan(desired: &Desired, observed: &Observed, now: i64) -> Plan {
@@ -205,7 +205,7 @@ impl<'a> Case<'a> {
         membership.voters().count() == 1 && self.replicas() > 1
     }
 
-    /// What the disruption budget keeps of so many voters.
+    /// The number of pods that the disruption budget keeps of `voters`.
     ///
     /// Not of those that are wanted: a pod that cannot run must not make every node undrainable. One voter has no
     /// quorum to keep, and a budget would only make its node undrainable.

@@ -1,4 +1,4 @@
-//! What people see: status, conditions and events. Pure, from the same values that were decided on.
+//! The words that people see: status, conditions and events. Pure, from the same values that were decided on.
 //!
 //! One function per condition; the sentence in it comes from the plan. Nothing here is read back to decide anything, but
 //! for `record`, which is only ever added to. This room writes nothing itself: `controllers/tell` does.
@@ -17,15 +17,15 @@ use crate::observe::{Observed, Refusal};
 use crate::plan::Plan;
 use crate::validate::{Desired, Problem};
 
-/// What a pass came to.
+/// The end of a pass.
 pub enum Outcome<'a> {
     /// The spec could be acted on.
     Planned {
-        /// What was asked.
+        /// The spec.
         desired: &'a Desired,
-        /// What is done about it.
+        /// The plan that is carried out.
         plan: &'a Plan,
-        /// What could not be written, as far as somebody should know.
+        /// Refusals that a person should know of.
         refusals: &'a [Refusal],
     },
     /// It could not; nothing is touched.
@@ -38,8 +38,8 @@ pub struct Account<'a> {
     pub name: &'a str,
     /// The spec's generation.
     pub generation: Option<i64>,
-    /// What was seen.
+    /// The observation.
     pub observed: &'a Observed,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome<'a>,
 }

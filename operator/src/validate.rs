@@ -44,7 +44,7 @@ pub struct Desired {
 pub struct Problem {
     /// Its path, such as `spec.storage.storageClassName`.
     pub field: &'static str,
-    /// What is wrong, and what to do.
+    /// The defect and the remedy.
     pub message: String,
 }
 
@@ -175,7 +175,7 @@ fn running_images(observed: &Observed) -> BTreeMap<String, usize> {
     images
 }
 
-/// Which version the server of `image` is, in order of authority: the spec, the image's tag, the members that run it. A
+/// The version of the server in `image`, in order of authority: the spec, the image's tag, the members that run it. A
 /// build that calls itself otherwise than its tag is judged by its tag, which a person chose.
 fn server_version(spec: &CoordClusterSpec, image: &str, observed: &Observed) -> Option<Version> {
     let of_spec = || Version::parse(spec.version.as_deref()?);

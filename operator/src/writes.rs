@@ -1,4 +1,4 @@
-//! What a pass sends, in order: `writes(&Plan, &Observed, &Desired, now) -> Outgoing`, pure.
+//! The calls of a pass, in order: `writes(&Plan, &Observed, &Desired, now) -> Outgoing`, pure.
 //!
 //! In: what was planned and seen. Out: single calls, each with the UID or resource version that it was decided on.
 //! `controllers/pass` sends exactly these and the model in `tests/world` lands exactly these. Three rules:
@@ -87,7 +87,7 @@ pub enum Write {
     },
     /// The step of the plan.
     Step {
-        /// What it does.
+        /// The step that it does.
         step: Step,
         /// The resource version of the object that it deletes.
         version: Option<String>,
@@ -180,8 +180,8 @@ fn is_budget(key: &str) -> bool {
     key.starts_with(BUDGET)
 }
 
-/// What changes how many voters there are or serve needs a budget that counts them: else a drain at the same time could
-/// take one too many.
+/// A step that changes how many voters there are or serve needs a budget that counts them: else a drain at the same
+/// time could take one too many.
 fn step_needs_budget(step: &Step) -> bool {
     match step {
         Step::Promote { .. } | Step::RemoveMember { .. } | Step::RestartPod { .. } => true,
@@ -200,7 +200,7 @@ fn step_needs_budget(step: &Step) -> bool {
     }
 }
 
-/// What the pass that planned `plan` sends. `now` is in Unix seconds.
+/// The calls of the pass that planned `plan`. `now` is in Unix seconds.
 pub fn writes(plan: &Plan, observed: &Observed, desired: &Desired, now: i64) -> Outgoing {
     let due = plan
         .children

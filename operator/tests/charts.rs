@@ -1,4 +1,4 @@
-//! What must hold of the charts without rendering them. Rendering and installing is for e2e, which has Helm.
+//! Demands on the charts that hold without rendering them. Rendering and installing is for e2e, which has Helm.
 
 use std::path::{Path, PathBuf};
 

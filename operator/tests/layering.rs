@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// A room, and the rooms it may name, all of which stand further down.
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["*"]),
-    // What a person or a Deployment starts.
+    // The program that a person or a Deployment starts.
     ("run", &["*"]),
     (
         "explain",
@@ -70,7 +70,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
 ];
 
-/// What the rooms that decide may not name: they are functions of what was seen, and of a time that is an argument.
+/// Names that the deciding rooms may not use: they are functions of the observation, and of a time that is an
+/// argument.
 const PURE: &[&str] = &["model", "validate", "plan", "resources", "writes", "report"];
 const PURE_NEVER: &[&str] = &[
     "tokio::",

@@ -1,4 +1,4 @@
-//! Whatever the operator sees, reachable or not, a plan keeps what it must keep.
+//! A plan keeps its promises whatever the operator sees, reachable or not.
 //!
 //! `plan_properties` walks through histories of a model; here every value of [`Observed`] is made up, but for what
 //! `observe` itself guarantees: a member list comes from a leader that answers. `PROPTEST_CASES=1000000` looks longer.
@@ -16,7 +16,7 @@ mod states;
 
 use states::{NOW, desired, observed};
 
-/// What must hold of any plan. Said again in other words than the planner's.
+/// Demands on any plan. Said again in other words than the planner's.
 fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), TestCaseError> {
     if desired.paused || !observed.in_the_way.is_empty() {
         prop_assert_eq!(&plan.step, &Step::Wait);

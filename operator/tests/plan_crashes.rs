@@ -186,7 +186,7 @@ fn a_kind_that_the_api_server_refuses_stops_only_what_needs_it() {
     }
 }
 
-/// What is refused for a while is done afterwards, and in between is not tried all the time.
+/// A write that is refused for a while is done afterwards, and in between is not tried all the time.
 #[test]
 fn refused_writes_wait_longer_each_time_and_are_done_in_the_end() {
     for workload in &WORKLOADS {
@@ -229,7 +229,7 @@ fn finish(mut world: World) -> World {
     let last = world.run().pop().expect("a run has a last plan");
     assert_eq!(last.step, Step::Done, "{}", last.because);
     let due = world.due();
-    // What is frozen by a policy stays due.
+    // A write that a policy forbids stays due.
     assert!(
         due.is_empty() || world.refuses.is_some(),
         "at rest: {due:?}"

@@ -1,4 +1,4 @@
-//! Whatever happens and in whatever order, the planner keeps its promises (the model asserts them at every step), and
+//! The planner keeps its promises whatever happens and in whatever order (the model asserts them at every step), and
 //! once everybody is left alone the cluster ends as the spec says. `PROPTEST_CASES=20000` looks longer.
 
 mod world;
@@ -8,14 +8,14 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use world::{Fault, Resizer, World};
 
-/// What may happen to a cluster.
+/// Happenings in the life of a cluster.
 #[derive(Clone, Debug)]
 enum Happening {
     Settle,
     Pass,
     /// A pass in which one write goes wrong, the one of that number.
     Faulty(usize, Fault),
-    /// What was late arrives.
+    /// A late call arrives.
     LateArrives,
     Forget,
     Replicas(i32),

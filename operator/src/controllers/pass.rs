@@ -23,7 +23,7 @@ pub(super) const AGAIN: Duration = Duration::from_millis(200);
 /// A spec that cannot be acted on; a change of it wakes the pass anyway.
 const AFTER_PROBLEM: Duration = Duration::from_secs(15);
 
-/// What was seen, and since when it may be old.
+/// An observation, and the moment since which it may be old.
 struct Look {
     began: Instant,
     observed: Observed,
@@ -38,7 +38,7 @@ struct Turn<'a> {
     plan: &'a Plan,
 }
 
-/// What came of the writes of a turn.
+/// The outcome of the writes of a turn.
 #[derive(Default)]
 struct Outcomes {
     /// The step was done.
@@ -162,7 +162,8 @@ async fn protect(
     }
 }
 
-/// What to do. What can cost availability or data is decided twice, on two separate reads, or not done (`None`).
+/// The plan of this pass. A step that can cost availability or data is decided twice, on two separate reads, or not
+/// done (`None`).
 async fn decide(
     context: &Context,
     memory: &mut Memory,
@@ -197,9 +198,9 @@ impl Turn<'_> {
         let mut outcomes = Outcomes::default();
         for write in &outgoing.writes {
             if matches!(write, Write::Intent) {
-                // What changes members, loses something or must not be done twice is written down first, under the
-                // resource version that was read before all else: of two operators one fails here. Everything else is
-                // found again by whoever comes next, and needs no write of its own before it.
+                // A step that changes members, loses something or must not be done twice is written down first, under
+                // the resource version that was read before all else: of two operators one fails here. Everything
+                // else is found again by whoever comes next, and needs no write of its own before it.
                 let refusals = told(&outgoing, memory, now);
                 latest = self
                     .tell(self.cluster, &refusals, true)
@@ -301,7 +302,7 @@ impl Turn<'_> {
     }
 }
 
-/// What could not be written, as far as somebody should know.
+/// Refusals that a person should know of.
 fn told(outgoing: &Outgoing, memory: &Memory, now: i64) -> Vec<Refusal> {
     let taken = outgoing.taken.iter().map(|message| Refusal {
         message: message.clone(),

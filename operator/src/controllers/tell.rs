@@ -1,4 +1,4 @@
-//! Writes what a pass came to: the status of the CoordCluster, and events. What they say is `report`'s.
+//! Writes what a pass came to: the status of the CoordCluster, and events. Their sentences are `report`'s.
 
 use super::PassError;
 use crate::context::Context;

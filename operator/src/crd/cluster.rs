@@ -122,13 +122,13 @@ pub struct Storage {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
-    /// What becomes of the disks when the CoordCluster is deleted. A retained disk is taken over by the next
+    /// Whether the disks are kept or deleted with the CoordCluster. A retained disk is taken over by the next
     /// CoordCluster of the same name.
     #[serde(default)]
     pub reclaim_policy: ReclaimPolicy,
 }
 
-/// What becomes of the disks when the CoordCluster is deleted.
+/// Whether the disks are kept or deleted with the CoordCluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReclaimPolicy {
     /// The disks stay.
@@ -151,13 +151,13 @@ pub enum PullPolicy {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// What is reserved for a member.
+    /// Resources reserved for a member.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "quantities")]
     #[x_kube(validation = Rule::new("self.all(k, type(self[k]) == int || isQuantity(self[k]))")
         .message("spec.resources.requests: each value must be a quantity, such as 500m or 1Gi"))]
     pub requests: BTreeMap<String, Quantity>,
-    /// What a member may use at most.
+    /// Resources that a member may use at most.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "quantities")]
     #[x_kube(validation = Rule::new("self.all(k, type(self[k]) == int || isQuantity(self[k]))")
@@ -204,7 +204,8 @@ pub struct Scheduling {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Repair {
-    /// What becomes of a member whose disk is tied to a node that Kubernetes no longer has.
+    /// Whether a member whose disk is tied to a node that Kubernetes no longer has is replaced, or the node waited
+    /// for.
     #[serde(default)]
     pub lost_node: LostNode,
     /// Seconds for which the node must have been gone. Default 600.
@@ -223,7 +224,7 @@ impl Repair {
     }
 }
 
-/// What becomes of a member whose disk is tied to a node that Kubernetes no longer has.
+/// Whether a member whose disk is tied to a node that Kubernetes no longer has is replaced, or the node waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LostNode {
     /// It is removed and joins again with a new disk, if the others are a healthy quorum.

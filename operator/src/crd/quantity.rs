@@ -22,7 +22,7 @@ pub fn parse(text: &str) -> Option<u64> {
     u64::try_from(value).ok()
 }
 
-/// The shortest quantity of so many bytes: `1Gi` for 1073741824.
+/// The shortest quantity of `bytes`: `1Gi` for 1073741824.
 pub fn of_bytes(bytes: u64) -> String {
     let units = [
         ("Ei", 60),

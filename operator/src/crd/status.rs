@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the operator saw last, and what it must remember about the cluster.
+/// The operator's last observation, and the facts it must remember about the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CoordClusterStatus {
@@ -69,7 +69,7 @@ pub struct Bootstrap {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StorageRow {
-    /// What the largest of them has: `spec.storage.size` cannot be set below it.
+    /// The size of the largest of them: `spec.storage.size` cannot be set below it.
     #[schemars(length(max = 32))]
     pub capacity: String,
 }
@@ -105,7 +105,7 @@ pub struct MemberRow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Operation {
-    /// What is being done.
+    /// The step that is being done.
     pub step: String,
     /// Why.
     pub because: String,

@@ -5,9 +5,9 @@ use super::{Ordinal, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::BTreeMap;
 
-/// Which cluster an object belongs to.
+/// The cluster that an object belongs to.
 pub const CLUSTER: &str = "coord.dev/cluster";
-/// Which member an object belongs to.
+/// The member that an object belongs to.
 pub const MEMBER: &str = "coord.dev/member";
 /// Whether the disruption budget counts a pod: [`VOTER`] or [`JOINING`].
 pub const ROLE: &str = "coord.dev/role";
@@ -60,7 +60,7 @@ pub fn role(is_voter: bool) -> &'static str {
     if is_voter { VOTER } else { JOINING }
 }
 
-/// What selects all pods of a cluster.
+/// The selector of all pods of a cluster.
 pub fn selector(cluster: &str) -> BTreeMap<String, String> {
     [
         (CLUSTER.to_owned(), cluster.to_owned()),
@@ -81,7 +81,7 @@ pub fn selector_text(cluster: &str) -> String {
         .join(",")
 }
 
-/// What selects the voters' pods.
+/// The selector of the voters' pods.
 pub fn voters(cluster: &str) -> LabelSelector {
     let mut labels = selector(cluster);
     labels.insert(ROLE.to_owned(), VOTER.to_owned());

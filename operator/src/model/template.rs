@@ -1,7 +1,7 @@
-//! What a pod is made from.
+//! The fields that a pod is made from.
 //!
-//! What a running pod must be restarted for goes into `template_hash`, computed from the spec's fields and not from
-//! the objects that are built: a newer operator may build a better pod, but it restarts none for it.
+//! A field whose change restarts a running pod goes into `template_hash`, computed from the spec's fields and not
+//! from the objects that are built: a newer operator may build a better pod, but it restarts none for it.
 
 use super::hash::wanted_hash;
 use crate::crd::{CoordClusterSpec, PullPolicy, Resources, Scheduling, ServerOptions};

@@ -1,6 +1,6 @@
 //! Versions of Coord's server, as far as they must be compared.
 
-/// Major, minor and patch. What follows them (`-rc.1`, a hash of a build) tells builds apart, and not what they can do.
+/// Major, minor and patch. The suffix (`-rc.1`, a hash of a build) tells builds apart, and not their features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u64, pub u64, pub u64);
 
@@ -14,7 +14,7 @@ impl Version {
         parts.next().is_none().then_some(version)
     }
 
-    /// What the tag of an image says; `None` if it is no version, or only a digest is given.
+    /// The version in the tag of an image; `None` if it is no version, or only a digest is given.
     pub fn of_image(image: &str) -> Option<Self> {
         let name = image.split('@').next()?.rsplit('/').next()?;
         Self::parse(name.split_once(':')?.1)

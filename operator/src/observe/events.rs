@@ -75,7 +75,8 @@ pub(super) async fn quote(
     Ok(())
 }
 
-/// What may say why member `n` does not run: its pod, or if it has none its StatefulSet, and a disk that is not there.
+/// Objects whose events may say why member `n` does not run: its pod, or if it has none its StatefulSet, and a disk
+/// that is not there.
 fn subjects(observed: &Observed, cluster: &str, n: Ordinal) -> Vec<About> {
     let mut subjects = Vec::new();
     match (observed.pods.get(&n), observed.sets.get(&n)) {

@@ -1,7 +1,7 @@
 //! The one node that a disk is tied to, whether Kubernetes still has that node, and which others would do.
 //!
-//! What a volume is tied to never changes and is asked once. Nodes are asked for only where a pod is not ready or disks
-//! share a node: in a healthy cluster this costs nothing.
+//! The node that a volume is tied to never changes and is asked once. Nodes are asked for only where a pod is not ready
+//! or disks share a node: in a healthy cluster this costs nothing.
 
 use super::{Home, HomeState, Memory, Observed};
 use crate::crd::Scheduling;
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 const NODES_MAX: u32 = 500;
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-/// What a volume's node affinity says, if it names exactly one node.
+/// The node affinity of a volume, if it names exactly one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) enum Tie {
     Hostname(String),

@@ -52,7 +52,7 @@ pub(super) async fn read(
         listed_pods?.items,
         listed_volumes?.items,
     );
-    // What lost its labels is found by its name, where the others of its number are, or should be.
+    // A child that lost its labels is found by its name, where the others of its number are, or should be.
     let numbers = numbers(cluster, &listed_sets, &listed_pods, &listed_volumes);
     let (more_sets, more_pods, more_volumes) = futures::join!(
         by_name(&sets, &listed_sets, &numbers, |n| names::member(&name, n)),
@@ -168,7 +168,7 @@ async fn singles(
     Ok(seen)
 }
 
-/// What a look at an object of ours, or of our names, tells.
+/// The facts that a look at an object of ours, or of our names, tells.
 fn child_seen<K: Resource<DynamicType = ()> + Serialize>(
     object: &K,
     cluster: &str,

@@ -7,7 +7,7 @@ use coord_proto::etcd::etcdserverpb::{Member, StatusResponse};
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the members said.
+/// The members' answers.
 #[derive(Default)]
 pub(super) struct Asked {
     pub(super) answers: BTreeMap<Ordinal, Answer>,
@@ -17,7 +17,7 @@ pub(super) struct Asked {
     pub(super) caught_up: BTreeSet<u64>,
 }
 
-/// What one server said.
+/// The answer of one server.
 enum Said {
     /// It serves.
     Serves(Answer),
@@ -114,7 +114,7 @@ pub(super) async fn versions(
     }
 }
 
-/// Whose word on the list is taken: of those of the recorded cluster that call themselves leader, the one of the highest
+/// The leader whose list is taken: of those of the recorded cluster that call themselves leader, the one of the highest
 /// term. Never another's, even if that one cannot confirm its list: a leader of an earlier term that can is of another
 /// history.
 fn leader(

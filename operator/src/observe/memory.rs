@@ -1,5 +1,5 @@
-//! What a pass cannot see because it takes time: since when a member is silent or behind. Kept by this process only, so
-//! a restart of the operator starts its clocks anew.
+//! Facts that a pass cannot see because they take time: since when a member is silent or behind. Kept by this process
+//! only, so a restart of the operator starts its clocks anew.
 
 use super::home::Tie;
 use super::{Applied, HomeState, Observed, Refusal};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Enough for every disk a cluster has at one time, many times over.
 const TIES_MAX: usize = 64;
 
-/// What only shows over several passes of one cluster. Kept by the process, never written down.
+/// Facts that only show over several passes of one cluster. Kept by the process, never written down.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     caught_up: BTreeMap<u64, u32>,
@@ -125,7 +125,7 @@ impl Memory {
         count
     }
 
-    /// What has not been done yet, though it was tried.
+    /// Writes that were refused and have not been done yet.
     pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
         self.refusals.values()
     }
@@ -135,7 +135,7 @@ impl Memory {
         self.refusals.retain(|key, _| wanted(key));
     }
 
-    /// What a PersistentVolume is tied to, if that has been asked before.
+    /// The node that a PersistentVolume is tied to, if that has been asked before.
     pub(super) fn tie(&self, volume: &str) -> Option<Option<Tie>> {
         self.ties.get(volume).cloned()
     }

@@ -14,7 +14,7 @@ pub const LAG_ENTRIES_MAX: u64 = 1_000;
 /// Printed as JSON it is what a bug report needs; built by hand it is a test case.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Observed {
-    /// What earlier passes wrote down in the status.
+    /// The record of earlier passes in the status.
     pub record: Record,
     /// Children of an earlier CoordCluster of this name that are still being deleted, or names taken by others.
     pub in_the_way: Vec<String>,
@@ -24,7 +24,7 @@ pub struct Observed {
     pub pods: BTreeMap<Ordinal, PodSeen>,
     /// PersistentVolumeClaims by member.
     pub volumes: BTreeMap<Ordinal, VolumeSeen>,
-    /// What each pod's server said about itself.
+    /// Each pod's report of its server.
     pub answers: BTreeMap<Ordinal, Answer>,
     /// Pods whose server runs and does not serve, and why.
     pub waiting: BTreeMap<Ordinal, WaitingSeen>,
@@ -48,9 +48,9 @@ pub struct Observed {
     pub storage_class: StorageClassSeen,
     /// Children by [`child_key`]: accounts, Services, StatefulSets, the disruption budget.
     pub children: BTreeMap<String, ChildSeen>,
-    /// What this process applied last, by [`child_key`].
+    /// The objects that this process applied last, by [`child_key`].
     pub applied: BTreeMap<String, Applied>,
-    /// What was refused to this process and has not been done since, by [`crate::writes::Write::key`].
+    /// Writes that were refused to this process and have not been done since, by [`crate::writes::Write::key`].
     pub refusals: BTreeMap<String, Refusal>,
 }
 
@@ -70,11 +70,11 @@ pub struct ChildSeen {
     pub content: String,
     /// False if another's object has the name: neither our label nor an owner reference to this CoordCluster.
     pub is_ours: bool,
-    /// What a disruption budget keeps.
+    /// The number of pods that a disruption budget keeps.
     pub min_available: Option<u32>,
 }
 
-/// What became of an apply. While both hashes stand, applying again would change nothing.
+/// The outcome of an apply. While both hashes stand, applying again would change nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Applied {
     /// A hash of the object that was sent.
@@ -86,7 +86,7 @@ pub struct Applied {
 /// A write that did not succeed, and when it is tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refusal {
-    /// Which write, and the answer, in a sentence.
+    /// The write and the answer, in a sentence.
     pub message: String,
     /// Times in a row.
     pub count: u32,
@@ -96,7 +96,7 @@ pub struct Refusal {
     pub needs_help: bool,
 }
 
-/// What earlier passes wrote down in the status.
+/// The record of earlier passes in the status.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Record {
     /// Set once the first member has bootstrapped; never cleared.
@@ -215,7 +215,7 @@ pub struct Home {
     pub state: HomeState,
 }
 
-/// What Kubernetes says about a node.
+/// The state of a node, in Kubernetes' view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum HomeState {
     /// It takes part.
@@ -226,7 +226,7 @@ pub enum HomeState {
     Gone,
 }
 
-/// What a member's server says about itself.
+/// A member's report about its server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Answer {
     /// The cluster it belongs to.
@@ -256,7 +256,7 @@ pub struct Answer {
 /// A server that runs and does not serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WaitingSeen {
-    /// What it waits for.
+    /// The event that it waits for.
     pub reason: WaitReason,
     /// The same in its own words.
     pub why: String,
@@ -265,7 +265,7 @@ pub struct WaitingSeen {
     pub start: Option<String>,
 }
 
-/// What a server that does not serve waits for.
+/// The event that a server that does not serve waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum WaitReason {
     /// Its directory is empty; it waits to be added.
@@ -306,7 +306,7 @@ pub struct MemberSeen {
     pub is_learner: bool,
 }
 
-/// What is known about the storage class.
+/// The observed storage class.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum StorageClassSeen {
     /// It could not be read, or the operator may not read it.
@@ -338,8 +338,8 @@ impl Observed {
         )
     }
 
-    /// Who has seen a higher term than the leader that gave the list, if anybody has: an election is under way, or the
-    /// list is of another history than theirs. Nothing is taken away on the word of such a list.
+    /// A member that has seen a higher term than the leader that gave the list, if there is any: an election is under
+    /// way, or the list is of another history than theirs. Nothing is taken away on the word of such a list.
     pub fn contests_the_list(&self) -> Option<Ordinal> {
         let membership = self.membership.as_ref()?;
         let mut answers = self.answers.iter();

@@ -1,4 +1,5 @@
-//! What a pod tells: whether its server runs and is ready, and why not, in the kubelet's, the scheduler's or its own words.
+//! The facts in a pod: whether its server runs and is ready, and why not, in the kubelet's, the scheduler's or its
+//! own words.
 
 use super::PodSeen;
 use super::kube::annotation;
@@ -6,7 +7,7 @@ use crate::model::{labels, template::SERVER};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 
-/// What `pod` tells of itself.
+/// The facts in `pod`.
 pub(super) fn pod_seen(pod: &Pod) -> PodSeen {
     let status = pod.status.as_ref();
     let container = status.and_then(server_status);

@@ -1,4 +1,4 @@
-//! What claims and their storage classes tell: the marks on a disk, its size, and whether it can grow.
+//! The facts in claims and their storage classes: the marks on a disk, its size, and whether it can grow.
 
 use super::kube::{annotation, id};
 use super::{Observed, StorageClassSeen, VolumeSeen};
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
-/// What `volume` tells of itself. `owner` is the UID of the CoordCluster.
+/// The facts in `volume`. `owner` is the UID of the CoordCluster.
 pub(super) fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> VolumeSeen {
     let annotations = volume.annotations();
     let requests = volume
@@ -57,7 +57,7 @@ pub(super) fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> Volume
     }
 }
 
-/// The class that new disks get. Who may not read classes finds out from the disks.
+/// The class that new disks get. An operator that may not read classes finds out from the disks.
 pub(super) async fn storage_class(
     client: &Client,
     cluster: &CoordCluster,

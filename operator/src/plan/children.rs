@@ -1,4 +1,4 @@
-//! Which objects should exist. They are all applied at once; only membership goes one by one.
+//! The objects that should exist. They are all applied at once; only membership goes one by one.
 
 use super::{Case, Children, DEAD_SECONDS, MemberChild, Step, leftover, roll};
 use crate::model::Ordinal;
@@ -71,8 +71,9 @@ pub(super) fn children(case: &Case, step: &Step) -> Children {
     }
 }
 
-/// What the disruption budget keeps: the quorum of the voters that there are, and of a learner that is about to become
-/// one. Voters that are only wanted don't count: while growth waits, nodes can be drained and pods restarted.
+/// The number that the disruption budget keeps: the quorum of the voters that there are, and of a learner that is
+/// about to become one. Voters that are only wanted don't count: while growth waits, nodes can be drained and pods
+/// restarted.
 fn budget(case: &Case, step: &Step) -> Option<usize> {
     let observed = case.observed;
     observed.record.cluster_id?;
@@ -107,7 +108,7 @@ fn may_take_template(case: &Case, n: Ordinal, turn: Option<Ordinal>) -> bool {
         return true;
     };
     let is_current = set.template_hash == case.desired.template_hash;
-    // Who is no voter takes part in nothing that could be lost.
+    // A member that is no voter takes part in nothing that could be lost.
     let is_voter = match case.membership() {
         Some(membership) => membership.at(n).is_some_and(|m| !m.is_learner),
         None => observed.record.cluster_id.is_some(),

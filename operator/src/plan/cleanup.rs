@@ -1,4 +1,4 @@
-//! What members leave behind: StatefulSet first, then its pod goes, then the disk.
+//! The remains of members: StatefulSet first, then its pod goes, then the disk.
 //!
 //! Only with a member list that a quorum confirmed; a number that is in the list is never touched here. Nor is one whose
 //! pod answers as a member of this cluster, whatever the list says, or whose member left the list without this operator.

@@ -1,4 +1,4 @@
-//! Who lives on which disk.
+//! The member that lives on each disk.
 //!
 //! A member id goes on a disk only on the word of the member that runs there, never because a member of that name is
 //! in the list: the disk may be a new one whose predecessor was lost.
@@ -8,7 +8,7 @@ use crate::model::names;
 
 /// Do all disks belong to the recorded cluster, and to this CoordCluster?
 ///
-/// Who answers as another cluster's member is no witness: the list is never taken from it.
+/// A server that answers as another cluster's member is no witness: the list is never taken from it.
 pub(super) fn is_one_cluster(case: &Case) -> Verdict {
     if let Some(why) = is_copied(case) {
         return Verdict::Stall(why);

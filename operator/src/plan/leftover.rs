@@ -7,7 +7,7 @@ use crate::observe::{Membership, VolumeSeen};
 /// A pod that is being deleted for longer than its grace period and this: its node does not answer.
 const STUCK_SECONDS: i64 = 120;
 
-/// What is on a number that no member has.
+/// The remains under a number that no member has.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Leftover {
     /// Nothing, or a pod and a disk that wait to be added.
@@ -20,7 +20,7 @@ pub(super) enum Leftover {
     Kept(String),
 }
 
-/// What is on `n`, which is in no member list.
+/// The remains under `n`, which is in no member list.
 pub(super) fn leftover(case: &Case, membership: &Membership, n: Ordinal) -> Leftover {
     let (set, pod, volume) = (
         case.observed.sets.get(&n),
@@ -79,7 +79,7 @@ pub(super) fn may_delete(case: &Case, membership: &Membership, volume: &VolumeSe
         (Some(removed), Some(lived)) => removed == lived,
         (Some(_), None) => true,
         (None, None) => case.is_ours(volume),
-        // What was behind the claim is gone; there is nothing to keep.
+        // The volume behind the claim is gone; there is nothing to keep.
         (None, Some(_)) => volume.lost,
     }
 }

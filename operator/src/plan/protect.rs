@@ -1,4 +1,4 @@
-//! What only protects is done whatever else stands in the way: while paused, beside a spec that is invalid, or while an
+//! Protective writes are made whatever else stands in the way: while paused, beside a spec that is invalid, or while an
 //! earlier cluster's objects are still going.
 
 use crate::crd::{CoordCluster, ReclaimPolicy};

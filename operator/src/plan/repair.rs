@@ -36,7 +36,7 @@ pub(super) fn has_a_member_lost_its_disk(case: &Case) -> Verdict {
     waiting
 }
 
-/// What has become of a disk. The sentences name the member.
+/// The fate of a disk. The sentences name the member.
 enum Disk {
     /// Its data is nowhere any more, or nobody will wait for it.
     Lost(String),
@@ -47,7 +47,7 @@ enum Disk {
 fn loss(case: &Case, member: &MemberSeen) -> Option<Disk> {
     let n = member.ordinal?;
     let observed = case.observed;
-    // Who answers has its data open, whatever Kubernetes says about claim and node.
+    // A member that answers has its data open, whatever Kubernetes says about claim and node.
     if observed.answer_of(member).is_some() {
         return None;
     }

@@ -49,7 +49,7 @@ pub(super) fn is_a_broken_pod_outdated(case: &Case) -> Verdict {
     stuck
 }
 
-/// What to do about a pod that must be restarted to run, and whose disk would go with it.
+/// The advice about a pod that must be restarted to run, and whose disk would go with it.
 fn going_with_its_pod(case: &Case, n: Ordinal) -> String {
     let (name, claim) = (case.name(n), names::volume(&case.desired.name, n));
     let volume = case.observed.volumes.get(&n);
@@ -130,7 +130,7 @@ fn outdated<'a>(case: &Case, membership: &'a Membership) -> Vec<&'a MemberSeen> 
     outdated
 }
 
-/// Who restarts next. Errors: what is waited for, to follow "the pod template changed".
+/// The pod that restarts next. Errors: what is waited for, to follow "the pod template changed".
 fn next<'a>(
     case: &Case,
     membership: &Membership,

@@ -47,7 +47,7 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
     Verdict::Act(Step::AddLearner { ordinal: n }, because)
 }
 
-/// What keeps the next member from being added, if anything does.
+/// The obstacle that keeps the next member from being added, if there is any.
 pub(super) fn what_is_missing(case: &Case, membership: &Membership) -> Option<String> {
     let joiners = leftover::joiners(case, membership);
     no_room(case, membership).or_else(|| ready(case, &joiners).err())
@@ -103,7 +103,7 @@ fn is_ready<'a>(case: &'a Case, n: Ordinal) -> Result<&'a VolumeSeen, String> {
     }
     let claim = names::volume(&case.desired.name, n);
     match observed.waiting.get(&n) {
-        // What it will run on is empty: its own word, a moment ago.
+        // The disk that it will run on is empty: its own word, a moment ago.
         Some(waiting) if matches!(waiting.reason, WaitReason::NotAdded | WaitReason::Wiped) => {}
         Some(other) => {
             return Err(format!(

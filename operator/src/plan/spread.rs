@@ -21,7 +21,7 @@ pub(super) fn more(case: &Case, membership: &Membership) -> usize {
         return 0;
     }
     let tied_to = |n: &Ordinal| observed.volumes.get(n)?.tied_to.as_deref();
-    // Whoever is on its way in: a learner, or a number whose pod waits to be added.
+    // A member on its way in: a learner, or a number whose pod waits to be added.
     let is_learner = |n: &Ordinal| membership.at(*n).is_some_and(|m| m.is_learner);
     let is_waiting = |n: &Ordinal| {
         membership.at(*n).is_none() && leftover(case, membership, *n) == Leftover::Usable

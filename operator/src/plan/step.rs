@@ -1,11 +1,11 @@
-//! What the planner can answer: the plan, its one step, and the children that must exist.
+//! The planner's answer: the plan, its one step, and the children that must exist.
 
 use crate::model::Ordinal;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What one pass does.
+/// The work of one pass.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// Objects to create or keep as they should be; `None` touches none. Applying them is harmless at any time.
@@ -25,7 +25,7 @@ pub struct Plan {
 pub struct Children {
     /// One StatefulSet each.
     pub members: BTreeMap<Ordinal, MemberChild>,
-    /// What the disruption budget keeps; `None` if there must be no budget.
+    /// The number of pods that the disruption budget keeps; `None` if there must be no budget.
     pub min_available: Option<u32>,
 }
 

@@ -31,8 +31,8 @@ fn is_small(case: &Case, volume: &VolumeSeen) -> bool {
     volume.requested_bytes < case.desired.storage_bytes
 }
 
-/// What this operator looks after, and asks for another size. One that was taken back before any storage followed it must
-/// not be followed later. Kubernetes takes back only to more than the disk has.
+/// The claims of this operator that ask for another size than the spec. One that was taken back before any storage
+/// followed it must not be followed later. Kubernetes takes back only to more than the disk has.
 fn unlike_the_spec<'a>(case: &'a Case) -> impl Iterator<Item = (Ordinal, &'a VolumeSeen)> {
     let wanted = case.desired.storage_bytes;
     let volumes = case.observed.volumes.iter();

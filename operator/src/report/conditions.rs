@@ -252,7 +252,7 @@ fn spread(account: &Account) -> Claim {
     }
 }
 
-/// What to know about voters whose claims somebody has deleted.
+/// A warning about voters whose claims somebody has deleted.
 fn going(account: &Account, membership: &Membership) -> Option<String> {
     let volumes = &account.observed.volumes;
     let claims: Vec<String> = membership

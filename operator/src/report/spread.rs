@@ -4,7 +4,7 @@ use super::Account;
 use crate::model::{Ordinal, names};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What two members have in common, and what becomes of it; `None` if each has a node of its own.
+/// The node that two members have in common, and the way out; `None` if each has a node of its own.
 pub(super) fn trouble(account: &Account) -> Option<String> {
     let observed = account.observed;
     let voters: BTreeSet<Ordinal> = match &observed.membership {

@@ -84,7 +84,7 @@ pub fn is_worth_writing(before: &CoordClusterStatus, after: &CoordClusterStatus)
     without_lag(before) != without_lag(after)
 }
 
-/// One row per member, and per pod that is on its way to become one. What a removed member leaves behind has none.
+/// One row per member, and per pod that is on its way to become one. The remains of a removed member have none.
 pub(super) fn members(account: &Account) -> Vec<MemberRow> {
     let observed = account.observed;
     let mut rows = BTreeMap::new();
@@ -218,7 +218,7 @@ fn sick_because(observed: &Observed, member: &MemberSeen) -> String {
     }
 }
 
-/// What a person should know, and can do, about a member whose disk is tied to a node that is not there.
+/// The state of a member whose disk is tied to a node that is not there, and the remedy.
 pub(super) fn lost_home(observed: &Observed, n: Ordinal) -> Option<String> {
     let home = observed.volumes.get(&n)?.home.as_ref()?;
     let node = &home.node;

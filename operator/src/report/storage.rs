@@ -64,7 +64,7 @@ fn cannot_grow(observed: &Observed, desired: &Desired) -> Option<(Ordinal, Strin
     ))
 }
 
-/// What the status says of all disks together.
+/// The status row of all disks together.
 pub(super) fn row(observed: &Observed) -> Option<StorageRow> {
     let largest = observed
         .volumes

@@ -20,10 +20,10 @@ struct Flag {
     text: String,
 }
 
-/// The flags that the server of `desired` knows. What stands behind `--initial-` only matters on an empty disk.
+/// The flags that the server of `desired` knows. The flags `--initial-*` only matter on an empty disk.
 ///
 /// Alike for every member: on an empty disk each waits. No template says that a pod may form a cluster, or a seed whose
-/// disk was emptied under it would form a second one beside the first. Whoever does form it is told once, over the wire,
+/// disk was emptied under it would form a second one beside the first. The seed is told once to form it, over the wire,
 /// after the status says so.
 pub(super) fn args(
     desired: &Desired,

@@ -100,7 +100,7 @@ fn container(desired: &Desired, ordinal: Ordinal, bootstrap: Option<&Bootstrap>)
             limits: Some(r.limits),
             ..ResourceRequirements::default()
         }),
-        // What a server that failed said last is then in the pod's status, where the operator finds it.
+        // The last words of a server that failed are then in the pod's status, where the operator finds them.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         // Ten minutes to read back a large disk; a member that waits to be added is alive, too.
         startup_probe: Some(probe("/livez", 1, 600)),

@@ -1,4 +1,4 @@
-//! What the built objects must have, whatever the spec says.
+//! Demands on the built objects, whatever the spec says.
 
 use super::*;
 use crate::crd::{Bootstrap, CoordCluster};

@@ -141,7 +141,7 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
         )
 }
 
-/// Whom a member calls its leader.
+/// The member that a member calls its leader.
 #[derive(Clone, Copy, Debug)]
 enum Follows {
     Leader,
@@ -266,7 +266,7 @@ pub(crate) fn observed() -> impl Strategy<Value = Observed> {
         )
 }
 
-/// Whoever is a member runs, follows and has all: else the questions that come late are never asked.
+/// Every member runs, follows and has all: else the questions that come late are never asked.
 fn tidy_up(place: &mut Place) {
     let Some((id, _)) = place.member else {
         // And whoever is none waits to be added.

@@ -63,7 +63,7 @@ pub(crate) struct Volume {
     removed_mark: Option<u64>,
     bootstrap: Option<Bootstrap>,
     bytes: u64,
-    /// What it has of that.
+    /// Its size now.
     capacity: u64,
     /// (cluster, member)
     data: Option<(u64, u64)>,
@@ -75,7 +75,7 @@ pub(crate) struct Volume {
     terminating: bool,
 }
 
-/// What becomes of a disk that asks for more.
+/// The fate of a disk that asks for more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resizer {
     /// It grows in a moment.
@@ -122,7 +122,7 @@ pub(crate) struct World {
     pub(crate) copy_takes: u64,
     /// Percent of the quota that is stored.
     pub(crate) filled: u64,
-    /// What becomes of a disk that asks for more.
+    /// The fate of a disk that asks for more.
     pub(crate) resizer: Resizer,
     /// Somebody deleted the storage class.
     pub(crate) is_class_gone: bool,
@@ -144,7 +144,7 @@ pub(crate) struct World {
     pub(crate) taken_out: BTreeSet<u64>,
     /// Writes that changed something.
     pub(crate) written: u64,
-    /// The operator dies once it has made so many.
+    /// The number of writes after which the operator dies.
     pub(crate) dies_after: Option<u64>,
     /// Calls of operators that are no more, still on their way.
     late: Vec<Call>,
@@ -225,7 +225,7 @@ impl World {
         self.voters().filter(|m| self.is_up(m)).count() >= quorum(self.voters().count().max(1))
     }
 
-    /// What Kubernetes and the servers do by themselves in a moment.
+    /// The moves that Kubernetes and the servers make by themselves in a moment.
     pub(crate) fn settle(&mut self) {
         self.now += 1;
         let orphans: Vec<Ordinal> = self
@@ -436,7 +436,7 @@ impl World {
         self.count_what_is_left();
     }
 
-    /// All disks that are made from now on are local to one of so many nodes.
+    /// All disks that are made from now on are local to one of `count` nodes.
     pub(crate) fn local_nodes(&mut self, count: u32) {
         self.nodes = (1..=count).map(|n| (format!("n{n}"), true)).collect();
     }
@@ -448,7 +448,7 @@ impl World {
         }
     }
 
-    /// Which node each disk is tied to.
+    /// The node that each disk is tied to.
     pub(crate) fn show_nodes(&self) -> String {
         let nodes = self.volumes.iter();
         let lines = nodes.map(|(n, v)| format!("demo-{n}: {}", v.node.as_deref().unwrap_or("-")));
@@ -490,8 +490,8 @@ impl World {
         }
     }
 
-    /// What people do on reading the conditions: delete the claims of disks that are another's, and of those that are kept,
-    /// and give company to a member whose disk goes with its pod.
+    /// The people who read the conditions do as told: delete the claims of disks that are another's, and of those that
+    /// are kept, and give company to a member whose disk goes with its pod.
     pub(crate) fn do_as_told(&mut self) {
         for _ in 0..100 {
             self.settle();
@@ -565,7 +565,7 @@ impl World {
         self.forget();
     }
 
-    /// What each disk asks for.
+    /// The size that each disk asks for.
     pub(crate) fn show_disks(&self) -> String {
         let disks = self.volumes.iter();
         let lines = disks.map(|(n, v)| format!("demo-{n}: {} MiB", v.bytes >> 20));

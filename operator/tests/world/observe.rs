@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::{INDEX, Member, Resizer};
 
 impl World {
-    /// What the operator would see.
+    /// The operator's observation of the world.
     pub(crate) fn observe(&mut self) -> Observed {
         let mut observed = Observed {
             record: self.record.clone(),
@@ -154,7 +154,7 @@ impl World {
         observed
     }
 
-    /// What the server of `n` says, whose disk is empty or another's.
+    /// The report of the server of `n`, whose disk is empty or another's.
     fn waits(&self, n: u32) -> WaitingSeen {
         let is_empty = self.member_on(n).is_none();
         let has_run = self.members.iter().any(|m| m.ordinal == n && m.joined);

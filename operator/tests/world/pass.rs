@@ -1,4 +1,4 @@
-//! What the operator does in a pass, write by write, and how it fails in the middle of one.
+//! The passes of an operator, write by write, and its failures in the middle of one.
 
 use super::World;
 use coord_operator::crd::CoordClusterStatus;
@@ -7,7 +7,7 @@ use coord_operator::plan::Plan;
 use coord_operator::report::{self, Account, Outcome};
 use coord_operator::writes::Write;
 
-/// What happens to one write of a pass.
+/// The fate of one write of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It is done, and the operator dies before it knows.
@@ -103,7 +103,7 @@ impl World {
             .collect()
     }
 
-    /// So many passes, a second apart; returns what they did, and how many steps the leader refused.
+    /// Runs `passes` passes, a second apart; returns their plans, and how many steps the leader refused.
     pub(crate) fn wait(&mut self, passes: u32) -> (Vec<Plan>, usize) {
         let (mut plans, mut refused): (Vec<Plan>, usize) = (Vec::new(), 0);
         for _ in 0..passes {
@@ -152,7 +152,7 @@ impl World {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// What the next pass would send.
+    /// The calls that the next pass would send.
     pub(crate) fn due(&mut self) -> Vec<String> {
         let (decided, observed) = self.look();
         let calls = self.calls(&decided, &observed);
@@ -168,7 +168,7 @@ impl World {
         refused
     }
 
-    /// A call that a dead operator had sent arrives. What it was decided on may be long gone.
+    /// A call that a dead operator had sent arrives. The observation it was decided on may be long gone.
     pub(crate) fn land_late(&mut self) {
         if !self.late.is_empty() {
             let call = self.late.remove(0);
@@ -200,7 +200,7 @@ impl World {
         panic!("does not come to rest; last: {:?}", plans.last());
     }
 
-    /// What a cluster at rest consists of, without ids and counts that differ from history to history.
+    /// The state of a cluster at rest, without ids and counts that differ from history to history.
     pub(crate) fn masked(&self) -> String {
         let mut text = self.show();
         let is_whole = |n: &u32, volume: &super::Volume| {
@@ -219,7 +219,7 @@ impl World {
             self.bootstraps,
             self.record.cluster_id == self.cluster_id,
         );
-        // Who leads is chance.
+        // The leader is a matter of chance.
         text.replace("leader", "voter")
     }
 }

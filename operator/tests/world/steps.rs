@@ -1,4 +1,4 @@
-//! What the operator does to the world, each step checked against its promises first.
+//! The operator's steps in the world, each checked against its promises first.
 
 use super::{Member, World};
 use coord_operator::crd::Bootstrap;
@@ -6,7 +6,7 @@ use coord_operator::model::quorum;
 use coord_operator::plan::Step;
 
 impl World {
-    /// What a status that announces `step` records with it.
+    /// The record of a status that announces `step`.
     pub(super) fn record_step(&mut self, step: &Step) {
         match step {
             Step::RecordBootstrap { seed, token } => {
@@ -142,8 +142,8 @@ impl World {
                         .any(|m| m.id == id && !(late && m.is_learner))
                 });
                 assert!(!lives, "the disk of a member was deleted");
-                // As far as anybody can know: the mark comes with the first word of the member. What this operator had marked
-                // to be removed is its own to delete, whoever was quicker at the list.
+                // As far as anybody can know: the mark comes with the first word of the member. An object that this
+                // operator had marked to be removed is its own to delete, whoever was quicker at the list.
                 assert!(
                     volume.terminating
                         || volume.removed_mark == volume.member_mark

@@ -8,7 +8,7 @@ use coord_operator::plan::{Plan, Step};
 use coord_operator::writes::{Child, Object, Write, writes};
 use k8s_openapi::api::apps::v1::StatefulSet;
 
-/// What the CoordCluster was when it was read.
+/// The CoordCluster as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Read {
     version: u64,
@@ -31,7 +31,7 @@ pub(crate) struct Call {
 pub(super) struct Landed {
     /// True if anything is different now.
     pub(super) changed: bool,
-    /// What an applied child looks like.
+    /// The applied content of a child.
     pub(super) applied: Option<Applied>,
 }
 
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// What a pass that planned `plan` sends: the production code's list.
+    /// The calls of a pass that planned `plan`: the production code's list.
     pub(super) fn calls(&self, plan: &Plan, observed: &Observed) -> Vec<Call> {
         let outgoing = writes(plan, observed, &self.desired(observed), self.now);
         let calls = outgoing.writes.into_iter().map(|write| Call {
@@ -66,7 +66,7 @@ impl World {
         calls.collect()
     }
 
-    /// What becomes of a write that arrives now: what it changed, or that it was turned away.
+    /// The fate of a write that arrives now: its change, or that it was turned away.
     ///
     /// `late`: nobody waits for it any more. It is held against what the API server and the leader check, and must keep
     /// the same promises.
@@ -252,7 +252,7 @@ impl World {
         Ok(true)
     }
 
-    /// What the API server and the leader check before they do as they are told.
+    /// The preconditions that the API server and the leader check before they do as they are told.
     fn is_current(&self, step: &Step, version: Option<u64>, evicts: bool) -> bool {
         let member = |id: u64| self.members.iter().find(|m| m.id == id);
         match step {
@@ -337,7 +337,7 @@ fn is_strict(set: &StatefulSet) -> bool {
     })
 }
 
-/// What a child looks like once it is applied: in the model nobody adds to it.
+/// The content of a child once it is applied: in the model nobody adds to it.
 fn content(object: &Object) -> String {
     match object {
         Object::ServiceAccount(object) => content_hash(object),

@@ -136,7 +136,7 @@ fn claim() -> Value {
     })
 }
 
-/// What one pass over `cluster` writes beside events.
+/// The writes of one pass over `cluster` beside events.
 async fn written(cluster: Value, others: &[(String, Value)]) -> Vec<(Method, String, Value)> {
     let table = Arc::new(Mutex::new(Table::default()));
     {
