@@ -39,18 +39,15 @@ impl Pages for Admin {
 }
 
 async fn answer(coordinator: &Coordinator, method: &Method, uri: &Uri) -> Page {
-    if method != Method::GET {
-        return method_not_allowed();
-    }
     let query = uri.query().unwrap_or_default();
-    match uri.path() {
-        "/health" => health::health(coordinator, query).await,
-        "/version" => version(),
-        "/metrics" => metrics_page::page(coordinator),
-        path => match health::check_path(path) {
-            Some(check) => health::checked(coordinator, check, query).await,
-            None => text(StatusCode::NOT_FOUND, "404 page not found\n"),
-        },
+    let is_get = method == Method::GET;
+    match (uri.path(), health::check_path(uri.path())) {
+        ("/health" | "/version" | "/metrics", _) | (_, Some(_)) if !is_get => method_not_allowed(),
+        ("/health", _) => health::health(coordinator, query).await,
+        ("/version", _) => version(),
+        ("/metrics", _) => metrics_page::page(coordinator),
+        (_, Some(check)) => health::checked(coordinator, check, query).await,
+        (_, None) => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }
 }
 

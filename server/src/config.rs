@@ -7,6 +7,7 @@ mod compaction;
 mod gates;
 mod tls;
 mod url;
+mod web;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use thiserror::Error;
 pub use compaction::AutoCompaction;
 pub use tls::Tls;
 pub use url::Url;
+pub use web::Web;
 
 use crate::cli::Settings;
 use crate::go_duration;
@@ -64,6 +66,8 @@ pub struct Config {
     pub auto_compaction: Option<AutoCompaction>,
     /// Bounds on clients' requests.
     pub requests: Requests,
+    /// What is answered over plain HTTP, and to whom.
+    pub web: Web,
     /// Addresses where the pages are served alone; may be none.
     pub metrics_listen: Vec<Url>,
     /// Log entries kept for members that are behind.
@@ -96,6 +100,8 @@ pub struct Requests {
     pub txn_ops_max: usize,
     /// How often watchers that asked for it are told that nothing has changed.
     pub progress_interval: Duration,
+    /// Whether the common name of a certificate says who asks, where no token does: with `--client-cert-auth`.
+    pub common_names_are_users: bool,
 }
 
 impl Default for Requests {
@@ -104,6 +110,7 @@ impl Default for Requests {
             bytes_max: REQUEST_BYTES_DEFAULT,
             txn_ops_max: TXN_OPS_DEFAULT,
             progress_interval: PROGRESS_DEFAULT,
+            common_names_are_users: false,
         }
     }
 }
@@ -224,6 +231,7 @@ impl Config {
             quota_bytes: quota(settings)?,
             auto_compaction: compaction::resolve(settings)?,
             requests: requests(settings)?,
+            web: web::resolve(settings)?,
             metrics_listen: metrics_listen(settings)?,
             catchup_entries: catchup_entries(settings)?,
             log_level: log_level(settings)?,
@@ -398,6 +406,7 @@ fn requests(settings: &Settings) -> Result<Requests, Invalid> {
         progress_interval: progress
             .map_err(|why| invalid(PROGRESS, why))?
             .max(PROGRESS_MIN),
+        common_names_are_users: settings.get("client-cert-auth") == Some("true"),
     })
 }
 

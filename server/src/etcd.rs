@@ -18,6 +18,7 @@ mod lease;
 mod lock;
 mod maintenance;
 mod queue;
+mod reflection;
 mod services;
 #[cfg(test)]
 mod tests;

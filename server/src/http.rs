@@ -1,13 +1,15 @@
 //! The front room: what all doors share between a socket and a call.
 //!
 //! Owns the accept loop and its limits ([`serve`], [`Limits`]), the time and the frames that the other side has
-//! (`guard`), the bytes of requests and answers (`bodies`, `gunzip`), the way of calls with one message (`unary`) and which
-//! door answers what ([`Router`]). TLS is shaken hands over here (`endpoint`). In: a listener and what answers. Out: calls, each with its part of the budget. It
+//! (`guard`), the bytes of requests and answers (`bodies`, `gunzip`), the way of calls with one message (`unary`), calls
+//! that are made with JSON (`gateway`), who may ask over plain HTTP ([`Access`]) and which door answers what ([`Router`]). TLS is shaken hands over here (`endpoint`). In: a listener and what answers. Out: calls, each with its part of the budget. It
 //! must not know what a call means, nor any door: a door hands in its services ([`Calls`]), its pages ([`Pages`]) and
 //! its words for a refusal ([`Words`]). Read `listener` first.
 
+mod access;
 mod bodies;
 mod endpoint;
+mod gateway;
 mod guard;
 mod gunzip;
 mod incoming;
@@ -18,6 +20,7 @@ mod unary;
 mod words;
 
 pub use crate::tls::ClientCertificate;
+pub use access::Access;
 pub use endpoint::Endpoint;
 pub use incoming::{Came, come};
 pub use limits::Limits;

@@ -113,8 +113,10 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("tonic", &["raft", "etcd", "admin", "http"]),
     ("prometheus", &["metrics", "admin"]),
-    // The table of methods, for the metrics.
-    ("coord_proto", &["raft", "etcd", "metrics"]),
+    // The table of methods, for the metrics and for the gateway.
+    ("coord_proto", &["raft", "etcd", "metrics", "http"]),
+    ("prost_reflect", &["http"]),
+    ("tonic_reflection", &["etcd"]),
 ];
 
 /// Names that the law may not use, wherever it stands: it must decide alike on every member.

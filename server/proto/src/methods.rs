@@ -14,6 +14,8 @@ pub struct Method {
     pub client_streaming: bool,
     /// Whether the response is a stream.
     pub server_streaming: bool,
+    /// The paths that it is posted to over HTTP, with its request as JSON; may be none.
+    pub posts: &'static [&'static str],
 }
 
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));

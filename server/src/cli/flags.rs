@@ -156,6 +156,24 @@ const FLAGS: &[Flag] = &[
         "10m0s",
         "How often watchers that asked for it are told that nothing has changed.",
     ),
+    Flag {
+        is_bool: true,
+        ..flag(
+            "enable-grpc-gateway",
+            "true",
+            "Calls can be made with JSON below /v3/ of the client port.",
+        )
+    },
+    flag(
+        "cors",
+        "*",
+        "Comma-separated origins, such as http://host:port, whose pages may read answers to plain HTTP.",
+    ),
+    flag(
+        "host-whitelist",
+        "*",
+        "Comma-separated hosts that requests over plain HTTP without TLS may name.",
+    ),
     flag(
         "snapshot-catchup-entries",
         "300000",
@@ -201,15 +219,12 @@ const FLAGS: &[Flag] = &[
     other("log-outputs", Only(&["default", "stderr"])),
     other_switch("enable-log-rotation", FALSE),
     other("metrics", Only(&["basic"])),
-    other_switch("enable-grpc-gateway", FALSE),
     other_switch("enable-v2", FALSE),
     other_switch("force-new-cluster", FALSE),
     other_switch("socket-reuse-port", FALSE),
     other_switch("socket-reuse-address", FALSE),
     other_switch("enable-distributed-tracing", FALSE),
     other("proxy", Only(&["off"])),
-    other("cors", Missing),
-    other("host-whitelist", Missing),
     other("wal-dir", Missing),
     other("listen-client-http-urls", Missing),
     other("max-concurrent-streams", Missing),

@@ -50,6 +50,11 @@ impl Coordinator {
         }
     }
 
+    /// Whether users must say who they are.
+    pub fn has_auth(&self) -> bool {
+        self.locked().auth_revision().is_some()
+    }
+
     /// Gives a token for a password.
     ///
     /// Errors: `Refused` if authentication is off, or name and password do not belong together.

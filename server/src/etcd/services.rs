@@ -24,13 +24,17 @@ use super::kv::KvService;
 use super::lease::LeaseService;
 use super::lock::LockService;
 use super::maintenance::MaintenanceService;
+use super::reflection;
 use super::watch::WatchService;
 use crate::command::Unavailable;
 use crate::config::Requests;
 use crate::coordinator::Coordinator;
-use crate::http::{Answering, Call, Calls, GrpcRequest, Words};
+use crate::http::{Answering, Call, Calls, ClientCertificate, GrpcRequest, Words};
 use pb::kv_server::Kv;
 use pb::lease_server::Lease;
+
+/// etcd's words to a client that may think that its certificate says who it is.
+const NAME_IS_IGNORED: &str = "CommonName of client sending a request against gateway will be ignored and not used as expected";
 
 static WORDS: Words = Words {
     too_many: || unavailable(Unavailable::TooManyRequests),
@@ -54,6 +58,7 @@ struct Each {
     auth: pb::auth_server::AuthServer<AuthService>,
     health: HealthServer<HealthService>,
     requests: Requests,
+    coordinator: Arc<Coordinator>,
 }
 
 /// A service by its name.
@@ -68,6 +73,9 @@ enum Name {
     Election,
     Auth,
     Health,
+    Reflection,
+    /// As it was before it was final; many programs ask for no other.
+    ReflectionAlpha,
 }
 
 impl Name {
@@ -85,6 +93,8 @@ impl Name {
             "v3electionpb.Election" => Ok(Self::Election),
             "etcdserverpb.Auth" => Ok(Self::Auth),
             "grpc.health.v1.Health" => Ok(Self::Health),
+            "grpc.reflection.v1.ServerReflection" => Ok(Self::Reflection),
+            "grpc.reflection.v1alpha.ServerReflection" => Ok(Self::ReflectionAlpha),
             unknown => Err(unknown),
         }
     }
@@ -92,7 +102,9 @@ impl Name {
     /// Bytes of one request message at most.
     fn request_bytes_max(self, requests: Requests) -> usize {
         match self {
-            Self::Watch | Self::Lease => STREAM_REQUEST_BYTES_MAX,
+            Self::Watch | Self::Lease | Self::Reflection | Self::ReflectionAlpha => {
+                STREAM_REQUEST_BYTES_MAX
+            }
             Self::Kv
             | Self::Cluster
             | Self::Maintenance
@@ -111,7 +123,7 @@ impl Services {
         requests: Requests,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        let gate = Gate::new(coordinator, requests, closing);
+        let gate = Gate::new(coordinator.clone(), requests, closing);
         let kv_calls = Arc::new(KvService(gate.clone()));
         let kv = pb::kv_server::KvServer::from_arc(kv_calls.clone());
         let watch = WatchService(gate.clone());
@@ -145,6 +157,7 @@ impl Services {
             auth: auth.max_decoding_message_size(max(Name::Auth)),
             health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
             requests,
+            coordinator,
         }))
     }
 }
@@ -186,6 +199,17 @@ impl Calls for Services {
         })
     }
 
+    fn refuses_json(&self, certificate: &ClientCertificate) -> Option<&'static str> {
+        let has_name = !certificate.common_name().is_empty();
+        let Each {
+            requests,
+            coordinator,
+            ..
+        } = &*self.0;
+        let would_be_user = has_name && requests.common_names_are_users && coordinator.has_auth();
+        would_be_user.then_some(NAME_IS_IGNORED)
+    }
+
     fn words(&self) -> &'static Words {
         &WORDS
     }
@@ -203,6 +227,8 @@ impl Each {
             Ok(Name::Election) => self.election.clone().call(request).await,
             Ok(Name::Auth) => self.auth.clone().call(request).await,
             Ok(Name::Health) => self.health.clone().call(request).await,
+            Ok(Name::Reflection) => reflection::v1(request).await,
+            Ok(Name::ReflectionAlpha) => reflection::v1alpha(request).await,
             Err(unknown) => {
                 Ok(Status::unimplemented(format!("unknown service {unknown}")).into_http())
             }

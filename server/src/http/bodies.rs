@@ -19,7 +19,7 @@ use super::words::Words;
 use crate::budget::{Held, OpenCall, Share};
 
 /// Time for a request to come whole, from when it is first waited for. Two megabytes are enough for a slow link.
-const REQUEST_MAX: Duration = Duration::from_secs(30);
+pub(super) const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// Answers below are not counted: with as many streams as a connection may have they come to four megabytes.
 const COUNTED_BYTES_MIN: usize = 1024;
 /// Bytes handed to h2 at a time: it takes what it is given, whatever its own limit.

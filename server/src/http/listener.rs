@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::access::IsSecure;
 use super::endpoint::{Endpoint, Security};
 use super::guard::{Guarded, HEAD_MAX};
 use super::limits::Limits;
@@ -92,6 +93,7 @@ pub async fn serve<S, B>(
                         if let Some((stream, certificate)) = securing.await {
                             let service = Identified {
                                 service,
+                                is_secure: matches!(stream, Stream::Secure(_)),
                                 certificate,
                             };
                             connection(stream, limits, service, evicted, closing).await;
@@ -258,9 +260,10 @@ fn rejected(side: &'static str, from: Option<SocketAddr>, error: &std::io::Error
     }
 }
 
-/// A connection's service, told whose certificate the other side has.
+/// A connection's service, told whether it is secure and whose certificate the other side has.
 struct Identified<S> {
     service: S,
+    is_secure: bool,
     certificate: Option<Arc<ClientCertificate>>,
 }
 
@@ -270,6 +273,9 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Identified<S>
     type Future = S::Future;
 
     fn call(&self, mut request: Request<Incoming>) -> S::Future {
+        if self.is_secure {
+            request.extensions_mut().insert(IsSecure);
+        }
         if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(certificate.clone());
         }

@@ -1,4 +1,4 @@
-//! The door of a call: gRPC by its services, everything else by its pages.
+//! The door of a call: gRPC by its services, posts to the gateway by the same services, everything else by its pages.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -6,18 +6,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Request, Response, Version, header::CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONTENT_TYPE};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::access::{Access, refused_in_words};
 use super::bodies::{Received, Requests, Sending};
+use super::gateway::{self, Answers, Found, Place, Source};
 use super::gunzip::Gunzip;
 use super::unary;
 use super::words::{Words, in_go_words};
 use crate::budget::{Held, OpenCall, Share};
 use crate::metrics::{self, CountedBody, CountedRequest};
+use crate::tls::ClientCertificate;
 
 const GRPC_ENCODING: &str = "grpc-encoding";
 
@@ -27,10 +30,10 @@ pub type Answering =
 /// An answer to plain HTTP.
 pub type Page = Response<Full<Bytes>>;
 
-/// The body of an answer: a call's, or a page.
-pub type Reply = Either<Sending<CountedBody<unary::Reply>>, Full<Bytes>>;
+/// The body of an answer: a call's, one as JSON, or a page.
+pub type Reply = Either<Sending<CountedBody<unary::Reply>>, Either<Sending<Answers>, Full<Bytes>>>;
 /// A call's request, as tonic's services take it.
-pub type GrpcRequest = Request<Received<CountedRequest<Incoming>>>;
+pub type GrpcRequest = Request<Received<CountedRequest<Source>>>;
 
 /// The gRPC services of a door.
 pub trait Calls: Send + Sync + 'static {
@@ -38,6 +41,8 @@ pub trait Calls: Send + Sync + 'static {
     fn answer(&self, call: Call) -> Answering;
     /// Bytes of one request message of this call at most.
     fn request_bytes_max(&self, path: &str) -> usize;
+    /// Why the owner of this certificate may make no calls with JSON, if so.
+    fn refuses_json(&self, certificate: &ClientCertificate) -> Option<&'static str>;
     /// The words that its clients read when the front refuses.
     fn words(&self) -> &'static Words;
 }
@@ -54,6 +59,10 @@ pub struct Router {
     /// `None` where pages are all there is.
     calls: Option<Arc<dyn Calls>>,
     pages: Arc<dyn Pages>,
+    /// Whether calls can be made with JSON.
+    has_gateway: bool,
+    /// `None` where everybody may ask.
+    access: Option<Arc<Access>>,
 }
 
 impl Router {
@@ -62,6 +71,8 @@ impl Router {
         Self {
             calls: Some(Arc::new(calls)),
             pages: Arc::new(pages),
+            has_gateway: false,
+            access: None,
         }
     }
 
@@ -70,7 +81,17 @@ impl Router {
         Self {
             calls: None,
             pages: Arc::new(pages),
+            has_gateway: false,
+            access: None,
         }
+    }
+
+    /// With the gateway, if so, and for those who may ask.
+    #[must_use]
+    pub fn with_gateway(mut self, has_gateway: bool, access: Access) -> Self {
+        self.has_gateway = has_gateway;
+        self.access = Some(Arc::new(access));
+        self
     }
 
     /// The service of one connection.
@@ -93,18 +114,99 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
     type Error = Infallible;
     type Future = Answering;
 
-    fn call(&self, mut request: Request<Incoming>) -> Answering {
-        let Router { calls, pages } = &self.router;
-        let Some(calls) = calls.as_ref().filter(|_| is_grpc(&request)) else {
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        let calls = self.router.calls.as_ref();
+        match calls.filter(|_| is_grpc(&request)) {
+            Some(calls) => self.grpc(calls, request),
+            None => self.plain(request),
+        }
+    }
+}
+
+impl Connection {
+    fn grpc(&self, calls: &Arc<dyn Calls>, mut request: Request<Incoming>) -> Answering {
+        let bytes_max = calls.request_bytes_max(request.uri().path());
+        let gunzip = is_gzip(&mut request).then(|| Gunzip::new(bytes_max));
+        self.begin(calls, request.map(Source::Grpc), gunzip, None)
+    }
+
+    /// Plain HTTP: a page, or the gateway's.
+    fn plain(&self, request: Request<Incoming>) -> Answering {
+        let Router {
+            calls,
+            pages,
+            has_gateway,
+            access,
+        } = &self.router;
+        let Some(access) = access else {
             let page = pages.answer(request);
-            return Box::pin(async move { Ok(page.await.map(Either::Right)) });
+            return Box::pin(async move { Ok(page.await.map(of_page)) });
         };
+        if let Some(answer) = access.answer(&request) {
+            return Box::pin(std::future::ready(Ok(answer.map(of_page))));
+        }
+        let origin = access.origin(request.headers());
+        let calls = calls.as_ref().filter(|_| *has_gateway);
+        let answering = match calls.filter(|_| gateway::is_below(request.uri().path())) {
+            Some(calls) => self.gateway(calls, request),
+            None => {
+                let page = pages.answer(request);
+                Box::pin(async move { Ok(page.await.map(of_page)) })
+            }
+        };
+        Box::pin(async move {
+            let mut answer = answering.await?;
+            origin.mark(answer.headers_mut());
+            Ok(answer)
+        })
+    }
+
+    /// A call that is made with JSON.
+    fn gateway(&self, calls: &Arc<dyn Calls>, request: Request<Incoming>) -> Answering {
+        let certificate = request.extensions().get::<Arc<ClientCertificate>>();
+        if let Some(why) = certificate.and_then(|certificate| calls.refuses_json(certificate)) {
+            let refused = refused_in_words(StatusCode::BAD_REQUEST, why);
+            return Box::pin(std::future::ready(Ok(refused.map(of_page))));
+        }
+        let place = match gateway::find(request.method(), request.uri().path()) {
+            Found::Place(place) => place,
+            Found::WrongVerb => return refused(&Status::unimplemented("Method Not Allowed")),
+            Found::Nothing => return refused(&Status::not_found("Not Found")),
+        };
+        let (mut parts, body) = request.into_parts();
+        // It never says who asks here.
+        parts.extensions.remove::<Arc<ClientCertificate>>();
+        let bytes_max = calls.request_bytes_max(place.method.path);
+        let words = calls.words();
+        let body = gateway::requests(body, &place, bytes_max, &self.share, words);
+        let mut request = Request::new(body);
+        *request.uri_mut() = http::Uri::from_static(place.method.path);
+        *request.method_mut() = http::Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = gateway::metadata(&parts.headers);
+        *request.extensions_mut() = parts.extensions;
+        self.begin(calls, request, None, Some(place))
+    }
+
+    /// Begins a call, which is answered as gRPC does or as JSON.
+    fn begin(
+        &self,
+        calls: &Arc<dyn Calls>,
+        mut request: Request<Source>,
+        gunzip: Option<Gunzip>,
+        json: Option<Place>,
+    ) -> Answering {
         let counted = metrics::call_started(request.uri().path());
         let Ok(open) = self.share.call() else {
-            let refused = (calls.words().too_many)().into_http::<Body>();
-            let refused = CountedBody::follow(counted, refused);
-            let refused = refused.map(|_| Either::Right(Full::default()));
-            return Box::pin(std::future::ready(Ok(refused)));
+            let status = (calls.words().too_many)();
+            let counted = CountedBody::follow(counted, status.clone().into_http::<Body>());
+            return match json {
+                Some(_) => refused(&status),
+                None => {
+                    let refused = counted.map(|_| of_page(Full::default()));
+                    Box::pin(std::future::ready(Ok(refused)))
+                }
+            };
         };
         let open = Arc::new(open);
         let is_stream = counted
@@ -116,7 +218,6 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
         };
         request.extensions_mut().insert(self.share.clone());
         let bytes_max = calls.request_bytes_max(request.uri().path());
-        let gunzip = is_gzip(&mut request).then(|| Gunzip::new(bytes_max));
         let words = calls.words();
         let request = request
             .map(|body| Received::new(CountedRequest(body), open.clone(), requests, gunzip, words));
@@ -126,8 +227,19 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
             open,
             requests,
             bytes_max,
+            json,
         })
     }
+}
+
+fn of_page(page: Full<Bytes>) -> Reply {
+    Either::Right(Either::Right(page))
+}
+
+/// What the gateway says of a request that it makes no call of.
+fn refused(status: &Status) -> Answering {
+    let refused = gateway::answered_at_once(status).map(of_page);
+    Box::pin(std::future::ready(Ok(refused)))
 }
 
 /// One gRPC call. The door says how it is answered: by [`unary`](Self::unary) or [`through`](Self::through).
@@ -137,6 +249,8 @@ pub struct Call {
     open: Arc<OpenCall>,
     requests: Requests,
     bytes_max: usize,
+    /// The place it was posted to as JSON, which is how it is answered then.
+    json: Option<Place>,
 }
 
 impl Call {
@@ -167,9 +281,13 @@ impl Call {
             open,
             requests,
             bytes_max,
+            json,
         } = self;
         Box::pin(async move {
             let response = unary::answer(request, bytes_max, handle).await;
+            if let Some(place) = json {
+                return Ok(as_json(response, place, counted, open, requests).await);
+            }
             Ok(followed(response, counted, open, requests))
         })
     }
@@ -184,11 +302,15 @@ impl Call {
             counted,
             open,
             requests,
-            ..
+            bytes_max: _,
+            json,
         } = self;
         Box::pin(async move {
             let response = service(request).await?;
             let response = in_go_words(response).map(Either::Right);
+            if let Some(place) = json {
+                return Ok(as_json(response, place, counted, open, requests).await);
+            }
             Ok(followed(response, counted, open, requests))
         })
     }
@@ -204,6 +326,28 @@ fn followed(
     let read = response.extensions_mut().remove::<Arc<Held>>();
     let response = CountedBody::follow(counted, response);
     response.map(|body| Either::Left(Sending::new(body, open, requests, read)))
+}
+
+/// The same as JSON. Boxed: most calls are not, and need not be as large.
+fn as_json(
+    mut response: Response<unary::Reply>,
+    place: Place,
+    counted: metrics::Call,
+    open: Arc<OpenCall>,
+    requests: Requests,
+) -> Pin<Box<dyn Future<Output = Response<Reply>> + Send>> {
+    Box::pin(async move {
+        let read = response.extensions_mut().remove::<Arc<Held>>();
+        let held = read.unwrap_or_else(|| Arc::new(open.request().share().hold()));
+        let response = CountedBody::follow(counted, response);
+        let response = gateway::answered(response, place, held).await;
+        response.map(|body| match body {
+            Either::Left(answers) => {
+                Either::Right(Either::Left(Sending::new(answers, open, requests, None)))
+            }
+            Either::Right(error) => of_page(error),
+        })
+    })
 }
 
 /// Whether the messages are compressed with gzip; once they are unpacked, they look as if they were not.

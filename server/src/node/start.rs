@@ -22,7 +22,7 @@ use crate::raft::{self, Raft};
 use crate::state::{self, FEATURE_LEVEL};
 use crate::wal::{self, Wal};
 use crate::watch::Hub;
-use crate::{auto_compaction, countdown, etcd};
+use crate::{auto_compaction, config, countdown, etcd};
 
 /// Pause between attempts to publish this member's name and URLs.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
@@ -159,6 +159,12 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         etcd::Services::new(coordinator.clone(), config.requests, closed.clone()),
         Admin::new(coordinator.clone()),
     );
+    let config::Web {
+        has_gateway,
+        origins,
+        hosts,
+    } = config.web.clone();
+    let router = router.with_gateway(has_gateway, http::Access { origins, hosts });
     for listener in client_listeners {
         let router = router.clone();
         doors.spawn(http::serve(
