@@ -9,10 +9,9 @@ use etcdserverpb::request_op::Request as Op;
 use pb::LeaderKey;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::gate::{Gate, OnLearner};
+use super::gate::{Caller, Gate, OnLearner};
 use super::kv::KvService;
 use super::lease::LeaseService;
 use super::queue::{self, Place, Queue};
@@ -37,7 +36,7 @@ impl pb::election_server::Election for ElectionService {
         &self,
         request: Request<pb::CampaignRequest>,
     ) -> Answer<pb::CampaignResponse> {
-        let queue = self.queue(request.metadata())?;
+        let queue = self.queue(&request)?;
         let pb::CampaignRequest { name, lease, value } = request.into_inner();
         let lease = queue.lease(lease).await?;
         let prefix = queue::prefix(&name);
@@ -65,7 +64,7 @@ impl pb::election_server::Election for ElectionService {
         &self,
         request: Request<pb::ProclaimRequest>,
     ) -> Answer<pb::ProclaimResponse> {
-        let queue = self.queue(request.metadata())?;
+        let queue = self.queue(&request)?;
         let pb::ProclaimRequest { leader, value } = request.into_inner();
         let leader = known(leader)?;
         let lease = queue.lease(leader.lease).await?;
@@ -74,7 +73,7 @@ impl pb::election_server::Election for ElectionService {
     }
 
     async fn leader(&self, request: Request<pb::LeaderRequest>) -> Answer<pb::LeaderResponse> {
-        let queue = self.queue(request.metadata())?;
+        let queue = self.queue(&request)?;
         let prefix = queue::prefix(&request.get_ref().name);
         let (header, kv) = queue.holder(&prefix).await?;
         if kv.is_none() {
@@ -86,7 +85,7 @@ impl pb::election_server::Election for ElectionService {
     type ObserveStream = ReceiverStream<Result<pb::LeaderResponse, Status>>;
 
     async fn observe(&self, request: Request<pb::LeaderRequest>) -> Answer<Self::ObserveStream> {
-        let queue = self.queue(request.metadata())?;
+        let queue = self.queue(&request)?;
         let end = self.gate.end_of_stream(request.metadata());
         let prefix = queue::prefix(&request.get_ref().name);
         let (told, stream) = mpsc::channel(WAITING_MAX);
@@ -105,7 +104,7 @@ impl pb::election_server::Election for ElectionService {
     }
 
     async fn resign(&self, request: Request<pb::ResignRequest>) -> Answer<pb::ResignResponse> {
-        let queue = self.queue(request.metadata())?;
+        let queue = self.queue(&request)?;
         let leader = known(request.into_inner().leader)?;
         let header = queue.leave(&place(leader)).await?;
         Ok(Response::new(pb::ResignResponse { header }))
@@ -113,10 +112,11 @@ impl pb::election_server::Election for ElectionService {
 }
 
 impl ElectionService {
-    fn queue(&self, metadata: &MetadataMap) -> Result<Queue, Status> {
-        self.gate.admit(metadata, OnLearner::Refuses)?;
+    fn queue<T>(&self, request: &Request<T>) -> Result<Queue, Status> {
+        self.gate.admit(request.metadata(), OnLearner::Refuses)?;
         let (kv, lease) = (self.kv.clone(), self.lease.clone());
-        Ok(Queue::new(self.gate.clone(), kv, lease, metadata.clone()))
+        let caller = Caller::of(request);
+        Ok(Queue::new(self.gate.clone(), kv, lease, caller))
     }
 }
 

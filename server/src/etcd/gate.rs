@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Extensions;
 use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
@@ -10,6 +11,7 @@ use super::error::{self, Invalid};
 use crate::command::{Principal, Unavailable};
 use crate::config::Requests;
 use crate::coordinator::Coordinator;
+use crate::http::ClientCertificate;
 
 /// etcd ends a stream that requires a leader after this many election timeouts without one.
 const LEADERLESS_ELECTIONS: u32 = 3;
@@ -32,22 +34,65 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Those of a request. etcd's clients send `token`, its gateway's `authorization`.
+    /// Those of a request.
     pub(super) fn of<T>(request: &Request<T>) -> Self {
-        Self::in_metadata(request.metadata())
+        let certificate = certificate(request.extensions());
+        Self::new(request.metadata(), certificate.map(AsRef::as_ref))
     }
 
-    /// Those that a call's metadata holds.
-    pub(super) fn in_metadata(metadata: &MetadataMap) -> Self {
+    /// Those in a call's metadata, and the certificate of its connection. etcd's clients send `token`, its gateway's
+    /// `authorization`.
+    pub(super) fn new(metadata: &MetadataMap, certificate: Option<&ClientCertificate>) -> Self {
         let token = metadata.get("token").or(metadata.get("authorization"));
         let token = token.map(|token| {
             let token = token.to_str().unwrap_or_default();
             token.strip_prefix("Bearer ").unwrap_or(token).to_owned()
         });
+        // A certificate need not name anybody.
+        let common_name = certificate.map(ClientCertificate::common_name);
         Self {
             token,
-            common_name: None,
+            common_name: common_name
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
         }
+    }
+}
+
+/// The certificate that a connection was opened with.
+pub(super) fn certificate(extensions: &Extensions) -> Option<&Arc<ClientCertificate>> {
+    extensions.get()
+}
+
+/// The caller, for the calls that are made on its behalf.
+#[derive(Clone)]
+pub(super) struct Caller {
+    metadata: MetadataMap,
+    certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl Caller {
+    /// The caller of this request.
+    pub(super) fn of<T>(request: &Request<T>) -> Self {
+        Self {
+            metadata: request.metadata().clone(),
+            certificate: certificate(request.extensions()).cloned(),
+        }
+    }
+
+    /// The headers that it sent.
+    pub(super) fn metadata(&self) -> &MetadataMap {
+        &self.metadata
+    }
+
+    /// A request as if the caller had made it.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        *request.metadata_mut() = self.metadata.clone();
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        request
     }
 }
 
@@ -107,9 +152,10 @@ impl Gate {
     /// Errors: a token that means nobody.
     pub(super) async fn principal(&self, credentials: &Credentials) -> Result<Principal, Status> {
         let Credentials { token, common_name } = credentials;
-        let principal = self
-            .coordinator
-            .principal(token.as_deref(), common_name.as_deref());
+        let common_name = common_name
+            .as_deref()
+            .filter(|_| self.requests.common_names_are_users);
+        let principal = self.coordinator.principal(token.as_deref(), common_name);
         principal.await.map_err(|error| error::status(&error))
     }
 

@@ -11,7 +11,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::error::{self, Invalid, refused};
-use super::gate::{Credentials, Gate, OnLearner};
+use super::gate::{Caller, Credentials, Gate, OnLearner};
 use super::{check, convert, header};
 use crate::budget::{Held, Share};
 use crate::command::{
@@ -142,8 +142,8 @@ impl pb::kv_server::Kv for KvService {
         self.0.admit(request.metadata(), OnLearner::Serves)?;
         convert::range(request.get_ref())?;
         stream::check(request.get_ref())?;
-        let metadata = request.metadata().clone();
-        let chunks = stream::begin(Self(self.0.clone()), request.into_inner(), metadata);
+        let caller = Caller::of(&request);
+        let chunks = stream::begin(Self(self.0.clone()), request.into_inner(), caller);
         Ok(Response::new(chunks))
     }
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coord_proto::etcd::v3lockpb as pb;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::gate::{Gate, OnLearner};
+use super::gate::{Caller, Gate, OnLearner};
 use super::kv::KvService;
 use super::lease::LeaseService;
 use super::queue::{self, Queue};
@@ -25,7 +24,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl pb::lock_server::Lock for LockService {
     /// Returns when the lock is held, at once if this lease holds it already. A caller that goes away gives its place up.
     async fn lock(&self, request: Request<pb::LockRequest>) -> Answer<pb::LockResponse> {
-        let queue = self.queue(request.metadata())?;
+        let queue = self.queue(&request)?;
         let pb::LockRequest { name, lease } = request.into_inner();
         let lease = queue.lease(lease).await?;
         let prefix = queue::prefix(&name);
@@ -50,16 +49,17 @@ impl pb::lock_server::Lock for LockService {
     }
 
     async fn unlock(&self, request: Request<pb::UnlockRequest>) -> Answer<pb::UnlockResponse> {
-        let queue = self.queue(request.metadata())?;
+        let queue = self.queue(&request)?;
         let header = queue.delete(request.into_inner().key).await?;
         Ok(Response::new(pb::UnlockResponse { header }))
     }
 }
 
 impl LockService {
-    fn queue(&self, metadata: &MetadataMap) -> Result<Queue, Status> {
-        self.gate.admit(metadata, OnLearner::Refuses)?;
+    fn queue<T>(&self, request: &Request<T>) -> Result<Queue, Status> {
+        self.gate.admit(request.metadata(), OnLearner::Refuses)?;
         let (kv, lease) = (self.kv.clone(), self.lease.clone());
-        Ok(Queue::new(self.gate.clone(), kv, lease, metadata.clone()))
+        let caller = Caller::of(request);
+        Ok(Queue::new(self.gate.clone(), kv, lease, caller))
     }
 }

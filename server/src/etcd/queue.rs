@@ -2,7 +2,7 @@
 //!
 //! Everyone who waits has a key `name/LEASE` (the lease in hexadecimal); the oldest holds what is waited for. The keys
 //! are etcd's, so that its client libraries and this service stand in the same queue. Every step goes through the KV and
-//! Lease services with the caller's own metadata, as the caller would have done it. Source: etcd `client/v3/concurrency`.
+//! Lease services with what the caller showed, as the caller would have done it. Source: etcd `client/v3/concurrency`.
 
 use std::sync::Arc;
 
@@ -14,10 +14,9 @@ use pb::lease_server::Lease;
 use pb::range_request::{SortOrder, SortTarget};
 use pb::request_op::Request as Op;
 use pb::response_op::Response as OpResponse;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
-use super::gate::Gate;
+use super::gate::{Caller, Gate};
 use super::kv::KvService;
 use super::lease::LeaseService;
 use crate::command::Keys;
@@ -32,7 +31,7 @@ pub(super) struct Queue {
     pub(super) gate: Gate,
     kv: Arc<KvService>,
     lease: Arc<LeaseService>,
-    metadata: MetadataMap,
+    caller: Caller,
 }
 
 /// A place in a queue.
@@ -59,13 +58,13 @@ impl Queue {
         gate: Gate,
         kv: Arc<KvService>,
         lease: Arc<LeaseService>,
-        metadata: MetadataMap,
+        caller: Caller,
     ) -> Self {
         Self {
             gate,
             kv,
             lease,
-            metadata,
+            caller,
         }
     }
 
@@ -78,7 +77,11 @@ impl Queue {
             ttl: TTL_SECONDS,
             id,
         };
-        let granted = self.lease.lease_grant(self.request(grant)).await?;
+        let granted = self
+            .lease
+            .lease_grant(self.request(grant))
+            .await
+            .map_err(as_of_library)?;
         Ok(granted.get_ref().id)
     }
 
@@ -101,7 +104,12 @@ impl Queue {
             success: vec![op(Op::RequestPut(put))],
             failure: vec![op(Op::RequestRange(one(&key)))],
         };
-        let answer = self.kv.txn(self.request(txn)).await?.into_inner();
+        let answer = self
+            .kv
+            .txn(self.request(txn))
+            .await
+            .map_err(as_of_library)?
+            .into_inner();
         let before = answer.responses.into_iter().next();
         let before = before.and_then(|response| match response.response {
             Some(OpResponse::ResponseRange(found)) => found.kvs.into_iter().next(),
@@ -118,7 +126,7 @@ impl Queue {
 
     /// Returns when no place under `prefix` is older, or with why it cannot be waited for.
     pub(super) async fn first(&self, prefix: &[u8], place: &Place) -> Result<(), Status> {
-        let end = self.gate.end_of_stream(&self.metadata);
+        let end = self.gate.end_of_stream(self.caller.metadata());
         tokio::select! {
             first = self.oldest_left(prefix, place) => first,
             why = end => Err(why),
@@ -181,7 +189,12 @@ impl Queue {
             success: vec![op(then)],
             failure: Vec::new(),
         };
-        let answer = self.kv.txn(self.request(txn)).await?.into_inner();
+        let answer = self
+            .kv
+            .txn(self.request(txn))
+            .await
+            .map_err(as_of_library)?
+            .into_inner();
         Ok((answer.header, answer.succeeded))
     }
 
@@ -191,7 +204,11 @@ impl Queue {
             key,
             ..Default::default()
         };
-        let answer = self.kv.delete_range(self.request(delete)).await?;
+        let answer = self
+            .kv
+            .delete_range(self.request(delete))
+            .await
+            .map_err(as_of_library)?;
         Ok(answer.into_inner().header)
     }
 
@@ -234,13 +251,12 @@ impl Queue {
     }
 
     async fn range(&self, range: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
-        Ok(self.kv.range(self.request(range)).await?.into_inner())
+        let found = self.kv.range(self.request(range)).await;
+        Ok(found.map_err(as_of_library)?.into_inner())
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        *request.metadata_mut() = self.metadata.clone();
-        request
+        self.caller.request(message)
     }
 }
 
@@ -262,6 +278,11 @@ impl Drop for Leaving {
             });
         }
     }
+}
+
+/// A refusal as etcd's own client library gives it to a recipe: in its words, but without its code.
+fn as_of_library(status: Status) -> Status {
+    unknown(status.message())
 }
 
 /// Why a step of a recipe is refused, as etcd says what is none of its errors.

@@ -24,7 +24,7 @@ use tonic::{Status, Streaming};
 use self::session::{Said, Session};
 use self::wire::{Responses, Turn, Writer};
 use super::check::STREAM_REQUEST_BYTES_MAX;
-use super::gate::{Credentials, Gate, OnLearner};
+use super::gate::{self, Credentials, Gate, OnLearner};
 use crate::budget::{Budget, Held, Share};
 use crate::clock::Moment;
 use crate::command::{KvRefusal, Refusal, Revision, Unavailable};
@@ -86,7 +86,8 @@ impl WatchService {
         let end = self.0.end_of_stream(&metadata);
         let (turns, responses) = mpsc::channel(TURNS_MAX);
         let gate = self.0.clone();
-        let credentials = Credentials::in_metadata(&metadata);
+        let certificate = gate::certificate(&parts.extensions);
+        let credentials = Credentials::new(&metadata, certificate.map(AsRef::as_ref));
         let share = parts.extensions.get::<Arc<Share>>().cloned();
         let share = share.unwrap_or_else(|| Budget::default().share());
         let max = Some(STREAM_REQUEST_BYTES_MAX);

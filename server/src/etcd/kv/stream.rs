@@ -11,10 +11,10 @@ use pb::range_request::{SortOrder, SortTarget};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::MetadataMap;
-use tonic::{Request, Status};
+use tonic::Status;
 
 use super::KvService;
+use crate::etcd::gate::Caller;
 
 /// Keys of the first chunk; the next ones have twice as many as long as they are small.
 const KEYS_FIRST: i64 = 10;
@@ -50,13 +50,13 @@ pub(super) fn check(range: &pb::RangeRequest) -> Result<(), Status> {
 }
 
 /// Begins to send a range that was checked.
-pub(super) fn begin(kv: KvService, range: pb::RangeRequest, metadata: MetadataMap) -> Chunks {
+pub(super) fn begin(kv: KvService, range: pb::RangeRequest, caller: Caller) -> Chunks {
     let (chunks, stream) = mpsc::channel(WAITING_MAX);
     tokio::spawn(async move {
-        let all = send(&kv, range, &metadata, &chunks);
+        let all = send(&kv, range, &caller, &chunks);
         let why = tokio::select! {
             sent = all => sent.err(),
-            why = kv.0.end_of_stream(&metadata) => Some(why),
+            why = kv.0.end_of_stream(caller.metadata()) => Some(why),
             () = chunks.closed() => None,
         };
         if let Some(why) = why {
@@ -70,7 +70,7 @@ pub(super) fn begin(kv: KvService, range: pb::RangeRequest, metadata: MetadataMa
 async fn send(
     kv: &KvService,
     mut range: pb::RangeRequest,
-    metadata: &MetadataMap,
+    caller: &Caller,
     chunks: &mpsc::Sender<Chunk>,
 ) -> Result<(), Status> {
     let limit = Some(range.limit).filter(|limit| *limit > 0);
@@ -85,8 +85,7 @@ async fn send(
             true => 0,
             false => left.map_or(keys, |left| keys.min(left)),
         };
-        let mut request = Request::new(range.clone());
-        *request.metadata_mut() = metadata.clone();
+        let request = caller.request(range.clone());
         let found = kv.range(request).await?.into_inner();
         let bytes = found.encoded_len();
         let header = header.get_or_insert(found.header.unwrap_or_default());
