@@ -58,7 +58,7 @@ impl Secured {
         })
     }
 
-    /// What etcdctl says to the client of that name.
+    /// The words of etcdctl for the client of that name.
     async fn said(&self, who: &str, words: &[&str]) -> Result<String> {
         let Pair { cert, key } = self.authority.issue(who, &[], 2, FAR)?;
         let output = Command::new(programs::etcdctl()?)
@@ -84,7 +84,7 @@ impl Secured {
     }
 }
 
-/// Who does what with which program, and what both servers must say the same to.
+/// Clients by the name in their certificate, and their commands.
 const SCRIPT: &[(&str, &str)] = &[
     ("root", "user add root --no-password"),
     ("root", "user add ann --no-password"),

@@ -1,5 +1,5 @@
-//! The JSON gateway: the same requests to a real etcd and to Coord, and the same answers of both. What stands for itself
-//! in an answer (ids, terms, sizes) is masked.
+//! The JSON gateway: the same requests to a real etcd and to Coord, and the same answers of both. Ids,
+//! terms and sizes are masked.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ const HEADERS: [&str; 8] = [
 struct Pair {
     etcd: Cluster,
     coord: Cluster,
-    /// What was learnt from answers and differs: by name, of each of the two.
+    /// Values learnt from answers that differ: by name, of each of the two.
     learnt: BTreeMap<&'static str, [String; 2]>,
 }
 

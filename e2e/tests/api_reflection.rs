@@ -49,7 +49,7 @@ struct Named {
     name: String,
 }
 
-/// What a file says that it needs.
+/// The files that a file needs.
 #[derive(Clone, PartialEq, Message)]
 struct File {
     #[prost(string, repeated, tag = "3")]

@@ -13,7 +13,7 @@ const HTTP: &str = "google.api.http";
 const POST: &str = "post";
 const OTHERS: &str = "additional_bindings";
 
-/// What clients may call.
+/// The definitions of what clients may call.
 const OF_CLIENTS: [&str; 4] = [
     "etcd/rpc.proto",
     "etcd/lock.proto",

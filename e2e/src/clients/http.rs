@@ -60,7 +60,7 @@ fn unchunked(mut rest: &str) -> String {
     body
 }
 
-/// What is asked, and for how much of the answer.
+/// A request beyond its path, and how much of the answer is read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ask<'a> {
     /// Beside those that every request has; a `Host` takes the place of the endpoint's.

@@ -1,4 +1,4 @@
-//! `--cors`, `--host-whitelist`, `--enable-grpc-gateway`: who may ask over plain HTTP, and whether for calls, too.
+//! `--cors`, `--host-whitelist`, `--enable-grpc-gateway`: access over plain HTTP, and whether calls are made there.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::cli::Settings;
 
 const ANY: &str = "*";
 
-/// What is answered over plain HTTP, and to whom. An empty list allows everything, as one with `*` does.
+/// Plain HTTP: what is answered, and to whom. An empty list allows everything, as one with `*` does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Web {
     /// Whether calls can be made with JSON.

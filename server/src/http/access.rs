@@ -1,4 +1,4 @@
-//! Who may ask over plain HTTP: the hosts that a request may name, and the web pages whose scripts may read answers.
+//! Access over plain HTTP: the hosts that a request may name, and the web pages whose scripts may read answers.
 //!
 //! Both are about browsers: a page of a stranger must not make somebody's browser ask a member that only that browser can
 //! reach. Source: etcd `embed/serve.go`, CVE-2018-5702.
@@ -21,11 +21,11 @@ const NO_SNIFF: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("nosniff"),
 );
 
-/// What came over TLS: a browser has looked at the host's certificate then.
+/// The mark of a request over TLS: a browser has looked at the host's certificate then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IsSecure;
 
-/// Who may ask. An empty list allows everything, as one with `*` does.
+/// Hosts and origins that are let in. An empty list allows everything, as one with `*` does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// Origins whose scripts may read answers.
@@ -54,7 +54,7 @@ impl Access {
         })
     }
 
-    /// Whose scripts may read the answer to a request of these headers.
+    /// The origin whose scripts may read the answer to a request of these headers.
     pub(super) fn origin(&self, headers: &HeaderMap) -> Origin {
         if allows(&self.origins, ANY) {
             return Origin(Some(HeaderValue::from_static(ANY)));
@@ -66,7 +66,7 @@ impl Access {
     }
 }
 
-/// Whose scripts may read an answer, if any may.
+/// The origin whose scripts may read an answer, if any may.
 pub(super) struct Origin(Option<HeaderValue>);
 
 impl Origin {

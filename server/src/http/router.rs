@@ -236,7 +236,7 @@ fn of_page(page: Full<Bytes>) -> Reply {
     Either::Right(Either::Right(page))
 }
 
-/// What the gateway says of a request that it makes no call of.
+/// The gateway's refusal of a request that becomes no call.
 fn refused(status: &Status) -> Answering {
     let refused = gateway::answered_at_once(status).map(of_page);
     Box::pin(std::future::ready(Ok(refused)))

@@ -27,7 +27,7 @@ const CALL_TYPE: (HeaderName, HeaderValue) = (
 );
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// What an answer is read from.
+/// The body that an answer is read from.
 type Called = CountedBody<unary::Reply>;
 /// An error as JSON.
 pub(in crate::http) type JsonError = Response<Full<Bytes>>;
@@ -77,7 +77,7 @@ pub(in crate::http) async fn answered(
     response
 }
 
-/// What is said before a call is made of a request.
+/// The answer to a request that becomes no call.
 pub(in crate::http) fn answered_at_once(status: &Status) -> JsonError {
     failed(status, false)
 }
@@ -136,7 +136,7 @@ fn http_status(code: Code) -> StatusCode {
 pub struct Answers {
     body: Called,
     place: Place,
-    /// What came and belongs to no message that is being written yet.
+    /// Received bytes that no writer has yet.
     input: Bytes,
     writer: Option<Writer>,
     out: BytesMut,
@@ -213,7 +213,7 @@ impl Answers {
         }
     }
 
-    /// What stands around each message of a stream.
+    /// Writes the text around each message of a stream.
     fn around(&mut self, text: &str) {
         if self.place.method.server_streaming {
             self.out.extend_from_slice(text.as_bytes());

@@ -173,7 +173,7 @@ impl Level {
         Ok(None)
     }
 
-    /// What stands before a field's value, or before the first of a list.
+    /// Writes the text before a field's value, or before the first of a list.
     fn name(&mut self, field: &FieldDescriptor, out: &mut BytesMut) {
         if self.list.take().is_some() {
             out.extend_from_slice(b"]");

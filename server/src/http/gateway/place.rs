@@ -1,4 +1,4 @@
-//! Which method a path calls.
+//! The method that a path calls.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -7,9 +7,9 @@ use coord_proto::methods::{METHODS, Method};
 use http::Method as Verb;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
-/// What all paths begin with.
+/// The beginning of all paths.
 const ROOT: &str = "/v3/";
-/// What they began with before etcd 3.4; still taken.
+/// Their beginning before etcd 3.4; still taken.
 const OLD_ROOT: &str = "/v3beta/";
 
 /// Read when the first request comes: most members never see one.
@@ -30,7 +30,7 @@ pub(in crate::http) struct Place {
     pub(super) response: MessageDescriptor,
 }
 
-/// What a request asks for.
+/// The target of a request.
 pub(in crate::http) enum Found {
     Place(Place),
     /// A place, but one that is only posted to.
@@ -43,7 +43,7 @@ pub(in crate::http) fn is_below(path: &str) -> bool {
     path.starts_with(ROOT) || path.starts_with(OLD_ROOT)
 }
 
-/// What a path calls.
+/// The target of a path.
 pub(in crate::http) fn find(verb: &Verb, path: &str) -> Found {
     let method = match path.strip_prefix(OLD_ROOT) {
         Some(rest) => PLACES.get(format!("{ROOT}{rest}").as_str()),

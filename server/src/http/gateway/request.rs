@@ -19,7 +19,7 @@ use crate::http::words::{Words, too_large};
 
 /// As JSON a message takes more: bytes a third, small numbers and names several times their size.
 const JSON_FACTOR: usize = 2;
-/// What stands before the name of a header that is meant for the call.
+/// The mark before the name of a header that is meant for the call.
 const FOR_CALLS: &str = "grpc-metadata-";
 /// Headers with this beginning are gRPC's own.
 const RESERVED: &str = "grpc-";
@@ -104,7 +104,7 @@ pub struct Requests<B> {
     is_stream: bool,
     json_bytes_max: usize,
     words: &'static Words,
-    /// What came of the value that is to be read next, counted.
+    /// Received bytes of the value that is to be read next, counted.
     text: BytesMut,
     seen: Seen,
     held: Held,
@@ -169,7 +169,7 @@ impl<B> Requests<B> {
         Ok((!self.is_stream).then_some(empty))
     }
 
-    /// What is said of an error: whoever sends several messages ends with the first that cannot be read, as in grpc-gateway.
+    /// Ends the body with an error. A stream ends without one at the first message that cannot be read, as in grpc-gateway.
     fn ended(&mut self, status: Status) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.has_ended = true;
         self.held.set(0);
@@ -253,7 +253,7 @@ fn framed(kind: &MessageDescriptor, json: &[u8]) -> Result<Bytes, Status> {
     Ok(frame.freeze())
 }
 
-/// What was seen of a value so far: each byte is looked at once, however the value is cut.
+/// The scan of a value so far: each byte is looked at once, however the value is cut.
 #[derive(Debug, Default)]
 struct Seen {
     bytes: usize,
