@@ -270,6 +270,20 @@ fn a_member_that_begins_says_what_it_takes_of_the_disk_and_no_more() {
 }
 
 #[test]
+fn a_member_takes_no_huge_pages() {
+    claims::run(async {
+        let mut cluster = Cluster::start(Kind::Processes(1)).await?;
+        let process = cluster.process_id(0)?;
+        let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+        let told = status
+            .lines()
+            .filter_map(|line| line.strip_prefix("THP_enabled:"));
+        assert_eq!(told.map(str::trim).collect::<Vec<_>>(), ["0"]);
+        Ok(())
+    });
+}
+
+#[test]
 fn sigterm_ends_a_member_promptly() {
     claims::run(async {
         let mut cluster = Cluster::start(Kind::Processes(1)).await?;
