@@ -96,8 +96,9 @@ turns: ## How long the state is held, and what others notice: KEYS=1000000, serv
 	$(BUILD)
 	COORD_SERVER=$(TARGET)/release/coord-server COORD_TURN_KEYS=$(or $(KEYS),1000000) cargo test --workspace --test turns -- --nocapture
 
-small: ## Three members of MIB=256 with KEYS=1000000, and all that the door accepts; needs root
-	COORD_SMALL_KEYS=$(or $(KEYS),1000000) COORD_SMALL_MIB=$(or $(MIB),256) cargo test --workspace --test small_machines -- --nocapture
+small: ## Three members of MIB=256 with KEYS=1000000, and all that the door accepts; server of a release build, needs root
+	$(BUILD)
+	COORD_SERVER=$(TARGET)/release/coord-server COORD_SMALL_KEYS=$(or $(KEYS),1000000) COORD_SMALL_MIB=$(or $(MIB),256) cargo test --workspace --test small_machines -- --nocapture
 
 lint: ## Formatting and lints
 	cargo fmt --all --check
