@@ -1,7 +1,9 @@
 //! Password hashes: bcrypt, as etcd's. Each takes a core for some fifty milliseconds, so they are made on threads of their
-//! own and a few at a time: a flood of logins must not take the processor from the requests of everybody else.
+//! own and a few at a time: a flood of logins must not take the processor from the requests of everybody else. Logins of one
+//! user are checked one after the other: however many guess at one user's password, another user waits for one of them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -21,6 +23,27 @@ pub struct Passwords {
     cost: u32,
     offload: Offload,
     turns: Arc<Semaphore>,
+    /// A turn for each user whose password is being checked, and how many wait for it or have it.
+    users: Mutex<HashMap<String, (Arc<Semaphore>, usize)>>,
+}
+
+/// A wish to have a user's password checked. The user is forgotten with the last of them.
+struct Wish<'a> {
+    passwords: &'a Passwords,
+    user: &'a str,
+    turn: Arc<Semaphore>,
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        let mut users = self.passwords.users();
+        if let Some((_, wishes)) = users.get_mut(self.user) {
+            *wishes -= 1;
+            if *wishes == 0 {
+                users.remove(self.user);
+            }
+        }
+    }
 }
 
 impl Passwords {
@@ -35,6 +58,7 @@ impl Passwords {
             cost: if is_known { cost } else { COST_DEFAULT },
             offload,
             turns: Arc::new(Semaphore::new((cores / 2).max(1))),
+            users: Mutex::default(),
         }
     }
 
@@ -54,13 +78,35 @@ impl Passwords {
         Ok(Bytes::from(hashed))
     }
 
-    /// Whether this is the password that the hash was made of.
-    pub async fn is_right(&self, password: String, hash: Bytes) -> bool {
+    /// Whether this is the password that the user's hash was made of.
+    pub async fn is_right(&self, user: &str, password: String, hash: Bytes) -> bool {
+        let wish = self.wish(user);
+        let Ok(turn) = wish.turn.clone().acquire_owned().await else {
+            return false;
+        };
         let checked = self.aside(move || {
+            let _turn = turn;
             let hash = std::str::from_utf8(&hash).ok()?;
             bcrypt::verify(password, hash).ok()
         });
         checked.await.flatten() == Some(true)
+    }
+
+    fn wish<'a>(&'a self, user: &'a str) -> Wish<'a> {
+        let mut users = self.users();
+        let new = || (Arc::new(Semaphore::new(1)), 0);
+        let (turn, wishes) = users.entry(user.to_owned()).or_insert_with(new);
+        *wishes += 1;
+        let turn = turn.clone();
+        Wish {
+            passwords: self,
+            user,
+            turn,
+        }
+    }
+
+    fn users(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Arc<Semaphore>, usize)>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn aside<T: Send + 'static>(
@@ -87,11 +133,18 @@ mod tests {
         let passwords = Passwords::new(COST_MIN, Offload::Inline);
         let hash = passwords.hash("secret".to_owned()).await.unwrap();
         assert!(hash.starts_with(b"$2a$04$"), "{hash:?}");
-        assert!(passwords.is_right("secret".to_owned(), hash.clone()).await);
-        assert!(!passwords.is_right("Secret".to_owned(), hash).await);
-        assert!(!passwords.is_right(String::new(), Bytes::new()).await);
+        assert!(
+            passwords
+                .is_right("u", "secret".to_owned(), hash.clone())
+                .await
+        );
+        assert!(!passwords.is_right("u", "Secret".to_owned(), hash).await);
+        assert!(!passwords.is_right("u", String::new(), Bytes::new()).await);
         let empty = passwords.hash(String::new()).await.unwrap();
-        assert!(passwords.is_right(String::new(), empty).await, "as in etcd");
+        assert!(
+            passwords.is_right("u", String::new(), empty).await,
+            "as in etcd"
+        );
         let long = passwords.hash("x".repeat(73)).await;
         assert_eq!(long, Err(AuthRefusal::PasswordTooLong));
     }
@@ -115,12 +168,54 @@ mod tests {
         drop(passwords.turns.acquire_many(all).await.unwrap());
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_login_waits_for_one_guess_at_another_users_password() {
+        let passwords = Arc::new(Passwords::new(COST_MIN, Offload::Threads));
+        let hash = passwords.hash("secret".to_owned()).await.unwrap();
+        let all = u32::try_from(passwords.turns.available_permits()).unwrap();
+        let held = passwords.turns.acquire_many(all).await.unwrap();
+        let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+        let login = |user: &'static str, password: &'static str| {
+            let (passwords, hash, ended) = (passwords.clone(), hash.clone(), ended.clone());
+            tokio::spawn(async move {
+                let is_right = passwords.is_right(user, password.to_owned(), hash).await;
+                ended.send((user, is_right)).unwrap();
+            })
+        };
+        let wishes = |user: &str| passwords.users().get(user).map_or(0, |(_, wishes)| *wishes);
+        let guesses = 40;
+        for _ in 0..guesses {
+            login("guessed", "wrong");
+        }
+        while wishes("guessed") < guesses {
+            tokio::task::yield_now().await;
+        }
+        login("other", "secret");
+        while wishes("other") < 1 {
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+        let mut before = 0;
+        while let ("guessed", is_right) = ends.recv().await.unwrap() {
+            assert!(!is_right);
+            before += 1;
+        }
+        // One that was ahead, and a few more where threads are slow.
+        assert!(before < guesses / 2, "{before} guesses came first");
+        for _ in before..guesses {
+            ends.recv().await.unwrap();
+        }
+        while !passwords.users().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn a_hash_that_etcd_made_is_read() {
         // Of "bar", by Go's golang.org/x/crypto/bcrypt.
         let passwords = Passwords::new(COST_MIN, Offload::Inline);
         let hash = Bytes::from_static(HASH_OF_GO.as_bytes());
-        assert!(passwords.is_right("bar".to_owned(), hash).await);
+        assert!(passwords.is_right("u", "bar".to_owned(), hash).await);
     }
 
     const HASH_OF_GO: &str = "$2a$04$.Rt.wIbTiEi0ENE.07oXleA6c9FG6N/bw/3O0OMymESxB/oa4OnWC";

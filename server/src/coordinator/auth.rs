@@ -67,7 +67,8 @@ impl Coordinator {
         for _ in 0..LOGINS_MAX {
             let checked = self.state.with(|state| state.password(&name));
             let (hash, checked_at) = checked.map_err(refused)?;
-            if !self.passwords.is_right(password.clone(), hash).await {
+            let given = password.clone();
+            if !self.passwords.is_right(&name, given, hash).await {
                 tracing::info!(user = name, "invalid password");
                 return Err(refused(AuthRefusal::Failed));
             }
