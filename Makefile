@@ -118,7 +118,7 @@ verify: ## Formatting, unused dependencies, licences and who may depend on what,
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --quiet
 
-# one seed with what its members say, or many for so many hours
+# one seed with its members' log, or many seeds for HOURS
 SEED ?= 1
 SIM := --seed $(SEED) $(if $(HOURS),--hours $(HOURS) --jobs $(shell nproc),--log info)
 

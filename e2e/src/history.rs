@@ -20,7 +20,7 @@ use tonic::Status;
 use crate::clients::etcd::Client;
 use crate::clients::etcd::request::{compare, delete, op, put, range, txn};
 
-/// A client gives an answer up after so long: about as long as programs wait.
+/// The time after which a client gives an answer up: about as long as programs wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The request of a call.

@@ -347,7 +347,7 @@ async fn nothing_is_lost(cluster: &Cluster, written: &Written) -> Claim {
     Ok(())
 }
 
-/// Waits until writers had so many puts acknowledged: by keys found, which every acknowledged put is.
+/// Waits until writers had `count` puts acknowledged: by keys found, which every acknowledged put is.
 async fn writes_go_on(cluster: &Cluster, count: i64) -> anyhow::Result<()> {
     let client = cluster.client()?;
     let keys = pb::RangeRequest {

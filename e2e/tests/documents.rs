@@ -1,6 +1,10 @@
-//! The documents point at files and headings that exist.
+//! The documents point at files and headings that exist, and every sentence begins with its subject.
 //!
-//! Only links inside the repository: a link to elsewhere cannot be followed on a machine without the internet.
+//! Only links inside the repository: a link to elsewhere cannot be followed on a machine without the internet. Sentences
+//! are those of pages and of comments; `docs/glossary.md` has the words to begin with.
+
+#[path = "documents/prose.rs"]
+mod prose;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -105,4 +109,93 @@ fn a_link_is_found_in_text_and_not_in_code() {
     let text = "see [a](b.md) and [`c`](d.md#e)\n```\n[x](nowhere)\n```\n`[y](nowhere)`";
     assert_eq!(links(text), ["b.md", "d.md#e"]);
     assert!(anchors("## Find your way: `x`, a-b").contains("find-your-way-x-a-b"));
+}
+
+/// Every file of the project with the sentences in its text or comments. Folders of built or fetched files are left out.
+fn prose() -> Vec<(PathBuf, Vec<prose::Sentence>)> {
+    const NOT_OURS: [&str; 2] = ["target", "node_modules"];
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a readable folder") {
+            let path = entry.expect("a readable entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy();
+            if path.is_symlink() || NOT_OURS.contains(&&*name) || name.starts_with(".git") {
+                continue;
+            }
+            if path.is_dir() {
+                if !name.starts_with('.') {
+                    folders.push(path);
+                }
+                continue;
+            }
+            let extension = path.extension().unwrap_or(path.as_os_str());
+            let read = || fs::read_to_string(&path).expect("a text file");
+            let sentences = match (&*extension.to_string_lossy(), &*name) {
+                ("md", _) => prose::of_page(&read()),
+                ("rs" | "proto" | "go" | "java" | "js", _) => prose::of_comments(&read(), "//"),
+                ("toml" | "yaml" | "tpl" | "py", _) | (_, "Makefile" | "Containerfile") => {
+                    prose::of_comments(&read(), "#")
+                }
+                (_, _) => continue,
+            };
+            found.push((path, sentences));
+        }
+    }
+    found
+}
+
+#[test]
+fn no_sentence_of_a_comment_or_a_page_is_headed_by_who_what_or_so_many() {
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for (path, sentences) in prose() {
+        let shown = path.strip_prefix(root()).unwrap_or(&path).display();
+        seen += sentences.len();
+        for sentence in sentences {
+            if let Some(head) = sentence.poor_head() {
+                let start: String = sentence.text.chars().take(70).collect();
+                wrong.push(format!("{shown}:{}: {head:?}: {start}", sentence.line));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} sentences hide their subject. Begin each with its noun, as \"Records queued for the log\" and not \"What is \
+         queued for the log\":\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(
+        seen > 10_000,
+        "only {seen} sentences were found: is the folder right?"
+    );
+}
+
+#[test]
+fn poor_heads_are_found_in_comments_and_pages_and_not_in_code_quotes_or_questions() {
+    let heads = |sentences: Vec<prose::Sentence>| -> Vec<(usize, &str)> {
+        let head = |it: &prose::Sentence| it.poor_head().map(|head| (it.line, head));
+        sentences.iter().filter_map(head).collect()
+    };
+    let source = "//! The log. Whoever\n//! reads it.\n\n/// Which.\nlet a = 1; // So many.\nlet b = \" // Who\";\n// Of \
+                  whom?\n// Who?\n// ```\n// What\n// ```\n// \"What is\" etcd's.\n/// - Whose.\n// Whole. Somebody.";
+    let found = heads(prose::of_comments(source, "//"));
+    assert_eq!(
+        found,
+        [(1, "Whoever"), (4, "Which"), (5, "So many"), (13, "Whose")]
+    );
+    let page = "## What it is\n\nA log: What it holds. `x` is *y*. **Who\nreads**.\n\n> What\n\n| Who? | a |\n| b | What |\n\
+                ```\nWhat\n```\n1. Whatever";
+    let found = heads(prose::of_page(page));
+    assert_eq!(
+        found,
+        [
+            (1, "What"),
+            (3, "What"),
+            (3, "Who"),
+            (9, "What"),
+            (13, "Whatever")
+        ]
+    );
 }

@@ -13,7 +13,7 @@ use coord_e2e::hostile::raw::{self, End, Raw, flag, frame, header, kind};
 const MIB: u64 = 1 << 20;
 const PUT: &str = "/etcdserverpb.KV/Put";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
-/// A server that has taken so much has not noticed a flood.
+/// Bytes taken by a server that has not noticed a flood.
 const FLOOD_BYTES_MAX: usize = 64 << 20;
 
 struct Target {
@@ -50,7 +50,7 @@ impl Target {
     }
 }
 
-/// Headers without an end, in frames of so many bytes.
+/// Headers without an end, in frames of `frame_bytes`.
 fn endless_head(frame_bytes: usize) -> Vec<u8> {
     let name = header("x", &vec![b'y'; frame_bytes - 5]);
     frame(kind::CONTINUATION, flag::NONE, 1, &name)

@@ -36,7 +36,7 @@ fn refused<T: std::fmt::Debug>(what: &str, answer: Result<T, Status>, code: Code
     assert_eq!((status.code(), status.message()), (code, text), "{what}");
 }
 
-/// A put whose encoded request has exactly so many bytes.
+/// A put whose encoded request has exactly `bytes`.
 fn put_of(bytes: usize) -> pb::PutRequest {
     let mut value = bytes - 20;
     loop {
@@ -209,7 +209,7 @@ async fn what_is_called_gzip_and_is_not_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// A transaction inside a transaction, so many times.
+/// A transaction inside a transaction, `depth` times.
 fn nested(depth: usize) -> Vec<u8> {
     let mut request = txn([], [op(put("deep", "x"))], []).encode_to_vec();
     for _ in 0..depth {

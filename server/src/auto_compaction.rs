@@ -15,9 +15,9 @@ use crate::coordinator::Coordinator;
 
 /// How often the leader compacts where it keeps a number of revisions.
 const REVISIONS_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// A longer period is compacted so often.
+/// The time between two compactions of a longer period.
 const PERIOD_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
-/// Revisions noted in each such pause: by so much of it more is kept than was asked for.
+/// Revisions noted in each such pause: at most a tenth of a pause is kept beyond what was asked for.
 const NOTES: u32 = 10;
 
 /// Compacts for as long as it is polled.

@@ -96,7 +96,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Of a process that may take so much memory.
+    /// The budget of a process that may take `memory_bytes`.
     pub fn of(memory_bytes: u64) -> Self {
         let part = |of: u64, most: usize| {
             let part = memory_bytes / of;
@@ -291,7 +291,7 @@ impl Held {
         Ok(())
     }
 
-    /// Holds exactly so much: what is in memory already is counted, room or not.
+    /// Holds exactly `bytes`: what is in memory already is counted, room or not.
     pub fn set(&self, bytes: usize) {
         let before = self.bytes.swap(bytes, Relaxed);
         for count in [self.share.side(self.side), self.share.total.side(self.side)] {

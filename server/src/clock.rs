@@ -1,4 +1,5 @@
-//! The only place that asks the operating system for the time.
+//! The wall clock, and moments of the monotonic one. Deadlines inside a room may use tokio's `Instant`; std's clocks are
+//! named nowhere else (`clippy.toml`).
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Coord's server: one member of a Raft-replicated key-value store that speaks the etcd v3 protocol.
 //!
-//! The map, from door to ground; `docs/architecture.md` has the drawing and the allowed arrows.
+//! The map, from door to base; `docs/architecture.md` has the drawing and the allowed arrows.
 //!
 //! - [`config`], [`node`]: what was asked for, and the composition root that wires the rooms.
 //! - doors: [`etcd`] (gRPC), [`admin`] (health, version, metrics over HTTP).
@@ -10,7 +10,7 @@
 //!   [`auth`] (passwords and tokens).
 //! - law: [`state`] (pure: what a command does).
 //! - memory: [`mvcc`] (keys by revision).
-//! - ground: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (who a
+//! - base: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (who a
 //!   member is on the wire), [`offload`], [`clock`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
 //!   sorting), [`go_duration`] (`1h30m`), [`failpoints`] (bugs for the fault runs to find, in builds of their own).
 

@@ -121,7 +121,7 @@ impl Mvcc {
         leaves.count(rows, &span.start, span.end.as_deref())
     }
 
-    /// Remembers that at `revision` so many keys of the range are left after `last`, for the page that may follow.
+    /// Remembers that at `revision` the range has `left` keys after `last`, for the page that may follow.
     pub fn remember(&self, revision: Revision, end: Option<&Bytes>, last: &[u8], left: u64) {
         let mut remainders = self.remainders.borrow_mut();
         remainders.remember(revision, end, last, left);

@@ -90,7 +90,7 @@ impl Node {
         })
     }
 
-    /// Starts a member on ground that the caller brings; otherwise as [`start`](Self::start).
+    /// Starts a member on a platform that the caller brings; otherwise as [`start`](Self::start).
     pub fn start_on(config: Config, platform: Platform) -> BoxFuture<'static, Result<Self, Stop>> {
         // Boxed here, or every program that starts a member compiles most of the server once more.
         Box::pin(start::start(config, platform))

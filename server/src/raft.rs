@@ -9,7 +9,7 @@
 //!
 //! Inside of it arrows point one way: `start` wires everything into `handle`; below are what a leader and its followers do
 //! (`propose`, `read_index`, `membership`, `leadership`, `removal`, `level`), the wire (`peer`), then `storage`, and at the
-//! ground `types` and the books that several keep (`agreement`, `applied`, `propose/pending`, `remembered`).
+//! base `types` and the books that several keep (`agreement`, `applied`, `propose/pending`, `remembered`).
 
 mod agreement;
 mod applied;

@@ -12,7 +12,7 @@ mod source;
 use source::rooms_named;
 use std::path::{Path, PathBuf};
 
-/// A room, and the rooms it may name. Rooms stand from door to ground; an arrow points down the page but for those
+/// A room, and the rooms it may name. Rooms stand from door to base; an arrow points down the page but for those
 /// that the design lists.
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["*"]),
@@ -85,7 +85,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("state", &["mvcc", "disk", "command", "failpoints"]),
     // memory
     ("mvcc", &["disk", "command"]),
-    // ground
+    // base
     ("disk", &["command", "metrics", "failpoints"]),
     ("wal", &["command", "metrics", "failpoints"]),
     ("network", &["tls"]),

@@ -51,7 +51,7 @@ impl Random {
         self.bytes(VALUE_BYTES)
     }
 
-    /// A fresh value of so many bytes, a multiple of 8.
+    /// A fresh value of `length` bytes, a multiple of 8.
     pub fn bytes(&mut self, length: usize) -> Bytes {
         let mut out = Vec::with_capacity(length);
         while out.len() < length {
@@ -66,7 +66,7 @@ pub async fn fill(connections: &[Connection], keys: u64, clients: u64) -> anyhow
     fill_with(connections, keys, clients, VALUE_BYTES).await
 }
 
-/// As [`fill`], with values of so many bytes, a multiple of 8.
+/// As [`fill`], with values of `value_bytes`, a multiple of 8.
 pub async fn fill_with(
     connections: &[Connection],
     keys: u64,

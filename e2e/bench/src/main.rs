@@ -40,7 +40,7 @@ struct Cli {
     /// Keys of the row 'million'; its targets are for a million
     #[arg(long, default_value_t = 1_000_000)]
     million: u64,
-    /// Instead of rows: send a state of so many megabytes to a member that needs it, and say what that costs
+    /// Instead of rows: send a state of this many megabytes to a member that needs it, and say what that costs
     #[arg(long, value_name = "MEGABYTES")]
     snapshot: Option<u64>,
     /// Print the readings as JSON

@@ -28,7 +28,7 @@ const REST: Duration = Duration::from_millis(10);
 /// How long writes are measured without a snapshot under way, and how often memory is looked at.
 const QUIET: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(20);
-/// After so long a member holds what it keeps.
+/// The time after which a member holds what it keeps.
 const SETTLE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes written so that the log, of which 64 MiB are kept, no longer reaches back.

@@ -28,7 +28,7 @@ use crate::host::Host;
 use crate::member::client_url;
 use crate::network::HostId;
 
-/// A client gives a connection up that stays silent so long.
+/// The silence after which a client gives a connection up.
 const PROBE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(2);
 

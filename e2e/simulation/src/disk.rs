@@ -37,7 +37,7 @@ struct Inner {
     has_power: bool,
     /// Counts starts of the machine.
     start: u64,
-    /// A durable write takes so long.
+    /// The time that a durable write takes.
     latency: Duration,
     /// Until when it takes no write.
     stalled_until: u64,
@@ -174,12 +174,12 @@ impl Disk {
         self.lock().lies = true;
     }
 
-    /// A durable write takes so long from now on.
+    /// From now on a durable write takes `latency`.
     pub fn set_latency(&self, latency: Duration) {
         self.lock().latency = latency;
     }
 
-    /// Takes no write for so long.
+    /// Takes no write for `time`.
     pub fn stall(&self, time: Duration) {
         self.lock().stalled_until =
             interpose::now() + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);

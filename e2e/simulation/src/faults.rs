@@ -50,9 +50,9 @@ pub enum Action {
     Break(HostId, HostId),
     /// All links become so.
     Weather(Slowness),
-    /// Durable writes of a member take so long.
+    /// The time that durable writes of a member take.
     DiskLatency(HostId, Duration),
-    /// A member's disk takes no write for so long.
+    /// The time for which a member's disk takes no write.
     DiskStall(HostId, Duration),
     /// The next write to a member's disk fails.
     DiskFails(HostId),
@@ -60,7 +60,7 @@ pub enum Action {
     Copy(HostId),
     /// A member that does not run gets that copy back.
     PutBack(HostId),
-    /// A member's wall clock is off by so many milliseconds.
+    /// The milliseconds by which a member's wall clock is off.
     Skew(HostId, i64),
 }
 
@@ -155,7 +155,7 @@ pub struct Faults {
     lasts: Duration,
 }
 
-/// Actions, each after so long from now.
+/// Actions, each after a time from now.
 pub type Agenda = Vec<(Duration, Action)>;
 
 impl Faults {

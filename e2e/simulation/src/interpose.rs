@@ -149,7 +149,7 @@ pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_
     if length == 0 {
         return 0;
     }
-    // SAFETY: the caller promises so many bytes.
+    // SAFETY: the caller promises a buffer of `length` bytes.
     let bytes = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
     RANDOM.with(|state| {
         for part in bytes.chunks_mut(8) {

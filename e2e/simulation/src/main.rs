@@ -27,7 +27,7 @@ struct Cli {
     /// How many hours to simulate, in all
     #[arg(long)]
     hours: Option<f64>,
-    /// End after so many real minutes
+    /// End after this many real minutes
     #[arg(long, default_value_t = f64::from(u16::MAX))]
     minutes: f64,
     /// Processes at a time

@@ -20,9 +20,9 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Campaign {
     /// The first seed; the others follow.
     pub first: u64,
-    /// Until so much time was simulated.
+    /// The time to simulate.
     pub simulated: Duration,
-    /// Or so much real time has passed.
+    /// The real time after which it ends in any case.
     pub real_max: Duration,
     /// Processes at a time.
     pub jobs: usize,

@@ -23,19 +23,19 @@ use crate::network::{HostId, Network};
 use crate::seeds::Wrong;
 use crate::{interpose, trace};
 
-/// Faults come for so long.
+/// The time in which faults come.
 const FAULTS: Duration = Duration::from_secs(150);
 /// Before the first.
 const START: Duration = Duration::from_secs(3);
-/// Once left alone the cluster must serve again, everywhere, in so long.
+/// The time in which the cluster, once left alone, must serve again everywhere.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
 /// A member that was asked to stop has ended by then.
 const STOPS_IN: Duration = Duration::from_secs(5);
-/// A member that ended by itself is started again after so long, as a supervisor would.
+/// The time after which a member that ended by itself is started again, as by a supervisor.
 const RESTART: Duration = Duration::from_secs(2);
 /// Entries more than its copy that a member's disk must have had for the others to remember some of them in any case.
 const FORGOTTEN_MIN: u64 = 20;
-/// A member with an older copy of its disk is refused in so long.
+/// The time in which a member with an older copy of its disk is refused.
 const REFUSED_IN: Duration = Duration::from_secs(8);
 /// Unoptimised futures are large.
 const STACK: usize = 64 << 20;

@@ -367,7 +367,8 @@ impl Bits {
     }
 }
 
-/// Fails unless the history has at least so many answered calls: an empty history is linearizable, and proves nothing.
+/// Fails unless the history has at least `answered_min` answered calls: an empty history is linearizable, and proves
+/// nothing.
 pub fn require_volume(history: &[Call], answered_min: usize) -> Result<(), Violation> {
     let answered = history
         .iter()

@@ -21,7 +21,7 @@ pub struct SmallMachines {
 }
 
 impl SmallMachines {
-    /// Machines of so much memory, page cache included, that run `server`; what starts them is kept in `directory`.
+    /// Machines of `memory_bytes`, page cache included, that run `server`; what starts them is kept in `directory`.
     pub fn new(directory: &Path, server: &Path, memory_bytes: u64) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let mount = Path::new(MOUNT);

@@ -34,7 +34,7 @@ impl Brake {
         &self.file
     }
 
-    /// From now on each write takes so much longer.
+    /// From now on each write takes longer by `delay`.
     pub fn set(&self, delay: Duration) -> Result<()> {
         // Replaced whole: a reader never finds half a number.
         let new = self.file.with_extension("new");

@@ -16,7 +16,8 @@ const RUN_MAX: Duration = Duration::from_secs(300);
 const ATTEMPTS: u64 = 5;
 /// Void runs of the server without a bug that are repeated, with the same seed.
 const CONTROLS: usize = 3;
-/// Rounds of faults begin for so long: two to five of them. More runs find more than longer ones: each begins on a new cluster.
+/// The time in which rounds of faults begin: two to five of them. More runs find more than longer ones: each begins
+/// on a new cluster.
 pub const ROUNDS: Duration = Duration::from_secs(8);
 
 /// Runs a plan and prints one paragraph about it. A run that broke a promise leaves its record, and says where.

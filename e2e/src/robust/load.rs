@@ -157,7 +157,7 @@ impl Load {
         self.common.compacted.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more writes were acknowledged. Errors: not within `limit`.
+    /// Waits until `writes` more were acknowledged. Errors: not within `limit`.
     pub async fn goes_on(&self, writes: u64, limit: Duration) -> Result<()> {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         let (start, end) = (self.written(), Instant::now() + limit);

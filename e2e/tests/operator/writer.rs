@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 
-/// A put without an answer for so long counts as unknown, and the next one goes over a new connection.
+/// The time after which a put without an answer counts as unknown, and the next one goes over a new connection.
 const PUT: Duration = Duration::from_secs(3);
 /// How long the writer may take to reach the number of puts that makes a test say something.
 const ENOUGH: Duration = Duration::from_secs(120);

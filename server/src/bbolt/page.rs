@@ -62,7 +62,7 @@ impl Page {
         self.elements.is_empty()
     }
 
-    /// Whether an element of so many bytes still fits. One too large for any page fits into an empty one.
+    /// Whether an element of `bytes` still fits. One too large for any page fits into an empty one.
     pub(super) fn fits(&self, bytes: usize) -> bool {
         let elements = (self.elements.len() + 1) * ELEMENT_BYTES;
         self.is_empty() || HEAD_BYTES + elements + self.data.len() + bytes <= PAGE_BYTES

@@ -28,7 +28,7 @@ const EXPIRE_MAX: usize = 256;
 const CHECKPOINT_MAX: usize = 1024;
 /// Questions answered after one confirmation of leadership: a round of renewals from each member, and more.
 const ASKS_MAX: usize = 64;
-/// Expiries within so long share a command.
+/// The time within which expiries share a command.
 const ROUND: Duration = Duration::from_millis(50);
 /// Pause before a lease whose end did not get through is given up again.
 const RETRY: Duration = Duration::from_millis(500);

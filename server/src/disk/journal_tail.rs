@@ -8,9 +8,9 @@
 //! And cuts at a batch whose sequence number no batch can have: no checksum covers the numbers, and fjall would panic at each
 //! start once it has taken such a one for the newest.
 //!
-//! A batch: a start (tag, 4 bytes of count, 8 of sequence number), so many items (tag, type, compression, 8 bytes of
-//! keyspace; 2, 4 and 4 bytes of lengths: key, value, value as stored; key, value), an end (tag, XXH3 of the items, magic).
-//! Numbers are little-endian.
+//! A batch: a start (tag, 4 bytes of count, 8 of sequence number), that count of items (tag, type, compression, 8
+//! bytes of keyspace; 2, 4 and 4 bytes of lengths: key, value, value as stored; key, value), an end (tag, XXH3 of the
+//! items, magic). Numbers are little-endian.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -34,7 +34,7 @@ const NUMBERS_END: u64 = 1 << 62;
 
 /// The next thing in a journal.
 enum Next {
-    /// A whole batch of so many bytes.
+    /// A whole batch, with its bytes.
     Whole(u64),
     /// A batch of which a part is missing.
     Torn,

@@ -161,8 +161,8 @@ mod tests {
         (db, keyspaces)
     }
 
-    /// Writes tables that overlap until so many are loose in each keyspace; `rounds` counts them. fjall's worker moves the
-    /// first, which overlaps none, out of the way.
+    /// Writes tables that overlap until `loose` are loose in each keyspace; `rounds` counts them. fjall's worker
+    /// moves the first, which overlaps none, out of the way.
     fn write(keyspaces: &[Keyspace], loose: usize, rounds: &mut u8) {
         let is_there = |keyspace: &Keyspace| keyspace.l0_table_count() >= loose;
         while !keyspaces.iter().all(is_there) {

@@ -124,7 +124,7 @@ pub(super) fn txn(request: &pb::TxnRequest, requests: Requests) -> Result<Txn, I
     Ok(txn)
 }
 
-/// Of so many operations at most, the `depth`th inside another.
+/// The `depth`th transaction inside another, of at most `ops_max` operations.
 fn inner_txn(request: &pb::TxnRequest, ops_max: usize, depth: usize) -> Result<Txn, Invalid> {
     let ops_left = check::op_count(
         request.compare.len(),

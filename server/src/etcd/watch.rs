@@ -246,7 +246,7 @@ fn answer(
     said.into_iter().map(Said::Response).collect()
 }
 
-/// Waits until another turn may be made, which makes about so many bytes, and reads history if `reads` is to count it.
+/// Waits until another turn may be made, of about `bytes`, and reads history if `reads` is to count it.
 /// `None` if the client has gone.
 async fn room<'a>(
     turns: &'a mpsc::Sender<Turn>,

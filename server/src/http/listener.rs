@@ -39,7 +39,7 @@ const IDLE_LOOKS_MAX: u32 = 2;
 const STALLED_LOOKS_MAX: u32 = 2;
 /// Pause after `accept` failed for want of descriptors or memory: trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Rejected connections are logged at most so often; all are counted.
+/// The time between two log lines about rejected connections; all are counted.
 const SAY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long calls under way may take when the door closes.
 const CLOSE_MAX: Duration = Duration::from_millis(500);

@@ -1,7 +1,7 @@
 //! Finding current keys: a sorted sequence of *leaves*, each the keys of one span, all with their exact counts.
 //!
 //! A leaf's rows are in memory (*resident*) or not; a resident leaf is complete for its span, so it answers "not there"
-//! as well. Ranges load leaves, and points do once a leaf is asked often; a clock hand turns out what was not used, so
+//! as well. Ranges load leaves, and points do once a leaf is asked often; a clock hand evicts unused ones, so
 //! memory stays bounded: about 100 bytes for each 64 keys, and [`RESIDENT_BYTES_MAX`]. Counting a range adds up the counts
 //! of whole leaves and looks into the two at its edges.
 
@@ -23,11 +23,11 @@ const BLOCK_LEAVES: usize = 256;
 const RESIDENT_BYTES_MAX: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 /// Memory of a row beyond its bytes: two handles and two allocations.
 const ROW_OVERHEAD_BYTES: usize = 96;
-/// A leaf is loaded when points have missed it so often, while there is room ..
+/// Misses by points after which a leaf is loaded, while there is room ..
 const MISSES_WITH_ROOM: u8 = 4;
 /// .. and while there is none: loading costs as much as some twenty points.
 const MISSES_WITHOUT_ROOM: u8 = 128;
-/// A range keeps so many leaves that it loads; what a longer one reads would only turn out everything else.
+/// Leaves that a range may keep of those it loads: a longer range would evict everything else.
 pub(crate) const LOADS_KEPT: usize = 64;
 
 type Row = (Bytes, Bytes);
@@ -202,7 +202,8 @@ impl Leaves {
         }
     }
 
-    /// Shows the rows of `[start, end)` in key order until told to stop. Of the leaves that it loads, so many stay.
+    /// Shows the rows of `[start, end)` in key order until told to stop. Of the leaves that it loads, `loads_kept`
+    /// stay.
     pub(super) fn visit(
         &mut self,
         rows: &Rows<'_>,

@@ -18,7 +18,7 @@ use crate::state::FEATURE_LEVEL;
 const ASK_PAUSE: Duration = Duration::from_millis(500);
 /// How long a founder looks for peers that know it already. At a first start nobody answers, so this delays it.
 const FOUNDER_ASK_MAX: Duration = Duration::from_secs(1);
-/// One log line about the wait in so many questions.
+/// Questions between two log lines about the wait.
 const LOG_EVERY: u32 = 20;
 
 /// The instruction to a member that waited.

@@ -20,7 +20,7 @@ use crate::wal::Wal;
 
 /// Pause between two rounds of asking everyone.
 const ASK_PAUSE: Duration = Duration::from_millis(500);
-/// One log line about the wait in so many rounds.
+/// Rounds between two log lines about the wait.
 const LOG_EVERY: u32 = 20;
 
 /// Waits until a member at one of the places of `--initial-cluster` or of the log's membership has sent its state.

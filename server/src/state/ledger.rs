@@ -29,9 +29,9 @@ pub(super) mod tag {
 
 /// Bytes that the quota counts for a version beyond key and value.
 pub(super) const VERSION_BYTES: u64 = 64;
-/// A bucket of superseded is closed at so many bytes ..
+/// Bytes at which a bucket of superseded versions is closed ..
 const BUCKET_BYTES: u64 = 64 << 10;
-/// .. or revisions: what a compaction in its middle leaves counted.
+/// .. or revisions: a compaction in the middle of a bucket leaves it counted.
 const BUCKET_REVISIONS: u64 = 1024;
 
 /// Where the state stands. One row, written with every entry.

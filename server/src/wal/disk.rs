@@ -12,7 +12,7 @@ use super::sector::{self, BLOCK};
 pub trait Disk: Send + Sync {
     /// The names in it, in any order.
     fn names(&self) -> io::Result<Vec<String>>;
-    /// Makes a segment of so many bytes, filled with blank sectors, durably.
+    /// Makes a segment of `bytes`, filled with blank sectors, durably.
     fn create_segment(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn SegmentFile>>;
     /// Opens a segment.
     fn open_segment(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>>;
@@ -32,7 +32,7 @@ pub trait Disk: Send + Sync {
 pub trait SegmentFile: Send + Sync {
     /// Its length.
     fn bytes(&self) -> io::Result<u64>;
-    /// Reads exactly so many bytes.
+    /// Reads exactly `bytes`.
     fn read(&self, offset: u64, bytes: usize) -> io::Result<Vec<u8>>;
     /// Writes, and returns when the bytes are durable. An error means that nothing is known about them.
     fn write_durably(&self, offset: u64, bytes: &Aligned) -> io::Result<()>;

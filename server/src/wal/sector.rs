@@ -67,13 +67,13 @@ pub(super) fn blank(blocks: &mut [u8], first_block: u32) {
     write_sectors(&[], 0, 0, first_block, blocks);
 }
 
-/// How many blocks a frame with so many bytes of records takes.
+/// Blocks of a frame with `record_bytes` of records.
 pub(super) fn blocks_for(record_bytes: usize) -> u32 {
     let bytes = record_bytes + FRAME_HEAD;
     u32::try_from(bytes.div_ceil(SECTOR_BODY * SECTORS_A_BLOCK)).expect("frames are far smaller")
 }
 
-/// How many bytes of records fit in a frame of so many blocks.
+/// Bytes of records that fit in a frame of `blocks`.
 pub(super) fn room_in(blocks: u32) -> usize {
     (blocks as usize * SECTORS_A_BLOCK * SECTOR_BODY).saturating_sub(FRAME_HEAD)
 }

@@ -16,7 +16,7 @@ use crate::wire::{Connection, Rpc};
 
 /// A write that failed is tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_millis(2);
-/// Writes go on for so long after the hand-over was answered: some effects come late.
+/// The time for which writes go on after the hand-over was answered: some effects come late.
 const AFTERMATH: Duration = Duration::from_millis(500);
 /// A trial begins in steady state.
 const SETTLE: Duration = Duration::from_millis(500);

@@ -14,7 +14,7 @@ use super::{Load, Seat, pause};
 const LATE: Duration = Duration::from_millis(1);
 /// Calls at a beat, at most.
 const CALLS_MAX: u32 = 4;
-/// Keys change after so many seconds, so that the search for an order stays short.
+/// Seconds after which keys change, so that the search for an order stays short.
 const EPOCH_SECONDS: u64 = 20;
 
 pub(super) async fn run(seat: Seat, number: usize, load: Load, mut random: StdRng) {

@@ -16,7 +16,7 @@ use super::{Common, Output};
 use crate::check::watch::Seen;
 use crate::clients::etcd::request::{prefix_end, watch};
 
-/// A stream that is silent for so long is given up: its member may be frozen, and cannot say so.
+/// The silence after which a stream is given up: its member may be frozen, and cannot say so.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How often a quiet stream is asked up to where it has told everything.
 const ASK_EVERY: Duration = Duration::from_millis(400);

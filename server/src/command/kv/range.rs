@@ -49,7 +49,7 @@ pub struct Range {
     pub keys: Keys,
     /// As of when; `None` is now.
     pub revision: Option<Revision>,
-    /// At most so many pairs; `None` is all.
+    /// The number of pairs, at most; `None` is all.
     pub limit: Option<u64>,
     /// Sort, `(Key, Ascending)` being the natural order.
     pub sort: (SortTarget, Order),

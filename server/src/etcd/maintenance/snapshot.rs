@@ -33,7 +33,7 @@ const PIECE_BYTES: usize = 32 << 10;
 /// Messages that wait for the reader.
 const PIECES_WAITING: usize = 4;
 
-/// A reader that takes nothing for so long gets no more: the files are given back.
+/// The time after which a reader that takes nothing gets no more: the files are given back.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
 type Piece = Result<pb::SnapshotResponse, Status>;

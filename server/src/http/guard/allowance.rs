@@ -7,12 +7,13 @@ use crate::clock::Moment;
 
 /// Frames beside calls and their data that a connection may send at once.
 const BURST: u64 = 10_000;
-/// And so many a second.
+/// Frames a second beyond the burst.
 const PER_SECOND: u64 = 1_000;
-/// And so many for each frame of an answer. gRPC's C core updates its window twice for each, Go's updates it once and
-/// sends a ping to measure the bandwidth.
+/// Further frames for each frame of an answer. gRPC's C core updates its window twice for each, Go's updates it once
+/// and sends a ping to measure the bandwidth.
 const PER_FRAME: u64 = 2;
-/// And one for so many bytes: whoever reads large frames updates its windows several times for each.
+/// Bytes of an answer for one further frame: a client that reads large frames updates its windows several times for
+/// each.
 const PER_BYTES: u64 = 64;
 
 /// More frames than are allowed.

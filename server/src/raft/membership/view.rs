@@ -9,10 +9,10 @@ use super::Membership;
 use crate::command::{MemberId, MemberRefusal};
 use crate::raft::types::{Members, TypeConfig};
 
-/// A learner, or the next leader, may be so many entries behind and still count as caught up: a moment's work.
+/// Entries that a learner, or the next leader, may be behind and still count as caught up: a moment's work.
 const LAG_MAX: u64 = 1000;
 
-/// Voters that make a majority of so many.
+/// The majority of `voters`.
 pub(super) fn quorum(voters: usize) -> usize {
     voters / 2 + 1
 }

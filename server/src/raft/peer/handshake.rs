@@ -13,7 +13,7 @@ use crate::metrics::metrics;
 use crate::state;
 use crate::tls::ClientCertificate;
 
-/// Refusals are logged at most so often; all are counted.
+/// The time between two log lines about refusals; all are counted.
 const SAY_INTERVAL: Duration = Duration::from_secs(1);
 const CLUSTER: &str = "coord-cluster";
 const FROM: &str = "coord-from";

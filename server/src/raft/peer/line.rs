@@ -17,7 +17,8 @@ use crate::state;
 
 /// How long a connect may take.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// An idle or stalled connection is probed so often, and dropped when a probe stays unanswered as long.
+/// The time between two probes of an idle or stalled connection, which is dropped when a probe stays unanswered as
+/// long.
 const PROBE: Duration = Duration::from_secs(2);
 /// Bytes that may be under way unread on one call, and on one connection: enough for a long fast link.
 const STREAM_WINDOW: u32 = 1 << 20;

@@ -26,8 +26,8 @@ use wire::snapshot_request::Part;
 /// Rest after reading a chunk, in the time that it took: who writes meanwhile has three quarters of the thread.
 const REST: u32 = 3;
 
-/// A transfer of which nothing moved for so long has failed. However much there is to send: 15 GB take a quarter of an hour
-/// and more at the pace that leaves the leader to its clients.
+/// The time without any movement after which a transfer has failed, however much there is to send: 15 GB take a
+/// quarter of an hour and more at the pace that leaves the leader to its clients.
 const STANDSTILL_MAX: Duration = Duration::from_secs(60);
 /// How long the peer may take to bring what it has received to disk, and into its place.
 const INSTALL_MAX: Duration = Duration::from_secs(15 * 60);
@@ -291,7 +291,7 @@ mod tests {
     const CHUNK_BYTES: u64 = 192 << 10;
     const CHUNKS_A_GIGABYTE: u32 = (1 << 30) / (192 << 10);
 
-    /// Chunks of so many bytes in all, at so many seconds a gigabyte, and how sending them ends.
+    /// Sends chunks of `bytes` in all, at `seconds_a_gigabyte`: the time it took, or `None` if it failed.
     async fn sent(bytes: u64, seconds_a_gigabyte: u64) -> Option<Duration> {
         let began = Instant::now();
         let pause = Duration::from_secs(seconds_a_gigabyte) / CHUNKS_A_GIGABYTE;

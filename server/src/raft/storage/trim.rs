@@ -15,9 +15,9 @@ use crate::wal::Wal;
 /// How much log is kept below what is applied.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// At most so many entries.
+    /// Entries, at most.
     pub entries: u64,
-    /// At most so many bytes on disk, beside segments that are only partly cut; less for a small state.
+    /// Bytes on disk, at most, beside segments that are only partly cut; less for a small state.
     pub bytes: u64,
     /// How often the log is looked at.
     pub every: Duration,
@@ -35,11 +35,11 @@ impl Default for Limits {
     }
 }
 
-/// A log of so many bytes is kept however small the state is: sending a state costs a turn or two of everyone.
+/// Bytes of log that are kept however small the state is: sending a state costs a turn or two of everyone.
 const SMALL_BYTES: u64 = 16 << 20;
 
 impl Limits {
-    /// Bytes of log to keep above a state of so many bytes: it is sent in about half of the time that twice as much log
+    /// Bytes of log to keep above a state of `state` bytes: it is sent in about half of the time that twice as much log
     /// takes to be sent, written and applied.
     fn bytes_above(&self, state: u64) -> u64 {
         self.bytes.min(state.saturating_mul(2).max(SMALL_BYTES))

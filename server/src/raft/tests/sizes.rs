@@ -25,7 +25,7 @@ fn range(key: Bytes) -> Range {
     }
 }
 
-/// One command of each kind that can be long, each with about so many bytes.
+/// One command of each kind that can be long, each of about `bytes`.
 fn commands(bytes: usize) -> Vec<Command> {
     let txn = |compares, success| {
         Command::Kv(KvCommand::Txn(Txn {
