@@ -1,9 +1,11 @@
 //! The command line.
 
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand};
+
 use crate::telemetry::LogFormat;
 use crate::validate::ServerImage;
-use clap::{Args, Parser, Subcommand};
-use std::net::SocketAddr;
 
 /// The operator that runs Coord clusters on Kubernetes.
 #[derive(Debug, Parser)]

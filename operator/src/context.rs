@@ -1,16 +1,18 @@
 //! The state that every pass shares. No decisions here.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::Client;
+use kube::runtime::events::Recorder;
+use tokio::sync::Mutex as AsyncMutex;
+
 use crate::execute::Writes;
 use crate::leader::Tenure;
 use crate::member_client::Route;
 use crate::metrics::Metrics;
 use crate::observe::Memory;
 use crate::validate::ServerImage;
-use kube::Client;
-use kube::runtime::events::Recorder;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Mutex as AsyncMutex;
 
 /// The state that every pass shares.
 pub struct Context {

@@ -10,9 +10,10 @@ mod pass;
 mod tell;
 mod unreadable;
 
+use kube::core::DeserializeGuard;
+
 use crate::crd::CoordCluster;
 use crate::execute::{ExecuteError, sentence};
-use kube::core::DeserializeGuard;
 
 /// A CoordCluster as far as this build can read it: one that it cannot must not keep it from the others.
 type Readable = DeserializeGuard<CoordCluster>;

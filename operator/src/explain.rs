@@ -2,17 +2,19 @@
 //!
 //! Runs where pods can be reached, such as in the operator's own pod. It reads, and writes nothing.
 
+use std::io::Write;
+
+use anyhow::Context;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, Client};
+use serde_json::json;
+
 use crate::cli::ExplainArgs;
 use crate::crd::CoordCluster;
 use crate::member_client::Route;
 use crate::observe::{Memory, observe};
 use crate::plan::plan;
 use crate::validate::validate;
-use anyhow::Context;
-use k8s_openapi::jiff::Timestamp;
-use kube::{Api, Client};
-use serde_json::json;
-use std::io::Write;
 
 /// Prints `{observed, plan}` or `{observed, problems}`.
 pub async fn explain(args: &ExplainArgs) -> anyhow::Result<()> {

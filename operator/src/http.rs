@@ -1,15 +1,17 @@
 //! The operator's own HTTP port: `/livez`, `/readyz` and `/metrics`.
 
-use crate::metrics::Metrics;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
+
+use crate::metrics::Metrics;
 
 /// True once the operator watches, or stands by for its turn.
 pub type Readiness = Arc<AtomicBool>;

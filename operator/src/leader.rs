@@ -3,13 +3,14 @@
 //! Clocks of different machines are never compared: a stranger's lease has run out when it has not changed for its
 //! duration on our own clock.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 /// How long others wait before they take a lease that is not renewed.
 const DURATION: Duration = Duration::from_secs(15);

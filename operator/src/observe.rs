@@ -11,16 +11,17 @@ mod observed;
 mod pod;
 mod volume;
 
+use ::kube::{Client, ResourceExt};
+
+use crate::crd::CoordCluster;
+use crate::member_client::Route;
+
 pub use memory::{Failure, Memory};
 pub use observed::{
     Answer, Applied, ChildSeen, Home, HomeState, LAG_ENTRIES_MAX, MemberSeen, Membership, Observed,
     PodSeen, Record, Refusal, SetSeen, StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen,
     child_key,
 };
-
-use crate::crd::CoordCluster;
-use crate::member_client::Route;
-use ::kube::{Client, ResourceExt};
 
 /// Reads everything about `cluster`. `now` is in Unix seconds.
 ///

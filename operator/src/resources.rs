@@ -11,14 +11,15 @@ mod services;
 mod stateful_set;
 mod volume;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+use crate::validate::Desired;
+
 pub use pdb::disruption_budget;
 pub use service_account::service_account;
 pub use services::{client_service, peer_service};
 pub use stateful_set::stateful_set;
 pub use volume::volume;
-
-use crate::validate::Desired;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 /// The reference by which a child goes when its CoordCluster goes.
 pub fn owner(desired: &Desired) -> OwnerReference {

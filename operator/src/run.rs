@@ -1,5 +1,15 @@
 //! Wires the operator together: client, HTTP port, lease, controllers. It decides nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context as _;
+use futures::future::join_all;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Client, Config};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::cli::RunArgs;
 use crate::context::Context;
 use crate::execute::Writes;
@@ -7,14 +17,6 @@ use crate::leader::{Leadership, Tenure};
 use crate::member_client::Route;
 use crate::metrics::Metrics;
 use crate::{controllers, http, telemetry};
-use anyhow::Context as _;
-use futures::future::join_all;
-use kube::runtime::events::{Recorder, Reporter};
-use kube::{Client, Config};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 const CONTROLLER: &str = "coord-operator";
 

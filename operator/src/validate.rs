@@ -3,12 +3,14 @@
 //! Most rules live at admission (`crd`); here are those that need a look at the cluster, and a second look at the few
 //! whose violation would cost data, in case an older CRD let something through.
 
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+
 use crate::crd::{CoordCluster, CoordClusterSpec, ReclaimPolicy, quantity};
 use crate::model::template::template_hash;
 use crate::model::{Ordinal, version::Version};
 use crate::observe::{Observed, StorageClassSeen};
-use kube::ResourceExt;
-use std::collections::BTreeMap;
 
 /// A spec that can be acted on, with every default resolved.
 #[derive(Clone, Debug)]

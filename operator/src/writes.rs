@@ -5,17 +5,19 @@
 //! nothing is sent that would change nothing; what was refused waits its turn and stops only what needs it
 //! ([`Write::stops`]); and the step comes last, after the objects that protect it.
 
-use crate::model::{Ordinal, hash::wanted_hash, labels, names};
-use crate::observe::{ChildSeen, Observed, child_key};
-use crate::plan::{Children, Plan, Step};
-use crate::resources;
-use crate::validate::Desired;
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Ordinal, hash::wanted_hash, labels, names};
+use crate::observe::{ChildSeen, Observed, child_key};
+use crate::plan::{Children, Plan, Step};
+use crate::resources;
+use crate::validate::Desired;
 
 /// The calls of one pass.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,8 @@
 //! The generated copies are what the types say. `UPDATE=1 cargo test -p coord-operator --test crds` rewrites them.
 
-use coord_operator::crd;
 use std::path::Path;
+
+use coord_operator::crd;
 
 #[test]
 fn the_crds_in_the_tree_are_generated_from_the_types() {

@@ -6,6 +6,7 @@ mod world;
 use coord_operator::plan::Step;
 use proptest::prelude::*;
 use proptest::sample::select;
+
 use world::{Fault, Resizer, World};
 
 /// Happenings in the life of a cluster.

@@ -1,9 +1,9 @@
 //! The wiring of the pass over a CoordCluster to kube-rs: what wakes it, how often, and what happens when it fails.
 
-use super::pass::{AGAIN, pass};
-use super::{PassError, Readable, tell};
-use crate::context::Context;
-use crate::model::labels;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
@@ -13,9 +13,11 @@ use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Resource, ResourceExt};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+
+use super::pass::{AGAIN, pass};
+use super::{PassError, Readable, tell};
+use crate::context::Context;
+use crate::model::labels;
 
 /// Clusters looked at side by side. One pass is a few short calls; this many keep one slow cluster from mattering.
 const CONCURRENCY: u16 = 8;

@@ -1,5 +1,11 @@
 //! One turn for one CoordCluster: observe, validate, plan, write, report, execute. It knows no queue and no watch.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, Resource, ResourceExt};
+
 use super::{PassError, Readable, tell, unreadable};
 use crate::context::Context;
 use crate::crd::CoordCluster;
@@ -9,10 +15,6 @@ use crate::plan::{Plan, plan, to_untie};
 use crate::report::Outcome;
 use crate::validate::{Desired, validate};
 use crate::writes::{Outgoing, Write, writes};
-use k8s_openapi::jiff::Timestamp;
-use kube::{Api, Resource, ResourceExt};
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 /// A look at one cluster takes milliseconds; what takes longer will not get better by waiting.
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(15);

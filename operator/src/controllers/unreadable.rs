@@ -1,8 +1,6 @@
 //! A CoordCluster that this build cannot read: a newer CRD's value after a rollback, or one that was stored before a
 //! rule existed. It is left alone and says so; all others are looked after.
 
-use crate::context::Context;
-use crate::crd::{CoordCluster, conditions};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
@@ -10,6 +8,9 @@ use kube::core::error_boundary::InvalidObject;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::crd::{CoordCluster, conditions};
 
 /// Writes into the status, which else stays as it is, that the object cannot be read, once.
 pub(super) async fn tell(

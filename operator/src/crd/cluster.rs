@@ -6,7 +6,8 @@
     reason = "derive(KubeSchema) generates public structs inside private functions"
 )]
 
-use super::CoordClusterStatus;
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     Affinity, LocalObjectReference, Toleration, TopologySpreadConstraint,
 };
@@ -14,7 +15,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+
+use super::CoordClusterStatus;
 
 /// A Coord cluster: an odd number of members that agree on every write.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,10 +1,8 @@
 //! Children, disks and labels. Harmless at any time: no pod ends by it.
 
-use super::objects::{patch_volume, within};
-use super::{ExecuteError, Hands, Sent};
-use crate::model::{Ordinal, hash::content_hash, names};
-use crate::observe::Applied;
-use crate::writes::{Child, Object};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -14,8 +12,12 @@ use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::fmt::Debug;
+
+use super::objects::{patch_volume, within};
+use super::{ExecuteError, Hands, Sent};
+use crate::model::{Ordinal, hash::content_hash, names};
+use crate::observe::Applied;
+use crate::writes::{Child, Object};
 
 /// The field manager of everything that the operator applies.
 const MANAGER: &str = "coord-operator";

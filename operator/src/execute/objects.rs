@@ -1,8 +1,7 @@
 //! Steps on single Kubernetes objects.
 
-use super::writes::DEADLINE;
-use super::{ExecuteError, Hands};
-use crate::model::{Ordinal, labels, names};
+use std::fmt::Debug;
+
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -11,7 +10,10 @@ use kube::core::Status;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::fmt::Debug;
+
+use super::writes::DEADLINE;
+use super::{ExecuteError, Hands};
+use crate::model::{Ordinal, labels, names};
 
 pub(super) async fn mark_volume(
     hands: &Hands<'_>,

@@ -1,15 +1,17 @@
 //! Unties disks from a CoordCluster that keeps them. Needs no spec that can be acted on.
 
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+
 use super::objects::within;
 use super::{ExecuteError, LOOK_AGE_MAX, Writes};
 use crate::leader::Tenure;
 use crate::model::names;
 use crate::plan::Tied;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
-use serde_json::json;
-use std::time::Instant;
 
 /// Takes the owner off each of `tied`, which were seen in a look that began at `looked`.
 pub async fn untie(

@@ -1,9 +1,11 @@
 //! The labels and annotations of every object that the operator makes. They are interface: a change of a value orphans
 //! what exists.
 
-use super::{Ordinal, names};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::{Ordinal, names};
 
 /// The cluster that an object belongs to.
 pub const CLUSTER: &str = "coord.dev/cluster";

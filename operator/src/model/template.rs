@@ -3,10 +3,11 @@
 //! A field whose change restarts a running pod goes into `template_hash`, computed from the spec's fields and not
 //! from the objects that are built: a newer operator may build a better pod, but it restarts none for it.
 
-use super::hash::wanted_hash;
-use crate::crd::{CoordClusterSpec, PullPolicy, Resources, Scheduling, ServerOptions};
 use k8s_openapi::api::core::v1::LocalObjectReference;
 use serde::Serialize;
+
+use super::hash::wanted_hash;
+use crate::crd::{CoordClusterSpec, PullPolicy, Resources, Scheduling, ServerOptions};
 
 /// The name of the server's container: a mesh may add others beside it.
 pub const SERVER: &str = "server";

@@ -3,13 +3,15 @@
 //!
 //! Asked only for members that have not run for a while: in a healthy cluster it costs nothing.
 
-use super::{Memory, Observed};
-use crate::model::{Ordinal, names};
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, Error};
-use std::collections::BTreeSet;
+
+use super::{Memory, Observed};
+use crate::model::{Ordinal, names};
 
 /// Seconds without a running pod before its events are read: a start takes less.
 const AFTER_SECONDS: i64 = 10;

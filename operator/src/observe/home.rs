@@ -3,14 +3,16 @@
 //! The node that a volume is tied to never changes and is asked once. Nodes are asked for only where a pod is not ready
 //! or disks share a node: in a healthy cluster this costs nothing.
 
-use super::{Home, HomeState, Memory, Observed};
-use crate::crd::Scheduling;
-use crate::model::Ordinal;
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, PersistentVolume};
 use kube::api::ListParams;
 use kube::{Api, Client, Error, ResourceExt};
 use serde::Serialize;
-use std::collections::BTreeSet;
+
+use super::{Home, HomeState, Memory, Observed};
+use crate::crd::Scheduling;
+use crate::model::Ordinal;
 
 /// Nodes that are looked through for a free one.
 const NODES_MAX: u32 = 500;

@@ -1,11 +1,13 @@
 //! Reads of the members: first everybody's status, then the list from the leader they name.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use coord_proto::etcd::etcdserverpb::{Member, StatusResponse};
+use futures::future::join_all;
+
 use super::{Answer, MemberSeen, Membership, Memory, PodSeen, WaitReason, WaitingSeen};
 use crate::member_client::{self, MemberClient, MemberError, Route};
 use crate::model::{Ordinal, names};
-use coord_proto::etcd::etcdserverpb::{Member, StatusResponse};
-use futures::future::join_all;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The members' answers.
 #[derive(Default)]

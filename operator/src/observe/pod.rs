@@ -1,11 +1,12 @@
 //! The facts in a pod: whether its server runs and is ready, and why not, in the kubelet's, the scheduler's or its
 //! own words.
 
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use kube::ResourceExt;
+
 use super::PodSeen;
 use super::kube::annotation;
 use crate::model::{labels, template::SERVER};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
-use kube::ResourceExt;
 
 /// The facts in `pod`.
 pub(super) fn pod_seen(pod: &Pod) -> PodSeen {

@@ -1,9 +1,10 @@
 //! The objects that should exist. They are all applied at once; only membership goes one by one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Case, Children, DEAD_SECONDS, MemberChild, Step, leftover, roll};
 use crate::model::Ordinal;
 use crate::observe::child_key;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The objects of the cluster as it stands before `step`.
 pub(super) fn children(case: &Case, step: &Step) -> Children {

@@ -3,10 +3,11 @@
 //! Only with a member list that a quorum confirmed; a number that is in the list is never touched here. Nor is one whose
 //! pod answers as a member of this cluster, whatever the list says, or whose member left the list without this operator.
 
+use std::collections::BTreeSet;
+
 use super::leftover::{Leftover, joiners, leftover, may_delete};
 use super::{Case, Step, Verdict};
 use crate::model::Ordinal;
-use std::collections::BTreeSet;
 
 /// Is there anything of members that are gone, or of joiners nobody wants any more?
 pub(super) fn is_anything_left_over(case: &Case) -> Verdict {

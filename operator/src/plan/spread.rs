@@ -3,11 +3,12 @@
 //! Never the other way round: with one voter less another failure would cost the quorum. Nothing is done while no other
 //! node is known to be free, and nothing with `repair.lostNode: Wait`, which says that nobody is replaced unasked.
 
+use std::collections::BTreeSet;
+
 use super::Case;
 use super::leftover::{Leftover, leftover};
 use crate::model::Ordinal;
 use crate::observe::{MemberSeen, Membership};
-use std::collections::BTreeSet;
 
 /// Voters beyond those that the spec asks for: one while two are parted, else none.
 pub(super) fn more(case: &Case, membership: &Membership) -> usize {

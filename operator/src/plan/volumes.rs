@@ -1,9 +1,10 @@
 //! Disks grow in place; nothing restarts for it, and nothing is waited for.
 
+use std::collections::BTreeMap;
+
 use super::{Case, Verdict};
 use crate::model::Ordinal;
 use crate::observe::VolumeSeen;
-use std::collections::BTreeMap;
 
 /// The disks to ask another size for now. Also without a quorum: a disk that is full is how one is lost.
 pub(super) fn growth(case: &Case) -> BTreeMap<Ordinal, String> {

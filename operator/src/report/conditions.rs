@@ -1,11 +1,12 @@
 //! The conditions, one function each; their sentences come from the plan.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
 use super::{Account, Outcome, spread, storage};
 use crate::crd::conditions as names;
 use crate::observe::{Membership, Refusal};
 use crate::plan::Step;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff::Timestamp;
 
 /// The reason of Degraded while a member's disk is tied to a node that is not there.
 const NODE_LOST: &str = "NodeLost";

@@ -1,13 +1,14 @@
 //! Kubernetes events: one for a step that was taken, one for a turn for the worse.
 
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType};
+
 use super::conditions::{MEMBERS_UNHEALTHY, NO_QUORUM};
 use crate::crd::CoordClusterStatus;
 use crate::crd::conditions::{DEGRADED, QUORATE, STALLED};
 use crate::model::names;
 use crate::plan::{Plan, Step};
 use crate::validate::Desired;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType};
 
 /// The event for a step that was carried out; `None` for what nobody needs to read.
 ///

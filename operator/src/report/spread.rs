@@ -1,8 +1,9 @@
 //! Spread: whether one node that is lost takes one member only.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::Account;
 use crate::model::{Ordinal, names};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The node that two members have in common, and the way out; `None` if each has a node of its own.
 pub(super) fn trouble(account: &Account) -> Option<String> {

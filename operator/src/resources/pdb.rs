@@ -1,11 +1,12 @@
 //! The PodDisruptionBudget over the voters.
 
-use super::owner;
-use crate::model::labels;
-use crate::validate::Desired;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::owner;
+use crate::model::labels;
+use crate::validate::Desired;
 
 /// Keeps evictions from taking the quorum.
 ///

@@ -1,11 +1,12 @@
 //! The two Services: every member for peers, serving voters for clients.
 
-use super::owner;
-use crate::model::{labels, names};
-use crate::validate::Desired;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::owner;
+use crate::model::{labels, names};
+use crate::validate::Desired;
 
 /// Where members find each other: a DNS name per pod from the moment it has an address. A member that is not ready
 /// must still be found, or it could never become ready.

@@ -1,11 +1,12 @@
 //! The StatefulSet of one member: one replica, `OnDelete`, so that the planner alone restarts pods.
 
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
 use super::{owner, pod_template};
 use crate::crd::Bootstrap;
 use crate::model::{Ordinal, labels, names};
 use crate::validate::Desired;
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 /// The StatefulSet of one member: a stable name and a pod that comes back; the order of everything is the operator's.
 ///

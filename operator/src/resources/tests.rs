@@ -1,12 +1,13 @@
 //! Demands on the built objects, whatever the spec says.
 
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use serde_json::json;
+
 use super::*;
 use crate::crd::{Bootstrap, CoordCluster};
 use crate::model::version::Version;
 use crate::observe::Observed;
 use crate::validate::{ServerImage, validate};
-use k8s_openapi::api::core::v1::TopologySpreadConstraint;
-use serde_json::json;
 
 fn desired() -> Desired {
     let spec = json!({ "replicas": 3, "storage": { "size": "1Gi" } });

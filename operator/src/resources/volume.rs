@@ -1,15 +1,17 @@
 //! The PersistentVolumeClaim of one member, and the marks on it that outlive the CoordCluster.
 
-use super::owner;
-use crate::crd::Bootstrap;
-use crate::model::{Ordinal, labels, names};
-use crate::validate::Desired;
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::collections::BTreeMap;
+
+use super::owner;
+use crate::crd::Bootstrap;
+use crate::model::{Ordinal, labels, names};
+use crate::validate::Desired;
 
 /// A new disk of a member.
 ///

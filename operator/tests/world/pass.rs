@@ -1,11 +1,12 @@
 //! The passes of an operator, write by write, and its failures in the middle of one.
 
-use super::World;
 use coord_operator::crd::CoordClusterStatus;
 use coord_operator::observe::{Failure, Refusal};
 use coord_operator::plan::Plan;
 use coord_operator::report::{self, Account, Outcome};
 use coord_operator::writes::Write;
+
+use super::World;
 
 /// The fate of one write of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
