@@ -1,4 +1,4 @@
-//! Network namespaces and links by name: what a local Kubernetes and a cluster of processes are both made of.
+//! Network namespaces and links by name, for the local Kubernetes and for clusters of processes.
 //!
 //! Owns the few `ip` commands behind them, each of which asks what is there first. Knows neither who lives in a namespace
 //! nor how addresses are chosen. Everything here needs root.

@@ -1,4 +1,4 @@
-//! Coord's own binaries as container images: what `make image` does.
+//! Coord's own binaries as container images, for `make image`.
 //!
 //! An image holds the binary, the shared libraries it names, CA certificates and a non-root user. No shell, no package
 //! manager: nothing to exec into and nothing to patch. The `Containerfile`s say the same for people with an engine.

@@ -40,7 +40,7 @@ async fn one() -> Result<(Cluster, Client)> {
     Ok((cluster, client))
 }
 
-/// Errors: a connection was cut, for whatever reason.
+/// Errors: a connection was cut, for any reason.
 async fn nobody_was_cut(cluster: &Cluster) -> Result<()> {
     let page = http::request("GET", &cluster.endpoint(0), "/metrics").await?;
     let mut cut = page

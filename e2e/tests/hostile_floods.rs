@@ -16,7 +16,7 @@ const CALLS_EACH: usize = 4096;
 /// Connections whose calls are more than a queue holds.
 const CONNECTIONS: usize = 5;
 
-/// A cluster whose leader is alone: nothing is decided, so whatever is asked waits.
+/// A cluster whose leader is alone: nothing is decided, so every request waits.
 struct Alone {
     cluster: Cluster,
     leader: usize,

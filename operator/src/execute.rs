@@ -28,7 +28,7 @@ use kube::Client;
 use std::time::{Duration, Instant};
 
 /// A decision is not acted on when the look it rests on began longer ago than this. A pass takes milliseconds, and with
-/// members that don't answer a few seconds; what is older was held up, and the world may have moved on.
+/// members that don't answer a few seconds; an older plan was held up, and the world may have moved on.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// The clients and values that the writes need.
@@ -140,7 +140,7 @@ const TOO_MANY_REQUESTS: u16 = 429;
 /// The outcome of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// A child is as wanted; what that looks like.
+    /// A child is as wanted, with its content.
     Applied(Applied),
     /// It is done.
     Done,

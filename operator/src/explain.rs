@@ -1,4 +1,4 @@
-//! `coord-operator explain`: what the operator sees and would do, for a bug report or a worried look.
+//! `coord-operator explain`: the operator's observation and plan, for a bug report or a worried look.
 //!
 //! Runs where pods can be reached, such as in the operator's own pod. It reads, and writes nothing.
 

@@ -1,4 +1,4 @@
-//! One operator acts at a time: a Lease, renewed; who loses it ends.
+//! One operator acts at a time: a Lease, renewed; an operator that loses it ends.
 //!
 //! Clocks of different machines are never compared: a stranger's lease has run out when it has not changed for its
 //! duration on our own clock.

@@ -28,7 +28,7 @@ pub enum Route {
     /// By the pod's address: the operator runs where pods can be reached.
     #[default]
     PodAddress,
-    /// By pod name: for an operator outside the cluster, through whatever forwards for it.
+    /// By pod name: for an operator outside the cluster, through a forwarding proxy.
     Fixed(BTreeMap<String, String>),
 }
 

@@ -1,7 +1,8 @@
 //! From a spec to Kubernetes objects: pure functions, one file per kind.
 //!
-//! In: what was asked ([`Desired`]) and the number of a member. Out: objects to send. This room knows nothing of what is
-//! there. A newer operator may build a better pod here and restarts none for it: see [`crate::model::template`].
+//! In: the checked spec ([`Desired`]) and the number of a member. Out: objects to send. This room knows nothing of
+//! what is there. A newer operator may build a better pod here and restarts none for it: see
+//! [`crate::model::template`].
 
 mod flags;
 mod pdb;

@@ -1,4 +1,4 @@
-//! Logs: one JSON object a line, for whoever collects them, or plain text for a terminal.
+//! Logs: one JSON object a line, for collectors, or plain text for a terminal.
 
 use tracing_subscriber::EnvFilter;
 

@@ -151,7 +151,7 @@ fn image(spec: &CoordClusterSpec, observed: &Observed, images: &ServerImage) -> 
     let runs = running_images(observed);
     let is_unborn = observed.record.cluster_id.is_none() && observed.waiting.is_empty();
     match recorded {
-        // Nobody came up with it: whoever takes a wrong image back means the one before.
+        // Nobody came up with it: an edit that takes a wrong image back means the one before.
         Some(recorded) if !runs.is_empty() && !runs.contains_key(&recorded) => {
             let most = runs.into_iter().max_by_key(|(_, members)| *members);
             most.map_or(recorded, |(image, _)| image)
@@ -228,7 +228,7 @@ mod tests {
             image(&spec(None), &runs("old/server:8", None), &images),
             "old/server:8"
         );
-        // The version is unset: what runs stays.
+        // The version is unset: the running one stays.
         assert_eq!(image(&spec(None), &same, &images), "old/server:0.1.0");
         // Asked for.
         assert_eq!(

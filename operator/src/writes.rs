@@ -1,8 +1,8 @@
 //! The calls of a pass, in order: `writes(&Plan, &Observed, &Desired, now) -> Outgoing`, pure.
 //!
-//! In: what was planned and seen. Out: single calls, each with the UID or resource version that it was decided on.
+//! In: the plan and the observation. Out: single calls, each with the UID or resource version that it was decided on.
 //! `controllers/pass` sends exactly these and the model in `tests/world` lands exactly these. Three rules:
-//! nothing is sent that would change nothing; what was refused waits its turn and stops only what needs it
+//! nothing is sent that would change nothing; a refused write waits its turn and stops only those that need it
 //! ([`Write::stops`]); and the step comes last, after the objects that protect it.
 
 use std::collections::{BTreeMap, BTreeSet};

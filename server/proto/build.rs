@@ -1,5 +1,5 @@
 //! Compiles the `.proto` files without protoc. `bytes` fields become `Bytes`, so that a decoded value shares the
-//! receive buffer; whoever keeps such a value longer than the request copies it.
+//! receive buffer; a room that keeps such a value longer than the request copies it.
 
 use std::fmt::Write;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Bytes that calls hold in memory: their requests on the way in, their answers on the way out, and what stands as long as
 //! a stream does.
 //!
-//! Every connection may always hold a little, so that one client's excess is not another's wait; what is beyond that
+//! Every connection may always hold a little, so that one client's excess is not another's wait; bytes beyond that
 //! comes out of a pool, one for each of the three: readers that stall keep nobody from writing, watchers nobody from either. A request
 //! that finds its pool empty is refused; an answer waits for its turn to overdraw: one at a time, so that a single one
 //! may be larger than the whole pool, but not two, and none larger than the machine can bear. Counts only; knows no call
@@ -219,7 +219,7 @@ impl Share {
         self.calls.load(Relaxed) > 0
     }
 
-    /// Whether it holds what others could use now: more than its own while the purse is nearly empty, or the turn that
+    /// Whether it holds what others could use now: more than its own while the pool is nearly empty, or the turn that
     /// somebody waits for.
     pub fn is_in_the_way(&self) -> bool {
         let is_nearly_empty = self.total.answers.load(Relaxed) >= self.total.bytes_max / 4 * 3;
@@ -291,7 +291,7 @@ impl Held {
         Ok(())
     }
 
-    /// Holds exactly `bytes`: what is in memory already is counted, room or not.
+    /// Holds exactly `bytes`: those in memory already are counted, room or not.
     pub fn set(&self, bytes: usize) {
         let before = self.bytes.swap(bytes, Relaxed);
         for count in [self.share.side(self.side), self.share.total.side(self.side)] {
@@ -328,7 +328,7 @@ impl Drop for Held {
     }
 }
 
-/// One that waits for its turn; whoever gives up waits no longer.
+/// A hold that waits for its turn, until it gives up.
 struct Waits<'a>(&'a Total);
 
 impl<'a> Waits<'a> {
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_connection_cannot_empty_the_purse_and_two_leave_others_their_little() {
+    fn one_connection_cannot_empty_the_pool_and_two_leave_others_their_own() {
         let budget = Budget::default();
         let mut greedy = Vec::new();
         for _ in 0..2 {
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_machine_has_a_small_purse_and_bears_no_answer_larger_than_itself() {
+    async fn a_small_machine_has_a_small_pool_and_bears_no_answer_larger_than_itself() {
         let budget = Budget::of(256 << 20);
         let (one, other) = (budget.share().hold(), budget.share().hold());
         one.grow(8 << 20).unwrap();

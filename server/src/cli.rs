@@ -45,8 +45,8 @@ impl Settings {
 /// `words` are the arguments without the program's name. The last of two equal flags wins. Also returns warnings: about
 /// `ETCD_` variables that mean nothing here, and settings that have no effect.
 ///
-/// Errors: what names all flags that are unknown or cannot be had; exit with status 2, as etcd does. The same setting by
-/// flag and by variable is an error, as in etcd.
+/// Errors: a text that names all flags that are unknown or cannot be had; exit with status 2, as etcd does. The same
+/// setting by flag and by variable is an error, as in etcd.
 pub fn parse(
     words: impl IntoIterator<Item = String>,
     environment: impl IntoIterator<Item = (String, String)>,

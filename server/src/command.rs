@@ -1,6 +1,6 @@
 //! The words that pass between the rooms: commands, queries, proposals, responses, refusals, events.
 //!
-//! Owns the vocabulary of the replicated state machine. One file for each noun: what can be done to it, why it may be
+//! Owns the vocabulary of the replicated state machine. One file for each noun: its operations, why one may be
 //! refused, and the canonical bytes of both ([`codec`] has what the nouns share). A further protocol adds a file and a
 //! variant of [`Command`]. Plain values only: it knows no wire protocol, no storage, no consensus and no clock. Read
 //! [`Command`] first, then [`Outcome`].
@@ -308,7 +308,7 @@ pub enum Response {
 /// The outcome of one proposal or query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The store's revision when this was decided: what the reply's header says.
+    /// The store's revision when this was decided, for the reply's header.
     pub revision: Revision,
     /// The answer; a refusal changed nothing and took no revision.
     pub result: Result<Response, Refusal>,

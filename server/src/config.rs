@@ -265,7 +265,7 @@ fn side(
         }
     };
     let listens = urls(listen, default)?;
-    // As etcd does: whoever says where to listen must also say what others are told.
+    // As etcd does: a setting of where to listen needs one of what others are told.
     if listen == "listen-client-urls"
         && settings.get(listen).is_some()
         && settings.get(advertise).is_none()

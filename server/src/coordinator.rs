@@ -76,8 +76,8 @@ impl From<ChangeError> for Error {
 pub struct Status {
     /// Raft's view.
     pub raft: crate::raft::Status,
-    /// Bytes on disk; tables are compressed, so at least what counts against the quota: whoever shows how much of it is in
-    /// use relies on that.
+    /// Bytes on disk; tables are compressed, so at least what counts against the quota: a caller that shows how much
+    /// of it is in use relies on that.
     pub disk_bytes: u64,
     /// Bytes that count against the quota.
     pub logical_bytes: u64,
@@ -219,7 +219,7 @@ impl Coordinator {
         self.finish(answer).await
     }
 
-    /// As [`propose`](Self::propose), for whoever keeps account of a long answer: it is for the caller to
+    /// As [`propose`](Self::propose), for callers that keep account of a long answer: it is for the caller to
     /// [`go_on`](Self::go_on) reading it.
     pub async fn submit(&self, principal: Principal, command: Command) -> Result<Answer, Error> {
         if self.raft.is_learner() {
@@ -249,7 +249,7 @@ impl Coordinator {
         self.finish(answer).await
     }
 
-    /// As [`read`](Self::read), for whoever keeps account of a long answer: it is for the caller to
+    /// As [`read`](Self::read), for callers that keep account of a long answer: it is for the caller to
     /// [`go_on`](Self::go_on) reading it.
     pub async fn ask(
         &self,
@@ -323,7 +323,7 @@ impl Coordinator {
         self.raft.term()
     }
 
-    /// Changes of leadership, for whoever must tell clients that there is no leader in contact.
+    /// Changes of leadership, for rooms that must tell clients that there is no leader in contact.
     pub fn leadership(&self) -> tokio::sync::watch::Receiver<crate::raft::Leadership> {
         self.raft.contact()
     }

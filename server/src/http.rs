@@ -1,4 +1,4 @@
-//! The front room: what all doors share between a socket and a call.
+//! The front room: the path from a socket to a call, which all doors share.
 //!
 //! Owns the accept loop and its limits ([`serve`], [`Limits`]), the time and the frames that the other side has
 //! (`guard`), the bytes of requests and answers (`bodies`, `gunzip`), the way of calls with one message (`unary`), calls

@@ -2,13 +2,13 @@
 //!
 //! The map, from door to base; `docs/architecture.md` has the drawing and the allowed arrows.
 //!
-//! - [`config`], [`node`]: what was asked for, and the composition root that wires the rooms.
+//! - [`config`], [`node`]: the settings, and the composition root that wires the rooms.
 //! - doors: [`etcd`] (gRPC), [`admin`] (health, version, metrics over HTTP).
 //! - front: [`http`] (from a socket to a call: listener, limits, router, the bytes of a call), [`budget`] (bytes that calls
 //!   hold).
 //! - engine: [`coordinator`] (the narrow waist every door holds), [`raft`], [`watch`], [`countdown`], [`auto_compaction`],
 //!   [`auth`] (passwords and tokens).
-//! - law: [`state`] (pure: what a command does).
+//! - law: [`state`] (pure: the effect of a command).
 //! - memory: [`mvcc`] (keys by revision).
 //! - base: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (who a
 //!   member is on the wire), [`offload`], [`clock`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,

@@ -1,4 +1,4 @@
-//! Keys by revision: what each key holds now, what it held, and what changed when.
+//! Keys by revision: current values, past ones, and the log of changes.
 //!
 //! Owns three row spaces. *Current*: key to its live version. *Past*: key and the revision that superseded a version, to
 //! that version; so the version of a key at revision `r` is the first past row that ends after `r`, if it began by then.

@@ -19,8 +19,8 @@ use tokio_rustls::TlsStream;
 
 use crate::tls;
 
-/// Connections that may wait to be accepted, up to the kernel's own limit: what Go's servers ask for. When a member comes
-/// back all its clients are there at once.
+/// Connections that may wait to be accepted, up to the kernel's own limit: the number that Go's servers ask for. When
+/// a member comes back all its clients are there at once.
 const BACKLOG: u32 = 4096;
 
 /// The carrier of a member's connections. Clones are the same network.
@@ -101,7 +101,7 @@ impl Network {
         })
     }
 
-    /// Listens on a socket of the file system. One that a predecessor left there gives way, another file does not.
+    /// Listens on a socket of the file system. One that a predecessor left there is replaced, another file is not.
     pub fn listen_at(&self, path: &Path) -> io::Result<Listener> {
         match self {
             Self::Sockets | Self::Secured(_) => {}

@@ -8,7 +8,7 @@ pub enum Offload {
     /// On threads that may wait.
     #[default]
     Threads,
-    /// By whoever asks, at once: nothing of it waits for a disk in memory, and a simulation has but one thread.
+    /// By the caller, at once: nothing of it waits for a disk in memory, and a simulation has but one thread.
     Inline,
 }
 

@@ -1,4 +1,4 @@
-//! Consensus: what is proposed on any member is applied on every member, in one order.
+//! Consensus: a command proposed on any member is applied on every member, in one order.
 //!
 //! Owns the replicated log's meaning: proposals, reads that are current, membership, snapshots, and the wire between
 //! members (`peer`). In go commands, out come outcomes after this member has applied them. openraft decides who leads and

@@ -1,4 +1,4 @@
-//! The law: what a command does to the state, and what a query finds in it.
+//! The law: the effect of a command on the state, and the answer of a query.
 //!
 //! Owns [`State`]: applies log entries in order, each member alike, and answers questions. Pure and synchronous: no
 //! clock, no randomness, no tasks, nothing of this member's own. Everything that decides an outcome is replicated state.
@@ -236,7 +236,7 @@ impl State {
         self.disk.bytes().max(self.logical_bytes()).max(BLOCK)
     }
 
-    /// The feature level of the cluster: what entries are written for.
+    /// The feature level of the cluster, which entries are written for.
     pub fn feature_level(&self) -> u32 {
         self.level
     }

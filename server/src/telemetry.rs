@@ -2,9 +2,9 @@
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging at `level`. openraft speaks of every message at debug and of every
-/// attempt to reach a lost peer at warn; what matters of that, `raft` says itself. h2 and hyper warn of what a client
-/// sends, as often as it sends it.
+/// Starts logging at `level`. openraft speaks of every message at debug and of every attempt to reach a lost peer at
+/// warn; `raft` itself says the part of that which matters. h2 and hyper warn of what a client sends, as often as it
+/// sends it.
 ///
 /// Calling it twice in one process keeps the first.
 pub fn start(level: &str) {

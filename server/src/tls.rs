@@ -1,6 +1,6 @@
-//! TLS: who this member is on the wire, and which certificates it believes.
+//! TLS: this member's identity on the wire, and the certificates it believes.
 //!
-//! In: what was asked for ([`Settings`]), and the files it names. Out: a [`Server`] for each side that accepts, a
+//! In: the flags' values ([`Settings`]), and the files it names. Out: a [`Server`] for each side that accepts, a
 //! [`Client`] for the connections to peers, and whose certificate a connection has ([`ClientCertificate`]). The files are
 //! looked at again at every handshake, so that a certificate, a key, an authority or a revocation list that was replaced
 //! counts from the next connection on (`reload`). It must not know what is said over a connection, nor where it came

@@ -5,7 +5,7 @@
 //! all of it back or refuses to open. A write that failed is never tried again, because after it nobody knows what the
 //! disk holds: the log is dead and the process must end.
 //!
-//! Group commit needs no timer: what is queued while one write is under way becomes the next. Read `sector` for the
+//! Group commit needs no timer: records queued while one write is under way become the next. Read `sector` for the
 //! bytes, `writer` for the order of writes, `recover` for what is damage and what is only a torn tail.
 
 mod carried;
@@ -242,7 +242,7 @@ impl Wal {
     }
 
     /// Appends entries; they can be read when this returns. `flushed` is called when they are durable: of calls that
-    /// become durable together only the newest, which speaks for those before it.
+    /// become durable together only the newest, since it implies those before it.
     ///
     /// Errors: an entry that does not follow the last one, or is larger than a segment; a log that is dead.
     pub fn append(
@@ -321,7 +321,7 @@ impl Wal {
         durable.await
     }
 
-    /// Notes up to where entries are committed. Written with whatever is written next.
+    /// Notes up to where entries are committed. Written with the next write.
     pub fn save_committed(&self, committed: LogPosition) -> io::Result<()> {
         self.shared.log().committed = Some(committed);
         let wake = {
@@ -342,7 +342,7 @@ impl Wal {
         self.shared.log().peers.clone()
     }
 
-    /// Replaces what is remembered of other members: the first 64 count. Written with whatever is written next.
+    /// Replaces what is remembered of other members: the first 64 count. Written with the next write.
     pub fn save_peers(&self, peers: &[PeerMemory]) -> io::Result<()> {
         let peers: Arc<[PeerMemory]> = peers.iter().take(record::PEERS_MAX).copied().collect();
         self.shared.log().peers = peers.clone();

@@ -108,7 +108,7 @@ pub enum Work {
     Put,
     /// Random keys are read.
     Get {
-        /// By quorum, or by whoever is asked.
+        /// By quorum, or by the member that is asked.
         linearizable: bool,
     },
     /// A range that holds exactly this many keys is read.

@@ -1,4 +1,4 @@
-//! A whole state on its way to a member that needs it: what that costs the leader, the receiver, and who writes meanwhile.
+//! The cost of a whole state on its way to a member that needs it: for the leader, the receiver, and writers meanwhile.
 //!
 //! Two members of three are filled. The third starts with nothing, and later again far behind: both times the log no
 //! longer reaches back, so the leader sends a snapshot. Not a row of the catalogue, because etcd is not asked for it.
@@ -143,7 +143,7 @@ async fn transfer(cluster: &mut Cluster) -> Result<Transfer> {
     let writers = Writers::start(&connections);
     let (mut sender_peak, mut receiver_peak) = (0, 0);
     let mut arrived = None;
-    // Also while it settles: what was received is still being sorted then.
+    // Also while it settles: received rows are still being sorted then.
     while arrived.is_none_or(|at: Instant| at.elapsed() < SETTLE) {
         ensure!(started.elapsed() < PATIENCE, "the snapshot does not arrive");
         sender_peak = sender_peak.max(Usage::of(sender)?.resident_bytes);

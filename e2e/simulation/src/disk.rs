@@ -1,4 +1,4 @@
-//! The disk of a simulated machine: what its log is written to.
+//! The disk of a simulated machine, which its log is written to.
 //!
 //! A write takes its time, which [`Disk::write_log`] spends before the log is written, all in one piece. A power cut in
 //! that time tears what is written: some sectors are new, some old. It can be slow, it can fail, and it can lie (for the
@@ -148,7 +148,7 @@ impl Disk {
         self.rows.crash(kept);
     }
 
-    /// Ends the process that writes to it: what the operating system has, stays.
+    /// Ends the process that writes to it: the operating system's bytes stay.
     pub fn process_killed(&self, log: &Stepper) {
         // A write that has begun ends without the process.
         let ends = self.lock().random.random_bool(0.5);

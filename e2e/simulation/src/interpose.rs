@@ -7,7 +7,7 @@
 //! - `epoll_wait`: a runtime that has nothing to do calls it to sleep until its next timer. Here it notes when that is,
 //!   and wakes [`Turn`], so that the simulation may do something else first.
 //!
-//! Because of these the server needs no clock, randomness or executor of the simulation's: what runs is what ships.
+//! Because of these the server needs no clock, randomness or executor of the simulation's: the shipped code runs.
 //! They hold for a program that links them, as a definition in the program goes before one in a shared library; a test
 //! (`one_seed_gives_one_trace`) would notice a source of chance that is missed.
 

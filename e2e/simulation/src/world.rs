@@ -103,7 +103,7 @@ fn nanos(duration: Duration) -> u64 {
 
 /// Runs a seed, on a thread of its own: this one may hold numbers by chance already, as hash maps do.
 ///
-/// Errors: what went wrong.
+/// Errors: the broken promise.
 pub fn run(seed: u64, wrong: Wrong) -> Result<Outcome> {
     let thread = std::thread::Builder::new()
         .stack_size(STACK)

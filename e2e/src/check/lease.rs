@@ -51,7 +51,7 @@ pub struct Life {
 ///
 /// `grace` is what the cluster may take beyond the TTL: an election, and the work of expiring. `troubled` are the times,
 /// ascending, in which there may have been no leader to end it: after one, its whole time may begin anew. That a key does
-/// not go *early* is judged whatever the trouble.
+/// not go *early* is judged even in trouble.
 pub fn check(
     life: &Life,
     grace: Duration,

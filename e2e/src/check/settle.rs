@@ -26,7 +26,7 @@ pub fn settle(history: &[Call], log: &[Event]) -> Result<Vec<Call>, Violation> {
         }
     }
     for call in history {
-        // One that found nothing has the revision of whatever was last: perhaps the deletion it came after.
+        // One that found nothing has the revision of the last change: perhaps the deletion it came after.
         if let Request::Delete { key } = &call.request
             && let Outcome::Done {
                 revision,

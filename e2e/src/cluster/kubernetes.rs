@@ -393,7 +393,7 @@ impl Kubernetes {
     }
 }
 
-/// The site of this process, opened by whoever comes first. A failure is everyone's.
+/// The site of this process, opened by the first test that needs it. A failure is everyone's.
 fn shared() -> Result<Arc<Installed>> {
     static SITE: OnceLock<Result<Arc<Installed>, String>> = OnceLock::new();
     let opened = SITE.get_or_init(|| open().map(Arc::new).map_err(|error| format!("{error:#}")));

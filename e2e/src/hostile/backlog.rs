@@ -1,7 +1,7 @@
 //! Connections that a server has not accepted yet.
 //!
 //! Where more come than the kernel keeps for it, the kernel forgets some that the client takes for open. Nobody ever closes
-//! those, so whoever waits for the server to close its connections must not let it come to that.
+//! those, so a test that waits for the server to close its connections must not let it come to that.
 
 use std::net::SocketAddr;
 use std::time::Duration;

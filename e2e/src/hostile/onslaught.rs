@@ -62,7 +62,7 @@ struct Field {
     answers: BTreeMap<(String, String), usize>,
 }
 
-/// Does it all. Errors: what a member did not bear.
+/// Does it all. Errors: the attack that a member did not bear.
 pub async fn run(size: Size) -> Result<()> {
     let mut field = Field::begin(size).await?;
     let lease = field.fill(0).await?;

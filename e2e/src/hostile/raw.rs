@@ -1,4 +1,4 @@
-//! HTTP/2, frame by frame (RFC 9113): whatever a test wants to say, in whatever order.
+//! HTTP/2, frame by frame (RFC 9113): any frames, in any order.
 
 use std::net::SocketAddr;
 use std::time::Duration;

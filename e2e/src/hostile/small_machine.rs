@@ -1,4 +1,4 @@
-//! Machines with little memory: each member in a cgroup of its own, where the kernel ends whoever takes more.
+//! Machines with little memory: each member in a cgroup of its own, where the kernel ends a process that takes more.
 //!
 //! Needs root, and memory control of cgroups: version 2, or version 1 with the `memory` hierarchy.
 

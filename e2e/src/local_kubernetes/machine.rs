@@ -109,7 +109,7 @@ impl<'a> Machine<'a> {
         let log = File::create(&log_path)?;
         let namespace = self.layout.namespace_file(self.name);
         // A session of its own: neither Ctrl-C nor a closed terminal reaches it. Not "ip netns exec": that mounts a
-        // new /sys over the cgroups. --kill-child: whoever kills the outermost process kills all.
+        // new /sys over the cgroups. --kill-child: a kill of the outermost process kills all.
         let mut child = cmd(["setsid", "nsenter"])
             .arg(format!("--net={}", namespace.display()))
             .args([

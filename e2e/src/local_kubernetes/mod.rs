@@ -1,4 +1,4 @@
-//! A real Kubernetes of three nodes on this machine, without Docker: what `make up` and the operator tests run on.
+//! A real Kubernetes of three nodes on this machine, without Docker, for `make up` and the operator tests.
 //!
 //! Owns: everything that belongs to an *instance*, and an instance has a name. Names, addresses, cgroups and files all
 //! derive from it, so two instances run side by side, and taking one down needs nothing but its name.

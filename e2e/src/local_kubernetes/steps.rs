@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 pub enum Outcome {
     /// It did something; what.
     Done(String),
-    /// It found everything in place; what it found.
+    /// It found everything in place; the text says what.
     Already(String),
 }
 

@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 const BYTES: u64 = 256 << 20;
 const BALLAST: &str = "ballast";
 
-/// A mounted file system. Dropping it unmounts it, whoever still has files open on it.
+/// A mounted file system. Dropping it unmounts it, even with files open on it.
 #[derive(Debug)]
 pub struct SmallDisk {
     path: PathBuf,

@@ -166,7 +166,7 @@ pub fn hunt(planted: Planted, first_seed: u64) -> Hunt {
     hunt
 }
 
-/// The run that found a bug, on a server without it: otherwise whatever it found may have been something else.
+/// The run that found a bug, on a server without it: otherwise its finding may have been something else.
 fn control(hunt: &mut Hunt, first_seed: u64) {
     let plan = Plan {
         scenario: hunt.planted.scenario,

@@ -24,7 +24,7 @@ pub enum Scenario {
     KillLeader,
     /// All are killed at once and come back.
     KillAll,
-    /// All lose their power at once: what was not synced is gone.
+    /// All lose their power at once: unsynced writes are gone.
     PowerCut,
     /// The leader stands still, for less and for more than a lease, and goes on.
     Pause,
@@ -92,7 +92,7 @@ impl Scenario {
     #[must_use]
     pub fn flags(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            // So little log that whoever was away for a second needs more than the log.
+            // So little log that a member away for a second needs more than the log.
             Self::PowerCut | Self::FarBehind => &[("snapshot-catchup-entries", "30")],
             // Long enough that a busy machine does not end a leadership by itself.
             Self::Return => &[("election-timeout", "3000")],
@@ -179,7 +179,7 @@ impl Site {
                 let down = self.millis(100..1_000);
                 let Evidence(killed) = kill::one(&mut self.cluster, follower, down).await?;
                 self.others_serve().await?;
-                // Again once the member is back: what it missed may be gone.
+                // Again once the member is back: the log that it missed may be gone.
                 let revision = self.compacted_further().await?;
                 Evidence(format!("{killed}; compacted up to revision {revision}"))
             }

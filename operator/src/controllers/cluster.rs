@@ -1,4 +1,4 @@
-//! The wiring of the pass over a CoordCluster to kube-rs: what wakes it, how often, and what happens when it fails.
+//! The wiring of the pass over a CoordCluster to kube-rs: its triggers, its pace, and the retry when it fails.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

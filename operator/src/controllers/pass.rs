@@ -16,7 +16,7 @@ use crate::report::Outcome;
 use crate::validate::{Desired, validate};
 use crate::writes::{Outgoing, Write, writes};
 
-/// A look at one cluster takes milliseconds; what takes longer will not get better by waiting.
+/// A look at one cluster takes milliseconds; one that takes longer will not get better by waiting.
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A cluster without a leader is called so after this long: an election takes less.
 const LEADERLESS_TOLD_SECONDS: i64 = 5;
@@ -202,7 +202,7 @@ impl Turn<'_> {
             if matches!(write, Write::Intent) {
                 // A step that changes members, loses something or must not be done twice is written down first, under
                 // the resource version that was read before all else: of two operators one fails here. Everything
-                // else is found again by whoever comes next, and needs no write of its own before it.
+                // else is found again by the next operator, and needs no write of its own before it.
                 let refusals = told(&outgoing, memory, now);
                 latest = self
                     .tell(self.cluster, &refusals, true)

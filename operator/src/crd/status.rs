@@ -1,4 +1,4 @@
-//! The status of a CoordCluster: what people and the next pass read.
+//! The status of a CoordCluster, read by people and the next pass.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;

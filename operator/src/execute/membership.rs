@@ -1,4 +1,4 @@
-//! Changes of the member list. Each goes to the leader, and each is safe to repeat: who was added is found in the
+//! Changes of the member list. Each goes to the leader, and each is safe to repeat: an added member is found in the
 //! list by its URL, who was removed is not found.
 
 use super::{ExecuteError, Hands};

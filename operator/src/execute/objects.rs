@@ -32,7 +32,8 @@ pub(super) async fn mark_volume(
     }
     let made_for = names::made_for(&hands.desired.name, &hands.desired.namespace);
     annotations.insert(labels::MADE_FOR.to_owned(), json!(made_for));
-    // The disk may have been made for an earlier attempt; who adopts it must find the token of this cluster.
+    // The disk may have been made for an earlier attempt; the member that adopts it must find the token of this
+    // cluster.
     if let Some(bootstrap) = &hands.observed.record.bootstrap {
         annotations.insert(labels::TOKEN.to_owned(), json!(bootstrap.token));
         annotations.insert(

@@ -22,7 +22,7 @@ pub struct Memory {
     ties: BTreeMap<String, Option<Tie>>,
     idle_since: Option<i64>,
     leaderless_since: Option<i64>,
-    /// By container: what runs in it never changes.
+    /// By container: its program never changes.
     versions: BTreeMap<String, String>,
     not_running_since: BTreeMap<Ordinal, i64>,
     applied: BTreeMap<String, Applied>,

@@ -42,7 +42,7 @@ pub(super) fn children(case: &Case, step: &Step) -> Children {
             wanted.into_iter().for_each(|n| add(n, true));
         }
         (Some(recorded), None) => {
-            // A member that cannot be asked is kept as it is; who has a disk of this cluster is started.
+            // A member that cannot be asked is kept as it is; a member with a disk of this cluster is started.
             let with_disk = observed
                 .volumes
                 .iter()

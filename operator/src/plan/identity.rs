@@ -41,7 +41,7 @@ pub(super) fn is_copied(case: &Case) -> Option<String> {
 }
 
 /// Is each mark of a removal of a member that is to go? Asked when nobody is: then the removal was thought better of.
-/// One that is not healthy keeps its mark: what speaks against it may only show over time, and this may be a new process.
+/// One that is not healthy keeps its mark: evidence against it may only show over time, and this may be a new process.
 pub(super) fn are_marks_of_removal_true(case: &Case) -> Verdict {
     let Some(membership) = case.membership() else {
         return Verdict::Pass;

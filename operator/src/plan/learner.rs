@@ -57,7 +57,7 @@ pub(super) fn is_one_pending(case: &Case) -> Verdict {
 enum State {
     /// It may vote.
     CaughtUp,
-    /// It will get on by itself: what it waits for.
+    /// It will get on by itself; the text is the thing that it waits for.
     Waits(String),
     /// Something must be done about it.
     Needs(Verdict),

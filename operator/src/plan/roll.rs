@@ -1,4 +1,4 @@
-//! A changed pod template reaches running pods one at a time: who takes no part first, then followers, the most
+//! A changed pod template reaches running pods one at a time: those that take no part first, then followers, the most
 //! lagged first, and the leader last, after its leadership has moved to an updated follower.
 
 use super::safety::{Loss, may_lose};
@@ -130,7 +130,7 @@ fn outdated<'a>(case: &Case, membership: &'a Membership) -> Vec<&'a MemberSeen> 
     outdated
 }
 
-/// The pod that restarts next. Errors: what is waited for, to follow "the pod template changed".
+/// The pod that restarts next. Errors: the reason to wait, to follow "the pod template changed".
 fn next<'a>(
     case: &Case,
     membership: &Membership,

@@ -1,4 +1,4 @@
-//! The one predicate before any voter is lost: what remains must be able to decide.
+//! The one predicate before any voter is lost: the remaining voters must be able to decide.
 
 use super::Case;
 use crate::model::quorum;

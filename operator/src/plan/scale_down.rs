@@ -41,7 +41,7 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
         return Verdict::Hold(format!("{} voters are too many, but {why}", voters.len()));
     }
     if victim.id == membership.leader {
-        // All others that leave have left, so whoever takes over stays.
+        // All others that leave have left, so the next leader stays.
         return move_leader(case, membership, victim);
     }
     case.remove(

@@ -87,7 +87,7 @@ fn ready<'a>(case: &'a Case, joiners: &[Ordinal]) -> Result<(Ordinal, &'a Volume
     Err(first.unwrap_or_else(|| "what an earlier member left behind is being removed".to_owned()))
 }
 
-/// Its disk, if it can join now. Errors: what it waits for.
+/// Its disk, if it can join now. Errors: the thing that it waits for.
 fn is_ready<'a>(case: &'a Case, n: Ordinal) -> Result<&'a VolumeSeen, String> {
     let observed = case.observed;
     let name = case.name(n);

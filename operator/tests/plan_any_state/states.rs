@@ -269,7 +269,7 @@ pub(crate) fn observed() -> impl Strategy<Value = Observed> {
 /// Every member runs, follows and has all: else the questions that come late are never asked.
 fn tidy_up(place: &mut Place) {
     let Some((id, _)) = place.member else {
-        // And whoever is none waits to be added.
+        // And a place without a member waits to be added.
         place.answer = None;
         if let Some(volume) = &mut place.volume {
             (volume.member_id, volume.removed_id) = (None, None);

@@ -5,8 +5,8 @@
 //! end after any of them, and one of them can land late. Every step the planner asks for is checked against the
 //! promises of the operator before it is carried out.
 //!
-//! `mod`: what is there, and what it does by itself. `observe`: what the operator sees. `pass`: what the operator does,
-//! and how it fails. `writes`, `steps`: what a write does, and what must hold when it lands.
+//! `mod`: the world and its own moves. `observe`: the operator's view of it. `pass`: the operator's passes and failures.
+//! `writes`, `steps`: the effect of a write, and its preconditions.
 #![allow(dead_code, reason = "each test program uses its part")]
 
 mod observe;
@@ -535,7 +535,7 @@ impl World {
 
     fn count_what_is_left(&mut self) {
         if !self.has_quorum() {
-            // Counted with all who are down brought back: what is on no disk is gone for good.
+            // Counted with all who are down brought back: a voter without a disk is gone for good.
             let has_data = |m: &&Member| {
                 let volume = self.volumes.get(&m.ordinal);
                 volume.is_some_and(|v| !v.stranded && v.data.is_some_and(|(_, id)| id == m.id))

@@ -143,7 +143,7 @@ impl World {
                 });
                 assert!(!lives, "the disk of a member was deleted");
                 // As far as anybody can know: the mark comes with the first word of the member. An object that this
-                // operator had marked to be removed is its own to delete, whoever was quicker at the list.
+                // operator had marked to be removed is its own to delete, even if another was quicker at the list.
                 assert!(
                     volume.terminating
                         || volume.removed_mark == volume.member_mark

@@ -12,7 +12,7 @@ use crate::metrics::metrics;
 /// One thing to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Check {
-    /// No damage was found. Damage stops the process, so whoever answers has found none.
+    /// No damage was found. Damage stops the process, so a process that answers has found none.
     DataCorruption,
     /// The state answers.
     SerializableRead,

@@ -1,4 +1,4 @@
-//! `/metrics`: what rooms have counted, and what can be read now.
+//! `/metrics`: the rooms' counters, and gauges that are read now.
 
 use std::fmt::{Display, Write};
 

@@ -31,7 +31,7 @@ impl Process {
 }
 
 fn cpu_seconds(stat: &str) -> Option<f64> {
-    // The name in brackets may hold anything; what follows is numbers, user and system time the 12th and 13th.
+    // The name in brackets may hold anything; numbers follow, user and system time the 12th and 13th.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);
     let user: f64 = fields.next()?.parse().ok()?;

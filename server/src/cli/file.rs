@@ -1,6 +1,6 @@
 //! `--config-file`: the same settings, in YAML.
 //!
-//! Keys are the flags' names; what TLS is about stands in two groups. A key without a value says nothing. Durations are in
+//! Keys are the flags' names; those of TLS stand in two groups. A key without a value says nothing. Durations are in
 //! nanoseconds, as Go writes them. Source: etcd `etcd.conf.yml.sample`.
 
 use std::collections::BTreeMap;

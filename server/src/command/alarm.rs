@@ -1,4 +1,4 @@
-//! Alarms: what is wrong with a member, as all members know it.
+//! Alarms: a member's trouble, as all members know it.
 
 use super::MemberId;
 use super::codec::wire::{Reader, Sink};
@@ -18,7 +18,7 @@ pub enum AlarmKind {
 pub struct Alarm {
     /// Its kind.
     pub kind: AlarmKind,
-    /// With whom.
+    /// The member that has it.
     pub member: MemberId,
 }
 

@@ -1,4 +1,4 @@
-//! Users, roles and permissions: what is done to them, and why it may be refused.
+//! Users, roles and permissions: changes to them, and reasons for refusing.
 
 mod codec;
 

@@ -81,7 +81,7 @@ pub trait Canonical: Sized {
 
     /// Reads one.
     ///
-    /// Errors: whatever is not exactly what [`write`](Self::write) writes.
+    /// Errors: any byte that differs from those of [`write`](Self::write).
     fn read(input: &mut Reader) -> Result<Self, CodecError>;
 
     /// How many bytes it takes, exactly.

@@ -1,4 +1,4 @@
-//! The etcd key space: what is asked of it, each noun with its bytes beside it.
+//! The etcd key space: its commands and queries, each noun with its bytes beside it.
 
 mod event;
 mod keys;

@@ -30,7 +30,7 @@ pub struct LeaseTimeToLive {
     pub keys: Vec<Bytes>,
 }
 
-/// A change to a lease, for whoever counts it down.
+/// A change to a lease, for the countdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseChange {
     /// It was granted.

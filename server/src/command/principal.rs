@@ -14,7 +14,7 @@ pub enum Principal {
     User {
         /// Its name.
         name: String,
-        /// The auth revision at which it was checked; what was decided at an older one than the state's is checked anew.
+        /// The auth revision at which it was checked; a decision at an older one than the state's is checked anew.
         auth_revision: u64,
     },
 }

@@ -1,4 +1,4 @@
-//! How much the store may hold: what a write adds, and what a full store still takes.
+//! The store's quota: the bytes that a write adds, and the writes that a full store still takes.
 //!
 //! Checked before a write is proposed, against this member's own state: several under way at once may go a little beyond.
 

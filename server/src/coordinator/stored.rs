@@ -1,4 +1,4 @@
-//! All that is stored, for whoever copies or hashes it: read page by page at one moment, beside the clients' work.
+//! All that is stored, to be copied or hashed: read page by page at one moment, beside the clients' work.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::command::{AuthTables, Lease, LogPosition, Member, Revision, Unavailab
 use crate::state::StoredPage;
 pub use crate::state::{Stored, StoredReading};
 
-/// Rest after a page, in the time that it took: whoever writes meanwhile has three quarters of the thread.
+/// Rest after a page, in the time that it took: writers have three quarters of the thread.
 const REST: u32 = 3;
 
 /// One moment of a member's state.

@@ -1,4 +1,4 @@
-//! A member's copy of the leader's countdown: what makes the next leader go on where this one stopped.
+//! A member's copy of the leader's countdown, with which the next leader goes on where this one stopped.
 //!
 //! A copy belongs to one leadership and is kept by that leader's clock. A message that was long under way must not make a
 //! lease live longer, so the leader's clock is taken from the message that was fastest, not from the last one.

@@ -112,7 +112,7 @@ impl<'a, C: Consensus> Term<'a, C> {
     }
 
     /// Begins to tell the countdown once every member keeps a copy. The first copy is of all that was answered before, so
-    /// whoever has a complete one knows every renewal of this leadership.
+    /// a member with a complete one knows every renewal of this leadership.
     fn tell_if_all_listen(&mut self) {
         if !self.is_told && self.driver.consensus.has_copies() {
             self.is_told = true;
@@ -169,7 +169,7 @@ impl<'a, C: Consensus> Term<'a, C> {
     }
 
     fn note_waiting(&mut self) {
-        // Read first: what was applied by then has been handed over.
+        // Read first: all that was applied by then has been handed over.
         let applied = self.driver.consensus.applied();
         while let Ok(changes) = self.driver.changes.try_recv() {
             self.note(changes);
@@ -210,7 +210,7 @@ impl<'a, C: Consensus> Term<'a, C> {
             Question::Remaining(_) => &[],
         });
         let promised = self.promise(&renewed.copied().collect::<Vec<_>>()).await;
-        // From here to the replies nothing waits: what is renewed now is answered now.
+        // From here to the replies nothing waits: a lease renewed now is answered now.
         let now = Moment::now();
         for (question, reply) in asked {
             let deadlines = &mut self.broadcast.deadlines;

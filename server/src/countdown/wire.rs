@@ -1,8 +1,8 @@
 //! The messages of members' countdowns to each other, and their bytes at both ends.
 //!
-//! Raft carries them beside its own messages (`raft::sideband`) and does not look inside. Each begins with [`FORMAT`] and a
-//! tag, and is canonical: what is not known exactly is refused. Times are milliseconds, on the leader's clock where it is a
-//! moment. The golden tests pin every message; `docs/formats.md` describes them.
+//! Raft carries them beside its own messages (`raft::sideband`) and does not look inside. Each begins with [`FORMAT`]
+//! and a tag, and is canonical: bytes that are not known exactly are refused. Times are milliseconds, on the leader's
+//! clock where it is a moment. The golden tests pin every message; `docs/formats.md` describes them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Threads that give way: what fjall does can wait for a core, who waits for an answer should not.
+//! Threads of low priority: fjall's work can wait for a core, a client's call should not.
 //!
 //! The log is what makes a write durable; tables only follow it. The thread that carries rows to fjall is not among them: what
 //! it does not carry fills the memory.

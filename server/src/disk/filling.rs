@@ -1,5 +1,5 @@
 //! Filling a space with rows that come in order: straight into tables. By way of journal, memtables and compactions each byte
-//! would be written six times or more, and whoever else writes to the disk meanwhile would wait for that.
+//! would be written six times or more, and other writers to the disk would wait for that.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -24,7 +24,7 @@ pub(super) enum FillError {
     Store(fjall::Error),
 }
 
-/// A space that is being filled, on a thread that gives way. Dropped before its end, it is given up.
+/// A space that is being filled, on a thread of low priority. Dropped before its end, it is given up.
 pub(super) struct Filling {
     space: Space,
     last: Bytes,

@@ -1,9 +1,10 @@
 //! Cuts off what a power cut left of the last batches in fjall 3.1's newest journal: whole batches stay, up to the first
 //! that is not whole.
 //!
-//! fjall does so where the rest cannot be read at all, but refuses the journal where only some sectors of a batch reached
-//! the disk. Nothing is lost: what the log no longer has was synced before. Where it is not a power cut's work but damage
-//! further up, the state then ends before the log begins, and whoever opens both finds that.
+//! fjall does so where the rest cannot be read at all, but refuses the journal where only some sectors of a batch
+//! reached the disk. Nothing is lost: entries that the log no longer has were synced before. Where it is not a power
+//! cut's work but damage further up, the state then ends before the log begins, and a start, which opens both, finds
+//! that.
 //!
 //! And cuts at a batch whose sequence number no batch can have: no checksum covers the numbers, and fjall would panic at each
 //! start once it has taken such a one for the newest.

@@ -1,4 +1,4 @@
-//! Rows in memory: what fjall does not have yet, in front of what it has.
+//! Rows in memory that fjall does not have yet, in front of those it has.
 //!
 //! Two layers: the *forming* one takes writes, the *sealed* one is being committed by the writer thread. A read asks
 //! forming, sealed, fjall, in this order, so a row that fjall half shows in the middle of a commit is never seen.
@@ -204,7 +204,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Refuses if the writer thread has failed: what is written now would never reach the disk.
+    /// Refuses if the writer thread has failed: rows written now would never reach the disk.
     pub fn check(&self) -> Result<(), Fault> {
         match &self.layers.fault {
             None => Ok(()),

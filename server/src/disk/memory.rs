@@ -1,4 +1,4 @@
-//! Rows that outlive whoever wrote them: the disk of a simulated machine.
+//! Rows that outlive their writer: the disk of a simulated machine.
 //!
 //! It promises what fjall does: a batch holds whole turns of applying, after a crash there is a prefix of the batches, and all
 //! that [`Disk::persist`](super::Disk::persist) confirmed is in it.

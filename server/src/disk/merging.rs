@@ -1,4 +1,4 @@
-//! Merging fjall's tables, on one thread that gives way.
+//! Merging fjall's tables, on one thread of low priority.
 //!
 //! fjall can do it itself, on workers that also write memtables out. With one worker a long merge holds up memtables, and with
 //! them the writer; with more, the one that is kept free for memtables asks for other work in a loop for as long as a merge

@@ -1,4 +1,4 @@
-//! A note beside a store, `<n>.suspect`: what the next open must know about it before it trusts it.
+//! A note beside a store, `<n>.suspect`, with the facts that the next open must know before it trusts the store.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! The store alone: what comes back, and what happens when its files are damaged. Each byte of a member is tried in
+//! The store alone: the rows that come back, also from damaged files. Each byte of a member is tried in
 //! `node/tests/damage.rs`.
 
 use std::fs;

@@ -21,7 +21,7 @@ pub(super) struct AuthService(pub(super) Gate);
 type Answer<T> = Result<Response<T>, Status>;
 
 impl AuthService {
-    /// Changes users or roles, as whoever asks; answers the header.
+    /// Changes users or roles, as the caller's principal; answers the header.
     async fn change(
         &self,
         credentials: &Credentials,
@@ -34,7 +34,7 @@ impl AuthService {
         Ok(Some(header::at(&self.0.coordinator, outcome.revision)))
     }
 
-    /// Asks about users or roles, as whoever asks.
+    /// Asks about users or roles, as the caller's principal.
     async fn ask(
         &self,
         credentials: &Credentials,

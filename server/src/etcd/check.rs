@@ -78,7 +78,7 @@ pub(super) fn op_count(
 }
 
 /// Peer URLs in their normal form: at least one, each where a member can be dialled. etcd also takes ports that there are
-/// none of; what no member can reach would only cost the cluster a vote.
+/// none of; a URL that no member can reach would only cost the cluster a vote.
 pub(super) fn peer_urls(urls: &[String]) -> Result<Vec<String>, Invalid> {
     let normal = |url: &String| Url::parse_of_member(url).map(|url| url.to_string());
     let normal: Option<BTreeSet<String>> = urls.iter().map(normal).collect();

@@ -1,4 +1,4 @@
-//! The Cluster service: who belongs to the cluster.
+//! The Cluster service: the list of members and its changes.
 
 use coord_proto::etcd::etcdserverpb as pb;
 use tonic::metadata::MetadataMap;

@@ -1,4 +1,4 @@
-//! The Election service: whoever's key is the oldest under a name leads, and its value is what it proclaims.
+//! The Election service: the owner of the oldest key under a name leads, and the key's value is its proclamation.
 
 use std::sync::Arc;
 

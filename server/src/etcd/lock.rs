@@ -1,4 +1,4 @@
-//! The Lock service: whoever's key is the oldest under a name holds it.
+//! The Lock service: the owner of the oldest key under a name holds the lock.
 
 use std::sync::Arc;
 

@@ -198,7 +198,7 @@ impl Queue {
         Ok((answer.header, answer.succeeded))
     }
 
-    /// Removes a key, whoever's it is.
+    /// Removes a key, of any owner.
     pub(super) async fn delete(&self, key: Bytes) -> Result<Option<pb::ResponseHeader>, Status> {
         let delete = pb::DeleteRangeRequest {
             key,

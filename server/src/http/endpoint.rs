@@ -92,7 +92,7 @@ impl Security {
     /// The connection as HTTP is spoken on it, and whose certificate the other side has. The caller bounds how long it may
     /// take.
     ///
-    /// Errors: what the other side did wrong; it has been told.
+    /// Errors: the other side's mistake; it has been told.
     pub(super) async fn secure(
         &self,
         mut stream: Stream,

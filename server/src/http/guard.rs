@@ -1,4 +1,4 @@
-//! One accepted connection, as its door reads and writes it: what it may do before and beside its calls.
+//! One accepted connection, as its door reads and writes it, and the bounds on its bytes before and beside its calls.
 //!
 //! Owns the time that the other side has for what it began to say, and how many frames it may send that bring nothing.
 //! hyper and h2 bound the memory of a connection; nothing in them bounds these two. Knows no call and no service.

@@ -247,8 +247,8 @@ async fn secured(
     None
 }
 
-/// Says once for many that a connection was rejected: whoever connects wrongly must not fill the disk with our lines.
-/// etcd's words, which tools look for.
+/// Says once for many that a connection was rejected: a client that connects wrongly must not fill the disk with our
+/// lines. etcd's words, which tools look for.
 fn rejected(side: &'static str, from: Option<SocketAddr>, error: &std::io::Error) {
     static SAID: Mutex<Option<Moment>> = Mutex::new(None);
     let now = Moment::now();

@@ -3,7 +3,7 @@
 //! tonic boxes each body, codec and future of a call and gives both directions a buffer of 8 KiB. For the few calls that
 //! clients make by the ten thousand a second that is a good part of what they cost. Here a request is decoded out of the
 //! frame it arrived in, and the answer encoded once into a buffer of its size. Errors are tonic's own, so that clients
-//! cannot tell which way a call went; whatever is unusual (an encoding, another call) goes tonic's way.
+//! cannot tell which way a call went; anything unusual (an encoding, another call) goes tonic's way.
 
 use std::convert::Infallible;
 use std::pin::Pin;

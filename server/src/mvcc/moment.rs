@@ -29,7 +29,7 @@ const STEP_BYTES: usize = 96;
 
 impl Mvcc {
     /// The current rows as of a moment, from key `from` on, some `bytes_max` of them. A page may be empty and not the
-    /// last: what was rewritten since is stepped over, and that takes time as well.
+    /// last: keys that were rewritten since are stepped over, and that takes time as well.
     pub fn page_at(
         &self,
         rows: &Rows<'_>,

@@ -12,7 +12,7 @@ use super::Stop;
 use crate::command::Fault;
 
 /// How long a process that holds the directory may take to be gone. One that was killed still waits for the disk writes
-/// that it has begun, and whoever starts the next one at once must not find the door shut for that.
+/// that it has begun, and a supervisor that starts the next one at once must not find the door shut for that.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

@@ -63,8 +63,8 @@ pub(super) async fn wait_to_be_added(
     let mut asked = 0u32;
     let (mut told, mut may_form) = (false, true);
     loop {
-        // An answer without a leader's word counts only if nobody has one, and nobody remembers more: who is behind may not
-        // have heard that this member has run.
+        // An answer without a leader's word counts only if nobody has one, and nobody remembers more: a member that
+        // is behind may not have heard that this member has run.
         let settles = |answer: &JoinAnswer| answer.own.is_some() && answer.is_current;
         let heard = ask_membership(network, &places, token, Asker::At(&own), settles).await;
         match &heard {
@@ -150,7 +150,7 @@ pub(super) async fn refuse_second_bootstrap(
         return Ok(());
     }
     let token = &config.initial.token;
-    // The first that knows this member counts, current or not: what it has seen run was there.
+    // The first that knows this member counts, current or not: a run that it has seen took place.
     let settles = |answer: &JoinAnswer| answer.own.is_some();
     let ask = ask_membership(network, &others, token, Asker::At(&own), settles);
     let Ok(Ok(answer)) = tokio::time::timeout(FOUNDER_ASK_MAX, ask).await else {

@@ -1,6 +1,6 @@
 //! The owner of a data directory: one of another cluster or member is never served from.
 //!
-//! A copied namespace, a disk put back under another name, a backup unpacked in the wrong folder: what is there is a
+//! A copied namespace, a disk put back under another name, a backup unpacked in the wrong folder: each of them is a
 //! whole member with an identity and a log, whose peers it would dial and whose clients it would answer.
 
 use std::time::Duration;
@@ -19,7 +19,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Returns if the directory is empty, cannot be read (which opening it reports), or is this member's.
 ///
-/// Another's is never opened. The member stays up, so that whoever asks on `/readyz` and `/coord/waiting` hears what was
+/// Another's is never opened. The member stays up, so that a caller of `/readyz` and `/coord/waiting` hears what was
 /// found, and ends once something else is there.
 pub(super) async fn refuse_another(
     config: &Config,

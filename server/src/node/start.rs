@@ -292,7 +292,8 @@ async fn founders_again(
     identity: Identity,
 ) -> Result<Founders, Stop> {
     if config.initial.state != InitialState::New {
-        // Ids that are derived are those of a member that was told to form its cluster; who joins has random ones.
+        // Ids that are derived are those of a member that was told to form its cluster; a member that joins has a
+        // random one.
         let (cluster, founder) = alone(config);
         let is_told =
             config.owner.is_some() && (identity.cluster, identity.member) == (cluster, founder.0);

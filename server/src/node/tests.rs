@@ -1,4 +1,5 @@
-//! A member's data directory as a whole: what a start makes of one that is damaged, or that a power cut left behind.
+//! A member's data directory as a whole: the outcome of a start on a damaged one, or on one that a power cut left
+//! behind.
 
 mod damage;
 mod member;

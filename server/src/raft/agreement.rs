@@ -44,7 +44,7 @@ struct Inner {
     found: Option<(Found, Moment)>,
     /// The leader has had time, and goes on.
     is_settled: bool,
-    /// Of members that said they differ from this leader: what they have.
+    /// The findings of members that said they differ from this leader.
     differ: BTreeMap<MemberId, AppliedHash>,
     /// The leadership of `differ`.
     leads: Option<LeaderKey>,
@@ -118,7 +118,7 @@ impl Agreement {
         inner.expected = None;
     }
 
-    /// The newest entry applied, with the hash after it: what a leader tells.
+    /// The newest entry applied, with the hash after it, for a leader to tell.
     pub(super) fn newest(&self) -> Option<AppliedHash> {
         let inner = self.lock();
         Some(AppliedHash {

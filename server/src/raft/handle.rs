@@ -114,8 +114,8 @@ impl Raft {
         })
     }
 
-    /// As [`propose`](Self::propose), for whoever asks, and whose answer may be long: the rest of it is for the caller to
-    /// read.
+    /// As [`propose`](Self::propose), for a principal, and with an answer that may be long: the rest of it is for the
+    /// caller to read.
     pub async fn submit(
         &self,
         principal: Principal,
@@ -342,7 +342,7 @@ impl Raft {
 }
 
 /// Before the first membership is known a member is neither voter nor learner: it waits for a leader. One that awaits its
-/// vote serves like a voter: whatever it is asked goes to the leader.
+/// vote serves like a voter: its questions go to the leader.
 fn is_learner(id: u64, membership: &Stored) -> bool {
     let membership = membership.membership();
     let is_voter = || {

@@ -301,7 +301,7 @@ impl Membership {
 
     /// Whether the change may be made now, and what openraft must be told.
     ///
-    /// etcd's rules: what counts members counts those that await their vote too, what looks at the quorum does not.
+    /// etcd's rules: a count of members includes those that await their vote, a look at the quorum does not.
     fn check(&self, change: MemberChange) -> Result<Order, ChangeError> {
         let view = View::new(self);
         let voting = view.voting();

@@ -3,7 +3,7 @@
 //! Owns connections to peers and the service for them. Each peer gets three connections, so that bulk never delays what
 //! keeps a leader alive: one for the log and what is forwarded to the leader, one for heartbeats and votes, one for
 //! snapshots. Names are resolved anew at every connect. Each call says which cluster, member and data directory it comes
-//! from and whom it is meant for (`handshake`); a mismatch is refused. Read `proto/coord/peer.proto` first.
+//! from and which member it is meant for (`handshake`); a mismatch is refused. Read `proto/coord/peer.proto` first.
 
 mod append;
 pub(super) mod ask;

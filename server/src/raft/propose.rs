@@ -1,9 +1,9 @@
 //! Proposals: gathered while others are under way, sent to the leader in order, answered by the member they came from.
 //!
-//! Every member gathers: what arrives while two batches are in flight becomes the next. A follower's batch goes to the
-//! leader as one message; the leader gathers what its members sent into one log entry. The answer never travels: a
-//! member answers its clients when it has itself applied the entry. A proposal that may have reached a log is never
-//! proposed again; if it is lost its outcome is unknown, and the client is told so.
+//! Every member gathers: proposals that arrive while two batches are in flight become the next. A follower's batch
+//! goes to the leader as one message; the leader gathers what its members sent into one log entry. The answer never
+//! travels: a member answers its clients when it has itself applied the entry. A proposal that may have reached a log
+//! is never proposed again; if it is lost its outcome is unknown, and the client is told so.
 //!
 //! Invariant: one size counts everywhere, the encoded length. A gathered batch fits into one record of the log; a
 //! proposal that does not is refused before it is proposed, so that no client can have the log refuse it (which ends

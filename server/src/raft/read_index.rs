@@ -71,7 +71,7 @@ impl Drop for Place<'_> {
 }
 
 impl ReadRounds {
-    /// Resolves when whatever was committed before the call can be read on this member.
+    /// Resolves when all that was committed before the call can be read on this member.
     pub(super) async fn barrier(&self) -> Result<(), Unavailable> {
         let (done, ready) = oneshot::channel();
         // Held until this read ends: it may wait in a round, and then for what is to be applied.

@@ -1,11 +1,12 @@
 //! This member's memory of the others, so that none can come back without what it promised.
 //!
-//! A member votes and acknowledges entries on the strength of its disk. If that disk is put back from an older copy, it has
-//! forgotten votes and entries that a majority counts on: it may elect a leader that lacks what was acknowledged, and no
-//! rule of Raft sees it. The others do: whoever got its vote or its acknowledgement knows that it must have been durable
-//! there. So each member keeps, of each other, the highest vote it was shown and how far the other's log reached under it,
-//! in memory and, soon after, in its log. A member that starts asks all of them, before it votes or serves, and again while
-//! it runs until each has answered once; one that holds less than any of them remembers ends itself.
+//! A member votes and acknowledges entries on the strength of its disk. If that disk is put back from an older copy,
+//! it has forgotten votes and entries that a majority counts on: it may elect a leader that lacks what was
+//! acknowledged, and no rule of Raft sees it. The others do: a member that got its vote or its acknowledgement knows
+//! that it must have been durable there. So each member keeps, of each other, the highest vote it was shown and how
+//! far the other's log reached under it, in memory and, soon after, in its log. A member that starts asks all of
+//! them, before it votes or serves, and again while it runs until each has answered once; one that holds less than
+//! any of them remembers ends itself.
 //!
 //! Not seen: what only members that cannot be asked remember; and the last second before a member that remembers was
 //! itself killed.
@@ -228,7 +229,7 @@ impl Promises {
             acknowledged,
         } = answer.memory?;
         let remembered = (term, leader);
-        // Under one leader a log only grows; what an earlier one sent may have been taken back since.
+        // Under one leader a log only grows; entries of an earlier one may have been taken back since.
         let reached = match now {
             Some(now) if now == remembered => Some(reached),
             Some(_) | None => self.earlier.get(&remembered).copied(),
@@ -268,7 +269,7 @@ async fn ask(
     for (member, answer) in futures::future::join_all(asked).await {
         match answer {
             Some(answer) => {
-                // Looked at now: what this member promised while the answer was on its way is in both.
+                // Looked at now: promises made while the answer was on its way are in both.
                 let holds = (newest(wal), end(wal.ends().last));
                 if let Some(why) = promised.lock().missing(holds, member, &answer) {
                     return Err(why);

@@ -188,7 +188,7 @@ impl Outbox {
     }
 }
 
-/// Brings questions to whoever they are for. Clones share all.
+/// Brings questions to the members they are for. Clones share all.
 #[derive(Clone)]
 pub(super) struct Sideband {
     pub(super) inbox: Inbox,

@@ -1,4 +1,4 @@
-//! How a member's Raft begins: what must be so before it, and the wiring of its parts.
+//! The start of a member's Raft: its preconditions, and the wiring of its parts.
 
 use std::sync::Arc;
 

@@ -170,7 +170,7 @@ pub(super) fn encode_members(members: &Members) -> Bytes {
 
 /// The membership these bytes mean.
 ///
-/// Errors: what is wrong with them.
+/// Errors: their defect.
 pub(super) fn decode_members(all: &[u8]) -> Result<Members, &'static str> {
     const SHORT: &str = "the membership is too short";
     fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], &'static str> {

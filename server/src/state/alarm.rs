@@ -45,7 +45,7 @@ impl Law<'_> {
         Response::Alarms(Vec::from_iter(answered))
     }
 
-    /// Refuses what may not be done while an alarm stands, whoever it is about.
+    /// Refuses what may not be done while an alarm stands, of any member.
     pub(super) fn check_alarms(&self, command: &Command) -> Result<(), Refusal> {
         let stands = |kind| self.alarms.iter().any(|alarm| alarm.kind == kind);
         if self.alarms.is_empty() {

@@ -60,7 +60,7 @@ pub struct Applied {
     pub events: Vec<Event>,
     /// A revision after those of `events` that is too large for its events to be kept: they are read from history.
     pub large: Option<Large>,
-    /// Changes to leases, for whoever counts them down.
+    /// Changes to leases, for the countdown.
     pub leases: Vec<LeaseChange>,
     /// Changes to the tokens that members hold in memory.
     pub tokens: Vec<TokenChange>,

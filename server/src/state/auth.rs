@@ -144,7 +144,7 @@ impl Law<'_> {
         Ok(Response::Done)
     }
 
-    /// Turning it on is no change of users: what was checked before stays good.
+    /// Turning it on is no change of users: earlier checks stay good.
     fn enable_auth(&mut self) -> Result<(), AuthRefusal> {
         if self.auth.enabled {
             return Ok(());

@@ -19,7 +19,7 @@ impl Handle {
 
     /// Does `work` while nobody else has the state. Nobody waits long for it: work is done in slices and turns.
     ///
-    /// Panics if earlier work panicked: what that left may be half a change, which nobody must see. A product ends with the
+    /// Panics if earlier work panicked: it may have left half a change, which nobody must see. A product ends with the
     /// first panic; in tests the ones that follow it say so as well.
     pub fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         work(

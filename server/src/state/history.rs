@@ -33,7 +33,7 @@ pub enum History {
 #[derive(Debug)]
 pub struct LargeRevision {
     revision: Revision,
-    /// The compaction floor when it was first read: what could not be seen then is not seen later.
+    /// The compaction floor when it was first read: a version hidden then is not seen later.
     floor: Revision,
     pin: Pin,
 }

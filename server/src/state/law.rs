@@ -1,4 +1,5 @@
-//! The law of one command, in the hands of one turn: who may, then what its noun does, for as long as the turn lasts.
+//! The law of one command, in the hands of one turn: the permission, then the noun's work, for as long as the turn
+//! lasts.
 //!
 //! [`Law`] is what the nouns' files write through: rows, revision, events, and what the turn has left. It does not know
 //! entries or when a turn begins and ends: `apply.rs` does. A revision that takes many turns is remembered in [`Making`].
@@ -22,7 +23,7 @@ use crate::command::{
 use crate::disk::Rows;
 use crate::mvcc::Mvcc;
 
-/// Bytes of answers that a turn makes while it applies; what is more is read afterwards.
+/// Bytes of answers that a turn makes while it applies; the rest is read afterwards.
 const ANSWERS_BYTES: usize = 256 << 10;
 /// Bytes of events of one revision that are kept to be published; watchers read a larger revision from history.
 const EVENTS_BYTES_MAX: usize = if cfg!(test) { 4 << 10 } else { 8 << 20 };
@@ -41,7 +42,7 @@ pub(super) struct Making {
     events_bytes: usize,
     /// Its first and last key, once its events are too large.
     touched: Option<(Bytes, Bytes)>,
-    /// The ledger before its first change: what may stand on disk beside a part of it.
+    /// The ledger before its first change: the one that may stand on disk beside a part of it.
     pub(super) before: Option<Ledger>,
 }
 

@@ -1,7 +1,7 @@
 //! The feature level: which law the cluster's entries are written for.
 //!
 //! A replicated number, 1 until it is raised, so that all members change their law at the same entry, whatever version
-//! each of them runs. It never falls: what was written for it stays in the log and the state.
+//! each of them runs. It never falls: entries written for it stay in the log and the state.
 
 use super::law::Law;
 use super::ledger::{self, tag};

@@ -5,7 +5,7 @@
 //! answer, are readings as well: made when the command is applied, on the member that answers, and read afterwards.
 //!
 //! Invariants: a slice looks at about [`SLICE`] rows and bytes; a reading never shows half of a revision; what it holds
-//! in memory is what it has found, which [`Reading::bytes`] tells whoever keeps account.
+//! in memory is what it has found, which [`Reading::bytes`] tells.
 
 mod range;
 

@@ -30,7 +30,7 @@ impl RunningHash {
         self.0 = xxh3_64_with_seed(bytes, self.0);
     }
 
-    /// Begins an entry. `bytes` are its content, of whatever kind.
+    /// Begins an entry. `bytes` are its content, of any kind.
     pub(super) fn begin(&mut self, at: LogPosition, bytes: &[u8]) {
         let LogPosition {
             term,

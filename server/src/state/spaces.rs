@@ -1,4 +1,4 @@
-//! The spaces of the state store: what the disk is told to keep.
+//! The spaces of the state store, as the disk is told to keep them.
 
 use crate::disk::{Layout, Space};
 use crate::mvcc::{self, CURRENT, LOG, PAST};

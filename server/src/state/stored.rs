@@ -1,7 +1,7 @@
-//! Everything that is stored of the key space up to a revision, page by page: what etcd keeps in its `key` bucket.
+//! Everything that is stored of the key space up to a revision, page by page: the contents of etcd's `key` bucket.
 //!
 //! One moment, whatever is written between two pages; nothing that it needs is swept while it is held. Pages come in the
-//! order of the rows, not of revisions: sorting is for whoever asks.
+//! order of the rows, not of revisions: sorting is for the caller.
 
 use bytes::Bytes;
 

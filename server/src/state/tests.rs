@@ -236,7 +236,7 @@ fn a_snapshot_is_one_moment_while_writes_go_on() {
         while let Some(chunk) = reader.next_chunk(&mut from).unwrap() {
             run(&mut from, &mut log, &mut model, &mut random, 20);
             writer.write_chunk(chunk).unwrap();
-            // Lets the sweep get to whatever the reader does not hold.
+            // Lets the sweep get to all that the reader does not hold.
             from.persist().blocking_recv().unwrap().unwrap();
         }
         assert_eq!(reader.position(), Some(position(log_then.index)));
@@ -288,7 +288,7 @@ fn what_is_stored_is_what_etcd_would_hold_while_writes_go_on() {
             let reading = state.read_stored(Some(Revision(at))).unwrap();
             let found = stored(&mut state, reading, |state| {
                 run(state, &mut log, &mut model, &mut random, 2);
-                // Lets the sweep get to whatever the reading does not hold.
+                // Lets the sweep get to all that the reading does not hold.
                 state.persist().blocking_recv().unwrap().unwrap();
             });
             assert_eq!(found, expected, "up to {at}, floor {floor}");

@@ -1,6 +1,6 @@
 //! Transactions: all compares on the starting state, all checks of the branch taken, then its operations.
 //!
-//! An operation is applied wherever the transaction is; what it answers is made only for the member that answers. A read
+//! An operation is applied wherever the transaction is; its answer is made only on the member that answers. A read
 //! of a range never happens in here: its answer is read afterwards, in slices, from the versions that stood when its turn
 //! had come. At operation `i` of a transaction that makes revision `r`, these are the ones of `r` for keys that an
 //! earlier operation changed, and those of `r - 1` for all others: a key changes only once in a revision.

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Undoes what was changed after `newest`, the newest revision that ended. Before the index of keys is read. Blocks.
 ///
-/// It may be cut short by another crash: what is undone is no longer in the log, and the rest is undone next time.
+/// It may be cut short by another crash: undone changes are no longer in the log, and the rest is undone next time.
 pub(super) fn undo(disk: &Disk, newest: Revision) -> Result<(), Fault> {
     let mut from = Stamp {
         main: newest.next(),

@@ -9,7 +9,7 @@ pub(super) fn check_revision(
     floor: Option<Revision>,
 ) -> Result<(), Refusal> {
     match revision {
-        // No revision is numbered 0: what a transaction asks for below 1, which etcd calls compacted.
+        // No revision is numbered 0: etcd calls one below 1 in a transaction compacted.
         Some(Revision(0)) => Err(Refusal::Kv(KvRefusal::Compacted {
             oldest: floor.unwrap_or_default(),
         })),

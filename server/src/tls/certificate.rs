@@ -7,7 +7,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::verify::{common_name, is_for};
 
-/// The certificate of whoever opened a connection: an authority signed it, and the other side has its key. It goes with
+/// The certificate of the client of a connection: an authority signed it, and the other side has its key. It goes with
 /// every request of that connection as an `Arc` in the extensions.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate {

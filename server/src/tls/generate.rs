@@ -15,7 +15,7 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Certificate and key in `folder` for these hosts, made if they are not there. One that is there is kept, however old.
 ///
-/// Errors: what the disk said, under `flag`.
+/// Errors: the disk's, under `flag`.
 pub fn self_signed(
     flag: &'static str,
     folder: &Path,

@@ -29,7 +29,7 @@ impl Server {
     /// Shakes hands over a connection from that address, with the files as they are now. The caller bounds how long that
     /// may take.
     ///
-    /// Errors: what the other side did wrong, which rustls has told it.
+    /// Errors: the other side's mistake, which rustls has told it.
     pub async fn accept<S>(
         &self,
         stream: S,

@@ -47,7 +47,7 @@ pub struct Aligned {
 }
 
 impl Aligned {
-    /// Gives it a length; what was in it is lost.
+    /// Gives it a length; its contents are lost.
     pub fn resize(&mut self, length: usize) {
         if self.store.len() < length + BLOCK {
             self.store.resize(length + BLOCK, 0);
@@ -96,7 +96,7 @@ impl Directory {
                 .custom_flags(flags)
                 .open(self.path.join(name))
         };
-        // libc's: what rustix 1.1 calls DSYNC is O_SYNC, which writes the time of the change as well, a block elsewhere.
+        // libc's: rustix 1.1's DSYNC is O_SYNC, which writes the time of the change as well, a block elsewhere.
         match open(libc::O_DSYNC | libc::O_DIRECT) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 if create {

@@ -30,7 +30,7 @@ pub struct PeerMemory {
     pub member: MemberId,
     /// The highest vote it is known to have had: the term ..
     pub term: u64,
-    /// .. and for whom.
+    /// .. and the candidate it was for.
     pub leader: MemberId,
     /// The end of the log that it acknowledged to that leader: the index after the last entry. 0 if none is known.
     pub acknowledged: u64,

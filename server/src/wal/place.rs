@@ -27,7 +27,7 @@ impl Place {
     ///
     /// Errors: as [`Wal::create_on`].
     pub fn create(&self, identity: Identity) -> Result<Wal, Fault> {
-        // Closed at once: what is left to write has no stepper yet.
+        // Closed at once: the queue has no stepper yet.
         drop(Wal::create_on(self.disk.clone(), &identity, self.options)?);
         self.open()
     }

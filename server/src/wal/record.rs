@@ -241,8 +241,8 @@ const MAGIC: &[u8; 8] = b"COORDWAL";
 /// Version of the segment format.
 pub(super) const FORMAT: u32 = 2;
 
-/// The first frame of a segment: whose it is, and what the stream said before it, so that older segments are not needed
-/// to understand it.
+/// The first frame of a segment: its log's identity, and the state of the stream before it, so that older segments
+/// are not needed to understand it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) cluster: ClusterId,
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// With checksums that fit, as whoever writes the file can make them.
+        /// With checksums that fit, as any writer of the file can make them.
         #[test]
         fn a_record_that_decodes_has_no_other_bytes(kind in 0u8..9, mut bytes: Vec<u8>) {
             bytes.insert(0, kind);

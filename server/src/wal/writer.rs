@@ -29,7 +29,7 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
-    /// Tells whoever waits that it never became durable, as far as anyone knows.
+    /// Tells the waiter that it never became durable, as far as anyone knows.
     pub(super) fn fail(self, why: &str) {
         match self {
             Self::Nobody => {}
@@ -83,7 +83,8 @@ pub(super) struct Writer {
 /// Bytes of records in one frame at most: bounds how long a write, and so the wait of what comes after it, takes.
 const FRAME_BYTES_MAX: usize = 4 << 20;
 
-/// Segments kept to be used again: what the longest log loses at once, see `raft::trim`, and two that are partly used.
+/// Segments kept to be used again: those that the longest log loses at once, see `raft::trim`, and two that are
+/// partly used.
 const USED_MAX: usize = 6;
 
 /// Name of a segment.

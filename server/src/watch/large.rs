@@ -3,7 +3,7 @@
 //! First it is read once for all of them, to measure what each wants of it: where that begins and ends, and how large it is,
 //! because a door may have to say the size before the first event. Then each is told its own, read again from its first
 //! place to its last. Both readings are of the same held revision, so what was measured is what is told. Memory: a part of
-//! the revision and a few numbers for each watcher. Work: what is told, and one reading.
+//! the revision and a few numbers for each watcher. Work: the events told, and one reading.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! One stream's loop: what is queued, else what is missing from history, told to its watchers in turns of bounded work.
+//! One stream's loop: queued events, else missing ones from history, told to its watchers in turns of bounded work.
 //!
 //! The owner of a [`Pump`] calls [`turn`](Pump::turn) while there is room towards its client, and converts what comes. It
 //! holds one piece of the changes at a time, whatever they are and however many watchers want them.
@@ -224,10 +224,10 @@ impl<L> Pump<L> {
         current.as_ref().map_or(0, |told| bytes(&told.events))
     }
 
-    /// The next turn: what is left of a piece of the changes, else the next piece, queued or from history for watchers that
+    /// The next turn: the rest of a piece of the changes, else the next piece, queued or from history for watchers that
     /// are behind.
     ///
-    /// Errors: what `past` fails with.
+    /// Errors: those of `past`.
     pub fn turn<P: Past<Large = L>>(&mut self, past: &P) -> Result<Turn, P::Error> {
         if self.is_idle() {
             if let Some(piece) = self.outlet.take(TURN_BYTES) {

@@ -1,5 +1,5 @@
 //! Locks as etcd's client library makes them: a key of one's own under the lock's prefix, held by the key that was
-//! created first; whoever waits watches the key created just before its own.
+//! created first; a waiter watches the key created just before its own.
 
 use anyhow::Result;
 use bytes::Bytes;

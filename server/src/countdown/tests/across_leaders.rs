@@ -250,7 +250,7 @@ async fn a_storm_of_renewals_travels_in_few_messages() {
             .all(|line| line.contains("grant")),
         "no renewal is in the log"
     );
-    // And all of it is known to whoever is next.
+    // And the next leader knows all of it.
     let due = cluster.now() - 1_000 + 60_000;
     cluster.kill(1);
     cluster.elect(3);

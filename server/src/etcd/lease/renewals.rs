@@ -19,7 +19,7 @@ use crate::budget::{Held, Share};
 use crate::command::LeaseId;
 use crate::http::come;
 
-/// Renewals of one stream that may be under way: what arrives together shares a round to the leader.
+/// Renewals of one stream that may be under way: those that arrive together share a round to the leader.
 const UNDER_WAY_MAX: usize = 256;
 /// Renewals of one stream that may wait: a megabyte of ids, counted like requests. While those have no room, a few.
 const WAITING_MAX: usize = 128 * 1024;

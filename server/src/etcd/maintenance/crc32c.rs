@@ -4,7 +4,7 @@
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
 const TABLES: [[u32; 256]; 8] = tables();
-/// `x^(8 * 2^n)`: what `2^n` bytes do.
+/// `x^(8 * 2^n)`: the shift by `2^n` bytes.
 const POWERS: [u32; 32] = powers();
 
 /// Over all bytes so far.

@@ -17,7 +17,7 @@ pub(super) struct Pages(mpsc::Receiver<Option<Vec<Stored>>>);
 impl Pages {
     /// The next page; `None` after the last. Waits for it.
     ///
-    /// Errors: `Interrupted` if whoever wanted the result is gone.
+    /// Errors: `Interrupted` if the receiver of the result is gone.
     pub(super) fn next(&mut self) -> io::Result<Option<Vec<Stored>>> {
         let page = self.0.blocking_recv();
         page.ok_or_else(|| io::ErrorKind::Interrupted.into())

@@ -146,12 +146,12 @@ impl<L> Session<L> {
         self.pump.next_bytes()
     }
 
-    /// The next responses: what is left of a piece of the changes, else the next piece, queued or from history for
+    /// The next responses: the rest of a piece of the changes, else the next piece, queued or from history for
     /// watchers that are behind, else progress.
     ///
     /// `None` if there is nothing to do until [`woken`](Self::woken); nothing said if that piece concerned nobody.
     ///
-    /// Errors: what `past` fails with; the stream must end, its client resumes it.
+    /// Errors: those of `past`; the stream must end, its client resumes it.
     pub(super) fn turn(
         &mut self,
         term: u64,

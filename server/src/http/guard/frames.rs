@@ -1,4 +1,5 @@
-//! The frames of an HTTP/2 connection as they come in: whose head is open, and which of them bring nothing.
+//! The frames of an HTTP/2 connection as they come in: the stream whose head is open, and the frames that bring
+//! nothing.
 
 use super::allowance::{Allowance, Flood};
 

@@ -1,4 +1,4 @@
-//! A power cut at every write: whatever a disk had kept by then, the member comes up with every acknowledged entry.
+//! A power cut at every write: the member comes up from all that a disk may have kept with every acknowledged entry.
 //!
 //! A member runs in a process of its own under `strace`, which records every change to its files, the log's and fjall's
 //! alike. Then the directory is built as a cut would have left it, before and after each change and with different

@@ -14,7 +14,7 @@ use crate::raft::types::Place;
 /// How often the leader looks whether a member that awaits its vote has caught up.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// While this member leads: whoever awaits a vote gets it as soon as it is fit, one after the other.
+/// While this member leads: a member that awaits its vote gets it as soon as it is fit, one after the other.
 pub(in crate::raft) async fn run(membership: Membership) {
     let mut metrics = membership.core.server_metrics();
     let mut leadership = membership.leadership.clone();

@@ -132,8 +132,8 @@ impl View {
         self.is_connected(id.0) && matched.is_some_and(|matched| matched + LAG_MAX >= self.last)
     }
 
-    /// A member that awaits its vote and may have it: it has run, so its record refuses whoever comes under its name with
-    /// another data directory; it has caught up; and those that answer are a quorum with it.
+    /// A member that awaits its vote and may have it: it has run, so its record refuses a process that comes under
+    /// its name with another data directory; it has caught up; and those that answer are a quorum with it.
     pub(super) fn fit_for_vote(&self) -> Option<MemberId> {
         if self.connected(&self.voters) + 1 < quorum(self.voters.len() + 1) {
             return None;

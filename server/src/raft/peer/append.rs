@@ -248,7 +248,7 @@ impl Heartbeats {
     /// One request, one answer. May be dropped half-way: the late answer is skipped by its number.
     ///
     /// Carries what other rooms have to say to the peer, and what was applied here. A call that brought no answer for
-    /// `patience` is given up: what carries it may be dead without a word.
+    /// `patience` is given up: its connection may be dead without a word.
     pub(super) async fn ask(
         &mut self,
         line: &Line,

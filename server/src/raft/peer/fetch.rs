@@ -1,4 +1,4 @@
-//! A member that lost its state but not its log takes another member's: what anyone has applied is committed.
+//! A member that lost its state but not its log takes another member's: all that any member has applied is committed.
 
 use coord_proto::peer as wire;
 use futures::stream::BoxStream;

@@ -7,7 +7,7 @@
 //! ```text
 //! F ── batch ──▶ L            L appends it, a quorum has it, the client is answered
 //! F ◀─ lost ──── L            the way back is cut before the answer begins
-//! F: "never taken" ── batch ──▶ L    a second entry, over whatever was written in between
+//! F: "never taken" ── batch ──▶ L    a second entry, over a write in between
 //! ```
 
 use std::collections::HashMap;
@@ -69,8 +69,8 @@ struct Inner {
     number: u64,
 }
 
-/// Speaks to whoever leads. Clones share the stream. The requests under way are bounded by their askers: two batches
-/// of proposals, one read round, one round of renewals.
+/// Speaks to the leader of the moment. Clones share the stream. The requests under way are bounded by their askers:
+/// two batches of proposals, one read round, one round of renewals.
 #[derive(Clone)]
 pub(in crate::raft) struct LeaderLink {
     peers: Peers,
@@ -214,7 +214,7 @@ async fn run(
     let (taken, is_taken) = oneshot::channel();
     let call = line.request(held_back(outgoing, is_taken));
     let mut answers = line.client()?.forward(call).await?.into_inner();
-    // In this order: what has left is never again called undone.
+    // In this order: a batch that has left is never again called undone.
     lock(waiting).connected = true;
     // The call may have ended already; then nothing leaves.
     let _ = taken.send(());

@@ -33,7 +33,7 @@ pub(in crate::raft) struct Stamp {
     pub(in crate::raft) level_max: u32,
 }
 
-/// Counts a refused call, and says so: once for many, or whoever calls wrongly fills the disk with our lines.
+/// Counts a refused call, and says so: once for many, or a peer that calls wrongly fills the disk with our lines.
 pub(super) fn refused(reason: &str) {
     static SAID: Mutex<Option<Moment>> = Mutex::new(None);
     metrics().peer_calls_refused.inc();

@@ -1,4 +1,4 @@
-//! Before a member has data: who is in the cluster?
+//! The question of a member without data: who is in the cluster?
 
 use std::time::Duration;
 

@@ -288,7 +288,7 @@ impl Peer for Service {
                 }
                 let is_taken = answer.is_ok();
                 let mut response = convert::appended(answer, number);
-                // Two commits are facts, whoever tells them.
+                // Two commits are facts, from any teller.
                 if let Some(committed) = committed {
                     this.agreement.committed(committed);
                 }
@@ -324,7 +324,8 @@ impl Peer for Service {
         let from = self.caller(&request)?;
         let message = request.into_inner();
         let pre_vote = message.pre_vote;
-        // A candidate votes for itself before it asks others; who only asks whether it would be elected has not yet.
+        // A candidate votes for itself before it asks others; one that only asks whether it would be elected has not
+        // yet.
         if let Some(vote) = message.vote.filter(|_| !pre_vote)
             && vote.leader == from.0
         {

@@ -23,7 +23,7 @@ use crate::state::{self, InstallReady, SnapshotReader, SnapshotWriter, StatePlac
 
 use wire::snapshot_request::Part;
 
-/// Rest after reading a chunk, in the time that it took: who writes meanwhile has three quarters of the thread.
+/// Rest after reading a chunk, in the time that it took: writers have three quarters of the thread.
 const REST: u32 = 3;
 
 /// The time without any movement after which a transfer has failed, however much there is to send: 15 GB take a

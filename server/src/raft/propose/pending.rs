@@ -141,7 +141,7 @@ impl Pending {
         inner.tidy();
     }
 
-    /// An entry of this leadership was applied: what was sent to an earlier one and is not applied by now never will be,
+    /// An entry of this leadership was applied: a proposal sent to an earlier one and not applied by now never will be,
     /// because entries of earlier leaders stand before those of later ones.
     pub(in crate::raft) fn leader_seen(&self, key: LeaderKey) {
         let mut inner = self.lock();

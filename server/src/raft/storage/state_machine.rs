@@ -2,7 +2,7 @@
 //!
 //! The order for each turn is what clients rely on: the state first, then watchers, then the applied mark, then whoever
 //! proposed. So a client that got its answer sees its write in the next read, and a watcher is never behind a reader.
-//! A large entry takes many turns; what is through of it is shown after each, and the applied mark rises with the last.
+//! A large entry takes many turns; its finished part is shown after each, and the applied mark rises with the last.
 
 use std::collections::VecDeque;
 use std::io;
@@ -267,7 +267,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let replaced = LeaseChange::Replaced { upto: last.index };
             // The countdown ends before Raft does only when the process stops.
             let _ = self.leases.send(vec![replaced]);
-            // Users may have gone in what was jumped over; whoever is still one logs in again.
+            // Users may have gone in what was jumped over; those that remain log in again.
             let _ = self.tokens.send(vec![TokenChange::AllEnded]);
             self.applied.raise(last.index);
             // Outcomes that the snapshot jumped over are nobody's to tell any more.

@@ -198,7 +198,8 @@ impl<'a, 'r> Permit<'a, 'r> {
         }
     }
 
-    /// Attaching a key to a lease takes the right to write all keys it has: who can't end a lease must not hold keys by it.
+    /// Attaching a key to a lease takes the right to write all keys it has: a user that can't end a lease must not
+    /// hold keys by it.
     fn put(&self, put: &Put) -> Result<(), No> {
         let key = Keys::One(put.key.clone());
         self.keys(Access::Write, &key)?;
@@ -219,7 +220,7 @@ impl<'a, 'r> Permit<'a, 'r> {
         }
     }
 
-    /// Both branches, whichever is taken: what is refused must not depend on what a compare finds.
+    /// Both branches, whichever is taken: a refusal must not depend on the result of a compare.
     fn txn(&self, txn: &Txn) -> Result<(), No> {
         for compare in &txn.compares {
             self.keys(Access::Read, &compare.keys)?;

@@ -40,7 +40,7 @@ pub(in crate::state) struct RangeReading {
 #[derive(Debug)]
 enum Stage {
     Visiting,
-    /// Enough was found: what is left is only counted.
+    /// Enough was found: the rest is only counted.
     Counting(Option<Counting>),
     Sorted,
 }

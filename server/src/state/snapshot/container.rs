@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use crate::mvcc::CURRENT;
 
-    /// A chunk's bytes with a checksum that fits: what a peer could send on purpose.
+    /// A chunk's bytes with a checksum that fits, as a peer could send on purpose.
     fn framed(body: &[u8]) -> Bytes {
         let sum = Chain::default().add(body);
         Bytes::from([body, &sum.to_be_bytes()].concat())

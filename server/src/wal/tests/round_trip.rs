@@ -138,7 +138,7 @@ fn with_a_thread_of_its_own_callbacks_come_in_order_and_only_when_durable() {
         assert_eq!(receiver.recv().unwrap(), (index, true));
     }
     let before = contents(&wal);
-    // As after a crash: what is on disk now, not what closing adds.
+    // As after a crash: the bytes on disk now, without those that closing adds.
     let copy = MemoryDisk::with(disk.files());
     assert_eq!(contents(&open(&copy, 8).unwrap()).entries, before.entries);
 }
