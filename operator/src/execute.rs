@@ -99,7 +99,7 @@ pub enum ExecuteError {
 }
 
 impl ExecuteError {
-    /// The failure as the next pass takes it.
+    /// The kind of failure, for the next pass.
     pub fn failure(&self) -> Failure {
         match self {
             Self::Kube {

@@ -53,7 +53,7 @@ enum Verdict {
     Later(String),
 }
 
-/// The subject of a question.
+/// The lane of a question: a question waits for none of another lane.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
     /// The cluster's identity, and whether it can decide anything: nothing goes on without.

@@ -17,7 +17,7 @@ use crate::observe::{Observed, Refusal};
 use crate::plan::Plan;
 use crate::validate::{Desired, Problem};
 
-/// The end of a pass.
+/// The outcome of a pass.
 pub enum Outcome<'a> {
     /// The spec could be acted on.
     Planned {

@@ -1,4 +1,4 @@
-//! The facts in a pod: whether its server runs and is ready, and why not, in the kubelet's, the scheduler's or its
+//! Reads a pod: whether its server runs and is ready, and why not, in the kubelet's, the scheduler's or its
 //! own words.
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
@@ -8,7 +8,7 @@ use super::PodSeen;
 use super::kube::annotation;
 use crate::model::{labels, template::SERVER};
 
-/// The facts in `pod`.
+/// `pod`, as the planner sees it.
 pub(super) fn pod_seen(pod: &Pod) -> PodSeen {
     let status = pod.status.as_ref();
     let container = status.and_then(server_status);

@@ -1,4 +1,4 @@
-//! The facts in claims and their storage classes: the marks on a disk, its size, and whether it can grow.
+//! Reads claims and their storage classes: the marks on a disk, its size, and whether it can grow.
 
 use super::kube::{annotation, id};
 use super::{Observed, StorageClassSeen, VolumeSeen};
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
-/// The facts in `volume`. `owner` is the UID of the CoordCluster.
+/// `volume`, as the planner sees it. `owner` is the UID of the CoordCluster.
 pub(super) fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> VolumeSeen {
     let annotations = volume.annotations();
     let requests = volume

@@ -36,7 +36,7 @@ pub(super) fn has_a_member_lost_its_disk(case: &Case) -> Verdict {
     waiting
 }
 
-/// The fate of a disk. The sentences name the member.
+/// A disk that a member misses, lost or waited for. The sentences name the member.
 enum Disk {
     /// Its data is nowhere any more, or nobody will wait for it.
     Lost(String),

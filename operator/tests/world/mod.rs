@@ -75,7 +75,7 @@ pub(crate) struct Volume {
     terminating: bool,
 }
 
-/// The fate of a disk that asks for more.
+/// The way in which a disk grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resizer {
     /// It grows in a moment.
@@ -122,7 +122,7 @@ pub(crate) struct World {
     pub(crate) copy_takes: u64,
     /// Percent of the quota that is stored.
     pub(crate) filled: u64,
-    /// The fate of a disk that asks for more.
+    /// The way in which its disks grow.
     pub(crate) resizer: Resizer,
     /// Somebody deleted the storage class.
     pub(crate) is_class_gone: bool,

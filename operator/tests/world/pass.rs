@@ -8,7 +8,7 @@ use coord_operator::writes::Write;
 
 use super::World;
 
-/// The fate of one write of a pass.
+/// The fault that one write of a pass meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It is done, and the operator dies before it knows.

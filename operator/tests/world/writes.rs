@@ -66,7 +66,7 @@ impl World {
         calls.collect()
     }
 
-    /// The fate of a write that arrives now: its change, or that it was turned away.
+    /// Lands a write that arrives now, and returns its change, or that it was turned away.
     ///
     /// `late`: nobody waits for it any more. It is held against what the API server and the leader check, and must keep
     /// the same promises.

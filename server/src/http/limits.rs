@@ -35,7 +35,7 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Bounds on the connections of one door.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The side that the connections are of, for the log.
+    /// `client` or `peer`, for the log.
     pub(super) side: &'static str,
     /// Connections at once.
     pub(super) connections_max: usize,

@@ -66,7 +66,7 @@ pub(super) enum Running {
     },
 }
 
-/// The state of a command after its first turn.
+/// A command after its first turn: answered, or checked and running.
 enum Begun {
     /// It is applied.
     Ended(Response),
@@ -74,7 +74,7 @@ enum Begun {
     Running(Running),
 }
 
-/// The state of a command.
+/// A command at the end of a turn: answered, to be read, or not through yet.
 pub(super) enum Verdict {
     Answer(Result<Response, Refusal>),
     /// It is applied, and is answered by reading.

@@ -34,7 +34,7 @@ pub enum Stored {
     },
 }
 
-/// The content of a page.
+/// A page of changes, or the reason why there is none.
 #[derive(Debug)]
 pub enum StoredPage {
     /// Some changes, perhaps none.
