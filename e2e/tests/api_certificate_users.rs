@@ -142,7 +142,7 @@ fn a_common_name_is_a_user_where_no_token_says_otherwise() {
     });
 }
 
-/// There it says nothing, and whoever may think otherwise is told, in etcd's words; pages are for everybody.
+/// There it says nothing, and a client that may think otherwise is told, in etcd's words; pages are for everybody.
 async fn through_the_gateway(coord: &Secured) -> Result<()> {
     let pair = coord.authority.issue("root", &[], 2, FAR)?;
     let mut settings = Settings::new(Flags::CLIENTS);

@@ -126,7 +126,7 @@ impl Pair {
         self.same("POST", path, asked).await
     }
 
-    /// Posts, and reads so many lines of the answer.
+    /// Posts, and reads `lines` of the answer.
     async fn lines(&self, path: &str, body: &str, lines: usize) -> Result<Page> {
         let asked = Ask {
             body,

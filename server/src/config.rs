@@ -66,7 +66,7 @@ pub struct Config {
     pub auto_compaction: Option<AutoCompaction>,
     /// Bounds on clients' requests.
     pub requests: Requests,
-    /// What is answered over plain HTTP, and to whom.
+    /// The services over plain HTTP, and the origins and hosts that may use them.
     pub web: Web,
     /// Addresses where the pages are served alone; may be none.
     pub metrics_listen: Vec<Url>,

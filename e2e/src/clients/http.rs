@@ -67,7 +67,7 @@ pub struct Ask<'a> {
     pub headers: &'a [(&'a str, &'a str)],
     /// Sent as it is.
     pub body: &'a str,
-    /// Reads no further than so many lines of the body; 0 reads until the server closes.
+    /// Reads no further than `lines` of the body; 0 reads until the server closes.
     pub lines: usize,
 }
 
