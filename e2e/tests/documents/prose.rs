@@ -79,7 +79,8 @@ fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
 /// A comment that follows code on its line, unless its mark is inside of a string.
 fn behind_code<'a>(line: &'a str, mark: &str) -> Option<&'a str> {
     let (code, comment) = line.rsplit_once(&format!(" {mark} "))?;
-    (code.matches('"').count() % 2 == 0).then_some(comment)
+    let quotes = code.matches('"').count() - code.matches("\\\"").count();
+    (quotes % 2 == 0).then_some(comment)
 }
 
 /// Lines that belong together, of which sentences are made.
