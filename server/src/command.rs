@@ -10,7 +10,7 @@ mod auth;
 pub mod codec;
 mod kv;
 mod lease;
-mod level;
+pub mod level;
 mod member;
 mod principal;
 mod refusal;

@@ -55,10 +55,7 @@ pub use snapshot::{InstallReady, SnapshotReader, SnapshotWriter};
 use spaces::LAYOUT;
 pub use stored::{Stored, StoredPage, StoredReading};
 
-/// The newest law this version can apply: 1, and 2 for [`LEVEL_LEASE_COPIES`].
-pub const FEATURE_LEVEL: u32 = 2;
-/// From this level on every member keeps a copy of the leader's countdown of leases, and says so to a new leader.
-pub const LEVEL_LEASE_COPIES: u32 = 2;
+pub use crate::command::level::FEATURE_LEVEL;
 /// Bytes that a file system gives at least.
 const BLOCK: u64 = 4096;
 /// Longest key the store takes.
@@ -178,6 +175,12 @@ impl State {
     #[cfg(test)]
     pub(crate) fn disturb(&mut self) {
         self.ledger.hash.0 ^= 1;
+    }
+
+    /// From now on the state says that the cluster is at this level.
+    #[cfg(test)]
+    pub(crate) fn pretend_level(&mut self, level: u32) {
+        self.level = level;
     }
 
     /// The newest membership applied: where it stands in the log, and the Raft room's own bytes.

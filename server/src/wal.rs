@@ -226,6 +226,11 @@ impl Wal {
         }
     }
 
+    /// From the next segment on the log is written for a cluster at this feature level, which never falls.
+    pub fn written_for(&self, level: u32) {
+        self.shared.log().level = level;
+    }
+
     /// The index after the last entry that is durable.
     pub fn durable_end(&self) -> u64 {
         self.shared.log().durable_end()

@@ -12,13 +12,15 @@ pub mod wire;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::level::Formats;
 use super::{Command, Envelope, Principal, Proposal, UnixMillis};
 use crate::failpoints::{self, Bug};
 use wire::{Counter, Reader, Sink, Writer};
 
 /// First bytes of every envelope.
 const MAGIC: &[u8; 2] = b"CE";
-/// The only format that is read: 2, since proposals say who asks. Format 1 was never released.
+/// The only format that is read: 2, since proposals say who asks. Format 1 was never released. What is written follows the
+/// envelope's feature level ([`Formats`]).
 const FORMAT: u8 = 2;
 
 /// Bytes that are not a canonical envelope.
@@ -112,7 +114,7 @@ pub fn encode_envelope(envelope: &Envelope) -> Bytes {
     } = envelope;
     let mut out = Writer::with_capacity(64 + 512 * proposals.len());
     out.raw(MAGIC);
-    out.u8(FORMAT);
+    out.u8(Formats::at(*feature_level).envelope);
     out.u64(u64::from(*feature_level));
     out.u64(leader_time.0);
     out.u64(proposals.len() as u64);

@@ -37,6 +37,18 @@ pub enum LimitRefusal {
     /// A member's state is known to differ from the others'.
     #[error("corrupt cluster")]
     Corrupt,
+    /// Not every member can apply it yet: one runs an older version.
+    #[error(
+        "{command} needs feature level {needs}, the cluster is at {level}: not every member runs a version that knows it"
+    )]
+    Level {
+        /// What it is called.
+        command: &'static str,
+        /// The level it needs.
+        needs: u32,
+        /// That of the cluster.
+        level: u32,
+    },
 }
 
 /// A no that may be a yes later, on this member or another. The outcome of a write is then unknown unless it says so.

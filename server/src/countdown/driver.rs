@@ -17,7 +17,7 @@ use crate::clock::Moment;
 use crate::command::{Command, LeaderKey, Lease, LeaseChange, MemberId, Outcome, Unavailable};
 use crate::raft::sideband::{self, Inbox, Outbox, Received};
 use crate::raft::{Leadership, Raft};
-use crate::state::{self, LEVEL_LEASE_COPIES};
+use crate::state;
 
 /// The part of consensus that the countdown needs.
 pub trait Consensus: Clone + Send + Sync + 'static {
@@ -34,8 +34,6 @@ pub trait Consensus: Clone + Send + Sync + 'static {
     fn applied(&self) -> u64;
     /// The voters: one set, or two while they change.
     fn voters(&self) -> Vec<BTreeSet<MemberId>>;
-    /// Whether every member keeps a copy of the countdown; never false again once it was true.
-    fn has_copies(&self) -> bool;
     /// All other members, learners too.
     fn others(&self) -> Vec<MemberId>;
     /// The bytes that heartbeats carry while this member leads.
@@ -71,10 +69,6 @@ impl Consensus for Raft {
 
     fn voters(&self) -> Vec<BTreeSet<MemberId>> {
         Raft::voters(self)
-    }
-
-    fn has_copies(&self) -> bool {
-        Raft::feature_level(self) >= LEVEL_LEASE_COPIES
     }
 
     fn others(&self) -> Vec<MemberId> {
@@ -245,13 +239,7 @@ impl<C: Consensus> Driver<C> {
         let own = self.replica.table(Moment::now());
         let collected = async {
             tokio::join!(
-                async {
-                    // A member of a version without copies would be asked in vain.
-                    match consensus.has_copies() {
-                        true => collect::gather(&consensus, leadership, own, patience).await,
-                        false => None,
-                    }
-                },
+                collect::gather(&consensus, leadership, own, patience),
                 // Or a record that is committed and not applied here yet would be missed, and a lease ended too early.
                 caught_up(&consensus),
             )

@@ -43,10 +43,8 @@ pub(super) struct Term<'a, C> {
     broadcast: Broadcast,
     driver: &'a mut Driver<C>,
     last_round: Option<Moment>,
-    /// Whether the countdown is told to the other members, and renewals wait until a majority holds them.
-    is_told: bool,
     /// When the other members were last told something.
-    last_post: Option<Moment>,
+    last_post: Moment,
 }
 
 /// Where the answer to a question goes.
@@ -63,13 +61,15 @@ impl<'a, C: Consensus> Term<'a, C> {
             broadcast,
             driver,
             last_round: None,
-            is_told: false,
-            last_post: None,
+            last_post: Moment::now(),
         }
     }
 
     /// Leads until leadership changes. Returns false when there is nothing to wait for.
     pub(super) async fn lead(mut self) -> bool {
+        // The first copy is of all that was answered before: whoever holds a complete one knows every renewal.
+        self.driver.consensus.outbox().open(self.leadership, KIND);
+        self.post();
         let lives = self.turns().await;
         self.driver.consensus.outbox().close();
         // The next leader asks for it.
@@ -82,7 +82,6 @@ impl<'a, C: Consensus> Term<'a, C> {
     async fn turns(&mut self) -> bool {
         let mut waiting = Vec::new();
         loop {
-            self.tell_if_all_listen();
             let (due, post) = (self.next_round(), self.next_post());
             tokio::select! {
                 changed = self.driver.leadership.changed() => return changed.is_ok(),
@@ -111,33 +110,19 @@ impl<'a, C: Consensus> Term<'a, C> {
         }
     }
 
-    /// Begins to tell the countdown once every member keeps a copy. The first copy is of all that was answered before, so
-    /// a member with a complete one knows every renewal of this leadership.
-    fn tell_if_all_listen(&mut self) {
-        if !self.is_told && self.driver.consensus.has_copies() {
-            self.is_told = true;
-            self.driver.consensus.outbox().open(self.leadership, KIND);
-            self.post();
-        }
-    }
-
-    /// When to say the next thing to the other members, or to look whether they listen now, or whether there are any.
+    /// When to say the next thing to the other members, or to look whether there are any.
     fn next_post(&self) -> Moment {
-        let pause = match self.is_told && !self.driver.consensus.others().is_empty() {
-            true => QUIET_MAX,
-            false => self.driver.election,
+        let pause = match self.driver.consensus.others().is_empty() {
+            true => self.driver.election,
+            false => QUIET_MAX,
         };
-        let last = self.last_post.unwrap_or_else(Moment::now);
-        last.after(pause)
+        self.last_post.after(pause)
     }
 
     /// Gives the heartbeats what each other member is to be told.
     fn post(&mut self) {
         let now = Moment::now();
-        self.last_post = Some(now);
-        if !self.is_told {
-            return;
-        }
+        self.last_post = now;
         self.take_answers();
         let outbox = self.driver.consensus.outbox();
         let others = self.driver.consensus.others();
@@ -285,9 +270,6 @@ impl<'a, C: Consensus> Term<'a, C> {
     }
 
     fn is_held(&mut self, upto: u64) -> bool {
-        if !self.is_told {
-            return true;
-        }
         self.take_answers();
         let mut holders: BTreeSet<MemberId> = self.broadcast.holders(upto);
         holders.insert(self.leadership.1);

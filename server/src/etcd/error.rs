@@ -85,6 +85,11 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
             LimitRefusal::NoSpace => (Code::ResourceExhausted, "mvcc: database space exceeded"),
             LimitRefusal::RequestTooLarge => (Code::InvalidArgument, "request is too large"),
             LimitRefusal::Corrupt => (Code::DataLoss, "corrupt cluster"),
+            // etcd's word for what an older member of the cluster does not know, and then which.
+            LimitRefusal::Level { .. } => {
+                let text = format!("etcdserver: not capable: {refusal}");
+                return Status::failed_precondition(text);
+            }
         },
     };
     etcd(code, text)

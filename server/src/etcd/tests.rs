@@ -471,6 +471,16 @@ fn refusals_have_etcds_codes_and_texts() {
             "mvcc: database space exceeded",
         ),
         (
+            Refusal::Limit(LimitRefusal::Level {
+                command: "auth enable",
+                needs: 2,
+                level: 1,
+            }),
+            Code::FailedPrecondition,
+            "not capable: auth enable needs feature level 2, the cluster is at 1: not every member runs a version that \
+             knows it",
+        ),
+        (
             Refusal::Member(MemberRefusal::NotFound(MemberId(3))),
             Code::NotFound,
             "member not found",

@@ -115,12 +115,21 @@ impl Raft {
     }
 
     /// As [`propose`](Self::propose), for a principal, and with an answer that may be long: the rest of it is for the
-    /// caller to read.
+    /// caller to read. A command above the cluster's feature level is refused.
     pub async fn submit(
         &self,
         principal: Principal,
         command: Command,
     ) -> Result<Answer, Unavailable> {
+        // Whoever writes it, the level is no lower there: it never falls.
+        let state = &self.membership.state;
+        let (level, revision) = state.with(|state| (state.feature_level(), state.revision()));
+        if let Err(refusal) = command.may_be_written(level) {
+            return Ok(Answer::Done(Outcome {
+                revision,
+                result: Err(refusal.into()),
+            }));
+        }
         let _pending = PendingProposal::begin();
         let answer = self.proposer.propose(principal, command).await;
         if answer.is_err() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::membership::Membership;
 use super::propose::Proposer;
 use crate::command::{Command, LevelCommand, MemberId, MemberRecord, Principal};
+use crate::wal::Wal;
 
 /// The level to raise a cluster to: the lowest that its members, voters and learners, report. `None` if that is no more
 /// than it has, or one of them has not reported yet: it may turn out to know less.
@@ -17,9 +18,10 @@ fn next(now: u32, members: &[MemberId], records: &[MemberRecord]) -> Option<u32>
     levels?.into_iter().min().filter(|lowest| *lowest > now)
 }
 
-/// Looks at the members' reports while this member leads, and proposes what follows.
-pub(super) async fn raise(membership: Membership, proposer: Proposer, pause: Duration) {
+/// Tells this member's log the level, and while this member leads looks at the members' reports and proposes what follows.
+pub(super) async fn raise(membership: Membership, proposer: Proposer, wal: Wal, pause: Duration) {
     loop {
+        wal.written_for(membership.state.with(|state| state.feature_level()));
         tokio::time::sleep(pause).await;
         if !membership.leadership.borrow().is_self {
             continue;

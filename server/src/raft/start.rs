@@ -189,6 +189,7 @@ impl Raft {
             tokio::spawn(level::raise(
                 membership.clone(),
                 proposer.clone(),
+                wal.clone(),
                 config.election,
             )),
             tokio::spawn(storage::trim(

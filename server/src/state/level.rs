@@ -7,11 +7,9 @@ use super::law::Law;
 use super::ledger::{self, tag};
 use super::spaces::SYSTEM;
 use crate::command::codec::wire::{Reader, Writer};
+use crate::command::level::FIRST_LEVEL;
 use crate::command::{Fault, Response};
 use crate::disk::Rows;
-
-/// The level of a cluster that was never raised.
-const FIRST: u32 = 1;
 
 impl Law<'_> {
     pub(super) fn raise(&mut self, level: u32) -> Result<Response, Fault> {
@@ -37,7 +35,7 @@ impl Law<'_> {
 /// Faults: [`Fault::Store`] if it is beyond `level_max`.
 pub(super) fn load(rows: &Rows<'_>, level_max: u32) -> Result<u32, Fault> {
     let Some(row) = rows.get(SYSTEM, &[tag::LEVEL])? else {
-        return Ok(FIRST);
+        return Ok(FIRST_LEVEL);
     };
     let mut input = Reader::new(row);
     let level = input.u32("feature level");

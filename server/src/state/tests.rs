@@ -475,7 +475,7 @@ fn what_another_leader_found_out_about_leases_is_void() {
 
 #[test]
 fn the_level_rises_and_never_falls() {
-    let mut state = State::in_memory();
+    let mut state = State::in_memory_with(2);
     let mut log = Log::new();
     assert_eq!(state.feature_level(), 1);
     log.apply(&mut state, Command::Level(LevelCommand::Raise { level: 2 }));
@@ -513,11 +513,12 @@ fn a_level_beyond_this_version_stops_the_member() {
 #[tokio::test]
 async fn a_state_that_was_raised_beyond_this_version_is_not_opened() {
     let dir = tempfile::tempdir().unwrap();
-    let mut state = State::open(dir.path()).unwrap();
+    let newer = || State::load(Disk::open(dir.path(), &LAYOUT).unwrap(), 2).unwrap();
+    let mut state = newer();
     Log::new().apply(&mut state, Command::Level(LevelCommand::Raise { level: 2 }));
     state.persist().await.unwrap().unwrap();
     drop(state);
-    assert_eq!(State::open(dir.path()).unwrap().feature_level(), 2);
+    assert_eq!(newer().feature_level(), 2);
     let older = Disk::open(dir.path(), &LAYOUT).unwrap();
     let fault = State::load(older, 1).err().unwrap();
     assert!(

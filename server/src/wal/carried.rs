@@ -45,7 +45,7 @@ impl Carried {
     }
 }
 
-/// Writes a segment's first frame; returns its chain value.
+/// Writes a segment's first frame, for a cluster at this level; returns its chain value.
 pub(super) fn write_header(
     file: &Arc<dyn SegmentFile>,
     (cluster, member): (ClusterId, MemberId),
@@ -53,6 +53,7 @@ pub(super) fn write_header(
     blocks: u32,
     previous_chain: u32,
     carried: &Carried,
+    level: u32,
 ) -> io::Result<u32> {
     let Carried {
         vote,
@@ -75,7 +76,7 @@ pub(super) fn write_header(
     };
     let mut content = Vec::new();
     sector::start_frame(&mut content);
-    header.encode(&mut content);
+    header.encode(level, &mut content);
     let mut buffer = Aligned::default();
     buffer.resize(BLOCK);
     let place = Place {

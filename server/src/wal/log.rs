@@ -11,6 +11,7 @@ use super::entry::{Entry, Vote};
 use super::record::Peers;
 use super::sector::BLOCK;
 use crate::command::LogPosition;
+use crate::command::level::FIRST_LEVEL;
 
 /// A durable frame that holds entries.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Log {
     pub(super) committed: Option<LogPosition>,
     /// The memory of other members.
     pub(super) peers: Peers,
+    /// The cluster's feature level, as far as the log was told: what segments are written for.
+    pub(super) level: u32,
     /// The newest entries without a gap; the last one is `last`.
     recent: VecDeque<Entry>,
     recent_bytes: usize,
@@ -56,6 +59,7 @@ impl Log {
             vote: None,
             committed: None,
             peers: Peers::default(),
+            level: FIRST_LEVEL,
             recent: VecDeque::new(),
             recent_bytes: 0,
             recent_bytes_max,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::entry::{Entry, Payload, PeerMemory, Proposals, Vote};
+use crate::command::level::Formats;
 use crate::command::{ClusterId, LogPosition, MemberId};
 
 /// One step of the log's history.
@@ -238,7 +239,7 @@ impl Cursor {
 }
 
 const MAGIC: &[u8; 8] = b"COORDWAL";
-/// Version of the segment format.
+/// The only segment format that is read. What is written follows the cluster's feature level ([`Formats`]).
 pub(super) const FORMAT: u32 = 2;
 
 /// The first frame of a segment: its log's identity, and the state of the stream before it, so that older segments
@@ -262,9 +263,10 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// Writes it for a cluster at this level.
+    pub(super) fn encode(&self, level: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT.to_le_bytes());
+        out.extend_from_slice(&Formats::at(level).segment.to_le_bytes());
         out.extend_from_slice(&self.cluster.0.to_le_bytes());
         out.extend_from_slice(&self.member.0.to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
@@ -319,6 +321,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::command::level::FIRST_LEVEL;
 
     proptest! {
         /// With checksums that fit, as any writer of the file can make them.
@@ -339,7 +342,7 @@ mod tests {
             let bytes = [MAGIC, FORMAT.to_le_bytes().as_slice(), &bytes].concat();
             if let Ok(header) = Header::decode(Bytes::from(bytes.clone())) {
                 let mut again = Vec::new();
-                header.encode(&mut again);
+                header.encode(FIRST_LEVEL, &mut again);
                 prop_assert_eq!(again, bytes);
             }
         }

@@ -13,6 +13,7 @@ use super::disk::{Aligned, Disk, SegmentFile};
 use super::log::{FrameAt, Log};
 use super::record::{self, Record};
 use super::sector::{self, BLOCK, Place};
+use crate::command::level::FIRST_LEVEL;
 use crate::command::{ClusterId, MemberId};
 use crate::metrics::metrics;
 
@@ -124,7 +125,8 @@ impl Writer {
         const FIRST: u64 = 1;
         let file = disk.create_segment(&name(FIRST), bytes)?;
         let blocks = u32::try_from(bytes / BLOCK as u64).expect("segments are far smaller");
-        write_header(&file, ids, FIRST, blocks, 0, &Carried::default())?;
+        let carried = Carried::default();
+        write_header(&file, ids, FIRST, blocks, 0, &carried, FIRST_LEVEL)?;
         Ok(())
     }
 
@@ -342,7 +344,12 @@ impl Writer {
         let generation = self.active.generation + 1;
         let ids = (self.cluster, self.member);
         let blocks = self.active.blocks;
-        let chain = write_header(&file, ids, generation, blocks, sealed_chain, &self.carried)?;
+        let level = log
+            .lock()
+            .expect("nothing panics while it holds the lock")
+            .level;
+        let carried = &self.carried;
+        let chain = write_header(&file, ids, generation, blocks, sealed_chain, carried, level)?;
         self.active
             .file
             .write_durably(u64::from(place.block) * BLOCK as u64, &seal)?;

@@ -339,38 +339,3 @@ async fn a_new_leader_that_is_slow_to_take_over_ends_nothing_before_it_knows() {
     millis(20_000).await;
     assert_ended(&cluster, 1, due);
 }
-
-#[tokio::test(start_paused = true)]
-async fn while_a_member_keeps_no_copy_leases_start_from_the_record() {
-    let cluster = Cluster::start(3).await;
-    cluster.set_has_copies(false);
-    cluster.elect(1);
-    millis(100).await;
-    cluster.grant(1, 60);
-    millis(7_500).await;
-    assert_eq!(cluster.renew(1, 1).await, Ok(60));
-    millis(5_000).await;
-    cluster.kill(1);
-    cluster.elect(2);
-    let elected = cluster.now();
-    millis(70_000).await;
-    assert_ended(&cluster, 1, elected + 60_000);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_leader_that_begins_to_tell_tells_what_it_answered_before() {
-    let cluster = Cluster::start(3).await;
-    cluster.set_has_copies(false);
-    cluster.elect(1);
-    millis(100).await;
-    cluster.grant(1, 20);
-    millis(8_000).await;
-    assert_eq!(cluster.renew(1, 1).await, Ok(20));
-    let due = cluster.now() + 20_000;
-    cluster.set_has_copies(true);
-    millis(2_000).await;
-    cluster.kill(1);
-    cluster.elect(2);
-    millis(30_000).await;
-    assert_ended(&cluster, 1, due);
-}

@@ -60,7 +60,6 @@ struct Net {
     tellings: usize,
     /// Whether proposals get nowhere.
     loses_proposals: bool,
-    has_copies: bool,
 }
 
 /// One member's hold on consensus.
@@ -331,10 +330,6 @@ impl Consensus for Node {
         lock(&self.net).member(self.id).applied as u64
     }
 
-    fn has_copies(&self) -> bool {
-        lock(&self.net).has_copies
-    }
-
     fn voters(&self) -> Vec<BTreeSet<MemberId>> {
         vec![lock(&self.net).ids()]
     }
@@ -391,7 +386,6 @@ impl Cluster {
             ended: BTreeMap::new(),
             tellings: 0,
             loses_proposals: false,
-            has_copies: true,
         };
         let net = Arc::new(Mutex::new(net));
         for id in 1..=count {
@@ -497,11 +491,6 @@ impl Cluster {
 
     pub(super) fn set_delay(&self, delay: Duration) {
         self.lock().delay = delay;
-    }
-
-    /// Whether all members are of a version that keeps copies.
-    pub(super) fn set_has_copies(&self, has_copies: bool) {
-        self.lock().has_copies = has_copies;
     }
 
     pub(super) fn lose_proposals(&self, loses_proposals: bool) {

@@ -267,12 +267,17 @@ impl Member {
 
     /// Tells the cluster that it runs.
     pub(super) async fn publish(&self) {
+        self.publish_at(self.level_max).await;
+    }
+
+    /// As a version that knows this level would.
+    pub(super) async fn publish_at(&self, feature_level: u32) {
         let record = MemberRecord {
             id: self.id,
             incarnation: self.incarnation,
             name: self.id.to_string(),
             client_urls: Vec::new(),
-            feature_level: self.level_max,
+            feature_level,
         };
         self.raft
             .propose(Command::Member(MemberCommand::Publish(record)))

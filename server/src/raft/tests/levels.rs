@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::cluster::{Cluster, KEEP_ALL, Member, TOKEN};
+use super::cluster::{Cluster, KEEP_ALL, Member, TOKEN, put};
+use crate::command::level::FIRST_LEVEL;
+use crate::command::{Alarm, AlarmCommand, AlarmKind, AuthCommand, Command};
 use crate::network::Network;
 use crate::raft::MemberChange;
 use crate::raft::peer::{Asker, ask_membership};
@@ -76,4 +78,58 @@ async fn a_member_that_is_too_old_ends_and_says_why() {
     );
     // The others go on.
     cluster.leader().await.put("after", "x").await;
+}
+
+#[tokio::test]
+async fn a_command_above_the_level_is_refused_by_name_while_a_member_cannot_follow() {
+    let cluster = Cluster::start(3).await;
+    // As if the first level were a new one: the third member is of a version before it, and has said so.
+    let old = &cluster.members[2];
+    old.publish_at(FIRST_LEVEL - 1).await;
+    for member in &cluster.members {
+        member.raft.read_barrier().await.unwrap();
+        member
+            .state
+            .with(|state| state.pretend_level(FIRST_LEVEL - 1));
+    }
+    let alarm = Alarm {
+        kind: AlarmKind::NoSpace,
+        member: old.id,
+    };
+    let commands = || {
+        [
+            (
+                Command::Auth(AuthCommand::RoleAdd { role: "r".into() }),
+                "role add",
+            ),
+            (
+                Command::Alarm(AlarmCommand::Deactivate(alarm)),
+                "end of an alarm",
+            ),
+            (put("k", "v"), "put"),
+        ]
+    };
+    let before = cluster.leader().await.raft.status().last_index;
+    for member in &cluster.members {
+        for (command, name) in commands() {
+            let refused = member.raft.propose(command).await.unwrap().result;
+            let why = refused.unwrap_err().to_string();
+            assert!(
+                why.starts_with(&format!("{name} needs feature level")),
+                "{why}"
+            );
+        }
+    }
+    let after = cluster.leader().await.raft.status().last_index;
+    assert_eq!(after, before, "nothing of it is in the log");
+    // Upgraded, it says so; the leader raises the level.
+    old.publish().await;
+    for member in &cluster.members {
+        reaches(member, FIRST_LEVEL).await;
+        for (command, name) in commands() {
+            let outcome = member.raft.propose(command).await.unwrap();
+            // The second to add it is told that it is there.
+            assert!(outcome.result.is_ok() || name == "role add", "{name}");
+        }
+    }
 }

@@ -5,10 +5,12 @@ use bytes::Bytes;
 use crate::command::Fault;
 use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
+use crate::command::level::Formats;
 use crate::disk::Space;
 use crate::state::spaces;
 
 const MAGIC: &[u8; 4] = b"CSNP";
+/// The only format that is read.
 const FORMAT: u8 = 1;
 
 const HEADER: u8 = 1;
@@ -40,7 +42,7 @@ impl Chain {
             Chunk::Header { feature_level } => {
                 out.u8(HEADER);
                 out.raw(MAGIC);
-                out.u8(FORMAT);
+                out.u8(Formats::at(*feature_level).snapshot);
                 out.u64(u64::from(*feature_level));
             }
             Chunk::Rows { space, rows } => {
