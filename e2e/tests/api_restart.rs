@@ -1,13 +1,16 @@
 //! Restarts and crashes: what was acknowledged stays, and the cluster serves again by itself.
 
 use std::collections::BTreeMap;
+use std::net::{TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::{Context, ensure};
 use coord_e2e::clients::etcd::Client;
 use coord_e2e::clients::etcd::request::{delete, op, prefix, put, range, txn, watch, watch_prefix};
 use coord_e2e::cluster::claims::Claim;
-use coord_e2e::cluster::{Cluster, eventually};
+use coord_e2e::cluster::{Cluster, eventually, process};
 use coord_e2e::{on_each_cluster, on_three_processes};
 use coord_proto::etcd::etcdserverpb as pb;
 use tokio::time::Instant;
@@ -517,5 +520,66 @@ async fn a_watch_goes_on_after_its_member_was_killed(cluster: &mut Cluster) -> C
         .collect();
     keys.dedup();
     assert_eq!(keys, ["k10", "k11", "k12", "k13", "k14"]);
+    Ok(())
+}
+
+/// A resolver that hears questions and answers none, in place of this machine's.
+#[test]
+fn a_member_that_looks_names_up_in_vain_stops_when_it_is_asked_to() -> anyhow::Result<()> {
+    const RESOLVER: &str = "127.0.0.77";
+    /// A look-up alone takes ten seconds to give up.
+    const LIMIT: Duration = Duration::from_secs(4);
+    if process::oracle().is_some() {
+        return Ok(());
+    }
+    let resolver = UdpSocket::bind((RESOLVER, 53)).context("port 53 needs root")?;
+    resolver.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let directory = tempfile::tempdir()?;
+    let settings = directory.path().join("resolv.conf");
+    std::fs::write(&settings, format!("nameserver {RESOLVER}\n"))?;
+    let free = || -> anyhow::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Ok(format!("http://{}", listener.local_addr()?))
+    };
+    let (client, peer) = (free()?, free()?);
+    let mut member = Command::new("unshare")
+        .args(["--mount", "--propagation=private", "sh", "-c"])
+        .arg(r#"mount --bind "$1" /etc/resolv.conf && shift && exec "$@""#)
+        .arg("sh")
+        .arg(&settings)
+        .arg(process::server_program()?)
+        .arg("--name=a")
+        .arg(format!(
+            "--data-dir={}",
+            directory.path().join("data").display()
+        ))
+        .arg(format!("--listen-client-urls={client}"))
+        .arg(format!("--advertise-client-urls={client}"))
+        .arg(format!("--listen-peer-urls={peer}"))
+        .arg(format!("--initial-advertise-peer-urls={peer}"))
+        .arg(format!(
+            "--initial-cluster=a={peer},b=http://b.members.test:2380,c=http://c.members.test:2380"
+        ))
+        .stderr(Stdio::null())
+        .spawn()?;
+    let asked = resolver.recv(&mut [0; 512]);
+    let began = std::time::Instant::now();
+    let told = Command::new("kill").arg(member.id().to_string()).status();
+    let ended = loop {
+        if let Some(status) = member.try_wait()? {
+            break Some(status);
+        }
+        if began.elapsed() > LIMIT {
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    if ended.is_none() {
+        member.kill()?;
+        member.wait()?;
+    }
+    asked.context("it never looked a name up")?;
+    ensure!(told?.success());
+    ended.context("it waits for the resolver")?;
     Ok(())
 }

@@ -221,3 +221,20 @@ async fn fetch(
     let network = crate::network::Network::Sockets;
     fetch_state(&network, places, own, at_least, &place, offload).await
 }
+
+/// openraft leads nobody from the moment a transfer begins, so somebody must see whether it ends.
+#[tokio::test]
+async fn a_transfer_is_seen_to_its_end_though_its_caller_gave_up() {
+    let mut cluster = Cluster::start(2).await;
+    let place = cluster.follower();
+    let to = cluster.members[place].id;
+    cluster.stop(place).await;
+    // Before it is noticed that the other one is gone.
+    let leader = &cluster.members[1 - place];
+    let asked = leader.raft.transfer_leader(to);
+    let given_up = tokio::time::timeout(Duration::from_millis(100), asked).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    let why = tokio::time::timeout(Duration::from_secs(30), leader.raft.stopped()).await;
+    let why = why.expect("it waits for a leader for ever");
+    assert!(why.contains("did not take over leadership"), "{why}");
+}

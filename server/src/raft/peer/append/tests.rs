@@ -1,0 +1,138 @@
+//! Streams of appends, and the call that carries heartbeats.
+
+use openraft::EntryPayload;
+use openraft::entry::RaftEntry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::command::{ClusterId, Incarnation, LogPosition, MemberId};
+use crate::network::Network;
+use crate::raft::peer::Stamp;
+use crate::raft::peer::line::{Peers, Purpose};
+use crate::raft::types::{self, Entry, Log};
+use crate::state::{Handle, State};
+use crate::wal::{self, MemoryDisk};
+
+fn id(index: u64) -> Log {
+    types::log_id(LogPosition {
+        term: 1,
+        leader: MemberId(1),
+        index,
+    })
+}
+
+fn request(previous: Option<u64>, entries: &[u64]) -> Append {
+    let vote = wal::Vote {
+        term: 1,
+        leader: MemberId(1),
+        committed: true,
+    };
+    let entries = entries
+        .iter()
+        .map(|index| Entry::new(id(*index), EntryPayload::Blank));
+    Append {
+        vote: types::vote(vote),
+        prev_log_id: previous.map(id),
+        entries: entries.collect(),
+        leader_commit: None,
+    }
+}
+
+#[test]
+fn a_request_is_whole_if_its_entries_follow_what_is_before_them() {
+    assert!(is_whole(&request(None, &[0, 1])));
+    assert!(is_whole(&request(Some(6), &[7, 8])));
+    assert!(is_whole(&request(Some(6), &[])));
+    assert!(!is_whole(&request(Some(6), &[9])));
+    assert!(!is_whole(&request(Some(6), &[7, 9])));
+    assert!(!is_whole(&request(None, &[1])));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_from_a_request_with_a_gap_on() {
+    let window = Arc::new(Mutex::new(Window::default()));
+    let requests = [
+        request(Some(6), &[7]),
+        request(Some(7), &[9]),
+        request(Some(9), &[10]),
+    ];
+    let sending = Sending {
+        input: futures::stream::iter(requests),
+        window: window.clone(),
+        number: 0,
+    };
+    let sent: Vec<_> = sending.collect().await;
+    assert_eq!(sent.len(), 1);
+    let window = window.lock().unwrap();
+    assert!(window.has_gap);
+    assert_eq!(window.sent.len(), 1);
+}
+
+/// A peer that takes the call and the first heartbeat, and is never heard again.
+async fn take_the_call(mut stream: TcpStream) {
+    // SETTINGS, then HEADERS of stream 1: `:status: 200` of HPACK's static table.
+    let taken = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x04\0\0\0\x01\x88";
+    stream.write_all(taken).await.unwrap();
+    let mut part = [0; 4096];
+    while stream.read(&mut part).await.is_ok_and(|length| length > 0) {}
+}
+
+#[tokio::test]
+async fn a_heartbeat_leaves_a_call_that_died_without_a_word() {
+    /// Longer than the patience by far, shorter than a connection takes to find out by itself.
+    const LIMIT: Duration = Duration::from_secs(3);
+    let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", peer.local_addr().unwrap());
+    let stamp = Stamp {
+        cluster: ClusterId(7),
+        member: MemberId(1),
+        incarnation: Incarnation(1),
+        level_max: 1,
+    };
+    let state = Handle::new(State::in_memory());
+    let peers = Peers::new(stamp, Network::Sockets, state);
+    let line = peers.line(MemberId(2), &[url], Purpose::Control);
+    let identity = wal::Identity {
+        cluster: ClusterId(7),
+        member: MemberId(1),
+        incarnation: Incarnation(1),
+        token: String::new(),
+        owner: String::new(),
+    };
+    let options = wal::Options {
+        threaded: false,
+        ..wal::Options::default()
+    };
+    let wal = Wal::create_on(Arc::new(MemoryDisk::default()), &identity, options).unwrap();
+    let (outbox, agreement, remembered) = Default::default();
+    let beside = Beside {
+        outbox: &outbox,
+        agreement: &agreement,
+        remembered: &remembered,
+        wal: &wal,
+    };
+    let mut heartbeats = Heartbeats::default();
+    let beats = async {
+        loop {
+            // As openraft does: one after the other, each dropped when its time is over.
+            let patience = Duration::from_millis(200);
+            let asked = heartbeats.ask(&line, request(Some(6), &[]), beside, true, patience);
+            let _ = tokio::time::timeout(Duration::from_millis(50), asked).await;
+        }
+    };
+    let seen = async {
+        let (first, _) = peer.accept().await.unwrap();
+        tokio::select! {
+            () = take_the_call(first) => panic!("the connection ended, so nothing is shown"),
+            second = tokio::time::timeout(LIMIT, peer.accept()) => second,
+        }
+    };
+    let second = tokio::select! {
+        () = beats => unreachable!("they go on"),
+        second = seen => second,
+    };
+    second
+        .expect("all heartbeats go into the dead call")
+        .unwrap();
+}
