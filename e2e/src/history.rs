@@ -180,6 +180,49 @@ impl History {
         }
     }
 
+    /// Another history, empty, whose times count from the same start.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            start: self.start,
+            calls: Arc::default(),
+        }
+    }
+
+    /// Writes down a write under a lease that was sent at `began`; an answer says at which revision it was done.
+    pub fn held(&self, client: usize, began: Duration, write: Request, revision: Option<i64>) {
+        let done = |revision| Outcome::Done {
+            revision,
+            reply: Reply::Put,
+        };
+        self.add(Call {
+            client,
+            began,
+            ended: self.now(),
+            request: write,
+            outcome: revision.map_or(Outcome::Unknown, done),
+        });
+    }
+
+    /// Writes down what a read that was sent at `began` found.
+    pub fn found(&self, client: usize, began: Duration, key: &str, answer: &pb::RangeResponse) {
+        let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+        let found = answer.kvs.first().map(Version::from);
+        self.add(Call {
+            client,
+            began,
+            ended: self.now(),
+            request: Request::Get {
+                key: key.to_owned(),
+                is_serializable: false,
+            },
+            outcome: Outcome::Done {
+                revision,
+                reply: Reply::Found(found),
+            },
+        });
+    }
+
     fn add(&self, call: Call) {
         self.calls
             .lock()

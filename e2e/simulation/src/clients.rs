@@ -45,6 +45,8 @@ pub struct Observed {
     pub watched: Arc<Mutex<Vec<Watched>>>,
     /// Up to which revision somebody asked to compact.
     compacted: Arc<AtomicI64>,
+    /// Writes and reads of keys that leases hold.
+    pub held: History,
     /// The lives of leases.
     pub lives: Arc<Mutex<Vec<Life>>>,
     /// Violations that are no call's outcome.
@@ -88,8 +90,10 @@ impl Default for Observed {
             start: 1,
             responses: Vec::new(),
         };
+        let history = History::default();
         Self {
-            history: History::default(),
+            held: history.beside(),
+            history,
             whole: Arc::new(Mutex::new(whole)),
             log_through: Arc::default(),
             watched: Arc::default(),

@@ -9,7 +9,7 @@ use coord_e2e::check::{contents, lease, linear, log, revisions, settle, watch};
 use coord_e2e::clients::etcd::Client;
 use coord_e2e::clients::etcd::request::{put, range_to};
 use coord_e2e::history::{Outcome, Version};
-use coord_proto::etcd::mvccpb::KeyValue;
+use coord_proto::etcd::mvccpb::{Event, KeyValue};
 use coord_server::network::Simulated;
 
 use crate::clients::{Observed, Watched, single};
@@ -121,6 +121,12 @@ async fn all(client: &Client, number: usize, last: &Last) -> (i64, Vec<KeyValue>
     }
 }
 
+/// Of the last look itself.
+fn is_last(event: &Event) -> bool {
+    let kv = event.kv.as_ref();
+    kv.is_some_and(|kv| kv.key.starts_with(b"last/"))
+}
+
 fn is_held(kv: &KeyValue) -> bool {
     kv.key.starts_with(b"lease/")
 }
@@ -159,7 +165,13 @@ pub fn judge(observed: &Observed, last: &Last) -> Result<usize> {
         .collect();
     let newest = look.stores.iter().map(|(revision, _)| *revision).max();
     let history = observed.history.calls();
-    revisions::check(&history, &of_registers, newest.unwrap_or(0)).context("revisions")?;
+    let all = [history.clone(), observed.held.calls()].concat();
+    let of_clients: Vec<_> = log
+        .iter()
+        .filter(|event| !is_last(event))
+        .cloned()
+        .collect();
+    revisions::check(&all, &of_clients, newest.unwrap_or(0)).context("revisions")?;
     let settled = settle::settle(&history, &of_registers)?;
     linear::check(&settled).context("linearizability")?;
     for Watched { seen, compacted } in observed.watched.lock().expect("no one panicked").iter() {

@@ -2,8 +2,9 @@
 //!
 //! It needs the log: every event from the first revision on, as one watcher of everything was sent it. It finds
 //! quicker, and across keys, a part of what [`linear`](super::linear) finds without trusting revisions.
+//! Keys that a lease holds may go without a call: all of one lease at once, and none comes under it afterwards.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use coord_proto::etcd::mvccpb::Event;
@@ -11,7 +12,8 @@ use coord_proto::etcd::mvccpb::Event;
 use super::{Violation, is_delete, kv, require, text};
 use crate::history::{Call, Outcome, Reply, Request, Version};
 
-/// Checks a history against the log of all its keys, in order of revision. Keys in it are changed by its calls alone.
+/// Checks a history against the log of all its keys, in order of revision. Keys in it are changed by its calls alone, and by
+/// the end of a lease.
 ///
 /// `newest` is the revision up to which the log is complete: changes of other keys may come after its last event.
 pub fn check(history: &[Call], log: &[Event], newest: i64) -> Result<(), Violation> {
@@ -29,6 +31,65 @@ struct Replayed {
     /// The revision of each value, all of which differ.
     values: HashMap<String, i64>,
     newest: i64,
+    /// Deletions of keys that a lease held, by key and revision.
+    of_leases: HashMap<(String, i64), Freed>,
+    /// Every put under a lease: lease, revision, key.
+    attached: Vec<(i64, i64, String)>,
+}
+
+/// What the deletion of a key was for the lease that held it.
+struct Freed {
+    lease: i64,
+    /// Keys that it still holds after that revision: none, if it was its end.
+    left: Vec<String>,
+}
+
+/// Which keys leases hold, while the log is replayed.
+#[derive(Default)]
+struct Holding {
+    lease_of: HashMap<String, i64>,
+    keys_of: HashMap<i64, BTreeSet<String>>,
+    /// Deleted at the revision that is being replayed, with the lease that held it.
+    deleted: Vec<(String, i64)>,
+}
+
+impl Holding {
+    fn put(&mut self, key: &str, lease: i64) {
+        self.free(key);
+        if lease != 0 {
+            self.lease_of.insert(key.to_owned(), lease);
+            self.keys_of
+                .entry(lease)
+                .or_default()
+                .insert(key.to_owned());
+        }
+    }
+
+    fn delete(&mut self, key: &str) {
+        if let Some(lease) = self.free(key) {
+            self.deleted.push((key.to_owned(), lease));
+        }
+    }
+
+    fn free(&mut self, key: &str) -> Option<i64> {
+        let lease = self.lease_of.remove(key)?;
+        if let Some(keys) = self.keys_of.get_mut(&lease) {
+            keys.remove(key);
+        }
+        Some(lease)
+    }
+
+    /// All changes of a revision are through.
+    fn end(&mut self, revision: i64, of_leases: &mut HashMap<(String, i64), Freed>) {
+        for (key, lease) in self.deleted.drain(..) {
+            let left = self.keys_of.get(&lease).into_iter().flatten();
+            let freed = Freed {
+                lease,
+                left: left.cloned().collect(),
+            };
+            of_leases.insert((key, revision), freed);
+        }
+    }
 }
 
 impl Replayed {
@@ -37,7 +98,10 @@ impl Replayed {
             keys: HashMap::new(),
             values: HashMap::new(),
             newest: 1,
+            of_leases: HashMap::new(),
+            attached: Vec::new(),
         };
+        let mut holding = Holding::default();
         for event in log {
             let kv = kv(event)?;
             let (key, revision) = (text(&kv.key), kv.mod_revision);
@@ -46,7 +110,19 @@ impl Replayed {
                 "the log goes from revision {} to {revision}",
                 replayed.newest
             );
+            if revision > replayed.newest {
+                holding.end(replayed.newest, &mut replayed.of_leases);
+            }
             replayed.newest = revision;
+            if is_delete(event) {
+                holding.delete(&key);
+            } else {
+                holding.put(&key, kv.lease);
+                let attached = (kv.lease, revision, key.clone());
+                replayed
+                    .attached
+                    .extend((kv.lease != 0).then_some(attached));
+            }
             let version = (!is_delete(event)).then(|| Version::from(kv));
             let before = replayed.at(&key, i64::MAX);
             match (&version, before) {
@@ -74,6 +150,7 @@ impl Replayed {
                 .insert(revision, version);
             require!(earlier.is_none(), "{key} changes twice at {revision}");
         }
+        holding.end(replayed.newest, &mut replayed.of_leases);
         Ok(replayed)
     }
 
@@ -164,6 +241,7 @@ fn the_log_has_nothing_else(history: &[Call], log: &Replayed) -> Result<(), Viol
             (Request::Get { .. } | Request::Swap { .. } | Request::Delete { .. }, _) => {}
         }
     }
+    let mut ended: HashMap<i64, i64> = HashMap::new();
     for (key, versions) in &log.keys {
         for (revision, version) in versions {
             match version {
@@ -174,6 +252,20 @@ fn the_log_has_nothing_else(history: &[Call], log: &Replayed) -> Result<(), Viol
                 ),
                 None if deletes.contains(&(key.as_str(), *revision)) => {}
                 None => {
+                    if let Some(Freed { lease, left }) =
+                        log.of_leases.get(&(key.clone(), *revision))
+                    {
+                        require!(
+                            left.is_empty(),
+                            "lease {lease} ended at {revision} with {key}, and still holds {left:?}"
+                        );
+                        let before = *ended.entry(*lease).or_insert(*revision);
+                        require!(
+                            before == *revision,
+                            "lease {lease} ended at {before} and at {revision}"
+                        );
+                        continue;
+                    }
                     let left = unknown_deletes
                         .get_mut(key.as_str())
                         .filter(|left| **left > 0);
@@ -186,6 +278,13 @@ fn the_log_has_nothing_else(history: &[Call], log: &Replayed) -> Result<(), Viol
                 }
             }
         }
+    }
+    for (lease, revision, key) in &log.attached {
+        let end = ended.get(lease);
+        require!(
+            end.is_none_or(|end| revision < end),
+            "{key} is put at {revision} under lease {lease}, which ended at {end:?}"
+        );
     }
     Ok(())
 }

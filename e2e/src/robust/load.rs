@@ -54,6 +54,8 @@ impl Default for Profile {
 struct Common {
     endpoints: Arc<[String]>,
     history: History,
+    /// Writes and reads of keys that leases hold.
+    held: History,
     profile: Profile,
     stop: Arc<AtomicBool>,
     /// The newest revision that anyone was answered.
@@ -103,9 +105,11 @@ pub struct Load {
 impl Load {
     /// Puts clients to work on the members at these endpoints.
     pub fn start(endpoints: &[String], seed: u64, profile: Profile) -> Result<Self> {
+        let history = History::default();
         let common = Common {
             endpoints: endpoints.into(),
-            history: History::default(),
+            held: history.beside(),
+            history,
             profile,
             stop: Arc::default(),
             revision: Arc::new(AtomicI64::new(1)),
@@ -191,6 +195,7 @@ impl Load {
             }
         }
         record.calls = self.common.history.calls();
+        record.held = self.common.held.calls();
         Ok(())
     }
 }

@@ -23,6 +23,9 @@ pub struct Record {
     pub seed: u64,
     /// Every call of the key-value clients.
     pub calls: Vec<Call>,
+    /// Writes and reads of keys that leases hold.
+    #[serde(default)]
+    pub held: Vec<Call>,
     /// Every watcher.
     pub watchers: Vec<Watcher>,
     /// Every lease.

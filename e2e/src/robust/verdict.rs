@@ -13,6 +13,8 @@ use crate::history::Outcome;
 const GRACE: Duration = Duration::from_secs(10);
 /// Keys of the writers; only their calls change them.
 const KEYS: &str = "k/";
+/// Keys that leases hold.
+const HELD: &str = "l/";
 
 /// How much was judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +53,13 @@ pub fn judge(record: &Record) -> Result<Judged, Violation> {
     }
     let keys: Vec<Event> = log.iter().filter(|event| is_ours(event)).cloned().collect();
     let newest = log.last().and_then(revision).unwrap_or(0);
-    revisions::check(&record.calls, &keys, newest)?;
+    let all = [record.calls.as_slice(), &record.held].concat();
+    let of_clients: Vec<Event> = log
+        .iter()
+        .filter(|event| is_of_clients(event))
+        .cloned()
+        .collect();
+    revisions::check(&all, &of_clients, newest)?;
     linear::check(&settle::settle(&record.calls, &keys)?)?;
     for contents in &record.contents {
         contents::check(contents, &log)?;
@@ -65,8 +73,16 @@ pub fn judge(record: &Record) -> Result<Judged, Violation> {
 }
 
 fn is_ours(event: &Event) -> bool {
+    is_below(KEYS, event)
+}
+
+fn is_of_clients(event: &Event) -> bool {
+    is_ours(event) || is_below(HELD, event)
+}
+
+fn is_below(prefix: &str, event: &Event) -> bool {
     let kv = event.kv.as_ref();
-    kv.is_some_and(|kv| kv.key.starts_with(KEYS.as_bytes()))
+    kv.is_some_and(|kv| kv.key.starts_with(prefix.as_bytes()))
 }
 
 fn judged(record: &Record, log: &[Event]) -> Judged {

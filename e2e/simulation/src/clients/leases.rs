@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use coord_e2e::check::lease::{Life, Read, Renewal};
-use coord_e2e::clients::etcd::request::put;
+use coord_e2e::clients::etcd::request::{put, range};
 use coord_e2e::clients::etcd::{Client, KeepAlive};
+use coord_e2e::history::Request;
 use coord_proto::etcd::etcdserverpb as pb;
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -14,6 +15,8 @@ use super::{Seat, lock, pause};
 /// A client that waits longer for the end has seen enough; whether it came at all is judged at the end of the run.
 const WATCH_MAX: Duration = Duration::from_secs(30);
 
+/// A put that takes longer is given up.
+const PUT_MAX: Duration = Duration::from_secs(5);
 /// Before a lease may end.
 const SHORTLY: Duration = Duration::from_millis(20);
 const AGAIN: Duration = Duration::from_millis(700);
@@ -25,7 +28,8 @@ pub(super) async fn run(seat: Seat, number: usize, mut random: StdRng) {
         let key = format!("lease/{number}/{turn}");
         let client = seat.client(random.random_range(0..seat.members.len()));
         let mut life = Life::default();
-        hold(&seat, &client, &key, &mut life, &mut random).await;
+        let place = (number, key.as_str());
+        hold(&seat, &client, place, &mut life, &mut random).await;
         if life.id != 0 {
             lock(&seat.observed.lives).push(life);
         }
@@ -33,7 +37,14 @@ pub(super) async fn run(seat: Seat, number: usize, mut random: StdRng) {
     }
 }
 
-async fn hold(seat: &Seat, client: &Client, key: &str, life: &mut Life, random: &mut StdRng) {
+async fn hold(
+    seat: &Seat,
+    client: &Client,
+    place: (usize, &str),
+    life: &mut Life,
+    random: &mut StdRng,
+) {
+    let (number, key) = place;
     let history = &seat.observed.history;
     let ttl = random.random_range(2..8);
     let began = history.now();
@@ -47,11 +58,22 @@ async fn hold(seat: &Seat, client: &Client, key: &str, life: &mut Life, random: 
         began,
         ended: Some(history.now()),
     });
+    let value = format!("held by {}", life.id);
     let request = pb::PutRequest {
         lease: life.id,
-        ..put(key, &format!("held by {}", life.id))
+        ..put(key, &value)
     };
-    if client.put(request).await.is_err() {
+    let began = history.now();
+    let answer = tokio::time::timeout(PUT_MAX, client.put(request)).await;
+    let answer = answer.ok().and_then(Result::ok);
+    let revision = answer.as_ref().and_then(|answer| answer.header.as_ref());
+    let revision = revision.map(|header| header.revision);
+    let write = Request::Put {
+        key: key.to_owned(),
+        value,
+    };
+    seat.observed.held.held(number, began, write, revision);
+    if answer.is_none() {
         // Nobody knows whether the key is there: nothing is promised.
         life.id = 0;
         return;
@@ -66,7 +88,7 @@ async fn hold(seat: &Seat, client: &Client, key: &str, life: &mut Life, random: 
         if !renew(seat, client, &mut keep_alive, life).await {
             break;
         }
-        read(seat, client, key, life).await;
+        read(seat, client, place, life).await;
     }
     if random.random_bool(0.2) {
         life.revoked = Some(history.now());
@@ -79,11 +101,11 @@ async fn hold(seat: &Seat, client: &Client, key: &str, life: &mut Life, random: 
     if let Some(promised) = promised(life) {
         let now = history.now();
         tokio::time::sleep((promised - SHORTLY).saturating_sub(now)).await;
-        read(seat, client, key, life).await;
+        read(seat, client, place, life).await;
     }
     let until = history.now() + WATCH_MAX;
     while history.now() < until {
-        if read(seat, client, key, life).await == Some(false) {
+        if read(seat, client, place, life).await == Some(false) {
             return;
         }
         pause(random, AGAIN).await;
@@ -122,14 +144,21 @@ async fn renew(seat: &Seat, client: &Client, stream: &mut KeepAlive, life: &mut 
 }
 
 /// Reads the key. Whether it is there, if that was answered.
-async fn read(seat: &Seat, client: &Client, key: &str, life: &mut Life) -> Option<bool> {
+async fn read(
+    seat: &Seat,
+    client: &Client,
+    (number, key): (usize, &str),
+    life: &mut Life,
+) -> Option<bool> {
     let history = &seat.observed.history;
     let began = history.now();
-    let found = client.get(key).await.ok()?;
+    let answer = client.range(range(key)).await.ok()?;
+    seat.observed.held.found(number, began, key, &answer);
+    let is_there = !answer.kvs.is_empty();
     life.reads.push(Read {
         began,
         ended: history.now(),
-        is_there: found.is_some(),
+        is_there,
     });
-    Some(found.is_some())
+    Some(is_there)
 }

@@ -276,3 +276,69 @@ fn a_read_beyond_the_log_is_rejected_unless_other_keys_changed_since() {
     );
     super::check(&calls, &log, 4).unwrap();
 }
+
+fn held(key: &str, value: &str, changed: i64, lease: i64) -> Event {
+    let mut event = written(key, value, changed, changed, 1);
+    event.kv.as_mut().unwrap().lease = lease;
+    event
+}
+
+/// Two keys under lease 7, one under lease 8; lease 7 ends at 5.
+fn leased() -> (Vec<Call>, Vec<Event>) {
+    let calls = vec![
+        put(0, "a", "1", Some(2)),
+        put(10, "b", "2", Some(3)),
+        put(20, "c", "3", Some(4)),
+        get(40, "a", 5, None),
+        get(50, "c", 5, Some(("3", 4, 4, 1))),
+    ];
+    let log = vec![
+        held("a", "1", 2, 7),
+        held("b", "2", 3, 7),
+        held("c", "3", 4, 8),
+        deleted("a", 5),
+        deleted("b", 5),
+    ];
+    (calls, log)
+}
+
+#[test]
+fn keys_that_go_with_their_lease_need_no_call() {
+    let (calls, log) = leased();
+    check(&calls, &log).unwrap();
+}
+
+#[test]
+fn a_lease_that_ends_without_all_its_keys_is_rejected() {
+    let (calls, mut log) = leased();
+    log.pop();
+    let violation = check(&calls, &log).unwrap_err();
+    assert!(violation.0.contains("still holds [\"b\"]"), "{violation}");
+    log.push(deleted("b", 6));
+    let violation = check(&calls, &log).unwrap_err();
+    assert!(violation.0.contains("still holds"), "{violation}");
+}
+
+#[test]
+fn a_key_that_comes_under_a_lease_after_its_end_is_rejected() {
+    let (mut calls, mut log) = leased();
+    calls.push(put(60, "d", "4", Some(6)));
+    log.push(held("d", "4", 6, 7));
+    let violation = check(&calls, &log).unwrap_err();
+    assert!(violation.0.contains("which ended at"), "{violation}");
+}
+
+#[test]
+fn a_key_of_no_lease_does_not_go_by_itself() {
+    let (calls, mut log) = leased();
+    log[1] = written("b", "2", 3, 3, 1);
+    let violation = check(&calls, &log).unwrap_err();
+    assert!(violation.0.contains("nobody can have done"), "{violation}");
+}
+
+#[test]
+fn a_key_that_its_lease_gave_up_is_not_read_later() {
+    let (mut calls, log) = leased();
+    calls.push(get(60, "b", 5, Some(("2", 3, 3, 1))));
+    check(&calls, &log).unwrap_err();
+}

@@ -15,6 +15,7 @@ use super::{Common, Output};
 use crate::check::lease::{Life, Read, Renewal};
 use crate::clients::etcd::Client;
 use crate::clients::etcd::request::{op, put, range, txn};
+use crate::history::Request;
 
 const TTL_SECONDS: i64 = 3;
 /// A renewal without an answer is given up and sent again on another stream, as client libraries do.
@@ -37,12 +38,12 @@ pub(super) async fn hold(common: Common, member: usize, mut rng: StdRng) -> Resu
         let keys = ["a", "b"].map(|name| format!("l/{member}/{number}/{name}"));
         let held = Duration::from_millis(rng.random_range(1_000..12_000));
         let revokes = rng.random_bool(0.3);
-        match begin(&common, &holder, &keys).await {
+        match begin(&common, &holder, member, &keys).await {
             Some(life) => {
                 let life = Mutex::new(life);
                 let ended = Mutex::new(false);
                 let held = keep(&common, &holder, &life, &ended, held, revokes);
-                let seen = look(&common, &onlooker, &life, &ended, &keys[0]);
+                let seen = look(&common, &onlooker, &life, &ended, (member, &keys[0]));
                 futures::future::join(held, seen).await;
                 let life = life.into_inner().unwrap_or_else(PoisonError::into_inner);
                 tenancies.push(Tenancy {
@@ -57,7 +58,7 @@ pub(super) async fn hold(common: Common, member: usize, mut rng: StdRng) -> Resu
 }
 
 /// A lease with its keys; nothing if one of the two calls has no answer.
-async fn begin(common: &Common, client: &Client, keys: &[String]) -> Option<Life> {
+async fn begin(common: &Common, client: &Client, member: usize, keys: &[String]) -> Option<Life> {
     let began = common.history.now();
     let request = pb::LeaseGrantRequest {
         ttl: TTL_SECONDS,
@@ -74,13 +75,23 @@ async fn begin(common: &Common, client: &Client, keys: &[String]) -> Option<Life
         .map(|key| {
             op(pb::PutRequest {
                 lease: granted.id,
-                // Unique, like every value of a run.
-                ..put(key, &format!("{key} of {}", granted.id))
+                ..put(key, &value(key, granted.id))
             })
         })
         .collect();
+    let sent = common.history.now();
     let attached = timeout(CALL_MAX, client.txn(txn([], puts, []))).await;
-    attached.ok()?.ok()?;
+    let attached = attached.ok().and_then(Result::ok);
+    let revision = attached.as_ref().and_then(|answer| answer.header.as_ref());
+    let revision = revision.map(|header| header.revision);
+    for key in keys {
+        let write = Request::Put {
+            key: key.clone(),
+            value: value(key, granted.id),
+        };
+        common.held.held(member, sent, write, revision);
+    }
+    attached?;
     Some(Life {
         id: granted.id,
         ttl: Duration::from_secs(u64::try_from(granted.ttl).ok()?),
@@ -89,6 +100,11 @@ async fn begin(common: &Common, client: &Client, keys: &[String]) -> Option<Life
         revoked: None,
         reads: Vec::new(),
     })
+}
+
+/// Unique, like every value of a run.
+fn value(key: &str, lease: i64) -> String {
+    format!("{key} of {lease}")
 }
 
 fn with<T>(life: &Mutex<Life>, change: impl FnOnce(&mut Life) -> T) -> T {
@@ -143,12 +159,13 @@ async fn look(
     client: &Client,
     life: &Mutex<Life>,
     ended: &Mutex<bool>,
-    key: &str,
+    (member, key): (usize, &str),
 ) {
     let until = Instant::now() + LOOK_MAX;
     while Instant::now() < until && !common.stops() {
         let began = common.history.now();
         if let Ok(Ok(answer)) = timeout(CALL_MAX, client.range(range(key))).await {
+            common.held.found(member, began, key, &answer);
             let is_there = !answer.kvs.is_empty();
             let read = Read {
                 began,
