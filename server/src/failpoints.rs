@@ -33,11 +33,13 @@ pub enum Bug {
     ReorderedEnvelope,
     /// A batch that was forwarded counts as never sent until the leader's answer to the call begins.
     ForwardedTwice,
+    /// A member runs on an older copy of its disk, whatever others remember of it.
+    OlderCopyRuns,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AckBeforeFsync,
         Self::StaleRead,
         Self::VoteNotPersisted,
@@ -49,6 +51,7 @@ impl Bug {
         Self::PurgeBelowUnsynced,
         Self::ReorderedEnvelope,
         Self::ForwardedTwice,
+        Self::OlderCopyRuns,
     ];
 
     /// Its name in `COORD_FAILPOINT`.
@@ -65,6 +68,7 @@ impl Bug {
             Self::PurgeBelowUnsynced => "purge-below-unsynced",
             Self::ReorderedEnvelope => "reordered-envelope",
             Self::ForwardedTwice => "forwarded-twice",
+            Self::OlderCopyRuns => "older-copy-runs",
         }
     }
 }

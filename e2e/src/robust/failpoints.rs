@@ -25,8 +25,9 @@ pub const ALL: [Planted; 10] = [
     planted("reordered-envelope", Scenario::Compaction),
 ];
 
-/// Those that only the simulation must find: they need a connection that breaks within one round trip of its opening.
-pub const SIMULATED: [&str; 1] = ["forwarded-twice"];
+/// Those that only the simulation must find: they need a connection that breaks within one round trip of its opening, or a
+/// disk that goes back in time.
+pub const SIMULATED: [&str; 2] = ["forwarded-twice", "older-copy-runs"];
 
 const fn planted(bug: &'static str, scenario: Scenario) -> Planted {
     Planted { bug, scenario }

@@ -23,6 +23,7 @@ use super::peer::{self, Peers};
 use super::removal::say;
 use super::types::Members;
 use crate::command::{LeaderKey, LogPosition, MemberId};
+use crate::failpoints::{self, Bug};
 use crate::wal::{PeerMemory, Wal};
 
 /// Votes of this process that are kept.
@@ -217,6 +218,9 @@ impl Promises {
     ) -> Option<String> {
         const REMEDY: &str = "remove this member from the cluster, add it again and start it with an empty --data-dir and \
                               --initial-cluster-state=existing";
+        if failpoints::has(Bug::OlderCopyRuns) {
+            return None;
+        }
         if let (Some(ours), Some(theirs)) = (self.applied, answer.committed)
             && let Some(why) = agreement::contradiction(ours, theirs)
         {
