@@ -15,6 +15,7 @@ mod generation;
 mod journal_tail;
 mod layers;
 mod marks;
+#[cfg(any(test, feature = "simulation"))]
 mod memory;
 mod merging;
 mod note;
@@ -25,6 +26,8 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod tree_versions;
+#[cfg(not(any(test, feature = "simulation")))]
+mod unsimulated;
 mod writer;
 
 use std::path::Path;
@@ -40,10 +43,14 @@ pub use generation::Fresh;
 use generation::Generation;
 pub use layers::{Rows, Visit};
 use layers::{Shared, Waiting};
-pub use memory::{MemoryRows, RowsCopy};
+pub use memory::MemoryRows;
+#[cfg(any(test, feature = "simulation"))]
+pub use memory::RowsCopy;
 pub use space::{Layout, Space};
 use store::Store;
 pub use sweep::{Garbage, Sweep};
+#[cfg(not(any(test, feature = "simulation")))]
+use unsimulated as memory;
 
 /// Follows [`Flushed`].
 pub type Progress = watch::Receiver<Flushed>;

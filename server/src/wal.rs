@@ -15,15 +15,20 @@ mod entry;
 mod faulty;
 mod identity;
 mod log;
+#[cfg(any(test, feature = "simulation"))]
 mod memory;
+#[cfg(any(test, feature = "simulation"))]
 mod place;
 mod queue;
 mod record;
 mod recover;
 mod sector;
+#[cfg(any(test, feature = "simulation"))]
 mod stepper;
 #[cfg(test)]
 mod tests;
+#[cfg(not(any(test, feature = "simulation")))]
+mod unsimulated;
 mod writer;
 
 use std::io;
@@ -35,9 +40,14 @@ use tokio::sync::{oneshot, watch};
 pub use disk::{Aligned, Directory, Disk, SegmentFile};
 pub use entry::{Entry, Payload, PeerMemory, Proposals, Vote};
 pub use identity::{Identity, identity_at};
+#[cfg(any(test, feature = "simulation"))]
 pub use memory::{Files, MemoryDisk, Write, blank_segment};
+#[cfg(any(test, feature = "simulation"))]
 pub use place::Place;
+#[cfg(any(test, feature = "simulation"))]
 pub use stepper::{Stepper, Waits};
+#[cfg(not(any(test, feature = "simulation")))]
+pub use unsimulated::{Place, Stepper, Waits};
 
 use crate::command::{Fault, LogPosition};
 use queue::{Closer, Shared};

@@ -75,7 +75,7 @@ impl Platform {
         }
     }
 
-    /// A simulated machine.
+    /// A simulated machine. Only a build with the feature `simulation` has what it stands on.
     pub fn simulated(log: wal::Place, rows: MemoryRows, network: Network, limits: Limits) -> Self {
         Self {
             log: LogPlace::Simulated(log),

@@ -15,8 +15,8 @@ use super::identity::Identity;
 use super::log::Log;
 use super::record::{Cursor, Peers, Record};
 use super::sector::{self, BLOCK};
-use super::stepper::{Stepper, Waits};
 use super::writer::{self, Op, Waiting, Writer};
+use super::{Stepper, Waits};
 use crate::command::{Fault, LogPosition};
 
 /// How long something that nobody waits for may stay unwritten when nothing else is.
