@@ -37,14 +37,14 @@ struct Replayed {
     attached: Vec<(i64, i64, String)>,
 }
 
-/// What the deletion of a key was for the lease that held it.
+/// The deletion of a key, as its lease sees it.
 struct Freed {
     lease: i64,
     /// Keys that it still holds after that revision: none, if it was its end.
     left: Vec<String>,
 }
 
-/// Which keys leases hold, while the log is replayed.
+/// The keys that leases hold, while the log is replayed.
 #[derive(Default)]
 struct Holding {
     lease_of: HashMap<String, i64>,

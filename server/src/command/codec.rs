@@ -19,8 +19,8 @@ use wire::{Counter, Reader, Sink, Writer};
 
 /// First bytes of every envelope.
 const MAGIC: &[u8; 2] = b"CE";
-/// The only format that is read: 2, since proposals say who asks. Format 1 was never released. What is written follows the
-/// envelope's feature level ([`Formats`]).
+/// The only format that is read: 2, since proposals say who asks. Format 1 was never released. Writers
+/// follow the envelope's feature level ([`Formats`]).
 const FORMAT: u8 = 2;
 
 /// Bytes that are not a canonical envelope.

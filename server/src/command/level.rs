@@ -17,7 +17,7 @@ pub const FIRST_LEVEL: u32 = 1;
 /// Of what raises the level, and so must be possible at any.
 const ALWAYS: u32 = 0;
 
-/// The formats that are written while a cluster is at a level. What is read are those of all levels that are known.
+/// The formats that are written while a cluster is at a level. A reader takes those of all levels that it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Formats {
     /// Of envelopes: what stands in the log.

@@ -42,7 +42,7 @@ pub enum LimitRefusal {
         "{command} needs feature level {needs}, the cluster is at {level}: not every member runs a version that knows it"
     )]
     Level {
-        /// What it is called.
+        /// Its name.
         command: &'static str,
         /// The level it needs.
         needs: u32,

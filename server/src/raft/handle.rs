@@ -121,7 +121,7 @@ impl Raft {
         principal: Principal,
         command: Command,
     ) -> Result<Answer, Unavailable> {
-        // Whoever writes it, the level is no lower there: it never falls.
+        // The leader that writes it has a level that is no lower: it never falls.
         let state = &self.membership.state;
         let (level, revision) = state.with(|state| (state.feature_level(), state.revision()));
         if let Err(refusal) = command.may_be_written(level) {

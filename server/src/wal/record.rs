@@ -239,7 +239,7 @@ impl Cursor {
 }
 
 const MAGIC: &[u8; 8] = b"COORDWAL";
-/// The only segment format that is read. What is written follows the cluster's feature level ([`Formats`]).
+/// The only segment format that is read. Writers follow the cluster's feature level ([`Formats`]).
 pub(super) const FORMAT: u32 = 2;
 
 /// The first frame of a segment: its log's identity, and the state of the stream before it, so that older segments
