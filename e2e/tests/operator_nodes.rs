@@ -218,8 +218,8 @@ async fn a_drained_node_takes_one_member_and_a_second_drain_none() {
     trial.finish(writer, 100).await.unwrap();
 }
 
-/// Made while a node takes no pods, two members have their disks on one: each may start again there (a strict spread had
-/// kept it from that for ever), and once the node takes pods they are parted.
+/// Made while a node takes no pods, two members have their disks on one. Each may start again there (a strict spread
+/// had kept it from that for ever), and once the node takes pods they are parted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_members_on_one_node_roll_and_are_parted_once_another_is_free() {
     let _alone = alone().await;

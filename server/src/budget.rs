@@ -1,11 +1,11 @@
 //! Bytes that calls hold in memory: their requests on the way in, their answers on the way out, and what stands as long as
 //! a stream does.
 //!
-//! Every connection may always hold a little, so that one client's excess is not another's wait; bytes beyond that
-//! comes out of a pool, one for each of the three: readers that stall keep nobody from writing, watchers nobody from either. A request
-//! that finds its pool empty is refused; an answer waits for its turn to overdraw: one at a time, so that a single one
-//! may be larger than the whole pool, but not two, and none larger than the machine can bear. Counts only; knows no call
-//! and no wire.
+//! Every connection may always hold a little, so that one client's excess is not another's wait. Bytes beyond that
+//! come out of a pool, one for each of the three: readers that stall keep nobody from writing, watchers nobody from
+//! either. A request that finds its pool empty is refused. An answer waits for its turn to overdraw, one at a time: a
+//! single one may be larger than the whole pool, two may not, and none may be larger than the machine can bear. Counts
+//! only; knows no call and no wire.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};

@@ -172,8 +172,8 @@ impl Network {
         self.lock().link(from, to).is_cut = true;
     }
 
-    /// From now on something between two hosts takes what the first sends to the second, on connections that are there and
-    /// on new ones, and passes nothing on; each connection that it did this to breaks some time later.
+    /// From now on a proxy between two hosts takes the packets of the first to the second, on open connections and on
+    /// new ones, and passes none on; each of these connections breaks some time later.
     pub fn swallow(&self, from: HostId, to: HostId) {
         self.lock().link(from, to).swallows = true;
     }

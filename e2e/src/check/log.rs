@@ -1,9 +1,9 @@
 //! The log of a run, put together from what its watchers saw: every event of every revision, once.
 //!
-//! Proof that it is complete: a store makes a new revision only with a change, and gives it the next number. So if every
-//! number up to the last is there, no revision is missing; and of each revision every watcher of the whole store must
-//! have been sent the same events, so none of it is missing unless all of them missed the same, which is then a gap in
-//! what readers read ([`revisions`](super::revisions), [`contents`](super::contents)).
+//! Proof that it is complete: a store makes a new revision only with a change, and gives it the next number. So if
+//! every number up to the last is there, no revision is missing. Every watcher of the whole store must have been sent
+//! the same events of each revision; an event that all of them missed is a gap in what readers read
+//! ([`revisions`](super::revisions), [`contents`](super::contents)).
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! An address for each member: on the loopback interface, unless the cluster has a network of its own.
 //!
-//! Members have an address of their own (127.x.y.z) with etcd's usual ports on it, not a free port of 127.0.0.1: a port
-//! that is free now may be taken by an outgoing connection before its member starts, or while it is down.
+//! Members have an address of their own (127.x.y.z) with etcd's usual ports on it. A free port of 127.0.0.1 may be
+//! taken by an outgoing connection before its member starts, or while it is down.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};

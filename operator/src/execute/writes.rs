@@ -8,8 +8,8 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(8);
 
 /// How many writes this process has made.
 ///
-/// With the feature `failpoints` it ends or stops the process after a given number of them: an operator that dies after
-/// each of its writes must reach the same state as one that does not, and one that slept past its lease must do no harm
+/// With the feature `failpoints` it ends or stops the process after a given number of them. An operator that dies after
+/// each of its writes must reach the same state as one that lives, and one that slept past its lease must do no harm
 /// when it wakes.
 #[derive(Debug, Default)]
 pub struct Writes {

@@ -1,5 +1,5 @@
-//! Password hashes: bcrypt, as etcd's. Each takes a core for some fifty milliseconds, so they are made on threads of their
-//! own and a few at a time: a flood of logins must not take the processor from the requests of everybody else. Logins of one
+//! Password hashes: bcrypt, as etcd's. Each takes a core for some fifty milliseconds. They are made on threads of their
+//! own and a few at a time: a flood of logins must not take the processor from everybody else's requests. Logins of one
 //! user are checked one after the other: however many guess at one user's password, another user waits for one of them.
 
 use std::collections::HashMap;

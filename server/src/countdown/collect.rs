@@ -1,7 +1,7 @@
 //! A new leader's collection of the members' copies of the last countdown.
 //!
-//! A renewal is answered only when a majority holds it, so the copies of any majority together know every renewal that
-//! was answered, and say when each lease ends: never too early, and too late only by what a renewal was allowed to take.
+//! A renewal is answered only when a majority holds it, so the copies of any majority together know every answered
+//! renewal. They say when each lease ends: never too early, and too late only by the time that a renewal may take.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! When each lease ends: a pure queue. Time is passed in.
 //!
-//! A renewal does not enter the log. So that a cluster that was stopped as a whole does not start a long forgotten lease
-//! anew, the time left is recorded each time it has halved since it was last on record: a lease that is renewed in good
-//! time costs nothing, an abandoned one a logarithm of its time. The time on record must never be less than the one
-//! promised to a client, hence [`Deadlines::is_on_record_with_less`].
+//! A renewal does not enter the log. A cluster that was stopped as a whole must not start a long forgotten lease anew.
+//! So the time left is recorded each time it has halved since the last record: a lease that is renewed in good time
+//! costs nothing, an abandoned one a logarithm of its time. The time on record must never be less than the one promised
+//! to a client, hence [`Deadlines::is_on_record_with_less`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;

@@ -67,7 +67,7 @@ impl<'a, C: Consensus> Term<'a, C> {
 
     /// Leads until leadership changes. Returns false when there is nothing to wait for.
     pub(super) async fn lead(mut self) -> bool {
-        // The first copy is of all that was answered before: whoever holds a complete one knows every renewal.
+        // The first copy is of all that was answered before: a member with a complete one knows every renewal.
         self.driver.consensus.outbox().open(self.leadership, KIND);
         self.post();
         let lives = self.turns().await;

@@ -1,10 +1,10 @@
 //! Rows of the disk room itself, in every space beside the caller's: the format and the numbers of the batches.
 //!
-//! fjall keeps one journal for all spaces and writes each space to tables at its own pace; if its journal is damaged it
+//! fjall keeps one journal for all spaces and writes each space to tables at its own pace. If its journal is damaged it
 //! may open with batches missing from the middle, or from some of the spaces only, and say nothing. Each batch leaves
-//! its number in every space, so that a hole is seen; and it marks the number before its own as followed, so that a
-//! change of their order is seen: the place of a batch in that order is not covered by any of fjall's checksums. Numbers
-//! up to the *checkpoint* are in tables everywhere and are not kept.
+//! its number in every space: a hole is seen. It also marks the number before its own as followed: a change of their
+//! order is seen, which none of fjall's checksums covers. Numbers up to the *checkpoint* are in tables everywhere and
+//! are not kept.
 
 use std::ops::RangeInclusive;
 

@@ -1,9 +1,9 @@
 //! Merging fjall's tables, on one thread of low priority.
 //!
-//! fjall can do it itself, on workers that also write memtables out. With one worker a long merge holds up memtables, and with
-//! them the writer; with more, the one that is kept free for memtables asks for other work in a loop for as long as a merge
-//! takes (fjall 3.1.13, `worker_pool.rs`): that was a tenth of the processor time of a put. So fjall gets one worker and a strategy that
-//! leaves tables alone, and they are merged here.
+//! fjall can do it itself, on workers that also write memtables out. With one worker a long merge holds up memtables,
+//! and with them the writer. With more, the one that is kept free for memtables asks for other work in a loop for as
+//! long as a merge takes (fjall 3.1.13, `worker_pool.rs`): a tenth of the processor time of a put. So fjall gets one
+//! worker and a strategy that leaves tables alone, and they are merged here.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};

@@ -1,9 +1,9 @@
 //! A disk that is slow when told to, and that forgets what was not synced when the process is killed.
 //!
-//! A kill leaves what the operating system was given; a power cut does not. With `COORD_FAILPOINT_POWER_CUT` set, what is
-//! not synced stays in this process, so that SIGKILL does to it what a power cut does: the state store hands rows over
-//! only to be synced, and the bug [`AckBeforeFsync`](super::Bug::AckBeforeFsync) keeps the log's writes here.
-//! With `COORD_FAILPOINT_SLOW_DISK=FILE` every write of the log takes as many milliseconds longer as the file says.
+//! A kill leaves what the operating system was given; a power cut does not. With `COORD_FAILPOINT_POWER_CUT` set,
+//! unsynced bytes stay in this process, so that SIGKILL does to them what a power cut does. The state store hands rows
+//! over only to be synced, and the bug [`AckBeforeFsync`](super::Bug::AckBeforeFsync) keeps the log's writes here. With
+//! `COORD_FAILPOINT_SLOW_DISK=FILE` every write of the log takes as many milliseconds longer as the file says.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

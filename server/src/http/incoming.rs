@@ -1,8 +1,8 @@
 //! The requests of a stream, as many as have come.
 //!
-//! A connection hands over some dozen frames between two turns of its streams, and a turn of a stream is bounded as well:
-//! one that took a single request in each step would fall behind, and h2 ends a connection of which some thousand frames
-//! are waiting.
+//! A connection hands over some dozen frames between two turns of its streams, and a turn of a stream is bounded as
+//! well. One that took a single request in each step would fall behind: h2 ends a connection of which some thousand
+//! frames are waiting.
 
 use futures::FutureExt;
 use tonic::{Status, Streaming};

@@ -1,9 +1,9 @@
 //! Reading a span of keys slice by slice, as it is or as it was.
 //!
 //! A slice ends when its budget is used up and says where the next one begins. Rows that are stepped over cost as much
-//! as rows that are found, so no slice takes long, whatever the span holds: not where most keys are newer than the
-//! revision asked for, nor where one key has a hundred thousand superseded versions. Where little changed since the
-//! revision, what changed is looked up key by key, and what else was superseded in the span costs nothing.
+//! as rows that are found, so no slice takes long: not where most keys are newer than the revision asked for, nor
+//! where one key has a hundred thousand superseded versions. Where little changed since the revision, what changed is
+//! looked up key by key, and what else was superseded in the span costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;

@@ -1,9 +1,10 @@
 //! Whether this member has applied what its leader has.
 //!
-//! Raft promises it, but only as long as no member forgets what it promised: after a disk was put back from an older copy
-//! two members may agree on another history than the third has applied, and openraft takes what it once knew as committed
-//! for the same ever after, without looking. A law that decides otherwise in another build and a flipped bit have the same
-//! look. Members that differ give different answers to the same linearizable read, so one that finds out stops.
+//! Raft promises it only as long as no member forgets a promise. After a disk was put back from an older copy two
+//! members may agree on another history than the third has applied, and openraft takes a position it once knew as
+//! committed for committed ever after, without looking. A law that decides otherwise in another build and a flipped bit
+//! have the same look. Members that differ give different answers to the same linearizable read, so one that finds out
+//! stops.
 //!
 //! Each heartbeat carries the running hash (`state::RunningHash`) of what the leader has applied, and up to where; the
 //! member compares as soon as it has applied as much. Two committed positions that cannot stand in one log are found

@@ -1,12 +1,12 @@
 //! This member's memory of the others, so that none can come back without what it promised.
 //!
-//! A member votes and acknowledges entries on the strength of its disk. If that disk is put back from an older copy,
-//! it has forgotten votes and entries that a majority counts on: it may elect a leader that lacks what was
-//! acknowledged, and no rule of Raft sees it. The others do: a member that got its vote or its acknowledgement knows
-//! that it must have been durable there. So each member keeps, of each other, the highest vote it was shown and how
-//! far the other's log reached under it, in memory and, soon after, in its log. A member that starts asks all of
-//! them, before it votes or serves, and again while it runs until each has answered once; one that holds less than
-//! any of them remembers ends itself.
+//! A member votes and acknowledges entries on the strength of its disk. A disk that is put back from an older copy
+//! has forgotten votes and entries that a majority counts on. Its member may elect a leader that lacks acknowledged
+//! entries, and no rule of Raft sees it. The others do: a member that got its vote or its acknowledgement knows that
+//! it must have been durable there. So each member keeps, of each other, the highest vote it was shown and how far
+//! the other's log reached under it, in memory and, soon after, in its log. A member that starts asks all of them,
+//! before it votes or serves, and again while it runs until each has answered once; one that holds less than any of
+//! them remembers ends itself.
 //!
 //! Not seen: what only members that cannot be asked remember; and the last second before a member that remembers was
 //! itself killed.

@@ -14,8 +14,8 @@ use crate::command::{Event, EventKind, Keys, Revision};
 /// Queued bytes per outlet above which it falls back to history: some thousand small events. A revision that is larger is
 /// read from history in any case: it would be held for each of any number of outlets until the slowest has told it.
 pub(super) const QUEUE_BYTES_MAX: usize = 1024 * 1024;
-/// Queued bytes over all outlets above which an outlet that has not taken its queue falls back to history, at whatever
-/// size: reading it again costs time, and ten thousand streams that stand still cost no more memory than this.
+/// Queued bytes over all outlets. Above it an outlet that has not taken its queue falls back to history, however small
+/// the queue is: reading it again costs time, and ten thousand streams that stand still cost no more memory than this.
 pub(super) const ALL_QUEUES_BYTES_MAX: usize = 128 << 20;
 /// Cost of a queued event beside its keys and values.
 const EVENT_BYTES: usize = 256;

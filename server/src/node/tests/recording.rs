@@ -1,11 +1,11 @@
 //! The writes of a process to the files below one folder, as `strace` saw them, and the part that a power cut would
 //! have left.
 //!
-//! The model of a disk under ext4, as far as programs may rely on it: an fsync makes the file's earlier writes durable,
-//! and every earlier change of names and lengths, because they go through one ordered journal; an fdatasync only the
-//! file's own; a write to a file opened with O_DSYNC is durable when it returns. Of all that is not durable a cut may
-//! keep anything: names and lengths in their order, of writes any sectors of 512 bytes. [`Loss::Strict`] is meaner than
-//! ext4: names come back unless their own folder was synced.
+//! The model is a disk under ext4, as far as programs may rely on it. An fsync makes the file's earlier writes durable,
+//! and every earlier change of names and lengths, because those go through one ordered journal. An fdatasync does so
+//! for the file's own only. A write to a file opened with O_DSYNC is durable when it returns. Of all that is not
+//! durable a cut may keep anything: names and lengths in their order, of writes any sectors of 512 bytes.
+//! [`Loss::Strict`] is meaner than ext4: names come back unless their own folder was synced.
 
 mod strace;
 

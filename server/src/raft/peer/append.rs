@@ -46,8 +46,8 @@ struct Window {
 
 /// Whether the entries of a request follow one another, and what it says comes before them.
 ///
-/// openraft does not promise it: it may go on with a range of entries that it has begun, although the log was cut meanwhile
-/// because the peer is sent a snapshot; what the log has left of the range then begins anywhere. A peer that took it would
+/// openraft does not promise it. It may go on with a range of entries that it has begun, although the log was cut
+/// meanwhile because the peer is sent a snapshot; the rest of the range then begins anywhere. A peer that took it would
 /// miss the entries in between.
 pub(super) fn is_whole(request: &Append) -> bool {
     let mut before = request.prev_log_id.map(|previous| previous.index);

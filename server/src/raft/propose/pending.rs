@@ -168,8 +168,8 @@ impl Pending {
 
     /// Whether a proposal that is being applied was made here, in this run of the process, by somebody who still waits.
     ///
-    /// One that was given up is forgotten here, since no outcome of it will come: it would stand before all later ones for
-    /// ever, and their batches would count as under way until no further one may leave.
+    /// A proposal that was given up is forgotten here, since it will have no outcome. It would stand before all later
+    /// ones for ever, and their batches would count as under way until no further one may leave.
     pub(in crate::raft) fn waits_for(&self, proposer: &Proposer) -> bool {
         if proposer.origin != self.origin || proposer.run != self.run {
             return false;
