@@ -70,9 +70,15 @@ impl Coordinator {
         Ok((member, members))
     }
 
-    /// Removes a member for good. Returns the members after the change.
-    pub async fn member_remove(&self, id: MemberId) -> Result<Vec<Member>, Error> {
-        self.member_change(MemberChange::Remove { id }).await
+    /// Removes a member for good, and those `with` it in the same change. Returns the members after the change.
+    ///
+    /// Errors: `Refused` if any of them is unknown or too few would be left; then none is removed.
+    pub async fn member_remove(
+        &self,
+        id: MemberId,
+        with: Vec<MemberId>,
+    ) -> Result<Vec<Member>, Error> {
+        self.member_change(MemberChange::Remove { id, with }).await
     }
 
     /// Changes where peers reach a member. Returns the members after the change.

@@ -11,6 +11,8 @@ use crate::command::{Member, MemberId};
 
 /// The header of MemberPromote that names another learner, once for each.
 const PROMOTE_WITH: &str = "coord-promote-with";
+/// The header of MemberRemove that names another member, once for each.
+const REMOVE_WITH: &str = "coord-remove-with";
 
 /// See [`pb::cluster_server::Cluster`].
 pub(super) struct ClusterService(pub(super) Gate);
@@ -47,10 +49,11 @@ impl pb::cluster_server::Cluster for ClusterService {
     ) -> Answer<pb::MemberRemoveResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         self.0.admit_admin(&Credentials::of(&request)).await?;
+        let with = others(request.metadata(), REMOVE_WITH)?;
         let members = self
             .0
             .coordinator
-            .member_remove(MemberId(request.get_ref().id))
+            .member_remove(MemberId(request.get_ref().id), with)
             .await;
         let members = all(members.map_err(|error| status(&error))?);
         Ok(Response::new(pb::MemberRemoveResponse {
@@ -104,7 +107,7 @@ impl pb::cluster_server::Cluster for ClusterService {
     ) -> Answer<pb::MemberPromoteResponse> {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         self.0.admit_admin(&Credentials::of(&request)).await?;
-        let with = promoted_with(request.metadata())?;
+        let with = others(request.metadata(), PROMOTE_WITH)?;
         let members = self
             .0
             .coordinator
@@ -129,16 +132,15 @@ impl ClusterService {
     }
 }
 
-/// Learners that are to have their votes in the same change as the one that the request names: etcd's request has room
-/// for one, and from one voter to three there must be no moment with two.
-fn promoted_with(metadata: &MetadataMap) -> Result<Vec<MemberId>, Status> {
-    let ids = metadata.get_all(PROMOTE_WITH).iter().map(|id| {
+/// Members that change together with the one that the request names: etcd's requests have room for one, and between one
+/// voter and three there must be no moment with two.
+fn others(metadata: &MetadataMap, header: &'static str) -> Result<Vec<MemberId>, Status> {
+    let ids = metadata.get_all(header).iter().map(|id| {
         let id = id.to_str().ok()?;
         u64::from_str_radix(id, 16).ok().map(MemberId)
     });
-    ids.collect::<Option<_>>().ok_or_else(|| {
-        Status::invalid_argument(format!("{PROMOTE_WITH}: a member id in hexadecimal"))
-    })
+    ids.collect::<Option<_>>()
+        .ok_or_else(|| Status::invalid_argument(format!("{header}: a member id in hexadecimal")))
 }
 
 fn all(members: Vec<Member>) -> Vec<pb::Member> {
@@ -167,15 +169,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn learners_that_vote_together_are_named_by_id_in_headers() {
+    fn members_that_change_together_are_named_by_id_in_headers() {
         let mut metadata = MetadataMap::new();
-        assert_eq!(promoted_with(&metadata).unwrap(), []);
+        assert_eq!(others(&metadata, PROMOTE_WITH).unwrap(), []);
         metadata.append(PROMOTE_WITH, "a5".parse().unwrap());
         metadata.append(PROMOTE_WITH, "ffffffffffffffff".parse().unwrap());
-        let named = promoted_with(&metadata).unwrap();
+        let named = others(&metadata, PROMOTE_WITH).unwrap();
         assert_eq!(named, [MemberId(0xa5), MemberId(u64::MAX)]);
-        metadata.append(PROMOTE_WITH, "m3".parse().unwrap());
-        let refused = promoted_with(&metadata).unwrap_err();
+        assert_eq!(others(&metadata, REMOVE_WITH).unwrap(), []);
+        metadata.append(REMOVE_WITH, "m3".parse().unwrap());
+        let refused = others(&metadata, REMOVE_WITH).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(refused.message().starts_with(REMOVE_WITH), "{refused}");
     }
 }

@@ -59,10 +59,12 @@ pub enum MemberChange {
         /// The members that are added with it.
         with: Vec<MemberId>,
     },
-    /// Removes a member for good.
+    /// Removes members for good, all in one joint change.
     Remove {
         /// The member.
         id: MemberId,
+        /// Who else.
+        with: Vec<MemberId>,
     },
     /// Replaces a member's peer URLs; voter or learner it stays.
     SetPeerUrls {
@@ -80,7 +82,7 @@ impl MemberChange {
             Self::AddLearner { id, .. }
             | Self::AddVoter { id, .. }
             | Self::Promote { id, .. }
-            | Self::Remove { id }
+            | Self::Remove { id, .. }
             | Self::SetPeerUrls { id, .. } => *id,
         }
     }
@@ -354,27 +356,35 @@ impl Membership {
                 }
                 (ChangeMembers::AddVoterIds(promoted), true)
             }
-            MemberChange::Remove { id } => {
-                view.check_known(id)?;
-                let gone = BTreeSet::from([id.0]);
-                if !voting.contains(&id.0) {
+            MemberChange::Remove { id, with } => {
+                let mut gone = BTreeSet::new();
+                for id in std::iter::once(id).chain(with) {
+                    view.check_known(id)?;
+                    gone.insert(id.0);
+                }
+                if voting.is_disjoint(&gone) {
                     return Ok((ChangeMembers::RemoveNodes(gone), false));
                 }
-                let left = voting.len() - 1;
-                let lost = usize::from(view.is_started(id.0));
-                if left == 0 || view.started(&voting) - lost < quorum(left) {
+                let left = &voting - &gone;
+                if left.is_empty() || view.started(&left) < quorum(left.len()) {
                     return Err(MemberRefusal::NotEnoughStarted.into());
                 }
-                if !view.voters.contains(&id.0) {
+                let leaving = &view.voters & &gone;
+                if leaving.is_empty() {
                     return Ok((ChangeMembers::RemoveNodes(gone), false));
                 }
-                // One that is down is no loss; one that is up must leave a quorum of the rest behind.
-                let left = view.voters.len() - 1;
-                let is_up = view.is_connected(id.0);
-                if left == 0 || is_up && view.connected(&view.voters) - 1 < quorum(left) {
+                // Those that are down are no loss; if one is up, a quorum of the rest must be, too.
+                let left = &view.voters - &gone;
+                let is_loss = view.connected(&leaving) > 0;
+                if left.is_empty() || is_loss && view.connected(&left) < quorum(left.len()) {
                     return Err(Unavailable::Unhealthy.into());
                 }
-                (ChangeMembers::RemoveVoters(gone), false)
+                let others = &gone - &leaving;
+                let change = vec![
+                    ChangeMembers::RemoveVoters(leaving),
+                    ChangeMembers::RemoveNodes(others),
+                ];
+                (ChangeMembers::Batch(change), false)
             }
             MemberChange::SetPeerUrls { id, peer_urls } => {
                 view.check_known(id)?;

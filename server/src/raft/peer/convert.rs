@@ -346,7 +346,10 @@ pub(super) fn change(change: MemberChange) -> wire::ChangeRequest {
             with = others.into_iter().map(|id| id.0).collect();
             (Kind::Promote, id, Vec::new())
         }
-        MemberChange::Remove { id } => (Kind::Remove, id, Vec::new()),
+        MemberChange::Remove { id, with: others } => {
+            with = others.into_iter().map(|id| id.0).collect();
+            (Kind::Remove, id, Vec::new())
+        }
         MemberChange::SetPeerUrls { id, peer_urls } => (Kind::SetPeerUrls, id, peer_urls),
     };
     wire::ChangeRequest {
@@ -362,14 +365,12 @@ pub(super) fn read_change(request: wire::ChangeRequest) -> Result<MemberChange, 
     let kind = Kind::try_from(request.kind)
         .map_err(|_| Status::invalid_argument("the change is unknown to this version"))?;
     let (id, peer_urls) = (MemberId(request.member), request.peer_urls);
+    let with = request.with.into_iter().map(MemberId).collect();
     Ok(match kind {
         Kind::AddLearner => MemberChange::AddLearner { id, peer_urls },
         Kind::AddVoter => MemberChange::AddVoter { id, peer_urls },
-        Kind::Promote => MemberChange::Promote {
-            id,
-            with: request.with.into_iter().map(MemberId).collect(),
-        },
-        Kind::Remove => MemberChange::Remove { id },
+        Kind::Promote => MemberChange::Promote { id, with },
+        Kind::Remove => MemberChange::Remove { id, with },
         Kind::SetPeerUrls => MemberChange::SetPeerUrls { id, peer_urls },
     })
 }

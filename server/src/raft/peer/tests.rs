@@ -360,7 +360,20 @@ fn change_request_and_response() {
             },
             "080211a4000000000000002208a500000000000000",
         ),
-        (MemberChange::Remove { id }, "080311a400000000000000"),
+        (
+            MemberChange::Remove {
+                id,
+                with: Vec::new(),
+            },
+            "080311a400000000000000",
+        ),
+        (
+            MemberChange::Remove {
+                id,
+                with: vec![MemberId(0xa5)],
+            },
+            "080311a4000000000000002208a500000000000000",
+        ),
         (
             MemberChange::SetPeerUrls { id, peer_urls },
             "080411a4000000000000001a08687474703a2f2f64",

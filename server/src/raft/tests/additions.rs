@@ -76,7 +76,10 @@ async fn a_member_that_never_started_is_removed_at_once() {
     let cluster = Cluster::start(1).await;
     let member = &cluster.members[0];
     at_once(member, add(2, &free_url().await)).await.unwrap();
-    let remove = MemberChange::Remove { id: MemberId(2) };
+    let remove = MemberChange::Remove {
+        id: MemberId(2),
+        with: Vec::new(),
+    };
     at_once(member, remove).await.unwrap();
     writes(member, "after").await;
     assert_eq!(member.raft.members().unwrap().len(), 1);

@@ -9,13 +9,20 @@ use super::cluster::{CLUSTER, Cluster, Member, TOKEN};
 use crate::command::{LogPosition, MemberId, MemberRefusal};
 use crate::network::Network;
 use crate::raft::peer::{AskError, Asker, JoinAnswer, ask_membership};
-use crate::raft::{ChangeError, Limits, MemberChange};
+use crate::raft::{ChangeError, Limits, MemberChange, types};
 
 const KEEP_ALL: Limits = Limits {
     entries: 1 << 40,
     bytes: 1 << 40,
     every: Duration::from_secs(3600),
 };
+
+fn removal(id: MemberId) -> MemberChange {
+    MemberChange::Remove {
+        id,
+        with: Vec::new(),
+    }
+}
 
 fn promotion(id: MemberId) -> MemberChange {
     MemberChange::Promote {
@@ -71,7 +78,7 @@ async fn a_member_joins_as_a_learner_is_promoted_and_leaves() {
     let fourth = cluster.members.pop().unwrap();
     cluster.members[through]
         .raft
-        .change(MemberChange::Remove { id })
+        .change(removal(id))
         .await
         .unwrap();
     let why = fourth.raft.stopped().await;
@@ -112,21 +119,11 @@ async fn changes_that_would_cost_the_quorum_are_refused() {
         .iter()
         .find(|member| member.id != leader.id && member.id != gone)
         .unwrap();
-    let refused = leader
-        .raft
-        .change(MemberChange::Remove { id: other.id })
-        .await;
+    let refused = leader.raft.change(removal(other.id)).await;
     assert_eq!(refused, Err(crate::command::Unavailable::Unhealthy.into()));
-    let unknown = leader
-        .raft
-        .change(MemberChange::Remove { id: MemberId(77) })
-        .await;
+    let unknown = leader.raft.change(removal(MemberId(77))).await;
     assert_eq!(unknown, Err(MemberRefusal::NotFound(MemberId(77)).into()));
-    leader
-        .raft
-        .change(MemberChange::Remove { id: gone })
-        .await
-        .unwrap();
+    leader.raft.change(removal(gone)).await.unwrap();
     leader.put("still here", "1").await;
 }
 
@@ -237,6 +234,60 @@ async fn two_learners_get_their_votes_in_one_change_or_none_does() {
         listed.iter().all(|(_, _, is_learner)| !is_learner),
         "{listed:?}"
     );
+}
+
+/// From three voters to one, with no moment in which two vote: then neither of them could be lost.
+#[tokio::test]
+async fn two_voters_leave_in_one_change_or_none_does() {
+    let mut cluster = Cluster::start(3).await;
+    let leads = cluster.leader().await.id;
+    let place = cluster.members.iter().position(|m| m.id == leads).unwrap();
+    let leader = cluster.members.remove(place);
+    leader.put("before", "1").await;
+    let others: Vec<MemberId> = cluster.members.iter().map(|member| member.id).collect();
+    let together = |with: Vec<MemberId>| MemberChange::Remove {
+        id: others[0],
+        with,
+    };
+    let voters = |membership: &types::Members| -> Vec<usize> {
+        let configurations = membership.get_joint_config().iter();
+        configurations.map(BTreeSet::len).collect()
+    };
+    let core = &leader.raft.membership.core;
+    let now = || {
+        voters(
+            core.server_metrics()
+                .borrow_watched()
+                .membership_config
+                .membership(),
+        )
+    };
+    let unknown = leader.raft.change(together(vec![MemberId(77)])).await;
+    assert_eq!(unknown, Err(MemberRefusal::NotFound(MemberId(77)).into()));
+    let all = leader.raft.change(together(vec![others[1], leads])).await;
+    assert_eq!(all, Err(MemberRefusal::NotEnoughStarted.into()));
+    assert_eq!(now(), [3]);
+
+    let mut metrics = core.server_metrics();
+    let seen = tokio::spawn(async move {
+        let mut seen = BTreeSet::new();
+        while !seen.contains(&vec![1]) {
+            let members = metrics.borrow_and_update().membership_config.clone();
+            seen.insert(voters(members.membership()));
+            metrics.changed().await.unwrap();
+        }
+        seen
+    });
+    leader.raft.change(together(vec![others[1]])).await.unwrap();
+    assert_eq!(now(), [1]);
+    let seen = seen.await.unwrap();
+    assert!(seen.iter().flatten().all(|count| *count != 2), "{seen:?}");
+    leader.put("after", "2").await;
+    assert_eq!(leader.raft.members().unwrap().len(), 1);
+    for member in cluster.members {
+        let why = member.raft.stopped().await;
+        assert!(why.contains("was removed"), "{why}");
+    }
 }
 
 #[tokio::test]
