@@ -11,7 +11,7 @@ mod status;
 mod storage;
 
 pub use events::{event, warnings};
-pub use status::{is_worth_writing, status};
+pub use status::{is_worth_writing, status, status_patch};
 
 use crate::observe::{Observed, Refusal};
 use crate::plan::Plan;

@@ -8,9 +8,10 @@ use crate::plan::Plan;
 use crate::report::{self, Account, Outcome};
 use crate::validate::Desired;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams};
 use kube::runtime::events::Event;
 use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
 use std::time::Duration;
 
 /// A status that is not written by then may still be; the next pass fails on its resource version, and looks again.
@@ -51,11 +52,14 @@ pub(super) async fn status(
     let warnings = report::warnings(&before, &after);
     // An intent that is written down already is sent as it stands: the API server compares the resource version and
     // stores nothing, so that nobody is woken by it.
-    let mut written = cluster.clone();
-    written.status = Some(if is_news { after } else { before });
+    let status = if is_news { &after } else { &before };
+    let patch = Patch::Merge(json!({
+        "metadata": { "uid": cluster.metadata.uid, "resourceVersion": cluster.metadata.resource_version },
+        "status": report::status_patch(&before, status),
+    }));
     let clusters: Api<CoordCluster> = Api::namespaced(context.client.clone(), &namespace);
-    let params = PostParams::default();
-    let call = clusters.replace_status(&name, &params, &written);
+    let params = PatchParams::default();
+    let call = clusters.patch_status(&name, &params, &patch);
     let written = match tokio::time::timeout(TIMEOUT, call).await {
         Ok(written) => written.map_err(PassError::Report)?,
         Err(_) => return Err(PassError::Timeout("the status was not written")),

@@ -7,6 +7,7 @@ use crate::observe::{HomeState, MemberSeen, Observed};
 use crate::plan::Plan;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The new status, from the old one and this pass.
@@ -82,6 +83,20 @@ pub fn is_worth_writing(before: &CoordClusterStatus, after: &CoordClusterStatus)
         status
     };
     without_lag(before) != without_lag(after)
+}
+
+/// What makes `after` of `before`, as a merge patch. Fields that a newer operator has recorded, and that this build does not
+/// know, stay as they are.
+pub fn status_patch(before: &CoordClusterStatus, after: &CoordClusterStatus) -> Value {
+    let fields = |status: &CoordClusterStatus| match serde_json::to_value(status) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) | Err(_) => unreachable!("a status is an object of plain fields"),
+    };
+    let (before, mut patch) = (fields(before), fields(after));
+    for name in before.into_iter().map(|(name, _)| name) {
+        patch.entry(name).or_insert(Value::Null);
+    }
+    Value::Object(patch)
 }
 
 /// One row per member, and per pod that is on its way to become one. The remains of a removed member have none.
@@ -237,6 +252,30 @@ pub(super) fn lost_home(observed: &Observed, n: Ordinal) -> Option<String> {
 mod tests {
     use super::*;
     use crate::observe::Membership;
+
+    #[test]
+    fn a_patch_of_the_status_takes_back_what_is_over_and_names_nothing_it_does_not_know() {
+        let before = CoordClusterStatus {
+            leader: Some("demo-0".to_owned()),
+            cluster_id: Some("c1".to_owned()),
+            ..CoordClusterStatus::default()
+        };
+        let after = CoordClusterStatus {
+            leader: None,
+            replicas: 3,
+            ..before.clone()
+        };
+        let patch = status_patch(&before, &after);
+        assert_eq!(patch["leader"], Value::Null);
+        assert_eq!(
+            (&patch["replicas"], &patch["clusterId"]),
+            (&3.into(), &"c1".into())
+        );
+        assert!(
+            patch.get("leader").is_some() && patch.get("operation").is_none(),
+            "{patch}"
+        );
+    }
 
     #[test]
     fn no_two_rows_have_one_name() {

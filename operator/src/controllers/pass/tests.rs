@@ -192,7 +192,7 @@ async fn an_intent_is_written_before_anything_else_and_under_the_version_that_wa
     let spec = json!({ "replicas": 3, "storage": { "size": "1Gi" } });
     let written = written(cluster(spec), &[]).await;
     let (method, path, body) = &written[0];
-    assert_eq!(method, Method::PUT);
+    assert_eq!(method, Method::PATCH);
     assert_eq!(*path, format!("{CLUSTERS}/demo"));
     assert_eq!(body["metadata"]["resourceVersion"], "7");
     assert_eq!(body["status"]["operation"]["step"], "RecordBootstrap");
