@@ -32,6 +32,11 @@ pub fn client_service(cluster: &str) -> String {
     format!("{cluster}-client")
 }
 
+/// The ServiceAccount of the members. Not the cluster's own name: every namespace has an account called `default`.
+pub fn service_account(cluster: &str) -> String {
+    format!("{cluster}-member")
+}
+
 /// The DNS name of a member's pod.
 pub fn host(cluster: &str, namespace: &str, ordinal: Ordinal) -> String {
     format!(

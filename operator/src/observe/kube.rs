@@ -136,8 +136,9 @@ async fn singles(
     let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), &namespace);
     let (peers, clients) = (names::peer_service(&name), names::client_service(&name));
+    let account = names::service_account(&name);
     let (account, peers, clients, budget) = futures::try_join!(
-        accounts.get_opt(&name),
+        accounts.get_opt(&account),
         services.get_opt(&peers),
         services.get_opt(&clients),
         budgets.get_opt(&name),

@@ -44,7 +44,7 @@ pub(super) fn pod_template(
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
-            service_account_name: Some(desired.name.clone()),
+            service_account_name: Some(names::service_account(&desired.name)),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             termination_grace_period_seconds: Some(GRACE_SECONDS),

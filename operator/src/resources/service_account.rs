@@ -1,7 +1,7 @@
 //! The ServiceAccount of the members, which mounts no token.
 
 use super::owner;
-use crate::model::labels;
+use crate::model::{labels, names};
 use crate::validate::Desired;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub fn service_account(desired: &Desired) -> ServiceAccount {
     ServiceAccount {
         metadata: ObjectMeta {
-            name: Some(desired.name.clone()),
+            name: Some(names::service_account(&desired.name)),
             namespace: Some(desired.namespace.clone()),
             labels: Some(labels::of_cluster(&desired.name)),
             owner_references: Some(vec![owner(desired)]),
