@@ -227,6 +227,6 @@ async fn execute(
             ordinal: _,
         } => membership::promote(hands, *id, with).await,
         Step::MoveLeader { from: _, to } => membership::move_leader(hands, *to).await,
-        Step::RemoveMember { id, name: _ } => membership::remove(hands, *id).await,
+        Step::RemoveMember { id, with, name: _ } => membership::remove(hands, *id, with).await,
     }
 }

@@ -21,6 +21,8 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// The header of MemberPromote that names another learner, once for each: etcd's request has room for one.
 const PROMOTE_WITH: &str = "coord-promote-with";
+/// The header of MemberRemove that names another member, once for each.
+const REMOVE_WITH: &str = "coord-remove-with";
 
 /// How a member's pod is reached.
 #[derive(Clone, Debug, Default)]
@@ -165,24 +167,19 @@ impl MemberClient {
     pub async fn promote(&self, id: u64, with: &[u64]) -> Result<(), MemberError> {
         let mut client = ClusterClient::new(self.channel.clone());
         let mut request = within(CHANGE_TIMEOUT, MemberPromoteRequest { id });
-        for id in with {
-            let id = format!("{id:x}")
-                .parse()
-                .expect("digits are a header's value");
-            request.metadata_mut().append(PROMOTE_WITH, id);
-        }
+        name_others(&mut request, PROMOTE_WITH, with);
         let answer = client.member_promote(request).await;
         answer
             .map(|_| ())
             .map_err(|status| self.refused("MemberPromote", status))
     }
 
-    /// Removes a member.
-    pub async fn remove(&self, id: u64) -> Result<(), MemberError> {
+    /// Removes a member, and those `with` it in the same change.
+    pub async fn remove(&self, id: u64, with: &[u64]) -> Result<(), MemberError> {
         let mut client = ClusterClient::new(self.channel.clone());
-        let answer = client
-            .member_remove(within(CHANGE_TIMEOUT, MemberRemoveRequest { id }))
-            .await;
+        let mut request = within(CHANGE_TIMEOUT, MemberRemoveRequest { id });
+        name_others(&mut request, REMOVE_WITH, with);
+        let answer = client.member_remove(request).await;
         answer
             .map(|_| ())
             .map_err(|status| self.refused("MemberRemove", status))
@@ -281,6 +278,16 @@ async fn plain_http(
         Ok((code, body.to_owned()))
     };
     tokio::time::timeout(READ_TIMEOUT, call).await?
+}
+
+/// Names the members `with` the one of the request, once each.
+fn name_others<T>(request: &mut Request<T>, header: &'static str, with: &[u64]) {
+    for id in with {
+        let id = format!("{id:x}")
+            .parse()
+            .expect("digits are a header's value");
+        request.metadata_mut().append(header, id);
+    }
 }
 
 fn within<T>(timeout: Duration, message: T) -> Request<T> {

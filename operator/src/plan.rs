@@ -8,6 +8,7 @@
 mod bootstrap;
 mod children;
 mod cleanup;
+mod hopeless;
 mod identity;
 mod learner;
 mod leftover;
@@ -205,6 +206,21 @@ impl<'a> Case<'a> {
         membership.voters().count() == 1 && self.replicas() > 1
     }
 
+    /// True if three voters are to become one: two leave at once.
+    fn shrinks_to_one(&self, membership: &Membership) -> bool {
+        self.replicas() == 1 && membership.voters().count() == 3
+    }
+
+    /// A sentence about a member that somebody else added, and the way to be rid of it; `None` for one of ours.
+    fn stranger(&self, member: &MemberSeen) -> Option<String> {
+        member.ordinal.is_none().then(|| {
+            format!(
+                "somebody else added {}, and the operator cannot ask it; if nobody needs it: etcdctl member remove {:x}",
+                member.name, member.id
+            )
+        })
+    }
+
     /// The number of pods that the disruption budget keeps of `voters`.
     ///
     /// Not of those that are wanted: a pod that cannot run must not make every node undrainable. One voter has no
@@ -240,29 +256,41 @@ impl<'a> Case<'a> {
             || tokens.is_some_and(|(ours, its)| ours.token == its.token)
     }
 
-    /// Takes a member out of the list. First its disk is marked: only what is marked so is deleted afterwards, and the
-    /// mark outlives a status that is lost.
+    /// Takes a member out of the list.
     fn remove(&self, member: &MemberSeen, because: String) -> Verdict {
-        let volume = member.ordinal.and_then(|n| self.observed.volumes.get(&n));
-        let step = match (member.ordinal, volume) {
-            (Some(ordinal), Some(volume))
-                if !volume.deleting
-                    && volume.removed_id != Some(member.id)
-                    && volume.member_id.is_none_or(|id| id == member.id)
-                    && (volume.member_id.is_some() || member.is_learner) =>
-            {
-                Step::MarkRemoved {
-                    ordinal,
-                    uid: volume.uid.clone(),
-                    member_id: Some(member.id),
-                }
-            }
-            _ => Step::RemoveMember {
-                name: member.name.clone(),
-                id: member.id,
-            },
-        };
+        self.remove_together(member, &[], because)
+    }
+
+    /// Takes members out of the list in one change. First their disks are marked: only what is marked so is deleted
+    /// afterwards, and the mark outlives a status that is lost.
+    fn remove_together(
+        &self,
+        first: &MemberSeen,
+        with: &[&MemberSeen],
+        because: String,
+    ) -> Verdict {
+        let mut members = std::iter::once(first).chain(with.iter().copied());
+        let mark = members.find_map(|member| self.mark_of_removal(member));
+        let step = mark.unwrap_or_else(|| Step::RemoveMember {
+            name: first.name.clone(),
+            id: first.id,
+            with: with.iter().map(|member| member.id).collect(),
+        });
         Verdict::Act(step, because)
+    }
+
+    /// The mark that the disk of `member` is to get before the member is removed; `None` if it has it, or must not have it.
+    fn mark_of_removal(&self, member: &MemberSeen) -> Option<Step> {
+        let ordinal = member.ordinal?;
+        let volume = self.observed.volumes.get(&ordinal)?;
+        let is_its_disk = volume.member_id.is_none_or(|id| id == member.id)
+            && (volume.member_id.is_some() || member.is_learner);
+        let is_due = !volume.deleting && volume.removed_id != Some(member.id);
+        (is_its_disk && is_due).then(|| Step::MarkRemoved {
+            ordinal,
+            uid: volume.uid.clone(),
+            member_id: Some(member.id),
+        })
     }
 
     fn name(&self, ordinal: Ordinal) -> String {

@@ -18,7 +18,7 @@ fn at_rest(replicas: i32) -> World {
     world
 }
 
-const WORKLOADS: [Workload; 12] = [
+const WORKLOADS: [Workload; 14] = [
     Workload {
         name: "create 1",
         before: || World::new(1),
@@ -54,6 +54,22 @@ const WORKLOADS: [Workload; 12] = [
         before: || at_rest(5),
         change: |w| {
             w.lead(4);
+            w.replicas = 1;
+        },
+    },
+    Workload {
+        name: "scale 3 to 1, led by the last",
+        before: || at_rest(3),
+        change: |w| {
+            w.lead(2);
+            w.replicas = 1;
+        },
+    },
+    Workload {
+        name: "scale 3 to 1, without the first",
+        before: || at_rest(3),
+        change: |w| {
+            w.lose_disk(0);
             w.replicas = 1;
         },
     },

@@ -6,7 +6,7 @@ mod world;
 
 use coord_operator::crd::LostNode;
 use std::path::Path;
-use world::{Resizer, World};
+use world::{Resizer, STRANGER, World};
 
 #[test]
 fn scripts_print_what_they_printed_before() {
@@ -97,8 +97,12 @@ fn answer(world: &mut World, command: &str) -> String {
         ["empty", "disk", n] => world.empty_disk(number(n)),
         ["foreign", "disk", n] => world.foreign_disk(number(n)),
         ["delete", "claim", n] => world.delete_claim(number(n)),
+        ["add", "a", "stranger"] => world.add_stranger(),
+        ["the", "stranger", "leads"] => world.lead(STRANGER),
+        ["take", "out", "the", "stranger"] => world.take_out(STRANGER),
         ["take", "out", n] => world.take_out(number(n)),
         ["delete", "pod", n] => world.delete_pod(number(n)),
+        ["forget", "disk", n] => drop(world.volumes.remove(&number(n))),
         ["lose", "status"] => world.lose_status(),
         ["recreate", replicas] => world.recreate(replicas.parse().expect("a number of voters")),
         ["restart", "operator"] => world.forget(),

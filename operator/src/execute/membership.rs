@@ -58,10 +58,10 @@ pub(super) async fn promote(hands: &Hands<'_>, id: u64, with: &[u64]) -> Result<
     Ok(())
 }
 
-pub(super) async fn remove(hands: &Hands<'_>, id: u64) -> Result<(), ExecuteError> {
+pub(super) async fn remove(hands: &Hands<'_>, id: u64, with: &[u64]) -> Result<(), ExecuteError> {
     let leader = leader(hands).await?;
     hands.may_write()?;
-    leader.remove(id).await?;
+    leader.remove(id, with).await?;
     hands.writes.wrote("MemberRemove");
     Ok(())
 }

@@ -195,6 +195,9 @@ impl Memory {
             .retain(|key, _| observed.children.contains_key(key));
         observed.applied = self.applied.clone();
         observed.refusals = self.refusals.clone();
+        let has_list = observed.membership.is_some();
+        self.leaderless_since = (!has_list).then(|| self.leaderless_since.unwrap_or(now));
+        observed.leaderless_since = self.leaderless_since;
     }
 }
 

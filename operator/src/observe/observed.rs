@@ -34,6 +34,8 @@ pub struct Observed {
     pub caught_up: BTreeMap<u64, u32>,
     /// Unix seconds since when a member has not been healthy.
     pub sick_since: BTreeMap<u64, i64>,
+    /// Unix seconds since when no leader has given a confirmed list; `None` while one does.
+    pub leaderless_since: Option<i64>,
     /// Unix seconds since when a member of the list has not answered at all.
     pub unheard_since: BTreeMap<u64, i64>,
     /// Unix seconds since when a StatefulSet has had no pod.
@@ -186,6 +188,8 @@ pub struct VolumeSeen {
     pub capacity_bytes: Option<u64>,
     /// Its storage class.
     pub class: Option<String>,
+    /// Why it has not grown yet, in the words of its storage.
+    pub resize_trouble: Option<String>,
     /// Whether its class lets it grow. Looked up only while it is too small; `None` also if nobody may read that.
     pub expands: Option<bool>,
     /// The PersistentVolume it is bound to.

@@ -4,7 +4,7 @@ use super::kube::{annotation, id};
 use super::{Observed, StorageClassSeen, VolumeSeen};
 use crate::crd::{Bootstrap, CoordCluster, quantity};
 use crate::model::labels;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimStatus};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::ListParams;
 use kube::{Api, Client, Error, ResourceExt};
@@ -45,6 +45,7 @@ pub(super) fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> Volume
             .spec
             .as_ref()
             .and_then(|s| s.storage_class_name.clone()),
+        resize_trouble: volume.status.as_ref().and_then(resize_trouble),
         expands: None,
         volume_name: volume.spec.as_ref().and_then(|s| s.volume_name.clone()),
         tied_to: None,
@@ -55,6 +56,15 @@ pub(super) fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> Volume
         trouble: None,
         stripped: false,
     }
+}
+
+/// What the resizer, or the kubelet, says that keeps the disk from growing.
+fn resize_trouble(status: &PersistentVolumeClaimStatus) -> Option<String> {
+    const TYPES: [&str; 2] = ["ControllerResizeError", "NodeResizeError"];
+    let conditions = status.conditions.as_ref()?.iter();
+    let mut failed = conditions.filter(|c| TYPES.contains(&c.type_.as_str()) && c.status == "True");
+    let message = failed.next()?.message.as_deref().unwrap_or_default();
+    Some(message.chars().take(400).collect())
 }
 
 /// The class that new disks get. An operator that may not read classes finds out from the disks.

@@ -6,8 +6,8 @@
 //! is found anywhere, nobody is told any more. So a disk without a cluster id holds at most a seed that never had
 //! company, and a disk with one is adopted.
 
-use super::{Case, Step, Verdict, aside, identity};
-use crate::model::{Ordinal, names, quorum};
+use super::{Case, Step, Verdict, aside, hopeless, identity};
+use crate::model::{Ordinal, names};
 use crate::observe::{Answer, VolumeSeen, WaitReason};
 use std::collections::BTreeSet;
 
@@ -198,7 +198,7 @@ pub(super) fn is_quorate(case: &Case) -> Verdict {
                 .to_owned(),
         );
     }
-    if let Some(why) = is_hopeless(case) {
+    if let Some(why) = hopeless::why(case) {
         return Verdict::Stall(why);
     }
     let rows: Vec<String> = observed
@@ -225,43 +225,5 @@ pub(super) fn is_quorate(case: &Case) -> Verdict {
     Verdict::Hold(format!(
         "no leader is confirmed by a quorum: {}",
         rows.join(", ")
-    ))
-}
-
-/// Why no quorum can come back by itself: too many of those that are known to vote have no data any more.
-///
-/// That a pod votes is known by its label, or by the mark on its disk; without a list there is no better word.
-fn is_hopeless(case: &Case) -> Option<String> {
-    let observed = case.observed;
-    let labelled = observed.pods.iter().filter(|(_, pod)| pod.labelled_voter);
-    let marked = observed
-        .volumes
-        .iter()
-        .filter(|(_, v)| v.member_id.is_some());
-    let known: BTreeSet<Ordinal> = labelled
-        .map(|(n, _)| *n)
-        .chain(marked.map(|(n, _)| *n))
-        .collect();
-    let has_data = |n: &Ordinal| {
-        let volume = observed.volumes.get(n);
-        let is_there = volume.is_some_and(|v| v.member_id.is_some() && !v.lost);
-        is_there && !observed.is_emptied(*n)
-    };
-    let (left, lost): (Vec<Ordinal>, Vec<Ordinal>) = known.into_iter().partition(has_data);
-    if lost.is_empty() || left.len() >= quorum(left.len() + lost.len()) {
-        return None;
-    }
-    let names = |numbers: &[Ordinal]| {
-        let names: Vec<String> = numbers.iter().map(|n| case.name(*n)).collect();
-        names.join(", ")
-    };
-    let rest = match left.is_empty() {
-        true => "no disk with data is left".to_owned(),
-        false => format!("only {} still has it", names(&left)),
-    };
-    Some(format!(
-        "the data of {} is gone and {rest}, which is no quorum. Put their disks back if there are copies. To begin with \
-         an empty cluster, delete this CoordCluster and its claims, and create it again",
-        names(&lost)
     ))
 }

@@ -76,8 +76,10 @@ pub(super) fn are_volumes_marked(case: &Case) -> Verdict {
         ) else {
             continue;
         };
-        let is_marked =
-            volume.member_id == Some(member.id) && volume.cluster_id == Some(membership.cluster_id);
+        // One that was made before disks said for whom gets that mark, too: by it a copy is told from the original.
+        let is_marked = volume.member_id == Some(member.id)
+            && volume.cluster_id == Some(membership.cluster_id)
+            && volume.made_for.is_some();
         if is_marked || volume.deleting || answer.cluster_id != membership.cluster_id {
             continue;
         }

@@ -21,6 +21,10 @@ pub(super) fn has_a_member_lost_its_disk(case: &Case) -> Verdict {
                 waiting = Verdict::Later(because);
                 continue;
             }
+            // Of three that are to become one it goes together with another: alone it would leave two.
+            Some(Disk::Lost(_)) if !member.is_learner && case.shrinks_to_one(membership) => {
+                continue;
+            }
             Some(Disk::Lost(because)) => because,
         };
         match may_lose(case, membership, member, Loss::Removed) {

@@ -82,6 +82,12 @@ pub(super) fn is_a_pod_outdated(case: &Case) -> Verdict {
         .ordinal
         .expect("only members with a number are outdated");
     let to_go = outdated.len() - 1;
+    if case.is_claim_going(n) && case.shrinks_to_one(membership) {
+        return Verdict::Later(format!(
+            "the pod template changed, and the claim of {} is being deleted; first three voters become one",
+            next.name
+        ));
+    }
     if case.is_claim_going(n) && voters > 1 {
         // Its disk goes with its pod, so that a restart is a removal: made one in order.
         let because = format!(
@@ -155,11 +161,12 @@ fn next<'a>(
         && let Some(sick) = membership.voters().find(|m| !case.is_healthy(m))
     {
         let trouble = sick.ordinal.and_then(|n| case.observed.trouble(n));
+        let stranger = case.stranger(sick);
         return Err(format!(
             "; {} restarts once {} has caught up{}",
             next.name,
             sick.name,
-            aside(trouble)
+            aside(trouble.or(stranger.as_deref()))
         ));
     }
     if voters > 1

@@ -1,6 +1,6 @@
 //! The one predicate before any voter is lost: the remaining voters must be able to decide.
 
-use super::Case;
+use super::{Case, aside};
 use crate::model::quorum;
 use crate::observe::{MemberSeen, Membership};
 
@@ -32,15 +32,18 @@ pub(super) fn may_lose(
         Loss::Restarted => others.len() + 1,
     };
     let needed = quorum(voters);
+    let stranger = others.iter().filter(|m| !case.is_healthy(m));
+    let stranger = stranger.filter_map(|m| case.stranger(m)).next();
+    let stranger = aside(stranger.as_deref());
     if healthy < needed {
         return Err(format!(
-            "without {} only {healthy} of the {needed} healthy voters it takes would remain",
+            "without {} only {healthy} of the {needed} healthy voters it takes would remain{stranger}",
             member.name
         ));
     }
     if loss == Loss::Removed && case.is_healthy(member) && healthy < others.len() {
         return Err(format!(
-            "{} stays until all other voters are healthy",
+            "{} stays until all other voters are healthy{stranger}",
             member.name
         ));
     }

@@ -113,12 +113,14 @@ pub enum Step {
         /// The follower's id.
         to: u64,
     },
-    /// Remove a member from the list.
+    /// Remove members from the list, all in one change.
     RemoveMember {
-        /// Its name.
+        /// The member's name.
         name: String,
         /// Its id.
         id: u64,
+        /// The ids of others that leave with it.
+        with: Vec<u64>,
     },
     /// Delete the StatefulSet of a member that is not in the list.
     DeleteSet {

@@ -29,19 +29,28 @@ pub(super) fn trouble(observed: &Observed, desired: &Desired) -> Option<(&'stati
             ),
         ));
     }
-    let small = observed.volumes.iter().find(|(_, v)| {
+    let small = observed.volumes.iter().filter(|(_, v)| {
         !v.deleting
             && v.capacity_bytes
                 .is_some_and(|has| has < desired.storage_bytes)
     });
-    small.map(|(n, volume)| {
+    // One whose storage says why it does not grow tells more.
+    let told = small.min_by_key(|(_, v)| v.resize_trouble.is_none());
+    told.map(|(n, volume)| {
+        let trouble = volume.resize_trouble.as_ref();
+        let trouble = trouble.map(|why| {
+            format!(
+                " ({why}). A size that no disk has reached can be set back in spec.storage.size"
+            )
+        });
         (
             "DisksGrow",
             format!(
-                "the disk of {} has {} of {}: its storage has not grown it yet",
+                "the disk of {} has {} of {}: its storage has not grown it yet{}",
                 names::member(&desired.name, *n),
                 quantity::of_bytes(volume.capacity_bytes.unwrap_or(0)),
-                desired.spec.storage.size
+                desired.spec.storage.size,
+                trouble.unwrap_or_default()
             ),
         )
     })

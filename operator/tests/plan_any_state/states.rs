@@ -1,7 +1,7 @@
 //! Made-up values of what the operator sees: every object there or not, and most often such that they nearly fit.
 
 use coord_operator::crd::{Bootstrap, CoordCluster};
-use coord_operator::model::Ordinal;
+use coord_operator::model::{Ordinal, names};
 use coord_operator::observe::{
     Answer, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, Record, SetSeen,
     StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen,
@@ -107,6 +107,8 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
             0.4,
             select(vec!["n1".to_owned(), "n2".to_owned(), "n3".to_owned()]),
         ),
+        // None on one that an older operator made.
+        weighted(0.95, Just(names::made_for("demo", ""))),
     )
         .prop_map(
             |(
@@ -118,6 +120,7 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
                 state,
                 (requested_bytes, capacity_bytes, expands),
                 tied_to,
+                made_for,
             )| {
                 VolumeSeen {
                     uid: "volume".to_owned(),
@@ -125,6 +128,7 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
                     member_id,
                     removed_id,
                     bootstrap: bootstrap.map(|(seed, token)| Bootstrap { seed, token }),
+                    made_for,
                     lost: lost.is_some(),
                     deleting: deleting.is_some(),
                     home: state.map(|state| Home {

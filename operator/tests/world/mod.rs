@@ -5,12 +5,15 @@
 //! end after any of them, and one of them can land late. Every step the planner asks for is checked against the
 //! promises of the operator before it is carried out.
 //!
-//! `mod`: the world and its own moves. `observe`: the operator's view of it. `pass`: the operator's passes and failures.
-//! `writes`, `steps`: the effect of a write, and its preconditions.
+//! `mod`: the world. `alone`: its own moves. `people`: what is done to it. `observe`: the operator's view of it. `pass`:
+//! the operator's passes and failures. `writes`, `steps`: the effect of a write, and its preconditions. `show`: in lines.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+mod alone;
 mod observe;
 mod pass;
+mod people;
+mod show;
 mod steps;
 mod writes;
 
@@ -214,7 +217,8 @@ impl World {
     }
 
     fn is_up(&self, member: &Member) -> bool {
-        self.runs(member.ordinal) && self.member_on(member.ordinal) == Some(member.id)
+        member.ordinal == STRANGER
+            || self.runs(member.ordinal) && self.member_on(member.ordinal) == Some(member.id)
     }
 
     fn voters(&self) -> impl Iterator<Item = &Member> {
@@ -223,160 +227,6 @@ impl World {
 
     fn has_quorum(&self) -> bool {
         self.voters().filter(|m| self.is_up(m)).count() >= quorum(self.voters().count().max(1))
-    }
-
-    /// The moves that Kubernetes and the servers make by themselves in a moment.
-    pub(crate) fn settle(&mut self) {
-        self.now += 1;
-        let orphans: Vec<Ordinal> = self
-            .pods
-            .keys()
-            .filter(|n| !self.sets.contains_key(n))
-            .copied()
-            .collect();
-        for n in orphans {
-            self.pods.remove(&n);
-        }
-        let going: Vec<Ordinal> = self
-            .volumes
-            .iter()
-            .filter(|(n, v)| v.terminating && !self.pods.contains_key(n))
-            .map(|(n, _)| *n)
-            .collect();
-        for n in going {
-            self.volumes.remove(&n);
-            self.count_what_is_left();
-        }
-        let missing: Vec<Ordinal> = self
-            .sets
-            .keys()
-            .filter(|n| !self.pods.contains_key(n))
-            .copied()
-            .collect();
-        for n in missing {
-            let (uid, set) = (format!("pod-{}", self.fresh()), &self.sets[&n]);
-            self.pods.insert(
-                n,
-                Pod {
-                    uid,
-                    start: 0,
-                    hash: set.hash.clone(),
-                    voter_label: false,
-                    is_strict: set.is_strict,
-                    is_placed: false,
-                    revision: set.content.clone(),
-                    is_nonsense: set.is_nonsense,
-                },
-            );
-        }
-        self.schedule();
-        if self.resizer == Resizer::Works {
-            self.volumes
-                .values_mut()
-                .for_each(|volume| volume.capacity = volume.bytes);
-        }
-        for n in self.pods.keys().copied().collect::<Vec<_>>() {
-            if self.runs(n) && self.member_on(n).is_none() {
-                self.start_on_empty_disk(n);
-                // Its pod turns ready, which the StatefulSet's status tells.
-                if self.member_on(n).is_some()
-                    && let Some(set) = self.sets.get_mut(&n)
-                {
-                    set.version += 1;
-                }
-            }
-        }
-        if self.has_quorum() {
-            for member in &mut self.members {
-                member.lag = member.lag.saturating_sub(1);
-            }
-            let leads = self
-                .leader
-                .and_then(|id| self.voters().find(|m| m.id == id))
-                .is_some_and(|m| self.is_up(m));
-            if !leads {
-                let elected = self.voters().find(|m| self.is_up(m)).map(|m| m.id);
-                self.leader = elected;
-            }
-        } else {
-            self.leader = None;
-        }
-    }
-
-    /// Gives pods their nodes, as the scheduler does: where the disk is, else where the fewest members are; and a strict
-    /// pod nowhere where there would be two more than on another node that takes pods.
-    fn schedule(&mut self) {
-        let waiting: Vec<Ordinal> = self
-            .pods
-            .iter()
-            .filter(|(n, pod)| !pod.is_placed && self.volumes.contains_key(n))
-            .map(|(n, _)| *n)
-            .collect();
-        for n in waiting {
-            let placed = self.pods.iter().filter(|(_, pod)| pod.is_placed);
-            let used: Vec<&String> = placed
-                .filter_map(|(n, _)| self.volumes.get(n)?.node.as_ref())
-                .collect();
-            let count = |node: &String| used.iter().filter(|used| **used == node).count();
-            let open: Vec<&String> = self
-                .nodes
-                .iter()
-                .filter_map(|(node, is_open)| is_open.then_some(node))
-                .collect();
-            let least = open.iter().map(|node| count(node)).min().unwrap_or(0);
-            let tied_to = self.volumes[&n].node.clone();
-            let mut candidates = open.clone();
-            candidates.retain(|node| tied_to.as_ref().is_none_or(|tied| tied == *node));
-            candidates.sort_by_key(|node| count(node));
-            let is_strict = self.pods[&n].is_strict;
-            let fits = |node: &&&String| !is_strict || count(node) < least + 1;
-            let Some(node) = candidates.iter().find(fits).map(|node| (*node).clone()) else {
-                continue;
-            };
-            self.volumes.get_mut(&n).expect("it has a disk").node = Some(node);
-            self.pods.get_mut(&n).expect("it waits").is_placed = true;
-        }
-    }
-
-    /// A server on an empty disk waits to be added; it never does more by itself.
-    fn start_on_empty_disk(&mut self, n: Ordinal) {
-        let Some(cluster) = self.cluster_id.filter(|_| self.leader.is_some()) else {
-            return;
-        };
-        // A member that had joined and lost its disk is refused under its old id.
-        let Some(member) = self
-            .members
-            .iter_mut()
-            .find(|m| m.ordinal == n && !m.joined)
-        else {
-            return;
-        };
-        member.joined = true;
-        member.lag = self.copy_takes;
-        self.volumes.get_mut(&n).expect("it runs").data = Some((cluster, member.id));
-    }
-
-    /// The server of `n`, which waits on an empty disk, forms a cluster alone. Ids come from its URL and the token.
-    fn form(&mut self, n: Ordinal) {
-        let (cluster, member) = (0xc0 + self.fresh(), 0xa0 + self.fresh());
-        self.bootstraps += 1;
-        assert!(
-            self.bootstraps == 1 || self.members.len() <= 1 || self.data_lost,
-            "a second cluster was formed beside one that others had joined"
-        );
-        assert!(
-            self.record.cluster_id.is_none(),
-            "a cluster was formed though one is recorded"
-        );
-        self.cluster_id = Some(cluster);
-        self.members = vec![Member {
-            id: member,
-            ordinal: n,
-            is_learner: false,
-            joined: true,
-            lag: 0,
-        }];
-        self.volumes.get_mut(&n).expect("it runs").data = Some((cluster, member));
     }
 
     /// Looks and decides, and checks that deciding twice gives the same.
@@ -401,214 +251,10 @@ impl World {
     pub(crate) fn forget(&mut self) {
         self.memory = Memory::default();
     }
-
-    /// The member of number `n` wins an election.
-    pub(crate) fn lead(&mut self, n: Ordinal) {
-        let leader = self.voters().find(|m| m.ordinal == n).map(|m| m.id);
-        self.leader = leader;
-    }
-
-    /// Somebody deletes the disk of `n` and its pod.
-    pub(crate) fn lose_disk(&mut self, n: Ordinal) {
-        self.volumes.remove(&n);
-        self.pods.remove(&n);
-        self.count_what_is_left();
-    }
-
-    /// The directory of `n` is emptied under its claim, and its container starts again in place.
-    pub(crate) fn empty_disk(&mut self, n: Ordinal) {
-        self.put_on_disk(n, None);
-    }
-
-    /// Another cluster's directory is put in the place of that of `n`.
-    pub(crate) fn foreign_disk(&mut self, n: Ordinal) {
-        self.put_on_disk(n, Some((0xf0, 0xf1)));
-    }
-
-    fn put_on_disk(&mut self, n: Ordinal, data: Option<(u64, u64)>) {
-        let Some(volume) = self.volumes.get_mut(&n) else {
-            return;
-        };
-        volume.data = data;
-        if let Some(pod) = self.pods.get_mut(&n) {
-            pod.start += 1;
-        }
-        self.count_what_is_left();
-    }
-
-    /// All disks that are made from now on are local to one of `count` nodes.
-    pub(crate) fn local_nodes(&mut self, count: u32) {
-        self.nodes = (1..=count).map(|n| (format!("n{n}"), true)).collect();
-    }
-
-    /// Whether node `n` takes pods from now on; nothing if there is no such node.
-    pub(crate) fn open(&mut self, n: u32, is_open: bool) {
-        if let Some(node) = self.nodes.get_mut(&format!("n{n}")) {
-            *node = is_open;
-        }
-    }
-
-    /// The node that each disk is tied to.
-    pub(crate) fn show_nodes(&self) -> String {
-        let nodes = self.volumes.iter();
-        let lines = nodes.map(|(n, v)| format!("demo-{n}: {}", v.node.as_deref().unwrap_or("-")));
-        lines.collect::<Vec<_>>().join("\n")
-    }
-
-    /// Somebody writes nonsense into the template of `n` by hand, and its pod is made anew.
-    pub(crate) fn break_template(&mut self, n: Ordinal) {
-        if let Some(set) = self.sets.get_mut(&n) {
-            set.is_nonsense = true;
-            set.content = format!("{} by hand", set.content);
-            set.version += 1;
-        }
-        self.pods.remove(&n);
-        self.settle();
-    }
-
-    /// Somebody deletes the pod of `n`; its StatefulSet brings it back.
-    pub(crate) fn delete_pod(&mut self, n: Ordinal) {
-        self.pods.remove(&n);
-    }
-
-    /// Somebody deletes the claim of `n`: Kubernetes keeps it for as long as there is a pod.
-    pub(crate) fn delete_claim(&mut self, n: Ordinal) {
-        if let Some(volume) = self.volumes.get_mut(&n) {
-            volume.terminating = true;
-            volume.version += 1;
-        }
-    }
-
-    /// Somebody takes the member of `n` out of the list, if the leader agrees.
-    pub(crate) fn take_out(&mut self, n: Ordinal) {
-        let Some(id) = self.members.iter().find(|m| m.ordinal == n).map(|m| m.id) else {
-            return;
-        };
-        if self.leader != Some(id) && self.may_remove(id) {
-            self.members.retain(|m| m.id != id);
-            self.taken_out.insert(id);
-        }
-    }
-
-    /// The people who read the conditions do as told: delete the claims of disks that are another's, and of those that
-    /// are kept, and give company to a member whose disk goes with its pod.
-    pub(crate) fn do_as_told(&mut self) {
-        for _ in 0..100 {
-            self.settle();
-            self.pass();
-        }
-        let foreign = self.volumes.iter();
-        let foreign = foreign.filter(|(_, v)| {
-            v.data.is_some_and(|(cluster, id)| {
-                Some(cluster) != self.cluster_id || self.taken_out.contains(&id)
-            })
-        });
-        let numbers: Vec<Ordinal> = foreign.map(|(n, _)| *n).chain(self.kept()).collect();
-        numbers.into_iter().for_each(|n| self.delete_claim(n));
-        if self.record.cluster_id.is_none() {
-            let gone = |n: &Ordinal| self.volumes.get(n).is_none_or(|v| !v.terminating);
-            self.pods.retain(|n, _| gone(n));
-        }
-        if self.replicas == 1 && self.volumes.values().any(|v| v.terminating) {
-            self.replicas = 3;
-        }
-    }
-
-    /// Numbers whose disk is kept because somebody else took its member out of the list.
-    pub(crate) fn kept(&self) -> BTreeSet<Ordinal> {
-        let volumes = self.volumes.iter();
-        volumes
-            .filter(|(_, v)| v.member_mark.is_some_and(|id| self.taken_out.contains(&id)))
-            .filter(|(_, v)| v.removed_mark != v.member_mark)
-            .map(|(n, _)| *n)
-            .collect()
-    }
-
-    /// The node that holds the disk of `n` is gone for good, and Kubernetes has been told so.
-    pub(crate) fn lose_node(&mut self, n: Ordinal) {
-        if let Some(volume) = self.volumes.get_mut(&n) {
-            volume.stranded = true;
-        }
-        self.pods.remove(&n);
-        self.count_what_is_left();
-    }
-
-    fn count_what_is_left(&mut self) {
-        if !self.has_quorum() {
-            // Counted with all who are down brought back: a voter without a disk is gone for good.
-            let has_data = |m: &&Member| {
-                let volume = self.volumes.get(&m.ordinal);
-                volume.is_some_and(|v| !v.stranded && v.data.is_some_and(|(_, id)| id == m.id))
-            };
-            let left = self.voters().filter(has_data).count();
-            self.data_lost |= left < quorum(self.voters().count().max(1));
-        }
-    }
-
-    /// The CoordCluster is deleted, its disks stay, and it is created again.
-    pub(crate) fn recreate(&mut self, replicas: i32) {
-        self.sets.clear();
-        self.pods.clear();
-        self.children.clear();
-        self.min_available = None;
-        self.record = Record::default();
-        self.version += 1;
-        self.leader = None;
-        self.replicas = replicas;
-        self.forget();
-    }
-
-    /// The CoordCluster is restored from a backup that holds no status.
-    pub(crate) fn lose_status(&mut self) {
-        self.record = Record::default();
-        self.version += 1;
-        self.forget();
-    }
-
-    /// The size that each disk asks for.
-    pub(crate) fn show_disks(&self) -> String {
-        let disks = self.volumes.iter();
-        let lines = disks.map(|(n, v)| format!("demo-{n}: {} MiB", v.bytes >> 20));
-        lines.collect::<Vec<_>>().join("\n")
-    }
-
-    /// One line per number in use.
-    pub(crate) fn show(&self) -> String {
-        let numbers: BTreeSet<Ordinal> = self
-            .sets
-            .keys()
-            .chain(self.volumes.keys())
-            .copied()
-            .collect();
-        let mut lines: Vec<String> = numbers
-            .into_iter()
-            .map(|n| {
-                let member = self.members.iter().find(|m| m.ordinal == n);
-                let role = match member {
-                    None => "no member",
-                    Some(m) if self.leader == Some(m.id) => "leader",
-                    Some(m) if m.is_learner => "learner",
-                    Some(_) => "voter",
-                };
-                let pod = match self.pods.get(&n) {
-                    None => "no pod".to_owned(),
-                    Some(pod) if self.runs(n) => format!("runs {}", pod.hash),
-                    Some(_) => "down".to_owned(),
-                };
-                let disk = if self.volumes.contains_key(&n) {
-                    "disk"
-                } else {
-                    "no disk"
-                };
-                format!("demo-{n}: {role}, {pod}, {disk}")
-            })
-            .collect();
-        if let Some(min_available) = self.min_available {
-            lines.push(format!("budget keeps {min_available}"));
-        }
-        lines.join("\n")
-    }
 }
+
+/// The number, in this model alone, of a member that somebody else added.
+pub(crate) const STRANGER: Ordinal = 99;
 
 /// Where the leader's log stands in the model.
 const INDEX: u64 = 100_000;

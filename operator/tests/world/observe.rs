@@ -1,5 +1,6 @@
 use super::World;
 use coord_operator::crd::CoordCluster;
+use coord_operator::model::names;
 use coord_operator::observe::{
     Answer, ChildSeen, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, SetSeen,
     StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen, child_key,
@@ -8,7 +9,7 @@ use coord_operator::validate::{Desired, ServerImage, validate};
 use serde_json::json;
 use std::collections::BTreeSet;
 
-use super::{INDEX, Member, Resizer};
+use super::{INDEX, Member, Resizer, STRANGER};
 
 impl World {
     /// The operator's observation of the world.
@@ -80,6 +81,7 @@ impl World {
                     removed_id: volume.removed_mark,
                     deleting: volume.terminating,
                     bootstrap: volume.bootstrap.clone(),
+                    made_for: Some(names::made_for("demo", "")),
                     requested_bytes: volume.bytes,
                     capacity_bytes: Some(volume.capacity),
                     expands: Some(self.resizer != Resizer::Absent),
@@ -131,8 +133,11 @@ impl World {
         if let (Some(leader), Some(cluster_id)) = (self.leader.filter(|_| leads), self.cluster_id) {
             let seen = |m: &Member| MemberSeen {
                 id: m.id,
-                ordinal: Some(m.ordinal),
-                name: format!("demo-{}", m.ordinal),
+                ordinal: (m.ordinal != STRANGER).then_some(m.ordinal),
+                name: match m.ordinal {
+                    STRANGER => "stranger".to_owned(),
+                    n => format!("demo-{n}"),
+                },
                 is_learner: m.is_learner,
             };
             let members: Vec<MemberSeen> = self.members.iter().map(seen).collect();

@@ -107,14 +107,20 @@ impl World {
                 assert!(self.is_up(to), "leadership moved to a member that is down");
                 self.leader = Some(to.id);
             }
-            Step::RemoveMember { id, .. } => {
-                assert!(late || self.leader != Some(*id), "the leader was removed");
-                let was_learner = self.members.iter().any(|m| m.id == *id && m.is_learner);
-                self.members.retain(|m| m.id != *id);
-                self.removed.insert(*id);
+            Step::RemoveMember { id, with, .. } => {
+                let removed: Vec<u64> = std::iter::once(*id).chain(with.iter().copied()).collect();
+                let leads = self.leader.is_some_and(|id| removed.contains(&id));
+                assert!(late || !leads, "the leader was removed");
+                let before = self.voters().count();
+                self.members.retain(|m| !removed.contains(&m.id));
+                self.removed.extend(removed);
                 let voters = self.voters().count();
                 assert!(
-                    was_learner || self.has_quorum(),
+                    late || self.replicas > 1 || (before, voters) != (3, 2),
+                    "from three voters to one by way of two, of which neither may be lost"
+                );
+                assert!(
+                    before == voters || self.has_quorum(),
                     "quorum lost by a removal; {voters} voters remain"
                 );
             }

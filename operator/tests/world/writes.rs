@@ -295,22 +295,24 @@ impl World {
                 self.leader == Some(*from)
                     && member(*to).is_some_and(|m| !m.is_learner && self.is_up(m))
             }
-            Step::RemoveMember { id, .. } => self.may_remove(*id),
+            Step::RemoveMember { id, with, .. } => {
+                let ids: Vec<u64> = std::iter::once(*id).chain(with.iter().copied()).collect();
+                self.may_remove(&ids)
+            }
         }
     }
 
     /// Whether the leader agrees to a removal.
-    pub(super) fn may_remove(&self, id: u64) -> bool {
-        let leaves = self.members.iter().find(|m| m.id == id);
-        let Some(leaves) = leaves.filter(|_| self.leader.is_some()) else {
+    pub(super) fn may_remove(&self, ids: &[u64]) -> bool {
+        let is_known = |id: &u64| self.members.iter().any(|m| m.id == *id);
+        if self.leader.is_none() || !ids.iter().all(is_known) {
             return false;
-        };
-        let (left, up) = (
-            self.voters().count() - usize::from(!leaves.is_learner),
-            self.voters().filter(|m| self.is_up(m)).count(),
-        );
-        let lost = usize::from(self.is_up(leaves));
-        leaves.is_learner || (left > 0 && up - lost >= coord_operator::model::quorum(left))
+        }
+        let stays = |m: &&super::Member| !ids.contains(&m.id);
+        let left = self.voters().filter(stays).count();
+        let up = self.voters().filter(stays).filter(|m| self.is_up(m));
+        let are_learners = left == self.voters().count();
+        are_learners || (left > 0 && up.count() >= coord_operator::model::quorum(left))
     }
 
     /// An eviction of a pod that serves is counted against the budget; one that does not serve may always go.
