@@ -96,6 +96,20 @@ impl MemberError {
         }
     }
 
+    /// True if the member says nothing to somebody without a user: authentication is enabled.
+    pub fn asks_for_a_user(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Http { .. } => false,
+            // etcd's own answer to a call without a token has the code of a wrong argument.
+            Self::Refused { status, .. } => {
+                matches!(
+                    status.code(),
+                    Code::Unauthenticated | Code::PermissionDenied
+                ) || status.message().contains("user name is empty")
+            }
+        }
+    }
+
     /// True if the member is not in the list (any more).
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if status.code() == Code::NotFound)

@@ -42,6 +42,7 @@ pub async fn observe(
     observed.answers = seen.answers;
     members::versions(route, &name, memory, &observed.pods, &mut observed.answers).await;
     observed.waiting = seen.waiting;
+    observed.locked = seen.locked;
     observed.membership = seen.membership;
     memory.remember(&mut observed, &seen.caught_up, now);
     Ok(observed)

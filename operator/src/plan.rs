@@ -136,10 +136,9 @@ fn next_step(case: &Case) -> (Step, String, Duration) {
     if let Some(because) = held.or(later) {
         return (Step::Wait, because, SOON);
     }
-    let because = format!(
-        "{} of {} voters serve",
-        case.desired.replicas, case.desired.replicas
-    );
+    let voters = case.membership().into_iter().flat_map(Membership::voters);
+    let healthy = voters.filter(|m| case.is_healthy(m)).count();
+    let because = format!("{healthy} of {} voters serve", case.desired.replicas);
     (Step::Done, because, LATER)
 }
 

@@ -97,6 +97,8 @@ fn answer(world: &mut World, command: &str) -> String {
         ["empty", "disk", n] => world.empty_disk(number(n)),
         ["foreign", "disk", n] => world.foreign_disk(number(n)),
         ["delete", "claim", n] => world.delete_claim(number(n)),
+        ["enable", "authentication"] => world.is_locked = true,
+        ["disable", "authentication"] => world.is_locked = false,
         ["add", "a", "stranger"] => world.add_stranger(),
         ["the", "stranger", "leads"] => world.lead(STRANGER),
         ["take", "out", "the", "stranger"] => world.take_out(STRANGER),

@@ -77,6 +77,7 @@ pub(super) async fn pass(
     };
     let memory = context.memory(&cluster.uid().unwrap_or_default());
     let mut memory = memory.lock().await;
+    memory.is_of_spec(cluster.metadata.generation);
     let first = look(context, &mut memory, &cluster).await?;
     // Before anything is asked of the spec: it may be invalid or paused, and the CoordCluster gone a moment later.
     if protect(context, &cluster, &first).await? {

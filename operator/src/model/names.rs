@@ -22,6 +22,11 @@ pub fn volume(cluster: &str, ordinal: Ordinal) -> String {
     format!("data-{cluster}-{ordinal}-0")
 }
 
+/// The name of the disk of the member called `member`.
+pub fn volume_of(member: &str) -> String {
+    format!("data-{member}-0")
+}
+
 /// The headless Service under which members find each other, ready or not.
 pub fn peer_service(cluster: &str) -> String {
     format!("{cluster}-peers")

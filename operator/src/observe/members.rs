@@ -14,6 +14,8 @@ use crate::model::{Ordinal, names};
 pub(super) struct Asked {
     pub(super) answers: BTreeMap<Ordinal, Answer>,
     pub(super) waiting: BTreeMap<Ordinal, WaitingSeen>,
+    /// Who tells nothing without a user.
+    pub(super) locked: BTreeSet<Ordinal>,
     pub(super) membership: Option<Membership>,
     /// Learners that have applied all that the leader had applied before they were asked.
     pub(super) caught_up: BTreeSet<u64>,
@@ -25,6 +27,8 @@ enum Said {
     Serves(Answer),
     /// It runs, and says why it does not serve.
     Waits(WaitingSeen),
+    /// It runs, and asks for a user.
+    Locked,
 }
 
 /// Asks every pod of the cluster, all at once. A list is only taken from a member of the cluster that is `recorded`, or
@@ -48,6 +52,7 @@ pub(super) async fn ask(
         .map(|(n, address)| async move {
             match status(&address).await {
                 Ok(answer) => Some((n, address, Said::Serves(answer))),
+                Err(error) if error.asks_for_a_user() => Some((n, address, Said::Locked)),
                 Err(error) => {
                     tracing::debug!(member = n, %error, "no status");
                     let waiting = waiting(&address).await?;
@@ -62,6 +67,7 @@ pub(super) async fn ask(
         match said {
             Said::Serves(answer) => drop(asked.answers.insert(n, answer)),
             Said::Waits(waiting) => drop(asked.waiting.insert(n, waiting)),
+            Said::Locked => drop(asked.locked.insert(n)),
         }
     }
     if let Some((n, leader)) = leader(recorded, &asked.answers) {

@@ -27,6 +27,8 @@ pub struct Memory {
     not_running_since: BTreeMap<Ordinal, i64>,
     applied: BTreeMap<String, Applied>,
     refusals: BTreeMap<String, Refusal>,
+    /// Of the spec that the refusals are about.
+    generation: Option<i64>,
 }
 
 /// Answers of "not yet" in a row that are asked again at once; the next ones are waited for, and told.
@@ -46,6 +48,14 @@ pub enum Failure {
 }
 
 impl Memory {
+    /// Takes in which spec is looked at. What was refused for an earlier one is tried again at once: somebody has mended it.
+    pub fn is_of_spec(&mut self, generation: Option<i64>) {
+        if self.generation != generation {
+            self.generation = generation;
+            self.refusals.clear();
+        }
+    }
+
     /// Seconds for which passes have done nothing; `acted` says whether this one did something.
     pub fn idle_seconds(&mut self, acted: bool, now: i64) -> i64 {
         if acted {
@@ -206,5 +216,24 @@ fn keep_time<K: Ord + Copy>(since: &mut BTreeMap<K, i64>, now_so: BTreeSet<K>, n
     since.retain(|key, _| now_so.contains(key));
     for key in now_so {
         since.entry(key).or_insert(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_tried_again_at_once_when_the_spec_is_edited() {
+        let mut memory = Memory::default();
+        memory.is_of_spec(Some(1));
+        for _ in 0..5 {
+            memory.failed("StatefulSet demo-2", "no".to_owned(), Failure::Refused, 100);
+        }
+        memory.is_of_spec(Some(1));
+        assert!(memory.refusals().all(|refusal| refusal.until > 130));
+        assert_eq!(memory.refusals().count(), 1);
+        memory.is_of_spec(Some(2));
+        assert_eq!(memory.refusals().count(), 0);
     }
 }

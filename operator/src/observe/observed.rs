@@ -34,6 +34,8 @@ pub struct Observed {
     pub caught_up: BTreeMap<u64, u32>,
     /// Unix seconds since when a member has not been healthy.
     pub sick_since: BTreeMap<u64, i64>,
+    /// Whose servers answer, and tell nothing without a user: authentication is enabled.
+    pub locked: BTreeSet<Ordinal>,
     /// Unix seconds since when no leader has given a confirmed list; `None` while one does.
     pub leaderless_since: Option<i64>,
     /// Unix seconds since when a member of the list has not answered at all.
@@ -153,6 +155,8 @@ pub struct PodSeen {
     pub deleting_since: Option<i64>,
     /// True if it is being deleted for far longer than its grace period: its node does not report.
     pub stuck: bool,
+    /// A finalizer that keeps it from going once it is deleted: Kubernetes sets none on pods.
+    pub finalizer: Option<String>,
     /// The hash of what its template was built from.
     pub template_hash: String,
     /// The revision of the StatefulSet's template it was made from.

@@ -28,6 +28,7 @@ pub(super) fn pod_seen(pod: &Pod) -> PodSeen {
             .as_ref()
             .map(|t| t.0.as_second()),
         stuck: false,
+        finalizer: pod.finalizers().first().cloned(),
         template_hash: annotation(pod.annotations(), labels::TEMPLATE_HASH)
             .unwrap_or_default()
             .to_owned(),

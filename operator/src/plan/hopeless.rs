@@ -11,9 +11,19 @@ const GIVEN_UP_SECONDS: i64 = 60;
 
 /// Why the members cannot come back to a quorum without help, as far as anybody can know; `None` if they still may.
 pub(super) fn why(case: &Case) -> Option<String> {
-    too_much_is_lost(case)
+    is_locked(case)
+        .or_else(|| too_much_is_lost(case))
         .or_else(|| led_by_a_stranger(case))
         .or_else(|| others_are_missing(case))
+}
+
+/// The members tell the operator nothing: authentication is enabled, and it has no user.
+fn is_locked(case: &Case) -> Option<String> {
+    (!case.observed.locked.is_empty()).then(|| {
+        "authentication is enabled, and the operator has no user: the members serve on, but they tell it nothing, and nothing \
+         is changed. For a change: etcdctl auth disable, and enable it again afterwards"
+            .to_owned()
+    })
 }
 
 fn is_given_up(case: &Case) -> bool {

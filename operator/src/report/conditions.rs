@@ -15,6 +15,9 @@ pub(super) const MEMBERS_UNHEALTHY: &str = "MembersUnhealthy";
 /// The reason of Degraded while no leader is confirmed.
 pub(super) const NO_QUORUM: &str = "NoQuorum";
 
+/// The reason of what nobody can know while the members ask for a user.
+const NOT_ASKED: &str = "AuthenticationEnabled";
+
 /// A condition without its times.
 struct Claim {
     type_: &'static str,
@@ -41,7 +44,11 @@ pub(super) fn conditions(
     ]
     .into_iter()
     .map(|claim| {
-        let status = if claim.holds { "True" } else { "False" };
+        let status = match (claim.reason, claim.holds) {
+            (NOT_ASKED, _) => "Unknown",
+            (_, true) => "True",
+            (_, false) => "False",
+        };
         let same = before
             .iter()
             .find(|c| c.type_ == claim.type_ && c.status == status);
@@ -78,7 +85,12 @@ fn ready(account: &Account) -> Claim {
         return claim(false, "DisksNotRetained", message.to_owned());
     }
     let Some(membership) = &account.observed.membership else {
-        return claim(false, "NotQuorate", because(account));
+        let reason = if account.observed.locked.is_empty() {
+            "NotQuorate"
+        } else {
+            NOT_ASKED
+        };
+        return claim(false, reason, because(account));
     };
     let voters = membership.voters().count();
     let healthy = membership
@@ -141,6 +153,7 @@ fn quorate(account: &Account) -> Claim {
             "NotStarted",
             "the cluster has not started yet".to_owned(),
         ),
+        None if !account.observed.locked.is_empty() => (false, NOT_ASKED, because(account)),
         None => (false, "NoQuorum", because(account)),
     };
     Claim {
@@ -189,6 +202,7 @@ fn degraded(account: &Account) -> Claim {
         message,
     };
     match &account.observed.membership {
+        None if !account.observed.locked.is_empty() => claim(false, NOT_ASKED, because(account)),
         None if account.observed.record.cluster_id.is_some() => {
             claim(true, NO_QUORUM, because(account))
         }

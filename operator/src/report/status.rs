@@ -10,6 +10,9 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How a server ends that will not start on what it finds: nothing that starting it again would mend.
+const REFUSED: &str = "its server ended with exit code 1:";
+
 /// The new status, from the old one and this pass.
 ///
 /// `new_token` is used if this pass records a bootstrap for which no disk has one.
@@ -191,6 +194,15 @@ fn sick_because(observed: &Observed, member: &MemberSeen) -> String {
     if let Some(lost) = lost_home(observed, n) {
         return lost;
     }
+    if let Some(finalizer) = pod
+        .finalizer
+        .as_ref()
+        .filter(|_| pod.deleting_since.is_some())
+    {
+        return format!(
+            "is being deleted, and its pod waits for the finalizer {finalizer}, which somebody else set and must take off"
+        );
+    }
     if pod.stuck {
         let node = pod.node.as_deref().unwrap_or("?");
         return format!(
@@ -202,7 +214,17 @@ fn sick_because(observed: &Observed, member: &MemberSeen) -> String {
         return "is being restarted".to_owned();
     }
     if let Some(trouble) = observed.trouble(n) {
-        return format!("does not run: {trouble}");
+        // A server that refuses its disk ends so. What it says itself is for people without an operator.
+        let refuses = trouble.contains(REFUSED);
+        let is_alone = observed
+            .membership
+            .as_ref()
+            .is_none_or(|m| m.voters().count() < 2);
+        let way_out = (refuses && !is_alone).then(|| {
+            let claim = names::volume_of(&member.name);
+            format!(" Here, if its disk cannot be used any more: kubectl delete pvc {claim} --wait=false")
+        });
+        return format!("does not run: {trouble}{}", way_out.unwrap_or_default());
     }
     if let Some(waiting) = observed.waiting.get(&n) {
         return match observed.is_emptied(n) {
@@ -251,7 +273,7 @@ pub(super) fn lost_home(observed: &Observed, n: Ordinal) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::Membership;
+    use crate::observe::{Membership, PodSeen};
 
     #[test]
     fn a_patch_of_the_status_takes_back_what_is_over_and_names_nothing_it_does_not_know() {
@@ -274,6 +296,52 @@ mod tests {
         assert!(
             patch.get("leader").is_some() && patch.get("operation").is_none(),
             "{patch}"
+        );
+    }
+
+    /// What is said of a voter of three whose pod is that.
+    fn said_of(pod: PodSeen) -> String {
+        let member = |n: u32| MemberSeen {
+            id: 0xa0 + u64::from(n),
+            ordinal: Some(n),
+            name: format!("demo-{n}"),
+            is_learner: false,
+        };
+        let observed = Observed {
+            membership: Some(Membership {
+                members: (0..3).map(member).collect(),
+                ..Membership::default()
+            }),
+            pods: [(1, pod)].into(),
+            ..Observed::default()
+        };
+        sick_because(&observed, &member(1))
+    }
+
+    #[test]
+    fn a_server_that_refuses_its_disk_is_told_with_the_way_out_of_kubernetes() {
+        let down = |trouble: &str| PodSeen {
+            trouble: Some(trouble.to_owned()),
+            ..PodSeen::default()
+        };
+        let refuses = "CrashLoopBackOff: its server ended with exit code 1: 1.wal is damaged";
+        let said = said_of(down(refuses));
+        assert!(said.contains("kubectl delete pvc data-demo-1-0"), "{said}");
+        let said = said_of(down("ErrImagePull: no such image"));
+        assert!(!said.contains("delete"), "{said}");
+    }
+
+    #[test]
+    fn a_pod_that_a_finalizer_holds_is_not_called_one_on_a_dead_node() {
+        let said = said_of(PodSeen {
+            deleting_since: Some(1),
+            stuck: true,
+            finalizer: Some("x.y/z".to_owned()),
+            ..PodSeen::default()
+        });
+        assert!(
+            said.contains("finalizer x.y/z") && !said.contains("node"),
+            "{said}"
         );
     }
 

@@ -121,6 +121,8 @@ pub(crate) struct World {
     pub(crate) dead: BTreeSet<Ordinal>,
     /// Members that take part and whose answers do not reach the operator.
     pub(crate) mute: BTreeSet<Ordinal>,
+    /// Somebody has enabled authentication: the members answer the operator nothing.
+    pub(crate) is_locked: bool,
     /// Moments that a copy of everything takes.
     pub(crate) copy_takes: u64,
     /// Percent of the quota that is stored.
@@ -174,6 +176,7 @@ impl World {
             leader: None,
             dead: BTreeSet::new(),
             mute: BTreeSet::new(),
+            is_locked: false,
             copy_takes: 3,
             filled: 1,
             resizer: Resizer::Works,

@@ -92,6 +92,10 @@ impl World {
             if !self.runs(*n) || self.mute.contains(n) {
                 continue;
             }
+            if self.is_locked {
+                observed.locked.insert(*n);
+                continue;
+            }
             let Some((cluster_id, member_id)) = volume
                 .data
                 .filter(|(cluster, _)| Some(*cluster) == self.cluster_id)
@@ -129,7 +133,8 @@ impl World {
             .voters()
             .filter(|m| !self.mute.contains(&m.ordinal))
             .any(|m| Some(m.id) == self.leader && self.is_up(m))
-            && self.has_quorum();
+            && self.has_quorum()
+            && !self.is_locked;
         if let (Some(leader), Some(cluster_id)) = (self.leader.filter(|_| leads), self.cluster_id) {
             let seen = |m: &Member| MemberSeen {
                 id: m.id,
