@@ -63,7 +63,7 @@ test-faults: ## Nodes, disks, the API server and the operator fail under load; n
 	cargo build --workspace --bins
 	$(FAILPOINTS_OPERATOR)
 	$(TARGET)/debug/coord-e2e programs
-	cargo test --workspace --no-fail-fast --test operator_nodes --test operator_crashes --test operator_obstacles --test operator_disks; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
+	cargo test --workspace --no-fail-fast --test operator_nodes --test operator_crashes --test operator_obstacles --test operator_disks --test operator_copies --test operator_growth --test operator_versions; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 test-unit: ## The tests that need neither root nor Kubernetes
 	cargo test --package coord-proto --package coord-server --package coord-operator --lib --tests

@@ -6,70 +6,23 @@
     reason = "clippy lets only the test functions themselves unwrap, not what they call"
 )]
 
+#[path = "operator/disks.rs"]
+mod disks;
 #[path = "operator/trial.rs"]
 mod trial;
 #[path = "operator/writer.rs"]
 mod writer;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use coord_e2e::local_kubernetes::Node;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use trial::{Trial, alone, condition, is_at_rest, leader, members, spec};
+use disks::{copy, empty, exchange, folder, keys_at};
+use trial::{READY, Trial, alone, condition, is_at_rest, leader, members, spec};
 
 /// Long enough for a server to start on what it finds and for the operator to look at it several times.
 const A_WHILE: Duration = Duration::from_secs(20);
-
-/// The folder on this host that is behind a member's claim.
-async fn folder(trial: &Trial, member: &str) -> PathBuf {
-    let line = format!("get pvc data-{member}-0 --output=json");
-    let claim: Value = serde_json::from_str(&trial.kubectl(&line).await.unwrap()).unwrap();
-    let name = claim["spec"]["volumeName"].as_str().unwrap();
-    let line = format!("kubectl get pv {name} --output=json");
-    let volume: Value = serde_json::from_str(&trial.kubernetes.run(line).await.unwrap()).unwrap();
-    let paths = ["/spec/local/path", "/spec/hostPath/path"];
-    let path = paths.iter().find_map(|path| volume.pointer(path)).unwrap();
-    PathBuf::from(path.as_str().unwrap())
-}
-
-fn empty(folder: &std::path::Path) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
-    }
-}
-
-async fn node_of(trial: &Trial, member: &str) -> String {
-    let line = format!("get pod {member}-0 --output=jsonpath={{.spec.nodeName}}");
-    trial.kubectl(&line).await.unwrap().trim().to_owned()
-}
-
-/// The node of `member` loses power, its folder is emptied, and the node comes back: the same pod's container starts
-/// again in place.
-async fn empty_in_place(trial: &Trial, member: &str) {
-    let (node, folder) = (node_of(trial, member).await, folder(trial, member).await);
-    trial.kubernetes.with_node(&node, Node::kill).await.unwrap();
-    empty(&folder);
-    trial
-        .kubernetes
-        .with_node(&node, Node::start)
-        .await
-        .unwrap();
-}
-
-/// The keys in a member's own answer to a serializable read of everything; `None` if it does not serve.
-async fn keys_at(trial: &Trial, member: &str) -> Option<usize> {
-    let url = trial
-        .kubernetes
-        .member_url(&trial.namespace, &format!("{member}-0"))
-        .await
-        .ok()?;
-    let words = "get --prefix --keys-only --consistency=s run --command-timeout=2s";
-    let said = trial.kubernetes.etcdctl(&url, words).await.ok()?;
-    Some(said.lines().filter(|line| !line.is_empty()).count())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seed_whose_disk_was_emptied_in_place_founds_nothing_and_is_replaced() {
@@ -80,7 +33,7 @@ async fn a_seed_whose_disk_was_emptied_in_place_founds_nothing_and_is_replaced()
     let rows = before["status"]["members"].as_array().unwrap().clone();
     let seed = rows.iter().find(|row| row["name"] == "trial-0").unwrap();
 
-    empty_in_place(&trial, "trial-0").await;
+    exchange(&trial, "trial-0", empty).await.unwrap();
     // A moment without a real leader: a list of one must not be believed in it.
     sleep(A_WHILE).await;
     assert_ne!(
@@ -121,7 +74,7 @@ async fn the_only_member_on_an_emptied_disk_serves_nothing_and_says_so() {
         .await
         .unwrap();
 
-    empty_in_place(&trial, "trial-0").await;
+    exchange(&trial, "trial-0", empty).await.unwrap();
     let stalled = |cluster: &Value| {
         let (holds, _, message) = condition(cluster, "Stalled");
         let (is_ready, _, _) = condition(cluster, "Ready");
@@ -171,7 +124,7 @@ async fn the_only_member_is_not_restarted_while_its_claim_is_being_deleted() {
 
 /// With two voters the loss of either disk would end the cluster, and nobody could repair it: there never are two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_lost_while_one_grows_to_three_costs_no_write() {
+async fn a_disk_lost_while_one_grows_to_three_or_three_shrink_to_one_costs_no_write() {
     let _alone = alone().await;
     let (trial, _operator, writer) = Trial::running("growth", spec(1)).await.unwrap();
     trial.scale(3).await.unwrap();
@@ -197,37 +150,50 @@ async fn a_disk_lost_while_one_grows_to_three_costs_no_write() {
         assert_ne!(cluster["status"]["replicas"], json!(2), "two voters");
         is_at_rest(cluster)
     };
+    let cluster = trial.until(at_rest).await.unwrap();
+
+    // Back to one, led by another than the one that stays, while the disk of a third is lost.
+    let rows = cluster["status"]["members"].as_array().unwrap();
+    let last = rows.last().unwrap()["name"].as_str().unwrap();
+    let id = rows[1]["id"].as_str().unwrap();
+    let leads = leader(&cluster).unwrap()["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let pod = format!("{leads}-0");
+    let url = trial
+        .kubernetes
+        .member_url(&trial.namespace, &pod)
+        .await
+        .unwrap();
+    if rows[1]["role"] != "leader" {
+        let words = format!("move-leader {id}");
+        trial.kubernetes.etcdctl(&url, &words).await.unwrap();
+    }
+    trial.scale(1).await.unwrap();
+    for object in [format!("pvc data-{last}-0"), format!("pod {last}-0")] {
+        let line = format!("delete {object} --wait=false --ignore-not-found");
+        trial.kubectl(&line).await.unwrap();
+    }
     trial.until(at_rest).await.unwrap();
     trial.finish(writer, 100).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_on_another_members_directory_serves_nobody_and_is_named() {
-    let _alone = alone().await;
-    let (trial, _operator, writer) = Trial::running("other", spec(3)).await.unwrap();
-    let (own, other) = (
-        folder(&trial, "trial-1").await,
-        folder(&trial, "trial-2").await,
-    );
-    let node = node_of(&trial, "trial-1").await;
-    trial.kubernetes.with_node(&node, Node::kill).await.unwrap();
-    empty(&own);
+/// The directory of `other`, a pod's, is put in the place of that of a member, which runs on it.
+async fn runs_on_the_directory_of(other: &str, trial: &Trial) {
+    let other = folder(trial, other).await.unwrap();
     // While it is written to, so that it is no consistent copy: it must be refused before it is read.
-    let copied = std::process::Command::new("cp")
-        .args(["--archive", "--no-target-directory"])
-        .args([other.join("data"), own.join("data")])
-        .status();
-    assert!(copied.unwrap().success());
-    trial
-        .kubernetes
-        .with_node(&node, Node::start)
-        .await
-        .unwrap();
+    exchange(trial, "trial-1", |own| {
+        empty(own)?;
+        copy(&other.join("data"), &own.join("data"))
+    })
+    .await
+    .unwrap();
     trial
         .until_told("Degraded", &["trial-1", "holds the data of"])
         .await
         .unwrap();
-    assert_eq!(keys_at(&trial, "trial-1").await, None, "it serves");
+    assert_eq!(keys_at(trial, "trial-1").await, None, "it serves");
     // The way out that the condition names.
     let before = trial.get().await.unwrap();
     let rows = before["status"]["members"].as_array().unwrap().clone();
@@ -237,5 +203,68 @@ async fn a_member_on_another_members_directory_serves_nobody_and_is_named() {
         .await
         .unwrap();
     trial.until_replaced(lost).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_on_another_members_directory_serves_nobody_and_is_named() {
+    let _alone = alone().await;
+    let (trial, _operator, writer) = Trial::running("other", spec(3)).await.unwrap();
+    runs_on_the_directory_of("trial-2", &trial).await;
     trial.finish(writer, 200).await.unwrap();
+}
+
+/// O09f: it had served from it behind the client Service, and what it acknowledged was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_on_another_clusters_directory_serves_nobody_and_is_named() {
+    let _alone = alone().await;
+    let (trial, _operator, writer) = Trial::running("strange", spec(3)).await.unwrap();
+    let mut gone = spec(1);
+    gone["storage"]["reclaimPolicy"] = json!("Delete");
+    let (kubernetes, namespace) = (&trial.kubernetes, &trial.namespace);
+    let other = kubernetes
+        .apply_ready(namespace, "other", &gone, READY)
+        .await;
+    let before = members(&other.unwrap());
+    runs_on_the_directory_of("other-0", &trial).await;
+    let other = kubernetes.wait_ready(namespace, "other", READY).await;
+    assert_eq!(members(&other.unwrap()), before);
+    trial.kubectl("delete coordcluster other").await.unwrap();
+    trial
+        .until_kubectl("get pvc data-other-0-0 --ignore-not-found", str::is_empty)
+        .await
+        .unwrap();
+    trial.finish(writer, 200).await.unwrap();
+}
+
+/// Its log is damaged: the server refuses to start on it, and on Kubernetes the way out is another than the server's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_on_a_damaged_disk_says_how_it_is_replaced() {
+    let _alone = alone().await;
+    let (trial, _operator, writer) = Trial::running("damage", spec(3)).await.unwrap();
+    exchange(&trial, "trial-1", |own| {
+        for file in std::fs::read_dir(own.join("data/wal"))? {
+            let path = file?.path();
+            let mut bytes = std::fs::read(&path)?;
+            bytes
+                .iter_mut()
+                .skip(20_000)
+                .take(4_000)
+                .for_each(|byte| *byte ^= 0x5a);
+            std::fs::write(&path, bytes)?;
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let told = ["trial-1", "is damaged", "kubectl delete pvc data-trial-1-0"];
+    trial.until_told("Degraded", &told).await.unwrap();
+    let now = trial.get().await.unwrap();
+    let rows = now["status"]["members"].as_array().unwrap();
+    let lost = rows.iter().find(|row| row["name"] == "trial-1").unwrap();
+    trial
+        .kubectl("delete pvc data-trial-1-0 --wait=false")
+        .await
+        .unwrap();
+    trial.until_replaced(lost).await.unwrap();
+    trial.finish(writer, 100).await.unwrap();
 }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
-use super::run::{cmd, tail};
+use super::run::{cmd, run, tail};
 use super::{cgroup, network};
 
 /// Everything a machine consists of.
@@ -163,6 +163,19 @@ impl<'a> Machine<'a> {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Runs a program where the machine's own mounts are seen, and returns what it printed.
+    pub fn run_inside(&self, words: &[&str]) -> Result<String> {
+        let processes = network::processes(self.layout, self.name)?;
+        // The oldest is the one that made its mounts.
+        let oldest = processes.iter().min();
+        let oldest = oldest.with_context(|| format!("machine {} does not run", self.name))?;
+        let mut command = cmd(["nsenter", "--mount"]);
+        run(command
+            .arg(format!("--target={oldest}"))
+            .arg("--")
+            .args(words))
     }
 
     /// Kills one of its programs, which is started again a second later. Returns how many of that name ran.

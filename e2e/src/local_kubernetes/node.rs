@@ -1,7 +1,7 @@
 //! The programs of a node's machine, and the faults that tests inflict on a node.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -85,6 +85,37 @@ impl Node {
         network::heal(&self.layout, self.name())
     }
 
+    /// A folder of its own that holds `bytes` and no more. It is in memory, and goes with [`Node::kill`] or
+    /// [`Node::remove_disk`].
+    pub fn small_disk(&self, folder: &Path, bytes: u64) -> Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let options = format!("size={bytes},mode=0777");
+        let words = ["mount", "-t", "tmpfs", "-o", &options, "small-disk"];
+        self.inside(&[&words[..], &[path(folder)?]].concat())
+    }
+
+    /// Makes a [`Node::small_disk`] larger, under whoever uses it.
+    pub fn grow_disk(&self, folder: &Path, bytes: u64) -> Result<()> {
+        let options = format!("remount,size={bytes}");
+        self.inside(&["mount", "-o", &options, path(folder)?])
+    }
+
+    /// Takes a [`Node::small_disk`] away, whoever uses it.
+    pub fn remove_disk(&self, folder: &Path) -> Result<()> {
+        self.inside(&["umount", "--lazy", path(folder)?])?;
+        Ok(std::fs::remove_dir(folder)?)
+    }
+
+    fn inside(&self, words: &[&str]) -> Result<()> {
+        self.machine().run_inside(words).map(drop)
+    }
+
+    /// The folder that holds its volumes.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        volumes(&self.layout, self.name())
+    }
+
     /// Where its container runtime listens: `ctr --address SOCKET --namespace k8s.io ...`.
     #[must_use]
     pub fn containerd_socket(&self) -> PathBuf {
@@ -94,6 +125,11 @@ impl Node {
     fn machine(&self) -> Machine<'_> {
         Machine::new(&self.layout, NODES[self.index])
     }
+}
+
+fn path(folder: &Path) -> Result<&str> {
+    let text = folder.to_str();
+    text.with_context(|| format!("{}: not UTF-8", folder.display()))
 }
 
 /// The files of a node; all but the volatile ones survive [`Node::kill`].

@@ -1,5 +1,7 @@
 //! Any Kubernetes object as JSON: policies, quotas, webhooks and classes that stand in the operator's way.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+
 use anyhow::{Context, Result};
 use coord_e2e::cluster::kubernetes::Kubernetes;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};

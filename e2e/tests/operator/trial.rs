@@ -89,7 +89,7 @@ impl Trial {
 
     /// Waits until the cluster is Ready for its spec, with nothing left to do.
     pub(crate) async fn ready(&self) -> Result<Value> {
-        self.until(|cluster| is_at_rest(cluster)).await
+        self.until(is_at_rest).await
     }
 
     /// Waits until the member `lost`, a row of the status, was replaced by another and nothing is left to do.
@@ -175,8 +175,8 @@ impl Trial {
             );
         }
         let pods = members(&cluster)
-            .into_iter()
-            .map(|(name, _)| format!("{name}-0"));
+            .into_keys()
+            .map(|name| format!("{name}-0"));
         for pod in pods {
             let url = self.kubernetes.member_url(&self.namespace, &pod).await?;
             let said = self
