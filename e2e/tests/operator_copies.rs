@@ -107,7 +107,7 @@ async fn copy_namespace(
     Ok(copies)
 }
 
-/// What `etcdctl endpoint status` says of the term, through the client Service.
+/// The Raft term that `etcdctl endpoint status` reads through the client Service.
 async fn term(trial: &Trial) -> Result<Value> {
     let endpoint = trial.kubernetes.endpoint(&trial.namespace, NAME).await?;
     let words = "endpoint status --write-out=json";
@@ -172,8 +172,7 @@ async fn a_copied_namespace_starts_no_member_and_says_whose_disks_it_has() {
     original.finish(writer, 200).await.unwrap();
 }
 
-/// As by a program that takes the operator's own word of whose a disk is off, and brings the status along: what is on the
-/// disks says it, too.
+/// A backup program dropped the operator's mark and brought the status along: the data itself says whose it is, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_without_that_mark_is_refused_by_the_servers_and_says_so() {
     let _alone = alone().await;

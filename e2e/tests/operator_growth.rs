@@ -28,7 +28,7 @@ const VALUE_BYTES: usize = 256 << 10;
 /// Longer than an election, so that no leader is meant by it.
 const PUT: Duration = Duration::from_secs(8);
 
-/// Puts until none is acknowledged any more; returns how many were. What cannot be compressed fills a disk.
+/// Puts until none is acknowledged any more; returns how many were. Random bytes, since a store compresses.
 async fn fill(client: &Client) -> usize {
     let value: Vec<u8> = std::iter::repeat_with(rand::random)
         .take(VALUE_BYTES)

@@ -1,8 +1,8 @@
 //! Operators of two versions after each other: what an older one made is taken over without a restart, and what a newer one
 //! recorded stays after a rollback. Needs root.
 //!
-//! No other version is released yet. What one would have left is written here by hand: what later versions added is taken
-//! away, or what this one does not know is put there.
+//! No other version is released yet. Its objects are made by hand: additions of later versions are taken away, or fields
+//! that this one does not know are put there.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy lets only the test functions themselves unwrap, not what they call"

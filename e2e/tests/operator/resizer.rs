@@ -18,7 +18,7 @@ const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// How often the resizer looks.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What the resizer does with a claim that asks for more than it has.
+/// The resizer's answer to a claim that asks for more than it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resizes {
     /// Nothing: as where none runs.

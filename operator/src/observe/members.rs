@@ -14,7 +14,7 @@ use crate::model::{Ordinal, names};
 pub(super) struct Asked {
     pub(super) answers: BTreeMap<Ordinal, Answer>,
     pub(super) waiting: BTreeMap<Ordinal, WaitingSeen>,
-    /// Who tells nothing without a user.
+    /// Numbers whose servers tell nothing without a user.
     pub(super) locked: BTreeSet<Ordinal>,
     pub(super) membership: Option<Membership>,
     /// Learners that have applied all that the leader had applied before they were asked.

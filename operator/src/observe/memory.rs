@@ -48,7 +48,7 @@ pub enum Failure {
 }
 
 impl Memory {
-    /// Takes in which spec is looked at. What was refused for an earlier one is tried again at once: somebody has mended it.
+    /// Takes in which spec is looked at. Writes refused for an earlier one are tried again at once: somebody has mended it.
     pub fn is_of_spec(&mut self, generation: Option<i64>) {
         if self.generation != generation {
             self.generation = generation;

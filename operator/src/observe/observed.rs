@@ -34,7 +34,7 @@ pub struct Observed {
     pub caught_up: BTreeMap<u64, u32>,
     /// Unix seconds since when a member has not been healthy.
     pub sick_since: BTreeMap<u64, i64>,
-    /// Whose servers answer, and tell nothing without a user: authentication is enabled.
+    /// Numbers whose servers answer, and tell nothing without a user: authentication is enabled.
     pub locked: BTreeSet<Ordinal>,
     /// Unix seconds since when no leader has given a confirmed list; `None` while one does.
     pub leaderless_since: Option<i64>,

@@ -58,7 +58,7 @@ pub(super) fn volume_seen(volume: &PersistentVolumeClaim, owner: &str) -> Volume
     }
 }
 
-/// What the resizer, or the kubelet, says that keeps the disk from growing.
+/// The obstacle to growth, in the words of the resizer or the kubelet.
 fn resize_trouble(status: &PersistentVolumeClaimStatus) -> Option<String> {
     const TYPES: [&str; 2] = ["ControllerResizeError", "NodeResizeError"];
     let conditions = status.conditions.as_ref()?.iter();

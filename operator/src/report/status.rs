@@ -88,7 +88,7 @@ pub fn is_worth_writing(before: &CoordClusterStatus, after: &CoordClusterStatus)
     without_lag(before) != without_lag(after)
 }
 
-/// What makes `after` of `before`, as a merge patch. Fields that a newer operator has recorded, and that this build does not
+/// The merge patch that makes `after` of `before`. Fields that a newer operator has recorded, and that this build does not
 /// know, stay as they are.
 pub fn status_patch(before: &CoordClusterStatus, after: &CoordClusterStatus) -> Value {
     let fields = |status: &CoordClusterStatus| match serde_json::to_value(status) {
@@ -214,7 +214,7 @@ fn sick_because(observed: &Observed, member: &MemberSeen) -> String {
         return "is being restarted".to_owned();
     }
     if let Some(trouble) = observed.trouble(n) {
-        // A server that refuses its disk ends so. What it says itself is for people without an operator.
+        // A server that refuses its disk ends so. Its own way out is for people without an operator.
         let refuses = trouble.contains(REFUSED);
         let is_alone = observed
             .membership
@@ -299,7 +299,7 @@ mod tests {
         );
     }
 
-    /// What is said of a voter of three whose pod is that.
+    /// The sentence about a voter of three with this pod.
     fn said_of(pod: PodSeen) -> String {
         let member = |n: u32| MemberSeen {
             id: 0xa0 + u64::from(n),

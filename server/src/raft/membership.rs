@@ -63,7 +63,7 @@ pub enum MemberChange {
     Remove {
         /// The member.
         id: MemberId,
-        /// Who else.
+        /// The others.
         with: Vec<MemberId>,
     },
     /// Replaces a member's peer URLs; voter or learner it stays.
