@@ -163,6 +163,8 @@ impl Site {
         helm.args(["upgrade", "--install", OPERATOR]).arg(&chart);
         helm.args(["--namespace", OPERATOR_NAMESPACE, "--create-namespace"]);
         helm.args(["--description", &description]);
+        // Tests patch the schema of CoordClusters, and an upgrade after them must have it back.
+        helm.arg("--force-conflicts");
         for value in &values {
             helm.args(["--set-string", value]);
         }
