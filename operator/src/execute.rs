@@ -12,8 +12,11 @@ mod objects;
 mod protect;
 mod writes;
 
-pub use protect::untie;
-pub use writes::Writes;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::Client;
 
 use crate::leader::Tenure;
 use crate::member_client::{MemberError, Route};
@@ -22,10 +25,9 @@ use crate::observe::{Applied, Failure, Observed};
 use crate::plan::Step;
 use crate::validate::Desired;
 use crate::writes::Write;
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::Client;
-use std::time::{Duration, Instant};
+
+pub use protect::untie;
+pub use writes::Writes;
 
 /// A decision is not acted on when the look it rests on began longer ago than this. A pass takes milliseconds, and with
 /// members that don't answer a few seconds; an older plan was held up, and the world may have moved on.

@@ -2,13 +2,14 @@
 //!
 //! Knows addresses and messages, and nothing of Kubernetes or of what the answers mean.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use coord_proto::etcd::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberListResponse, MemberPromoteRequest,
     MemberRemoveRequest, MoveLeaderRequest, StatusRequest, StatusResponse,
     cluster_client::ClusterClient, maintenance_client::MaintenanceClient,
 };
-use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};

@@ -22,14 +22,15 @@ mod spread;
 mod step;
 mod volumes;
 
-pub use protect::{Tied, to_untie};
-pub use step::{Children, MemberChild, Plan, Step};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::model::{Ordinal, names, quorum};
 use crate::observe::{MemberSeen, Membership, Observed, VolumeSeen};
 use crate::validate::Desired;
-use std::collections::BTreeMap;
-use std::time::Duration;
+
+pub use protect::{Tied, to_untie};
+pub use step::{Children, MemberChild, Plan, Step};
 
 /// Right after a step the next question can be asked.
 const AGAIN: Duration = Duration::from_millis(20);

@@ -3,13 +3,14 @@
 //! `plan_properties` walks through histories of a model; here every value of [`Observed`] is made up, but for what
 //! `observe` itself guarantees: a member list comes from a leader that answers. `PROPTEST_CASES=1000000` looks longer.
 
+use std::collections::BTreeSet;
+
 use coord_operator::model::{Ordinal, quorum};
 use coord_operator::observe::{MemberSeen, Membership, Observed};
 use coord_operator::plan::{Plan, Step, plan};
 use coord_operator::validate::Desired;
 use proptest::prelude::*;
 use proptest::sample::select;
-use std::collections::BTreeSet;
 
 #[path = "plan_any_state/states.rs"]
 mod states;

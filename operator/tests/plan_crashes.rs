@@ -3,6 +3,7 @@
 mod world;
 
 use coord_operator::plan::Step;
+
 use world::{Fault, World};
 
 /// Something to do with a cluster, from a state at rest to the next.

@@ -4,8 +4,10 @@
 
 mod world;
 
-use coord_operator::crd::LostNode;
 use std::path::Path;
+
+use coord_operator::crd::LostNode;
+
 use world::{Resizer, STRANGER, World};
 
 #[test]

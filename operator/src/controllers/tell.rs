@@ -1,5 +1,13 @@
 //! Writes what a pass came to: the status of the CoordCluster, and events. Their sentences are `report`'s.
 
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::Event;
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+
 use super::PassError;
 use crate::context::Context;
 use crate::crd::{CoordCluster, conditions};
@@ -7,12 +15,6 @@ use crate::observe::Observed;
 use crate::plan::Plan;
 use crate::report::{self, Account, Outcome};
 use crate::validate::Desired;
-use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::runtime::events::Event;
-use kube::{Api, Resource, ResourceExt};
-use serde_json::json;
-use std::time::Duration;
 
 /// A status that is not written by then may still be; the next pass fails on its resource version, and looks again.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(8);

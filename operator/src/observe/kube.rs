@@ -1,11 +1,8 @@
 //! Reads of the API server: consistent lists, never a watch cache. A decision to delete must not rest on old news.
 
-use super::pod::pod_seen;
-use super::volume::{can_grow, storage_class, volume_seen};
-use super::{ChildSeen, Observed, Record, SetSeen, child_key};
-use crate::crd::CoordCluster;
-use crate::model::{Ordinal, labels, names};
-use crate::model::{hash::content_hash, template::SERVER};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
@@ -16,8 +13,13 @@ use kube::api::ListParams;
 use kube::{Api, Client, Error, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
+
+use super::pod::pod_seen;
+use super::volume::{can_grow, storage_class, volume_seen};
+use super::{ChildSeen, Observed, Record, SetSeen, child_key};
+use crate::crd::CoordCluster;
+use crate::model::{Ordinal, labels, names};
+use crate::model::{hash::content_hash, template::SERVER};
 
 /// Seconds beyond its grace period after which a pod that does not end is called stuck.
 const STUCK_SECONDS: i64 = 30;

@@ -1,10 +1,11 @@
 //! Facts that a pass cannot see because they take time: since when a member is silent or behind. Kept by this process
 //! only, so a restart of the operator starts its clocks anew.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::home::Tie;
 use super::{Applied, HomeState, Observed, Refusal};
 use crate::model::Ordinal;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Enough for every disk a cluster has at one time, many times over.
 const TIES_MAX: usize = 64;

@@ -1,9 +1,11 @@
 //! Everything that a pass has seen, as one plain value. The planner reads this and nothing else; it names no kube.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
 use crate::crd::Bootstrap;
 use crate::model::Ordinal;
-use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries a voter may be behind the leader and still count as caught up: the two are read at different moments, and
 /// a busy leader moves on in between.

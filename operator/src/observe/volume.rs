@@ -1,14 +1,16 @@
 //! Reads claims and their storage classes: the marks on a disk, its size, and whether it can grow.
 
-use super::kube::{annotation, id};
-use super::{Observed, StorageClassSeen, VolumeSeen};
-use crate::crd::{Bootstrap, CoordCluster, quantity};
-use crate::model::labels;
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimStatus};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::ListParams;
 use kube::{Api, Client, Error, ResourceExt};
-use std::collections::BTreeSet;
+
+use super::kube::{annotation, id};
+use super::{Observed, StorageClassSeen, VolumeSeen};
+use crate::crd::{Bootstrap, CoordCluster, quantity};
+use crate::model::labels;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 

@@ -6,10 +6,11 @@
 //! is found anywhere, nobody is told any more. So a disk without a cluster id holds at most a seed that never had
 //! company, and a disk with one is adopted.
 
+use std::collections::BTreeSet;
+
 use super::{Case, Step, Verdict, aside, hopeless, identity};
 use crate::model::{Ordinal, names};
 use crate::observe::{Answer, VolumeSeen, WaitReason};
-use std::collections::BTreeSet;
 
 /// Is it written down who bootstraps, or which cluster this is?
 pub(super) fn is_recorded(case: &Case) -> Verdict {

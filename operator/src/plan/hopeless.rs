@@ -1,9 +1,10 @@
 //! Why no quorum comes back by itself: what is lost, who is missing, who leads from outside. Each says what a person can do.
 
+use std::collections::BTreeSet;
+
 use super::Case;
 use crate::model::{Ordinal, quorum};
 use crate::observe::{Answer, WaitReason};
-use std::collections::BTreeSet;
 
 /// Seconds without a confirmed list after which members that all run, and see no leader of ours, will not find one. An
 /// election takes a few.

@@ -1,11 +1,12 @@
 //! A changed pod template reaches running pods one at a time: those that take no part first, then followers, the most
 //! lagged first, and the leader last, after its leadership has moved to an updated follower.
 
+use std::cmp::Reverse;
+
 use super::safety::{Loss, may_lose};
 use super::{Case, DEAD_SECONDS, Step, Verdict, aside, leftover};
 use crate::model::{Ordinal, names};
 use crate::observe::{MemberSeen, Membership};
-use std::cmp::Reverse;
 
 /// True if the container of `n` does not run, so that it takes no part in anything.
 pub(super) fn is_broken(case: &Case, n: Ordinal) -> bool {

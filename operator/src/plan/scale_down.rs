@@ -1,11 +1,12 @@
 //! Fewer voters: the dead first, then one whose disk shares a node with another's that stays, then from the highest number
 //! down, the leader last and after a transfer. From three to one in one change: of two voters neither disk could be lost.
 
+use std::cmp::Reverse;
+
 use super::roll::move_leader;
 use super::safety::{Loss, may_lose};
 use super::{Case, DEAD_SECONDS, Step, Verdict, spread};
 use crate::observe::{MemberSeen, Membership};
-use std::cmp::Reverse;
 
 /// The next voter to go.
 pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {

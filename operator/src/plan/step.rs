@@ -1,9 +1,11 @@
 //! The planner's answer: the plan, its one step, and the children that must exist.
 
-use crate::model::Ordinal;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::model::Ordinal;
 
 /// The work of one pass.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,14 +1,16 @@
 //! The status that a pass publishes, member rows included, and whether it is worth a write.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
 use super::{Account, Outcome, conditions, record, storage};
 use crate::crd::{CoordClusterStatus, MemberRow, Operation};
 use crate::model::{Ordinal, labels, names, version::Version};
 use crate::observe::{HomeState, MemberSeen, Observed};
 use crate::plan::Plan;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// How a server ends that will not start on what it finds: nothing that starting it again would mend.
 const REFUSED: &str = "its server ended with exit code 1:";

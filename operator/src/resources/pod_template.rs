@@ -1,9 +1,5 @@
 //! The pod of one member: container, probes, scheduling, security. Its flags are in `flags`.
 
-use super::flags;
-use crate::crd::Bootstrap;
-use crate::model::{Ordinal, labels, names, template::SERVER};
-use crate::validate::Desired;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, HTTPGetAction, PersistentVolumeClaimVolumeSource,
     PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
@@ -11,6 +7,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::flags;
+use crate::crd::Bootstrap;
+use crate::model::{Ordinal, labels, names, template::SERVER};
+use crate::validate::Desired;
 
 const VOLUME: &str = "data";
 const MOUNT: &str = "/var/lib/coord";

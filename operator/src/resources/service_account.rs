@@ -1,10 +1,11 @@
 //! The ServiceAccount of the members, which mounts no token.
 
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::owner;
 use crate::model::{labels, names};
 use crate::validate::Desired;
-use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// An identity without rights and without a token: members never talk to the API server.
 pub fn service_account(desired: &Desired) -> ServiceAccount {

@@ -1,7 +1,8 @@
 //! The moves that Kubernetes and the servers make by themselves in a moment.
 
-use super::{Member, Pod, Resizer, World};
 use coord_operator::model::{Ordinal, quorum};
+
+use super::{Member, Pod, Resizer, World};
 
 impl World {
     /// The moves that Kubernetes and the servers make by themselves in a moment.

@@ -17,11 +17,12 @@ mod show;
 mod steps;
 mod writes;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use coord_operator::crd::{Bootstrap, LostNode};
 use coord_operator::model::{Ordinal, quorum};
 use coord_operator::observe::{ChildSeen, Memory, Observed, Record};
 use coord_operator::plan::{Plan, plan};
-use std::collections::{BTreeMap, BTreeSet};
 
 #[allow(unused_imports, reason = "each test program uses its part")]
 pub(crate) use pass::Fault;

@@ -1,4 +1,5 @@
-use super::World;
+use std::collections::BTreeSet;
+
 use coord_operator::crd::CoordCluster;
 use coord_operator::model::names;
 use coord_operator::observe::{
@@ -7,8 +8,8 @@ use coord_operator::observe::{
 };
 use coord_operator::validate::{Desired, ServerImage, validate};
 use serde_json::json;
-use std::collections::BTreeSet;
 
+use super::World;
 use super::{INDEX, Member, Resizer, STRANGER};
 
 impl World {

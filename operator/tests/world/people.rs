@@ -1,9 +1,11 @@
 //! The acts of people, and the fates of nodes and disks.
 
-use super::{Member, STRANGER, World};
+use std::collections::BTreeSet;
+
 use coord_operator::model::Ordinal;
 use coord_operator::observe::Record;
-use std::collections::BTreeSet;
+
+use super::{Member, STRANGER, World};
 
 impl World {
     /// The member of number `n` wins an election.

@@ -1,8 +1,10 @@
 //! The world in lines, for scripts and failures.
 
-use super::World;
-use coord_operator::model::Ordinal;
 use std::collections::BTreeSet;
+
+use coord_operator::model::Ordinal;
+
+use super::World;
 
 impl World {
     /// The node that each disk is tied to.

@@ -1,9 +1,10 @@
 //! The operator's steps in the world, each checked against its promises first.
 
-use super::{Member, World};
 use coord_operator::crd::Bootstrap;
 use coord_operator::model::quorum;
 use coord_operator::plan::Step;
+
+use super::{Member, World};
 
 impl World {
     /// The record of a status that announces `step`.

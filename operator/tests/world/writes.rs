@@ -1,12 +1,13 @@
 //! Single writes: what a pass sends, in order, and the preconditions it is held against when it lands.
 
-use super::{Pod, Set, Volume, World};
 use coord_operator::crd::{Bootstrap, quantity};
 use coord_operator::model::{Ordinal, hash::content_hash};
 use coord_operator::observe::{Applied, ChildSeen, Failure, Observed};
 use coord_operator::plan::{Plan, Step};
 use coord_operator::writes::{Child, Object, Write, writes};
 use k8s_openapi::api::apps::v1::StatefulSet;
+
+use super::{Pod, Set, Volume, World};
 
 /// The CoordCluster as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]

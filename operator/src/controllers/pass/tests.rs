@@ -1,11 +1,9 @@
 //! The order of a pass, before an API server that is a table of objects and a list of what was written.
 
-use super::*;
-use crate::execute::Writes;
-use crate::leader::Tenure;
-use crate::member_client::Route;
-use crate::metrics::Metrics;
-use crate::validate::ServerImage;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -15,9 +13,13 @@ use kube::core::DeserializeGuard;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::execute::Writes;
+use crate::leader::Tenure;
+use crate::member_client::Route;
+use crate::metrics::Metrics;
+use crate::validate::ServerImage;
 
 const CLUSTERS: &str = "/apis/coord.dev/v1alpha1/namespaces/ns/coordclusters";
 const CLAIMS: &str = "/api/v1/namespaces/ns/persistentvolumeclaims";
