@@ -46,21 +46,26 @@ image: build ## Container images of server and operator, as archives in target/i
 crds: ## Write the CustomResourceDefinitions from the operator's types
 	UPDATE=1 cargo test --package coord-operator --test crds
 
+# The programs that tests start, as they ship: the simulation would give the server the disks that it simulates. Tests that find
+# none of these features build their own, silently.
+SHIPPED := --workspace --exclude coord-simulation
+BINS := cargo build $(SHIPPED) --bins
+
 # The server with bugs to plant, which fault runs find or hand a disk's faults to. They would build it themselves, silently.
-FAILPOINTS_SERVER := cargo build --workspace --bin coord-server-failpoints --features coord-server/failpoints
+FAILPOINTS_SERVER := cargo build $(SHIPPED) --bin coord-server-failpoints --features coord-server/failpoints
 
 # Power cuts of a whole member are left to `make damage`: docs/damage.md says why.
 test: ## All tests; the operator's run on a Kubernetes of their own, which needs root
-	cargo build --workspace --bins
+	$(BINS)
 	$(FAILPOINTS_SERVER)
 	$(TARGET)/debug/coord-e2e programs
 	COORD_SIMULATED_HOURS=0.1 cargo test --workspace --no-fail-fast -- --skip node::tests::power_cut; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
 
 # The operator that fault tests end after any of its writes; they would build it themselves, silently.
-FAILPOINTS_OPERATOR := cargo build --workspace --bin coord-operator-failpoints --features coord-operator/failpoints
+FAILPOINTS_OPERATOR := cargo build $(SHIPPED) --bin coord-operator-failpoints --features coord-operator/failpoints
 
 test-faults: ## Nodes, disks, the API server and the operator fail under load; needs root, not part of test
-	cargo build --workspace --bins
+	$(BINS)
 	$(FAILPOINTS_OPERATOR)
 	$(TARGET)/debug/coord-e2e programs
 	cargo test --workspace --no-fail-fast --test operator_nodes --test operator_crashes --test operator_obstacles --test operator_disks --test operator_copies --test operator_growth --test operator_versions; result=$$?; $(TARGET)/debug/coord-e2e --instance e2e down; exit $$result
@@ -72,7 +77,7 @@ damage: ## Every byte of a small data directory damaged, a power cut at every wr
 	COORD_DAMAGE=every cargo test --package coord-server --lib node::tests -- --nocapture
 
 test-robust: ## One fault run of each scenario, and some that must find planted bugs; needs root, part of test
-	cargo build --workspace --bins
+	$(BINS)
 	$(FAILPOINTS_SERVER)
 	cargo test --workspace --no-fail-fast --test robust --test robust_failpoints
 
@@ -80,12 +85,12 @@ test-robust: ## One fault run of each scenario, and some that must find planted 
 MINUTES ?= 10
 
 robust: ## Fault runs for MINUTES=10, one scenario after the other; ROBUST='--only pause --seed 7'; needs root
-	cargo build --workspace --bins
+	$(BINS)
 	$(FAILPOINTS_SERVER)
 	$(TARGET)/debug/coord-e2e robust --minutes $(MINUTES) $(ROBUST)
 
 failpoints: ## Find each bug planted in a server of its own; FAILPOINTS='--only stale-read'; needs root
-	cargo build --workspace --bins
+	$(BINS)
 	$(FAILPOINTS_SERVER)
 	$(TARGET)/debug/coord-e2e failpoints $(FAILPOINTS)
 
