@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 
-use super::{Cluster, Kind};
+use super::{Cluster, Kind, process};
 
 /// No claim takes longer than this on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -52,6 +52,9 @@ pub fn holds(kind: Kind, body: impl AsyncFnOnce(&mut Cluster) -> Claim) {
 
 /// Runs a test body that needs no cluster, or starts its own.
 pub fn run(body: impl Future<Output = Claim>) {
+    // Not in the test's own time: after a build with other features the server has to be built anew. The body says what is
+    // wrong with it.
+    let _ = process::server_program();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
