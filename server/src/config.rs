@@ -68,6 +68,8 @@ pub struct Config {
     pub requests: Requests,
     /// The services over plain HTTP, and the origins and hosts that may use them.
     pub web: Web,
+    /// Calls and streams at once on one client connection; 0 is no bound of the setting.
+    pub streams_max: u32,
     /// Addresses where the pages are served alone; may be none.
     pub metrics_listen: Vec<Url>,
     /// Log entries kept for members that are behind.
@@ -232,6 +234,7 @@ impl Config {
             auto_compaction: compaction::resolve(settings)?,
             requests: requests(settings)?,
             web: web::resolve(settings)?,
+            streams_max: streams_max(settings)?,
             metrics_listen: metrics_listen(settings)?,
             catchup_entries: catchup_entries(settings)?,
             log_level: log_level(settings)?,
@@ -408,6 +411,13 @@ fn requests(settings: &Settings) -> Result<Requests, Invalid> {
             .max(PROGRESS_MIN),
         common_names_are_users: settings.get("client-cert-auth") == Some("true"),
     })
+}
+
+fn streams_max(settings: &Settings) -> Result<u32, Invalid> {
+    const FLAG: &str = "max-concurrent-streams";
+    let text = settings.get(FLAG);
+    text.map_or(Ok(0), str::parse)
+        .map_err(|_| invalid(FLAG, "must be a whole number of streams"))
 }
 
 fn metrics_listen(settings: &Settings) -> Result<Vec<Url>, Invalid> {

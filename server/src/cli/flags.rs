@@ -64,6 +64,8 @@ const COMPARED: Effect = Nothing("members always compare what they have applied"
 const KEEPALIVE: Effect = Nothing("idle connections are pinged every 20 s");
 const PEERS: Effect = Nothing("members speak a protocol of their own");
 const SLOW: Effect = Nothing("no request is logged for being slow yet");
+const TRACING: Effect =
+    Nothing("there is no distributed tracing yet, which enable-distributed-tracing says");
 const TRUE: Effect = Only(&["true"]);
 const FALSE: Effect = Only(&["false"]);
 
@@ -152,6 +154,11 @@ const FLAGS: &[Flag] = &[
         "Operations in each list of a transaction.",
     ),
     flag(
+        "max-concurrent-streams",
+        "4294967295",
+        "Calls and streams at once on one client connection; more than 4096 are never taken.",
+    ),
+    flag(
         "watch-progress-notify-interval",
         "10m0s",
         "How often watchers that asked for it are told that nothing has changed.",
@@ -227,11 +234,28 @@ const FLAGS: &[Flag] = &[
     other("proxy", Only(&["off"])),
     other("wal-dir", Missing),
     other("listen-client-http-urls", Missing),
-    other("max-concurrent-streams", Missing),
     other("discovery-token", Missing),
     other("discovery-endpoints", Missing),
     other("discovery-srv", Missing),
     other("discovery-srv-name", Missing),
+    other("discovery", Missing),
+    other("discovery-cacert", Missing),
+    other("discovery-cert", Missing),
+    other("discovery-dial-timeout", Missing),
+    other("discovery-fallback", Missing),
+    other_switch("discovery-insecure-skip-tls-verify", Missing),
+    other_switch("discovery-insecure-transport", Missing),
+    other("discovery-keepalive-time", Missing),
+    other("discovery-keepalive-timeout", Missing),
+    other("discovery-key", Missing),
+    other("discovery-password", Missing),
+    other("discovery-proxy", Missing),
+    other("discovery-request-timeout", Missing),
+    other("discovery-user", Missing),
+    other("distributed-tracing-address", TRACING),
+    other("distributed-tracing-instance-id", TRACING),
+    other("distributed-tracing-sampling-rate", TRACING),
+    other("distributed-tracing-service-name", TRACING),
     other("snapshot-count", WAL),
     other("max-snapshots", WAL),
     other("max-wals", WAL),

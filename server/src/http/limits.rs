@@ -81,6 +81,15 @@ impl Limits {
         }
     }
 
+    /// With no more calls and streams at once on one connection than these; 0 is no bound but our own, as in etcd.
+    #[must_use]
+    pub fn with_streams_max(mut self, streams_max: u32) -> Self {
+        if streams_max > 0 {
+            self.streams_max = self.streams_max.min(streams_max);
+        }
+        self
+    }
+
     /// For the other members.
     pub fn peers() -> Self {
         Self {
@@ -132,4 +141,16 @@ fn descriptors_max() -> usize {
     use rustix::process::{Resource, getrlimit};
     let max = getrlimit(Resource::Nofile).current;
     max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_bounded_by_the_setting_and_by_what_a_member_bears() {
+        let streams = |max| Limits::clients().with_streams_max(max).streams_max;
+        let ours = Limits::clients().streams_max;
+        assert_eq!((streams(0), streams(7), streams(u32::MAX)), (ours, 7, ours));
+    }
 }

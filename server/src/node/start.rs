@@ -169,7 +169,7 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         let router = router.clone();
         doors.spawn(http::serve(
             listener,
-            http::Limits::clients(),
+            http::Limits::clients().with_streams_max(config.streams_max),
             budget.clone(),
             move |share| router.connection(share),
             closed.clone(),
