@@ -34,6 +34,7 @@ impl pb::lease_server::Lease for LeaseService {
         self.0.admit(request.metadata(), OnLearner::Refuses)?;
         let &pb::LeaseGrantRequest { ttl, id } = request.get_ref();
         if ttl > TTL_SECONDS_MAX {
+            self.0.admit_named(&Credentials::of(&request)).await?;
             return Err(refused(&Refusal::Lease(LeaseRefusal::TtlTooLarge)));
         }
         let ttl_seconds = ttl.max(self.ttl_seconds_min());

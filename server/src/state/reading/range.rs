@@ -324,7 +324,7 @@ impl RangeReading {
             Found::Natural(kvs) => {
                 if kvs.len() < self.limit {
                     if self.keys_only {
-                        kv.value.clear();
+                        bare(&mut kv);
                     }
                     self.bytes += pair_bytes(&kv);
                     kvs.push(kv);
@@ -332,8 +332,11 @@ impl RangeReading {
             }
             Found::Ranked { sort, by, .. } => {
                 let rank = Rank::of(&kv, *sort);
-                if self.keys_only {
-                    kv.value.clear();
+                match self.keys_only {
+                    // As etcd, which has to read the values for it.
+                    true if sort.0 == SortTarget::Value => kv.value.clear(),
+                    true => bare(&mut kv),
+                    false => {}
                 }
                 self.bytes += pair_bytes(&kv);
                 by.insert((rank, self.passed), kv);
@@ -377,6 +380,12 @@ impl Moment<'_> {
             false => self.mvcc.get_at(self.rows, key, at),
         }
     }
+}
+
+/// Leaves what etcd's index knows of a key, which alone answers ranges of keys only: neither value nor lease.
+fn bare(kv: &mut KeyValue) {
+    kv.value.clear();
+    kv.lease = None;
 }
 
 fn passes(kv: &KeyValue, filter: &RangeFilter) -> bool {

@@ -287,7 +287,12 @@ fn arranged(mut kvs: Vec<KeyValue>, range: &Range) -> RangeResponse {
     let more = kvs.len() > limit;
     kvs.truncate(limit);
     if range.keys_only {
-        kvs.iter_mut().for_each(|kv| kv.value.clear());
+        for kv in &mut kvs {
+            kv.value.clear();
+            if range.sort.0 != SortTarget::Value {
+                kv.lease = None;
+            }
+        }
     }
     RangeResponse { kvs, more, count }
 }
