@@ -20,7 +20,7 @@ ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 SIMULATION := --profile sim --package coord-simulation --features failpoints
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust failpoints damage hostile turns small lint verify bench snapshot sim test-sim
+.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust failpoints damage hostile turns small lint verify differential bench snapshot sim test-sim
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -132,6 +132,13 @@ sim: ## Simulate a cluster: SEED=7 runs that seed again, HOURS=100 many seeds fr
 
 test-sim: ## Some hours of simulation, that it repeats, and that it finds planted bugs
 	cargo test $(SIMULATION) -- --nocapture --test-threads=1
+
+# How many operations `make differential` compares
+OPERATIONS ?= 1000000
+
+differential: ## OPERATIONS=1000000 random operations from SEED=1 on to a real etcd and to Coord, every reply compared
+	cargo build --workspace --bins
+	COORD_DIFFERENTIAL_OPERATIONS=$(OPERATIONS) COORD_DIFFERENTIAL_SEED=$(SEED) cargo test --workspace --test differential -- --nocapture coord_answers
 
 bench: ## Measure Coord beside a real etcd and write docs/benchmarks.md; BENCH='--only put-64' only prints
 	$(BENCHES)
