@@ -137,7 +137,7 @@ test-sim: ## Some hours of simulation, that it repeats, and that it finds plante
 OPERATIONS ?= 1000000
 
 differential: ## OPERATIONS=1000000 random operations from SEED=1 on to a real etcd and to Coord, every reply compared
-	cargo build --workspace --bins
+	$(BINS)
 	COORD_DIFFERENTIAL_OPERATIONS=$(OPERATIONS) COORD_DIFFERENTIAL_SEED=$(SEED) cargo test --workspace --test differential -- --nocapture coord_answers
 
 bench: ## Measure Coord beside a real etcd and write docs/benchmarks.md; BENCH='--only put-64' only prints
