@@ -8,7 +8,7 @@ use kube::runtime::events::Recorder;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::execute::Writes;
-use crate::leader::Tenure;
+use crate::leader::LeaseValidity;
 use crate::member_client::Route;
 use crate::metrics::Metrics;
 use crate::observe::Memory;
@@ -25,7 +25,7 @@ pub struct Context {
     /// The count of writes.
     pub writes: Writes,
     /// Until when this process may act.
-    pub tenure: Tenure,
+    pub validity: LeaseValidity,
     /// Counters and times.
     pub metrics: Metrics,
     /// Publishes events.
@@ -40,7 +40,7 @@ impl Context {
         route: Route,
         images: ServerImage,
         writes: Writes,
-        tenure: Tenure,
+        validity: LeaseValidity,
         metrics: Metrics,
         recorder: Recorder,
     ) -> Self {
@@ -49,7 +49,7 @@ impl Context {
             route,
             images,
             writes,
-            tenure,
+            validity,
             metrics,
             recorder,
             memories: Mutex::default(),

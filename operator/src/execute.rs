@@ -1,6 +1,6 @@
 //! Sends single writes, as [`crate::writes`] lists them. Nothing here waits or decides.
 //!
-//! A write is only sent while the look it was decided on is recent and the lease is ours ([`Hands::may_write`]): an
+//! A write is only sent while the look it was decided on is recent and the lease is ours ([`Writer::may_write`]): an
 //! operator that was paused between deciding and acting does nothing when it wakes. At most one call may still be under
 //! way then, so every destructive one carries the UID and the resource version it was decided on, and a restart of a
 //! pod that serves asks the disruption budget. Every write is counted at one place ([`Writes`]), so that a fault test
@@ -18,7 +18,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Client;
 
-use crate::leader::Tenure;
+use crate::leader::LeaseValidity;
 use crate::member_client::{MemberError, Route};
 use crate::model::names;
 use crate::observe::{Applied, Failure, Observed};
@@ -34,7 +34,7 @@ pub use writes::Writes;
 const LOOK_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// The clients and values that the writes need.
-pub struct Hands<'a> {
+pub struct Writer<'a> {
     /// The API server.
     pub client: &'a Client,
     /// The way to members.
@@ -48,13 +48,13 @@ pub struct Hands<'a> {
     /// When the look that gave `observed` began.
     pub looked: Instant,
     /// Until when this process may act.
-    pub tenure: &'a Tenure,
+    pub validity: &'a LeaseValidity,
 }
 
-impl Hands<'_> {
+impl Writer<'_> {
     /// `Ok` if a write may still be sent. Asked right before each, with nothing awaited in between.
     fn may_write(&self) -> Result<(), ExecuteError> {
-        if self.tenure.holds() && self.looked.elapsed() <= LOOK_AGE_MAX {
+        if self.validity.holds() && self.looked.elapsed() <= LOOK_AGE_MAX {
             Ok(())
         } else {
             Err(ExecuteError::TooLate)
@@ -149,45 +149,45 @@ pub enum Sent {
 }
 
 /// Sends one write. [`Write::Intent`] is the controller's own, because it holds the status.
-pub async fn send(hands: &Hands<'_>, write: &Write) -> Result<Sent, ExecuteError> {
+pub async fn send(writer: &Writer<'_>, write: &Write) -> Result<Sent, ExecuteError> {
     match write {
         Write::Intent => {}
-        Write::Apply(child) => return apply::child(hands, child).await,
-        Write::RunSet { ordinal, uid } => objects::run_set(hands, *ordinal, uid).await?,
-        Write::Grow { ordinal, uid } => objects::grow_volume(hands, *ordinal, uid).await?,
+        Write::Apply(child) => return apply::child(writer, child).await,
+        Write::RunSet { ordinal, uid } => objects::run_set(writer, *ordinal, uid).await?,
+        Write::Grow { ordinal, uid } => objects::grow_volume(writer, *ordinal, uid).await?,
         Write::CreateVolume { ordinal, volume } => {
-            apply::create_volume(hands, *ordinal, volume).await?;
+            apply::create_volume(writer, *ordinal, volume).await?;
         }
-        Write::DeleteBudget { name, uid } => apply::delete_budget(hands, name, uid).await?,
+        Write::DeleteBudget { name, uid } => apply::delete_budget(writer, name, uid).await?,
         Write::LabelPod {
             ordinal,
             uid,
             labels,
-        } => apply::label_pod(hands, *ordinal, uid, labels).await?,
+        } => apply::label_pod(writer, *ordinal, uid, labels).await?,
         Write::TieVolume {
             ordinal,
             uid,
             version,
             labels,
             owners,
-        } => apply::tie_volume(hands, *ordinal, uid, version, labels, owners).await?,
+        } => apply::tie_volume(writer, *ordinal, uid, version, labels, owners).await?,
         Write::Step {
             step,
             version,
             evicts,
-        } => execute(hands, step, version.clone(), *evicts).await?,
+        } => execute(writer, step, version.clone(), *evicts).await?,
     }
     Ok(Sent::Done)
 }
 
 /// Carries out `step`. Steps that only change the status are done when the status has been written.
 async fn execute(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     step: &Step,
     version: Option<String>,
     evicts: bool,
 ) -> Result<(), ExecuteError> {
-    let cluster = hands.desired.name.as_str();
+    let cluster = writer.desired.name.as_str();
     match step {
         Step::Done
         | Step::Wait
@@ -199,36 +199,36 @@ async fn execute(
             uid,
             cluster_id,
             member_id,
-        } => objects::mark_volume(hands, *ordinal, uid, *cluster_id, *member_id).await,
+        } => objects::mark_volume(writer, *ordinal, uid, *cluster_id, *member_id).await,
         Step::MarkRemoved {
             ordinal,
             uid,
             member_id,
-        } => objects::mark_removed(hands, *ordinal, uid, *member_id).await,
-        Step::Bootstrap { ordinal, start } => membership::bootstrap(hands, *ordinal, start).await,
+        } => objects::mark_removed(writer, *ordinal, uid, *member_id).await,
+        Step::Bootstrap { ordinal, start } => membership::bootstrap(writer, *ordinal, start).await,
         Step::DeleteSet { ordinal, uid } => {
             let name = names::member(cluster, *ordinal);
-            objects::delete::<StatefulSet>(hands, &name, uid, version).await
+            objects::delete::<StatefulSet>(writer, &name, uid, version).await
         }
         Step::DeleteVolume { ordinal, uid } => {
             let name = names::volume(cluster, *ordinal);
-            objects::delete::<PersistentVolumeClaim>(hands, &name, uid, version).await
+            objects::delete::<PersistentVolumeClaim>(writer, &name, uid, version).await
         }
         Step::RestartPod { ordinal, uid } if evicts => {
-            objects::evict_pod(hands, *ordinal, uid).await
+            objects::evict_pod(writer, *ordinal, uid).await
         }
         // It does not serve and takes no part, so its restart must not wait for a budget that is used up because of it.
         Step::RestartPod { ordinal, uid } => {
             let name = names::pod(cluster, *ordinal);
-            objects::delete::<Pod>(hands, &name, uid, version).await
+            objects::delete::<Pod>(writer, &name, uid, version).await
         }
-        Step::AddLearner { ordinal } => membership::add_learner(hands, *ordinal).await,
+        Step::AddLearner { ordinal } => membership::add_learner(writer, *ordinal).await,
         Step::Promote {
             id,
             with,
             ordinal: _,
-        } => membership::promote(hands, *id, with).await,
-        Step::MoveLeader { from: _, to } => membership::move_leader(hands, *to).await,
-        Step::RemoveMember { id, with, name: _ } => membership::remove(hands, *id, with).await,
+        } => membership::promote(writer, *id, with).await,
+        Step::MoveLeader { from: _, to } => membership::move_leader(writer, *to).await,
+        Step::RemoveMember { id, with, name: _ } => membership::remove(writer, *id, with).await,
     }
 }

@@ -25,12 +25,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// It ends by the clock, whether or not anybody has noticed: a process that was paused past its lease finds it ended
 /// before its next write, though the task that renews has not run yet.
 #[derive(Clone, Debug, Default)]
-pub struct Tenure {
+pub struct LeaseValidity {
     /// None: there is no lease, and no other operator.
     until: Option<Arc<Mutex<Instant>>>,
 }
 
-impl Tenure {
+impl LeaseValidity {
     /// For an operator that has no lease.
     pub fn endless() -> Self {
         Self { until: None }
@@ -62,7 +62,7 @@ pub struct Leadership {
     leases: Api<Lease>,
     name: String,
     identity: String,
-    tenure: Tenure,
+    validity: LeaseValidity,
 }
 
 /// The lease as last seen, and when it last changed.
@@ -78,13 +78,13 @@ impl Leadership {
             leases: Api::namespaced(client, namespace),
             name: name.to_owned(),
             identity: identity.to_owned(),
-            tenure: Tenure::of_lease(),
+            validity: LeaseValidity::of_lease(),
         }
     }
 
     /// Until when the lease can be trusted to be ours.
-    pub fn tenure(&self) -> Tenure {
-        self.tenure.clone()
+    pub fn validity(&self) -> LeaseValidity {
+        self.validity.clone()
     }
 
     /// Waits until the lease is ours.
@@ -94,7 +94,7 @@ impl Leadership {
             let asked = Instant::now();
             match self.attempt(&mut seen).await {
                 Ok(true) => {
-                    self.tenure.renewed(asked);
+                    self.validity.renewed(asked);
                     return;
                 }
                 Ok(false) => {}
@@ -114,7 +114,7 @@ impl Leadership {
             match tokio::time::timeout(left, self.attempt(&mut seen)).await {
                 Ok(Ok(true)) => {
                     renewed = asked;
-                    self.tenure.renewed(asked);
+                    self.validity.renewed(asked);
                 }
                 Ok(Ok(false)) => {
                     tracing::error!(lease = self.name, "another operator has the lease");
@@ -240,17 +240,17 @@ mod tests {
 
     #[test]
     fn a_tenure_ends_by_the_clock_before_anybody_else_may_take_over() {
-        let tenure = Tenure::of_lease();
-        assert!(!tenure.holds(), "not acquired yet");
+        let validity = LeaseValidity::of_lease();
+        assert!(!validity.holds(), "not acquired yet");
         let now = Instant::now();
-        tenure.renewed(now);
-        assert!(tenure.holds());
+        validity.renewed(now);
+        assert!(validity.holds());
         let Some(long_ago) = now.checked_sub(RENEW_DEADLINE) else {
             return; // The machine has been up for less than ten seconds.
         };
-        tenure.clone().renewed(long_ago);
-        assert!(!tenure.holds(), "paused since the last renewal");
+        validity.clone().renewed(long_ago);
+        assert!(!validity.holds(), "paused since the last renewal");
         assert!(RENEW_DEADLINE < DURATION);
-        assert!(Tenure::endless().holds());
+        assert!(LeaseValidity::endless().holds());
     }
 }

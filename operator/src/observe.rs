@@ -18,9 +18,9 @@ use crate::member_client::Route;
 
 pub use memory::{Failure, Memory};
 pub use observed::{
-    Answer, Applied, ChildSeen, Home, HomeState, LAG_ENTRIES_MAX, MemberSeen, Membership, Observed,
-    PodSeen, Record, Refusal, SetSeen, StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen,
-    child_key,
+    Answer, Applied, BoundNode, ChildSeen, LAG_ENTRIES_MAX, MemberSeen, Membership, NodeState,
+    Observed, PodSeen, Record, Refusal, SetSeen, StorageClassSeen, VolumeSeen, WaitReason,
+    WaitingSeen, child_key,
 };
 
 /// Reads everything about `cluster`. `now` is in Unix seconds.

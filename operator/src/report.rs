@@ -33,7 +33,7 @@ pub enum Outcome<'a> {
 }
 
 /// Everything a status is made of.
-pub struct Account<'a> {
+pub struct StatusInput<'a> {
     /// The cluster's name.
     pub name: &'a str,
     /// The spec's generation.

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::RunArgs;
 use crate::context::Context;
 use crate::execute::Writes;
-use crate::leader::{Leadership, Tenure};
+use crate::leader::{Leadership, LeaseValidity};
 use crate::member_client::Route;
 use crate::metrics::Metrics;
 use crate::{controllers, http, telemetry};
@@ -67,17 +67,17 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     );
     #[cfg(not(feature = "failpoints"))]
     let writes = Writes::default();
-    let tenure = if args.leader_election {
-        leadership.tenure()
+    let validity = if args.leader_election {
+        leadership.validity()
     } else {
-        Tenure::endless()
+        LeaseValidity::endless()
     };
     let context = Arc::new(Context::new(
         client,
         Route::PodAddress,
         args.images.into(),
         writes,
-        tenure,
+        validity,
         metrics,
         recorder,
     ));

@@ -9,7 +9,7 @@ use kube::{Api, Resource, ResourceExt};
 use super::{PassError, Readable, tell, unreadable};
 use crate::context::Context;
 use crate::crd::CoordCluster;
-use crate::execute::{ExecuteError, Hands, Sent, send, untie};
+use crate::execute::{ExecuteError, Sent, Writer, send, untie};
 use crate::observe::{Failure, Memory, Observed, Refusal, observe};
 use crate::plan::{Plan, plan, to_untie};
 use crate::report::Outcome;
@@ -149,7 +149,7 @@ async fn protect(
     let untied = untie(
         &context.client,
         &context.writes,
-        &context.tenure,
+        &context.validity,
         look.began,
         (&name, &namespace),
         &tied,
@@ -252,17 +252,17 @@ impl Turn<'_> {
         now: i64,
         outcomes: &mut Outcomes,
     ) -> Result<(), PassError> {
-        let hands = Hands {
+        let writer = Writer {
             client: &self.context.client,
             route: &self.context.route,
             writes: &self.context.writes,
             desired: self.desired,
             observed: &self.look.observed,
             looked: self.look.began,
-            tenure: &self.context.tenure,
+            validity: &self.context.validity,
         };
         let key = write.key();
-        match send(&hands, write).await {
+        match send(&writer, write).await {
             Ok(sent) => {
                 memory.succeeded(&key);
                 if let Sent::Applied(applied) = sent {

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::crd::{CoordCluster, conditions};
 use crate::observe::Observed;
 use crate::plan::Plan;
-use crate::report::{self, Account, Outcome};
+use crate::report::{self, Outcome, StatusInput};
 use crate::validate::Desired;
 
 /// A status that is not written by then may still be; the next pass fails on its resource version, and looks again.
@@ -29,13 +29,13 @@ pub(super) async fn status(
 ) -> Result<Option<CoordCluster>, PassError> {
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     let before = cluster.status.clone().unwrap_or_default();
-    let account = Account {
+    let input = StatusInput {
         name: &name,
         generation: cluster.metadata.generation,
         observed,
         outcome,
     };
-    let after = report::status(&account, &before, Timestamp::now(), || {
+    let after = report::status(&input, &before, Timestamp::now(), || {
         format!("{:032x}", rand::random::<u128>())
     });
     let is_ready = after

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::objects::{patch_volume, within};
-use super::{ExecuteError, Hands, Sent};
+use super::{ExecuteError, Sent, Writer};
 use crate::model::{Ordinal, hash::content_hash, names};
 use crate::observe::Applied;
 use crate::writes::{Child, Object};
@@ -24,23 +24,23 @@ const MANAGER: &str = "coord-operator";
 /// The API server's answer to an object that its rules do not allow.
 const INVALID: u16 = 422;
 
-pub(super) async fn child(hands: &Hands<'_>, child: &Child) -> Result<Sent, ExecuteError> {
+pub(super) async fn child(writer: &Writer<'_>, child: &Child) -> Result<Sent, ExecuteError> {
     match &child.object {
-        Object::ServiceAccount(object) => apply(hands, child, object).await,
-        Object::Service(object) => apply(hands, child, object).await,
-        Object::StatefulSet(object) => apply(hands, child, object).await,
-        Object::Budget(object) => match apply(hands, child, object).await {
+        Object::ServiceAccount(object) => apply(writer, child, object).await,
+        Object::Service(object) => apply(writer, child, object).await,
+        Object::StatefulSet(object) => apply(writer, child, object).await,
+        Object::Budget(object) => match apply(writer, child, object).await {
             // Somebody set maxUnavailable: the two exclude each other, and an apply only adds ours.
             Err(ExecuteError::Kube {
                 source: kube::Error::Api(status),
                 ..
-            }) if status.code == INVALID => replace_budget(hands, child, object).await,
+            }) if status.code == INVALID => replace_budget(writer, child, object).await,
             applied => applied,
         },
     }
 }
 
-async fn apply<K>(hands: &Hands<'_>, child: &Child, object: &K) -> Result<Sent, ExecuteError>
+async fn apply<K>(writer: &Writer<'_>, child: &Child, object: &K) -> Result<Sent, ExecuteError>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -48,47 +48,47 @@ where
         + Serialize
         + Debug,
 {
-    let api: Api<K> = Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+    let api: Api<K> = Api::namespaced(writer.client.clone(), &writer.desired.namespace);
     let params = PatchParams::apply(MANAGER).force();
-    hands.may_write()?;
+    writer.may_write()?;
     let applied = within(
         format!("applying {}", child.key),
         api.patch(&object.name_any(), &params, &Patch::Apply(object)),
     )
     .await?;
-    Ok(sent(hands, child, &applied))
+    Ok(sent(writer, child, &applied))
 }
 
 async fn replace_budget(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     child: &Child,
     budget: &PodDisruptionBudget,
 ) -> Result<Sent, ExecuteError> {
     let mut budget = budget.clone();
     budget.metadata.resource_version = child.seen.as_ref().map(|s| s.resource_version.clone());
     let api: Api<PodDisruptionBudget> =
-        Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+        Api::namespaced(writer.client.clone(), &writer.desired.namespace);
     let params = PostParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PostParams::default()
     };
-    hands.may_write()?;
+    writer.may_write()?;
     let replaced = within(
         format!("replacing {}", child.key),
         api.replace(&budget.name_any(), &params, &budget),
     )
     .await?;
-    Ok(sent(hands, child, &replaced))
+    Ok(sent(writer, child, &replaced))
 }
 
 fn sent<K: Resource<DynamicType = ()> + Serialize>(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     child: &Child,
     became: &K,
 ) -> Sent {
     let before = child.seen.as_ref().map(|seen| &seen.resource_version);
     if before != became.resource_version().as_ref() {
-        hands.writes.wrote("Apply");
+        writer.writes.wrote("Apply");
     }
     Sent::Applied(Applied {
         wanted: child.wanted.clone(),
@@ -97,14 +97,14 @@ fn sent<K: Resource<DynamicType = ()> + Serialize>(
 }
 
 pub(super) async fn create_volume(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     ordinal: Ordinal,
     volume: &PersistentVolumeClaim,
 ) -> Result<(), ExecuteError> {
     let api: Api<PersistentVolumeClaim> =
-        Api::namespaced(hands.client.clone(), &hands.desired.namespace);
-    let name = names::volume(&hands.desired.name, ordinal);
-    hands.may_write()?;
+        Api::namespaced(writer.client.clone(), &writer.desired.namespace);
+    let name = names::volume(&writer.desired.name, ordinal);
+    writer.may_write()?;
     let created = within(
         format!("creating PersistentVolumeClaim {name}"),
         api.create(&PostParams::default(), volume),
@@ -120,54 +120,54 @@ pub(super) async fn create_volume(
         }),
         created => {
             created?;
-            hands.writes.wrote("CreateVolume");
+            writer.writes.wrote("CreateVolume");
             Ok(())
         }
     }
 }
 
 pub(super) async fn delete_budget(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     name: &str,
     uid: &str,
 ) -> Result<(), ExecuteError> {
     let api: Api<PodDisruptionBudget> =
-        Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+        Api::namespaced(writer.client.clone(), &writer.desired.namespace);
     let params = DeleteParams::default().preconditions(Preconditions {
         uid: Some(uid.to_owned()),
         resource_version: None,
     });
-    hands.may_write()?;
+    writer.may_write()?;
     within(
         format!("deleting PodDisruptionBudget {name}"),
         api.delete(name, &params),
     )
     .await?;
-    hands.writes.wrote("Delete");
+    writer.writes.wrote("Delete");
     Ok(())
 }
 
 pub(super) async fn label_pod(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     ordinal: Ordinal,
     uid: &str,
     labels: &BTreeMap<String, String>,
 ) -> Result<(), ExecuteError> {
-    let name = names::pod(&hands.desired.name, ordinal);
-    let api: Api<Pod> = Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+    let name = names::pod(&writer.desired.name, ordinal);
+    let api: Api<Pod> = Api::namespaced(writer.client.clone(), &writer.desired.namespace);
     let patch = json!({ "metadata": { "uid": uid, "labels": labels } });
-    hands.may_write()?;
+    writer.may_write()?;
     within(
         format!("labelling Pod {name}"),
         api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)),
     )
     .await?;
-    hands.writes.wrote("LabelPod");
+    writer.writes.wrote("LabelPod");
     Ok(())
 }
 
 pub(super) async fn tie_volume(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     ordinal: Ordinal,
     uid: &str,
     version: &str,
@@ -180,5 +180,5 @@ pub(super) async fn tie_volume(
         "labels": labels,
         "ownerReferences": owners,
     });
-    patch_volume(hands, ordinal, &json!({ "metadata": metadata })).await
+    patch_volume(writer, ordinal, &json!({ "metadata": metadata })).await
 }

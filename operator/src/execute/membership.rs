@@ -1,16 +1,16 @@
 //! Changes of the member list. Each goes to the leader, and each is safe to repeat: an added member is found in the
 //! list by its URL, who was removed is not found.
 
-use super::{ExecuteError, Hands};
+use super::{ExecuteError, Writer};
 use crate::member_client::{self, MemberClient, MemberError};
 use crate::model::{Ordinal, names};
 
-pub(super) async fn add_learner(hands: &Hands<'_>, ordinal: Ordinal) -> Result<(), ExecuteError> {
-    let url = names::peer_url(&hands.desired.name, &hands.desired.namespace, ordinal);
-    let leader = leader(hands).await?;
-    hands.may_write()?;
+pub(super) async fn add_learner(writer: &Writer<'_>, ordinal: Ordinal) -> Result<(), ExecuteError> {
+    let url = names::peer_url(&writer.desired.name, &writer.desired.namespace, ordinal);
+    let leader = leader(writer).await?;
+    writer.may_write()?;
     let member = leader.add_learner(&url).await?;
-    hands.writes.wrote("MemberAdd");
+    writer.writes.wrote("MemberAdd");
     tracing::info!(
         member = ordinal,
         member_id = member.map(|m| format!("{:x}", m.id)),
@@ -22,60 +22,64 @@ pub(super) async fn add_learner(hands: &Hands<'_>, ordinal: Ordinal) -> Result<(
 /// Tells the seed to form the cluster. Sent only to the start of it that was seen waiting: over a connection that was
 /// made before, and with the word that this start had given.
 pub(super) async fn bootstrap(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     ordinal: Ordinal,
     start: &str,
 ) -> Result<(), ExecuteError> {
-    let Some(bootstrap) = &hands.observed.record.bootstrap else {
+    let Some(bootstrap) = &writer.observed.record.bootstrap else {
         return Err(ExecuteError::TooLate);
     };
-    let ip = hands
+    let ip = writer
         .observed
         .pods
         .get(&ordinal)
         .and_then(|pod| pod.ip.as_deref());
-    let pod = names::pod(&hands.desired.name, ordinal);
-    let address = hands
+    let pod = names::pod(&writer.desired.name, ordinal);
+    let address = writer
         .route
         .address(&pod, ip)
         .ok_or(ExecuteError::NoLeader)?;
-    let may_send = || hands.may_write().map_err(std::io::Error::other);
+    let may_send = || writer.may_write().map_err(std::io::Error::other);
     let told = member_client::bootstrap(&address, &bootstrap.token, start, may_send).await;
     told.map_err(|source| MemberError::Http {
         call: "bootstrap",
         address,
         source,
     })?;
-    hands.writes.wrote("Bootstrap");
+    writer.writes.wrote("Bootstrap");
     Ok(())
 }
 
-pub(super) async fn promote(hands: &Hands<'_>, id: u64, with: &[u64]) -> Result<(), ExecuteError> {
-    let leader = leader(hands).await?;
-    hands.may_write()?;
+pub(super) async fn promote(
+    writer: &Writer<'_>,
+    id: u64,
+    with: &[u64],
+) -> Result<(), ExecuteError> {
+    let leader = leader(writer).await?;
+    writer.may_write()?;
     leader.promote(id, with).await?;
-    hands.writes.wrote("MemberPromote");
+    writer.writes.wrote("MemberPromote");
     Ok(())
 }
 
-pub(super) async fn remove(hands: &Hands<'_>, id: u64, with: &[u64]) -> Result<(), ExecuteError> {
-    let leader = leader(hands).await?;
-    hands.may_write()?;
+pub(super) async fn remove(writer: &Writer<'_>, id: u64, with: &[u64]) -> Result<(), ExecuteError> {
+    let leader = leader(writer).await?;
+    writer.may_write()?;
     leader.remove(id, with).await?;
-    hands.writes.wrote("MemberRemove");
+    writer.writes.wrote("MemberRemove");
     Ok(())
 }
 
-pub(super) async fn move_leader(hands: &Hands<'_>, to: u64) -> Result<(), ExecuteError> {
-    let leader = leader(hands).await?;
-    hands.may_write()?;
+pub(super) async fn move_leader(writer: &Writer<'_>, to: u64) -> Result<(), ExecuteError> {
+    let leader = leader(writer).await?;
+    writer.may_write()?;
     leader.move_leader(to).await?;
-    hands.writes.wrote("MoveLeader");
+    writer.writes.wrote("MoveLeader");
     Ok(())
 }
 
-async fn leader(hands: &Hands<'_>) -> Result<MemberClient, ExecuteError> {
-    let observed = hands.observed;
+async fn leader(writer: &Writer<'_>) -> Result<MemberClient, ExecuteError> {
+    let observed = writer.observed;
     let address = observed.membership.as_ref().and_then(|membership| {
         let n = membership
             .members
@@ -83,7 +87,9 @@ async fn leader(hands: &Hands<'_>) -> Result<MemberClient, ExecuteError> {
             .find(|m| m.id == membership.leader)?
             .ordinal?;
         let ip = observed.pods.get(&n)?.ip.as_deref();
-        hands.route.address(&names::pod(&hands.desired.name, n), ip)
+        writer
+            .route
+            .address(&names::pod(&writer.desired.name, n), ip)
     });
     Ok(MemberClient::connect(&address.ok_or(ExecuteError::NoLeader)?).await?)
 }

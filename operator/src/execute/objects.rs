@@ -12,11 +12,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::writes::DEADLINE;
-use super::{ExecuteError, Hands};
+use super::{ExecuteError, Writer};
 use crate::model::{Ordinal, labels, names};
 
 pub(super) async fn mark_volume(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     ordinal: Ordinal,
     uid: &str,
     cluster_id: u64,
@@ -30,11 +30,11 @@ pub(super) async fn mark_volume(
     if let Some(id) = member_id {
         annotations.insert(labels::MEMBER_ID.to_owned(), json!(format!("{id:x}")));
     }
-    let made_for = names::made_for(&hands.desired.name, &hands.desired.namespace);
+    let made_for = names::made_for(&writer.desired.name, &writer.desired.namespace);
     annotations.insert(labels::MADE_FOR.to_owned(), json!(made_for));
     // The disk may have been made for an earlier attempt; the member that adopts it must find the token of this
     // cluster.
-    if let Some(bootstrap) = &hands.observed.record.bootstrap {
+    if let Some(bootstrap) = &writer.observed.record.bootstrap {
         annotations.insert(labels::TOKEN.to_owned(), json!(bootstrap.token));
         annotations.insert(
             labels::BOOTSTRAP_SEED.to_owned(),
@@ -42,58 +42,58 @@ pub(super) async fn mark_volume(
         );
     }
     let patch = json!({ "metadata": { "uid": uid, "annotations": annotations } });
-    patch_volume(hands, ordinal, &patch).await
+    patch_volume(writer, ordinal, &patch).await
 }
 
 /// Lets a StatefulSet run its one pod; its template stays.
 pub(super) async fn run_set(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     ordinal: Ordinal,
     uid: &str,
 ) -> Result<(), ExecuteError> {
-    let name = names::member(&hands.desired.name, ordinal);
-    let sets: Api<StatefulSet> = Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+    let name = names::member(&writer.desired.name, ordinal);
+    let sets: Api<StatefulSet> = Api::namespaced(writer.client.clone(), &writer.desired.namespace);
     let patch = json!({ "metadata": { "uid": uid }, "spec": { "replicas": 1 } });
-    hands.may_write()?;
+    writer.may_write()?;
     within(
         format!("scaling StatefulSet {name}"),
         sets.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)),
     )
     .await?;
-    hands.writes.wrote("RunSet");
+    writer.writes.wrote("RunSet");
     Ok(())
 }
 
 /// Writes on a disk that its member is being removed, or that it is not after all.
 pub(super) async fn mark_removed(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     ordinal: Ordinal,
     uid: &str,
     member_id: Option<u64>,
 ) -> Result<(), ExecuteError> {
     let mark = member_id.map(|id| format!("{id:x}"));
     let patch = json!({ "metadata": { "uid": uid, "annotations": { labels::REMOVED: mark } } });
-    patch_volume(hands, ordinal, &patch).await
+    patch_volume(writer, ordinal, &patch).await
 }
 
 pub(super) async fn grow_volume(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     ordinal: Ordinal,
     uid: &str,
 ) -> Result<(), ExecuteError> {
-    let size = &hands.desired.spec.storage.size;
+    let size = &writer.desired.spec.storage.size;
     let patch = json!({ "metadata": { "uid": uid }, "spec": { "resources": { "requests": { "storage": size } } } });
-    patch_volume(hands, ordinal, &patch).await
+    patch_volume(writer, ordinal, &patch).await
 }
 
 /// Restarts the pod of a member that serves, if the budget allows it.
 pub(super) async fn evict_pod(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     ordinal: Ordinal,
     uid: &str,
 ) -> Result<(), ExecuteError> {
-    let name = names::pod(&hands.desired.name, ordinal);
-    let api: Api<Pod> = Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+    let name = names::pod(&writer.desired.name, ordinal);
+    let api: Api<Pod> = Api::namespaced(writer.client.clone(), &writer.desired.namespace);
     // Not Api::evict: kube 5.0 sends its options under a name that the API server does not know, and drops.
     let eviction = json!({
         "apiVersion": "policy/v1",
@@ -101,36 +101,36 @@ pub(super) async fn evict_pod(
         "metadata": { "name": name },
         "deleteOptions": { "preconditions": { "uid": uid } },
     });
-    hands.may_write()?;
+    writer.may_write()?;
     let params = PostParams::default();
     let call = api.create_subresource::<_, Status>("eviction", &name, &params, &eviction);
     within(format!("evicting Pod {name}"), call).await?;
-    hands.writes.wrote("Evict");
+    writer.writes.wrote("Evict");
     Ok(())
 }
 
 pub(super) async fn patch_volume(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     ordinal: Ordinal,
     patch: &serde_json::Value,
 ) -> Result<(), ExecuteError> {
-    let name = names::volume(&hands.desired.name, ordinal);
+    let name = names::volume(&writer.desired.name, ordinal);
     let volumes: Api<PersistentVolumeClaim> =
-        Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+        Api::namespaced(writer.client.clone(), &writer.desired.namespace);
     let what = format!("patching PersistentVolumeClaim {name}");
-    hands.may_write()?;
+    writer.may_write()?;
     within(
         what,
         volumes.patch(&name, &PatchParams::default(), &Patch::Merge(patch)),
     )
     .await?;
-    hands.writes.wrote("PatchVolume");
+    writer.writes.wrote("PatchVolume");
     Ok(())
 }
 
 /// Deletes the object of that name, if it is still the one that was decided on.
 pub(super) async fn delete<K>(
-    hands: &Hands<'_>,
+    writer: &Writer<'_>,
     name: &str,
     uid: &str,
     version: Option<String>,
@@ -141,19 +141,19 @@ where
         + DeserializeOwned
         + Debug,
 {
-    let api: Api<K> = Api::namespaced(hands.client.clone(), &hands.desired.namespace);
+    let api: Api<K> = Api::namespaced(writer.client.clone(), &writer.desired.namespace);
     let preconditions = Preconditions {
         uid: Some(uid.to_owned()),
         resource_version: version,
     };
     let params = DeleteParams::background().preconditions(preconditions);
-    hands.may_write()?;
+    writer.may_write()?;
     within(
         format!("deleting {} {name}", K::kind(&())),
         api.delete(name, &params),
     )
     .await?;
-    hands.writes.wrote("Delete");
+    writer.writes.wrote("Delete");
     Ok(())
 }
 

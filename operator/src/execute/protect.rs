@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::objects::within;
 use super::{ExecuteError, LOOK_AGE_MAX, Writes};
-use crate::leader::Tenure;
+use crate::leader::LeaseValidity;
 use crate::model::names;
 use crate::plan::Tied;
 
@@ -17,7 +17,7 @@ use crate::plan::Tied;
 pub async fn untie(
     client: &Client,
     writes: &Writes,
-    tenure: &Tenure,
+    validity: &LeaseValidity,
     looked: Instant,
     (cluster, namespace): (&str, &str),
     tied: &[Tied],
@@ -32,7 +32,7 @@ pub async fn untie(
         let name = names::volume(cluster, *ordinal);
         let metadata =
             json!({ "uid": uid, "resourceVersion": resource_version, "ownerReferences": [] });
-        if !tenure.holds() || looked.elapsed() > LOOK_AGE_MAX {
+        if !validity.holds() || looked.elapsed() > LOOK_AGE_MAX {
             return Err(ExecuteError::TooLate);
         }
         let patch = Patch::Merge(json!({ "metadata": metadata }));

@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, Error, ResourceExt};
 use serde::Serialize;
 
-use super::{Home, HomeState, Memory, Observed};
+use super::{BoundNode, Memory, NodeState, Observed};
 use crate::crd::Scheduling;
 use crate::model::Ordinal;
 
@@ -20,12 +20,12 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// The node affinity of a volume, if it names exactly one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) enum Tie {
+pub(super) enum NodeAffinity {
     Hostname(String),
     Name(String),
 }
 
-impl Tie {
+impl NodeAffinity {
     fn node(&self) -> &str {
         match self {
             Self::Hostname(name) | Self::Name(name) => name,
@@ -46,24 +46,24 @@ pub(super) async fn find(
         .filter_map(|(n, volume)| Some((*n, volume.volume_name.clone()?)))
         .collect();
     for (n, name) in bound {
-        let tie = match memory.tie(&name) {
-            Some(tie) => tie,
+        let affinity = match memory.affinity(&name) {
+            Some(affinity) => affinity,
             None => {
-                let Some(tie) = allowed(tie_of(client, &name).await)? else {
+                let Some(affinity) = allowed(affinity_of(client, &name).await)? else {
                     continue;
                 };
-                memory.remember_tie(&name, tie.clone());
-                tie
+                memory.remember_affinity(&name, affinity.clone());
+                affinity
             }
         };
-        let Some(tie) = tie else { continue };
+        let Some(affinity) = affinity else { continue };
         let is_ready = observed.pods.get(&n).is_some_and(|pod| pod.ready);
         let home = match is_ready {
             true => None,
-            false => allowed(home(client, &tie).await)?,
+            false => allowed(home(client, &affinity).await)?,
         };
         if let Some(volume) = observed.volumes.get_mut(&n) {
-            volume.tied_to = Some(tie.node().to_owned());
+            volume.tied_to = Some(affinity.node().to_owned());
             volume.home = home;
         }
     }
@@ -116,7 +116,7 @@ fn takes_members(node: &Node, scheduling: &Scheduling) -> bool {
     is_selected && is_ready(node) && !is_cordoned && !is_tainted
 }
 
-/// An operator that may not read nodes or volumes knows of no ties.
+/// An operator that may not read nodes or volumes knows of no affinities.
 fn allowed<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -125,13 +125,13 @@ fn allowed<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-async fn tie_of(client: &Client, name: &str) -> Result<Option<Tie>, Error> {
+async fn affinity_of(client: &Client, name: &str) -> Result<Option<NodeAffinity>, Error> {
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
-    Ok(tie(&volumes.get(name).await?))
+    Ok(affinity(&volumes.get(name).await?))
 }
 
 /// Some only if exactly one node will do.
-fn tie(volume: &PersistentVolume) -> Option<Tie> {
+fn affinity(volume: &PersistentVolume) -> Option<NodeAffinity> {
     let terms = &volume
         .spec
         .as_ref()?
@@ -151,34 +151,34 @@ fn tie(volume: &PersistentVolume) -> Option<Tie> {
         }
     };
     one(&term.match_expressions, HOSTNAME)
-        .map(Tie::Hostname)
-        .or_else(|| one(&term.match_fields, "metadata.name").map(Tie::Name))
+        .map(NodeAffinity::Hostname)
+        .or_else(|| one(&term.match_fields, "metadata.name").map(NodeAffinity::Name))
 }
 
-async fn home(client: &Client, tie: &Tie) -> Result<Home, Error> {
+async fn home(client: &Client, affinity: &NodeAffinity) -> Result<BoundNode, Error> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let (name, list) = match tie {
-        Tie::Hostname(name) => (
+    let (name, list) = match affinity {
+        NodeAffinity::Hostname(name) => (
             name,
             ListParams::default().labels(&format!("{HOSTNAME}={name}")),
         ),
-        Tie::Name(name) => (
+        NodeAffinity::Name(name) => (
             name,
             ListParams::default().fields(&format!("metadata.name={name}")),
         ),
     };
     let found = nodes.list(&list).await?;
     Ok(match found.items.first() {
-        None => Home {
+        None => BoundNode {
             node: name.clone(),
-            state: HomeState::Gone,
+            state: NodeState::Gone,
         },
-        Some(node) => Home {
+        Some(node) => BoundNode {
             node: node.name_any(),
             state: if is_ready(node) {
-                HomeState::Ready
+                NodeState::Ready
             } else {
-                HomeState::NotReady
+                NodeState::NotReady
             },
         },
     })
@@ -194,7 +194,7 @@ fn is_ready(node: &Node) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tie, takes_members, tie};
+    use super::{NodeAffinity, affinity, takes_members};
     use crate::crd::Scheduling;
     use k8s_openapi::api::core::v1::{Node, PersistentVolume};
     use serde_json::json;
@@ -247,22 +247,28 @@ mod tests {
         let on = |key: &str, values: serde_json::Value| json!({ "key": key, "operator": "In", "values": values });
         let local =
             volume(json!([{ "matchExpressions": [on("kubernetes.io/hostname", json!(["n1"]))] }]));
-        assert_eq!(tie(&local), Some(Tie::Hostname("n1".to_owned())));
+        assert_eq!(
+            affinity(&local),
+            Some(NodeAffinity::Hostname("n1".to_owned()))
+        );
         let by_name = volume(json!([{ "matchFields": [on("metadata.name", json!(["n1"]))] }]));
-        assert_eq!(tie(&by_name), Some(Tie::Name("n1".to_owned())));
+        assert_eq!(
+            affinity(&by_name),
+            Some(NodeAffinity::Name("n1".to_owned()))
+        );
         let zonal = volume(
             json!([{ "matchExpressions": [on("topology.kubernetes.io/zone", json!(["a"]))] }]),
         );
-        assert_eq!(tie(&zonal), None);
+        assert_eq!(affinity(&zonal), None);
         let two = volume(
             json!([{ "matchExpressions": [on("kubernetes.io/hostname", json!(["n1", "n2"]))] }]),
         );
-        assert_eq!(tie(&two), None);
+        assert_eq!(affinity(&two), None);
         let either = volume(json!([
             { "matchExpressions": [on("kubernetes.io/hostname", json!(["n1"]))] },
             { "matchExpressions": [on("kubernetes.io/hostname", json!(["n2"]))] },
         ]));
-        assert_eq!(tie(&either), None);
-        assert_eq!(tie(&PersistentVolume::default()), None);
+        assert_eq!(affinity(&either), None);
+        assert_eq!(affinity(&PersistentVolume::default()), None);
     }
 }

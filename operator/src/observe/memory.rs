@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::home::Tie;
-use super::{Applied, HomeState, Observed, Refusal};
+use super::home::NodeAffinity;
+use super::{Applied, NodeState, Observed, Refusal};
 use crate::model::Ordinal;
 
 /// Enough for every disk a cluster has at one time, many times over.
-const TIES_MAX: usize = 64;
+const AFFINITIES_MAX: usize = 64;
 
 /// Facts that only show over several passes of one cluster. Kept by the process, never written down.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,7 @@ pub struct Memory {
     podless_since: BTreeMap<Ordinal, i64>,
     down_since: BTreeMap<Ordinal, i64>,
     /// By PersistentVolume, whose affinity never changes.
-    ties: BTreeMap<String, Option<Tie>>,
+    affinities: BTreeMap<String, Option<NodeAffinity>>,
     idle_since: Option<i64>,
     leaderless_since: Option<i64>,
     /// By container: its program never changes.
@@ -74,7 +74,7 @@ impl Memory {
     /// Keeps the version of the program in a container.
     pub(super) fn remember_version(&mut self, container: &str, version: &str) {
         // Old ones are of containers that are gone.
-        if self.versions.len() >= TIES_MAX {
+        if self.versions.len() >= AFFINITIES_MAX {
             self.versions.clear();
         }
         self.versions
@@ -147,17 +147,17 @@ impl Memory {
     }
 
     /// The node that a PersistentVolume is tied to, if that has been asked before.
-    pub(super) fn tie(&self, volume: &str) -> Option<Option<Tie>> {
-        self.ties.get(volume).cloned()
+    pub(super) fn affinity(&self, volume: &str) -> Option<Option<NodeAffinity>> {
+        self.affinities.get(volume).cloned()
     }
 
     /// Keeps what a PersistentVolume is tied to.
-    pub(super) fn remember_tie(&mut self, volume: &str, tie: Option<Tie>) {
+    pub(super) fn remember_affinity(&mut self, volume: &str, affinity: Option<NodeAffinity>) {
         // Old ones are of disks that are gone.
-        if self.ties.len() >= TIES_MAX {
-            self.ties.clear();
+        if self.affinities.len() >= AFFINITIES_MAX {
+            self.affinities.clear();
         }
-        self.ties.insert(volume.to_owned(), tie);
+        self.affinities.insert(volume.to_owned(), affinity);
     }
 
     /// Takes this pass in, and completes `observed` with what the passes together say.
@@ -178,7 +178,7 @@ impl Memory {
         let gone: BTreeSet<Ordinal> = observed
             .volumes
             .iter()
-            .filter(|(_, v)| v.home.as_ref().is_some_and(|h| h.state == HomeState::Gone))
+            .filter(|(_, v)| v.home.as_ref().is_some_and(|h| h.state == NodeState::Gone))
             .map(|(n, _)| *n)
             .collect();
         keep_time(&mut self.home_gone_since, gone, now);

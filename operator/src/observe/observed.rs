@@ -203,7 +203,7 @@ pub struct VolumeSeen {
     /// The one node it can be used on, by name; `None` if it is not tied to one node, or the operator may not read that.
     pub tied_to: Option<String>,
     /// Whether that node is there. Looked up only while its pod is not ready.
-    pub home: Option<Home>,
+    pub home: Option<BoundNode>,
     /// True if the volume behind the claim is gone.
     pub lost: bool,
     /// True from the delete call until it is gone.
@@ -218,16 +218,16 @@ pub struct VolumeSeen {
 
 /// The one node that a disk can be used on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Home {
+pub struct BoundNode {
     /// The node's name.
     pub node: String,
     /// Whether it is there.
-    pub state: HomeState,
+    pub state: NodeState,
 }
 
 /// The state of a node, in Kubernetes' view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum HomeState {
+pub enum NodeState {
     /// It takes part.
     Ready,
     /// It exists and does not report.

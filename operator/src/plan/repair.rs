@@ -3,7 +3,7 @@
 use super::safety::{Loss, may_lose};
 use super::{Case, DEAD_SECONDS, Verdict};
 use crate::model::names;
-use crate::observe::{HomeState, MemberSeen, WaitReason, WaitingSeen};
+use crate::observe::{MemberSeen, NodeState, WaitReason, WaitingSeen};
 
 /// Seconds for which a disk must have been empty.
 const EMPTIED_SECONDS: i64 = 60;
@@ -113,7 +113,7 @@ fn loss(case: &Case, member: &MemberSeen) -> Option<Disk> {
     let home = volume
         .home
         .as_ref()
-        .filter(|home| home.state == HomeState::Gone)?;
+        .filter(|home| home.state == NodeState::Gone)?;
     let since = observed.home_gone_since.get(&n)?;
     let patience = case.desired.spec.repair.lost_node_patience()?;
     Some(if case.now - since >= patience {

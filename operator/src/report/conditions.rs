@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Account, Outcome, spread, storage};
+use super::{Outcome, StatusInput, spread, storage};
 use crate::crd::conditions as names;
 use crate::observe::{Membership, Refusal};
 use crate::plan::Step;
@@ -19,7 +19,7 @@ pub(super) const NO_QUORUM: &str = "NoQuorum";
 const NOT_ASKED: &str = "AuthenticationEnabled";
 
 /// A condition without its times.
-struct Claim {
+struct ConditionDraft {
     type_: &'static str,
     holds: bool,
     reason: &'static str,
@@ -28,103 +28,100 @@ struct Claim {
 
 /// All conditions, in the order in which they are shown. Times are kept from `before` where nothing turned.
 pub(super) fn conditions(
-    account: &Account,
+    input: &StatusInput,
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
     [
-        ready(account),
-        quorate(account),
-        progressing(account),
-        degraded(account),
-        storage_healthy(account),
-        spread(account),
-        stalled(account),
-        paused(account),
+        ready(input),
+        quorate(input),
+        progressing(input),
+        degraded(input),
+        storage_healthy(input),
+        spread(input),
+        stalled(input),
+        paused(input),
     ]
     .into_iter()
-    .map(|claim| {
-        let status = match (claim.reason, claim.holds) {
+    .map(|draft| {
+        let status = match (draft.reason, draft.holds) {
             (NOT_ASKED, _) => "Unknown",
             (_, true) => "True",
             (_, false) => "False",
         };
         let same = before
             .iter()
-            .find(|c| c.type_ == claim.type_ && c.status == status);
+            .find(|c| c.type_ == draft.type_ && c.status == status);
         Condition {
-            type_: claim.type_.to_owned(),
+            type_: draft.type_.to_owned(),
             status: status.to_owned(),
-            reason: claim.reason.to_owned(),
-            message: claim.message,
-            observed_generation: account.generation,
+            reason: draft.reason.to_owned(),
+            message: draft.message,
+            observed_generation: input.generation,
             last_transition_time: same.map_or(Time(now), |c| c.last_transition_time.clone()),
         }
     })
     .collect()
 }
 
-fn ready(account: &Account) -> Claim {
-    let claim = |holds, reason, message| Claim {
+fn ready(input: &StatusInput) -> ConditionDraft {
+    let draft = |holds, reason, message| ConditionDraft {
         type_: names::READY,
         holds,
         reason,
         message,
     };
-    let (desired, plan) = match &account.outcome {
-        Outcome::Invalid(problems) => return claim(false, "InvalidSpec", sentences(problems)),
+    let (desired, plan) = match &input.outcome {
+        Outcome::Invalid(problems) => return draft(false, "InvalidSpec", sentences(problems)),
         Outcome::Planned {
             desired,
             plan,
             refusals: _,
         } => (desired, plan),
     };
-    if !desired.volumes_owned && account.observed.volumes.values().any(|v| v.owned) {
+    if !desired.volumes_owned && input.observed.volumes.values().any(|v| v.owned) {
         let message =
             "spec.storage.reclaimPolicy is Retain, and disks would still go with this CoordCluster";
-        return claim(false, "DisksNotRetained", message.to_owned());
+        return draft(false, "DisksNotRetained", message.to_owned());
     }
-    let Some(membership) = &account.observed.membership else {
-        let reason = if account.observed.locked.is_empty() {
+    let Some(membership) = &input.observed.membership else {
+        let reason = if input.observed.locked.is_empty() {
             "NotQuorate"
         } else {
             NOT_ASKED
         };
-        return claim(false, reason, because(account));
+        return draft(false, reason, because(input));
     };
     let voters = membership.voters().count();
     let healthy = membership
         .voters()
-        .filter(|m| account.observed.is_healthy(m))
+        .filter(|m| input.observed.is_healthy(m))
         .count();
-    let outdated = account
+    let outdated = input
         .observed
         .pods
         .values()
         .any(|pod| pod.template_hash != desired.template_hash);
     if plan.step == Step::Stall {
-        claim(false, "Stalled", because(account))
-    } else if !refusals(account).is_empty() {
-        claim(false, "WriteFailed", because(account))
+        draft(false, "Stalled", because(input))
+    } else if !refusals(input).is_empty() {
+        draft(false, "WriteFailed", because(input))
     } else if voters != desired.replicas as usize || membership.members.len() != voters || outdated
     {
-        claim(false, "Progressing", because(account))
+        draft(false, "Progressing", because(input))
     } else if healthy < voters {
-        claim(
+        draft(
             false,
             "MembersUnhealthy",
-            format!(
-                "{healthy} of {voters} voters are healthy: {}",
-                sick(account)
-            ),
+            format!("{healthy} of {voters} voters are healthy: {}", sick(input)),
         )
-    } else if let Some((reason, message)) = storage::trouble(account.observed, desired) {
-        claim(false, reason, message)
-    } else if let Some(name) = account.observed.voter_without_ready_pod() {
+    } else if let Some((reason, message)) = storage::trouble(input.observed, desired) {
+        draft(false, reason, message)
+    } else if let Some(name) = input.observed.voter_without_ready_pod() {
         let message = format!("{name} serves, but its pod is not marked ready yet");
-        claim(false, "PodsNotReady", message)
+        draft(false, "PodsNotReady", message)
     } else {
-        claim(
+        draft(
             true,
             "Serving",
             format!("{healthy} of {voters} voters serve"),
@@ -132,12 +129,12 @@ fn ready(account: &Account) -> Claim {
     }
 }
 
-fn quorate(account: &Account) -> Claim {
-    let (holds, reason, message) = match &account.observed.membership {
+fn quorate(input: &StatusInput) -> ConditionDraft {
+    let (holds, reason, message) = match &input.observed.membership {
         Some(membership) => {
             let healthy = membership
                 .voters()
-                .filter(|m| account.observed.is_healthy(m))
+                .filter(|m| input.observed.is_healthy(m))
                 .count();
             (
                 true,
@@ -148,15 +145,15 @@ fn quorate(account: &Account) -> Claim {
                 ),
             )
         }
-        None if account.observed.record.cluster_id.is_none() => (
+        None if input.observed.record.cluster_id.is_none() => (
             false,
             "NotStarted",
             "the cluster has not started yet".to_owned(),
         ),
-        None if !account.observed.locked.is_empty() => (false, NOT_ASKED, because(account)),
-        None => (false, "NoQuorum", because(account)),
+        None if !input.observed.locked.is_empty() => (false, NOT_ASKED, because(input)),
+        None => (false, "NoQuorum", because(input)),
     };
-    Claim {
+    ConditionDraft {
         type_: names::QUORATE,
         holds,
         reason,
@@ -164,8 +161,8 @@ fn quorate(account: &Account) -> Claim {
     }
 }
 
-fn progressing(account: &Account) -> Claim {
-    let (holds, reason) = match &account.outcome {
+fn progressing(input: &StatusInput) -> ConditionDraft {
+    let (holds, reason) = match &input.outcome {
         Outcome::Invalid(_) => (false, "InvalidSpec"),
         Outcome::Planned { desired, .. } if desired.paused => (false, "Paused"),
         Outcome::Planned { plan, .. } => match plan.step {
@@ -186,55 +183,55 @@ fn progressing(account: &Account) -> Claim {
             | Step::RestartPod { .. } => (true, "Acting"),
         },
     };
-    Claim {
+    ConditionDraft {
         type_: names::PROGRESSING,
         holds,
         reason,
-        message: because(account),
+        message: because(input),
     }
 }
 
-fn degraded(account: &Account) -> Claim {
-    let claim = |holds, reason, message| Claim {
+fn degraded(input: &StatusInput) -> ConditionDraft {
+    let draft = |holds, reason, message| ConditionDraft {
         type_: names::DEGRADED,
         holds,
         reason,
         message,
     };
-    match &account.observed.membership {
-        None if !account.observed.locked.is_empty() => claim(false, NOT_ASKED, because(account)),
-        None if account.observed.record.cluster_id.is_some() => {
-            claim(true, NO_QUORUM, because(account))
+    match &input.observed.membership {
+        None if !input.observed.locked.is_empty() => draft(false, NOT_ASKED, because(input)),
+        None if input.observed.record.cluster_id.is_some() => {
+            draft(true, NO_QUORUM, because(input))
         }
-        None => claim(
+        None => draft(
             false,
             "NotStarted",
             "the cluster has not started yet".to_owned(),
         ),
-        Some(membership) if membership.voters().any(|m| !account.observed.is_healthy(m)) => {
+        Some(membership) if membership.voters().any(|m| !input.observed.is_healthy(m)) => {
             let lost = membership
                 .voters()
-                .filter(|m| !account.observed.is_healthy(m))
-                .filter_map(|m| super::status::lost_home(account.observed, m.ordinal?))
+                .filter(|m| !input.observed.is_healthy(m))
+                .filter_map(|m| super::status::lost_home(input.observed, m.ordinal?))
                 .count();
             let reason = if lost > 0 {
                 NODE_LOST
             } else {
                 MEMBERS_UNHEALTHY
             };
-            claim(true, reason, sick(account))
+            draft(true, reason, sick(input))
         }
-        Some(membership) => match going(account, membership) {
-            Some(message) => claim(true, "ClaimDeleted", message),
-            None => claim(false, "AllHealthy", "every voter is healthy".to_owned()),
+        Some(membership) => match going(input, membership) {
+            Some(message) => draft(true, "ClaimDeleted", message),
+            None => draft(false, "AllHealthy", "every voter is healthy".to_owned()),
         },
     }
 }
 
-fn storage_healthy(account: &Account) -> Claim {
-    let trouble = match &account.outcome {
+fn storage_healthy(input: &StatusInput) -> ConditionDraft {
+    let trouble = match &input.outcome {
         Outcome::Invalid(problems) => Some(("InvalidSpec", sentences(problems))),
-        Outcome::Planned { desired, .. } => storage::trouble(account.observed, desired),
+        Outcome::Planned { desired, .. } => storage::trouble(input.observed, desired),
     };
     let (holds, (reason, message)) = match trouble {
         Some(trouble) => (false, trouble),
@@ -246,7 +243,7 @@ fn storage_healthy(account: &Account) -> Claim {
             ),
         ),
     };
-    Claim {
+    ConditionDraft {
         type_: names::STORAGE_HEALTHY,
         holds,
         reason,
@@ -254,12 +251,12 @@ fn storage_healthy(account: &Account) -> Claim {
     }
 }
 
-fn spread(account: &Account) -> Claim {
-    let (holds, reason, message) = match spread::trouble(account) {
+fn spread(input: &StatusInput) -> ConditionDraft {
+    let (holds, reason, message) = match spread::trouble(input) {
         Some(message) => (false, "SharedNode", message),
         None => (true, "OwnNodes", "no two voters share a node".to_owned()),
     };
-    Claim {
+    ConditionDraft {
         type_: names::SPREAD,
         holds,
         reason,
@@ -268,13 +265,13 @@ fn spread(account: &Account) -> Claim {
 }
 
 /// A warning about voters whose claims somebody has deleted.
-fn going(account: &Account, membership: &Membership) -> Option<String> {
-    let volumes = &account.observed.volumes;
+fn going(input: &StatusInput, membership: &Membership) -> Option<String> {
+    let volumes = &input.observed.volumes;
     let claims: Vec<String> = membership
         .voters()
         .filter_map(|m| m.ordinal)
         .filter(|n| volumes.get(n).is_some_and(|v| v.deleting))
-        .map(|n| crate::model::names::volume(account.name, n))
+        .map(|n| crate::model::names::volume(input.name, n))
         .collect();
     if claims.is_empty() {
         return None;
@@ -290,23 +287,23 @@ fn going(account: &Account, membership: &Membership) -> Option<String> {
     ))
 }
 
-fn stalled(account: &Account) -> Claim {
-    let (holds, reason, message) = match &account.outcome {
+fn stalled(input: &StatusInput) -> ConditionDraft {
+    let (holds, reason, message) = match &input.outcome {
         Outcome::Invalid(problems) => (true, "InvalidSpec", sentences(problems)),
-        Outcome::Planned { .. } if refusals(account).iter().any(|r| r.needs_help) => {
-            let told = refusals(account).iter().filter(|r| r.needs_help);
+        Outcome::Planned { .. } if refusals(input).iter().any(|r| r.needs_help) => {
+            let told = refusals(input).iter().filter(|r| r.needs_help);
             let told: Vec<&str> = told.map(|r| r.message.as_str()).collect();
             (true, "WriteFailed", shortened(told.join("; ")))
         }
         Outcome::Planned { plan, .. } if plan.step == Step::Stall => {
-            (true, "NeedsHelp", because(account))
+            (true, "NeedsHelp", because(input))
         }
-        Outcome::Planned { desired, .. } => match storage::trouble(account.observed, desired) {
+        Outcome::Planned { desired, .. } => match storage::trouble(input.observed, desired) {
             Some((reason, message)) if reason == storage::CANNOT_EXPAND => (true, reason, message),
             Some(_) | None => (false, "NotStalled", "nobody needs to help".to_owned()),
         },
     };
-    Claim {
+    ConditionDraft {
         type_: names::STALLED,
         holds,
         reason,
@@ -314,14 +311,14 @@ fn stalled(account: &Account) -> Claim {
     }
 }
 
-fn paused(account: &Account) -> Claim {
-    let holds = matches!(&account.outcome, Outcome::Planned { desired, .. } if desired.paused);
+fn paused(input: &StatusInput) -> ConditionDraft {
+    let holds = matches!(&input.outcome, Outcome::Planned { desired, .. } if desired.paused);
     let (reason, message) = if holds {
         ("Paused", "spec.paused is true: nothing is touched")
     } else {
         ("NotPaused", "changes are carried out")
     };
-    Claim {
+    ConditionDraft {
         type_: names::PAUSED,
         holds,
         reason,
@@ -329,8 +326,8 @@ fn paused(account: &Account) -> Claim {
     }
 }
 
-fn because(account: &Account) -> String {
-    match &account.outcome {
+fn because(input: &StatusInput) -> String {
+    match &input.outcome {
         Outcome::Invalid(problems) => sentences(problems),
         Outcome::Planned { plan, refusals, .. } => {
             let mut sentences = vec![plan.because.as_str()];
@@ -340,8 +337,8 @@ fn because(account: &Account) -> String {
     }
 }
 
-fn refusals<'a>(account: &Account<'a>) -> &'a [Refusal] {
-    match &account.outcome {
+fn refusals<'a>(input: &StatusInput<'a>) -> &'a [Refusal] {
+    match &input.outcome {
         Outcome::Invalid(_) => &[],
         Outcome::Planned { refusals, .. } => refusals,
     }
@@ -367,8 +364,8 @@ fn sentences(problems: &[crate::validate::Problem]) -> String {
         .join("; ")
 }
 
-fn sick(account: &Account) -> String {
-    let rows = super::status::members(account);
+fn sick(input: &StatusInput) -> String {
+    let rows = super::status::members(input);
     let sick = rows
         .iter()
         .filter(|row| !row.healthy && row.role != "learner" && row.role != "joining");

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Account;
+use super::StatusInput;
 use crate::model::{Ordinal, names};
 
 /// The node that two members have in common, and the way out; `None` if each has a node of its own.
-pub(super) fn trouble(account: &Account) -> Option<String> {
-    let observed = account.observed;
+pub(super) fn trouble(input: &StatusInput) -> Option<String> {
+    let observed = input.observed;
     let voters: BTreeSet<Ordinal> = match &observed.membership {
         Some(membership) => membership.voters().filter_map(|m| m.ordinal).collect(),
         // Without a list the marks on the disks are the best word.
@@ -19,7 +19,7 @@ pub(super) fn trouble(account: &Account) -> Option<String> {
             marked.map(|(n, _)| *n).collect()
         }
     };
-    let name = |n: &Ordinal| names::member(account.name, *n);
+    let name = |n: &Ordinal| names::member(input.name, *n);
     let all = |numbers: &[Ordinal]| {
         let names: Vec<String> = numbers.iter().map(name).collect();
         names.join(" and ")
@@ -48,7 +48,7 @@ pub(super) fn trouble(account: &Account) -> Option<String> {
     let (node, numbers) = pods.into_iter().find(|(_, numbers)| numbers.len() > 1)?;
     let last = numbers
         .last()
-        .map(|n| names::pod(account.name, *n))
+        .map(|n| names::pod(input.name, *n))
         .unwrap_or_default();
     Some(format!(
         "{} all run on node {node} and would be down with it; once another node has room: kubectl delete pod {last}",

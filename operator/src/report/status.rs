@@ -6,10 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Account, Outcome, conditions, record, storage};
+use super::{Outcome, StatusInput, conditions, record, storage};
 use crate::crd::{CoordClusterStatus, MemberRow, Operation};
 use crate::model::{Ordinal, labels, names, version::Version};
-use crate::observe::{HomeState, MemberSeen, Observed};
+use crate::observe::{MemberSeen, NodeState, Observed};
 use crate::plan::Plan;
 
 /// How a server ends that will not start on what it finds: nothing that starting it again would mend.
@@ -19,18 +19,18 @@ const REFUSED: &str = "its server ended with exit code 1:";
 ///
 /// `new_token` is used if this pass records a bootstrap for which no disk has one.
 pub fn status(
-    account: &Account,
+    input: &StatusInput,
     before: &CoordClusterStatus,
     now: Timestamp,
     new_token: impl FnOnce() -> String,
 ) -> CoordClusterStatus {
-    let observed = account.observed;
+    let observed = input.observed;
     let membership = observed.membership.as_ref();
     let mut status = CoordClusterStatus {
-        observed_generation: account.generation,
+        observed_generation: input.generation,
         replicas: 0,
         healthy_replicas: 0,
-        selector: labels::selector_text(account.name),
+        selector: labels::selector_text(input.name),
         cluster_id: before.cluster_id.clone(),
         bootstrap: before.bootstrap.clone(),
         server_image: before.server_image.clone(),
@@ -46,9 +46,9 @@ pub fn status(
             .filter(|version| !version.is_empty())
             .min_by_key(|version| Version::parse(version))
             .cloned(),
-        members: members(account),
+        members: members(input),
         operation: None,
-        conditions: conditions::conditions(account, &before.conditions, now),
+        conditions: conditions::conditions(input, &before.conditions, now),
     };
     if let Some(membership) = membership {
         let voters: Vec<&MemberSeen> = membership.voters().collect();
@@ -61,7 +61,7 @@ pub fn status(
         desired,
         plan,
         refusals: _,
-    } = &account.outcome
+    } = &input.outcome
     {
         record::write(&mut status, observed, desired, &plan.step, new_token);
         if plan.step.acts() {
@@ -105,11 +105,11 @@ pub fn status_patch(before: &CoordClusterStatus, after: &CoordClusterStatus) -> 
 }
 
 /// One row per member, and per pod that is on its way to become one. The remains of a removed member have none.
-pub(super) fn members(account: &Account) -> Vec<MemberRow> {
-    let observed = account.observed;
+pub(super) fn members(input: &StatusInput) -> Vec<MemberRow> {
+    let observed = input.observed;
     let mut rows = BTreeMap::new();
     let membership = observed.membership.as_ref();
-    let wanted: BTreeSet<Ordinal> = match &account.outcome {
+    let wanted: BTreeSet<Ordinal> = match &input.outcome {
         Outcome::Planned {
             plan: Plan {
                 children: Some(children),
@@ -126,7 +126,7 @@ pub(super) fn members(account: &Account) -> Vec<MemberRow> {
         } else {
             "unknown"
         };
-        let name = names::member(account.name, n);
+        let name = names::member(input.name, n);
         let trouble = observed.trouble(n).map(ToOwned::to_owned);
         rows.insert((n, name.clone()), row(name, role, observed, n, trouble));
     }
@@ -262,11 +262,11 @@ pub(super) fn lost_home(observed: &Observed, n: Ordinal) -> Option<String> {
     let home = observed.volumes.get(&n)?.home.as_ref()?;
     let node = &home.node;
     match home.state {
-        HomeState::Ready => None,
-        HomeState::NotReady => Some(format!(
+        NodeState::Ready => None,
+        NodeState::NotReady => Some(format!(
             "waits for node {node}, which holds its disk and is not ready; if that will never come back: kubectl delete node {node}"
         )),
-        HomeState::Gone => Some(format!(
+        NodeState::Gone => Some(format!(
             "has its disk on node {node}, which Kubernetes no longer has"
         )),
     }
@@ -362,13 +362,13 @@ mod tests {
             }),
             ..Observed::default()
         };
-        let account = Account {
+        let input = StatusInput {
             name: "demo",
             generation: None,
             observed: &observed,
             outcome: Outcome::Invalid(&[]),
         };
-        let names: Vec<String> = members(&account).into_iter().map(|row| row.name).collect();
+        let names: Vec<String> = members(&input).into_iter().map(|row| row.name).collect();
         assert_eq!(names, ["demo-1", "demo-1 (f1)"]);
     }
 }

@@ -3,7 +3,7 @@
 use coord_operator::crd::{Bootstrap, CoordCluster};
 use coord_operator::model::{Ordinal, names};
 use coord_operator::observe::{
-    Answer, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, Record, SetSeen,
+    Answer, BoundNode, MemberSeen, Membership, NodeState, Observed, PodSeen, Record, SetSeen,
     StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen,
 };
 use coord_operator::validate::{Desired, ServerImage, validate};
@@ -89,7 +89,7 @@ fn pod() -> impl Strategy<Value = PodSeen> {
 
 fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
     let bootstrap = (0..3_i32, Just("token".to_owned()));
-    let state = select(vec![HomeState::Ready, HomeState::NotReady, HomeState::Gone]);
+    let state = select(vec![NodeState::Ready, NodeState::NotReady, NodeState::Gone]);
     (
         weighted(0.95, cluster_id()),
         (weighted(0.85, member_id(n)), weighted(0.1, member_id(n))),
@@ -131,7 +131,7 @@ fn volume(n: Ordinal) -> impl Strategy<Value = VolumeSeen> {
                     made_for,
                     lost: lost.is_some(),
                     deleting: deleting.is_some(),
-                    home: state.map(|state| Home {
+                    home: state.map(|state| BoundNode {
                         node: "n1".to_owned(),
                         state,
                     }),

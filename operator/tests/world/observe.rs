@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use coord_operator::crd::CoordCluster;
 use coord_operator::model::names;
 use coord_operator::observe::{
-    Answer, ChildSeen, Home, HomeState, MemberSeen, Membership, Observed, PodSeen, SetSeen,
+    Answer, BoundNode, ChildSeen, MemberSeen, Membership, NodeState, Observed, PodSeen, SetSeen,
     StorageClassSeen, VolumeSeen, WaitReason, WaitingSeen, child_key,
 };
 use coord_operator::validate::{Desired, ServerImage, validate};
@@ -73,9 +73,9 @@ impl World {
                     uid: volume.uid.clone(),
                     resource_version: volume.version.to_string(),
                     tied_to: volume.node.clone(),
-                    home: volume.stranded.then(|| Home {
+                    home: volume.stranded.then(|| BoundNode {
                         node: volume.node.clone().unwrap_or_else(|| format!("n{n}")),
-                        state: HomeState::Gone,
+                        state: NodeState::Gone,
                     }),
                     cluster_id: volume.cluster_mark,
                     member_id: volume.member_mark,

@@ -3,7 +3,7 @@
 use coord_operator::crd::CoordClusterStatus;
 use coord_operator::observe::{Failure, Refusal};
 use coord_operator::plan::Plan;
-use coord_operator::report::{self, Account, Outcome};
+use coord_operator::report::{self, Outcome, StatusInput};
 use coord_operator::writes::Write;
 
 use super::World;
@@ -132,7 +132,7 @@ impl World {
             .filter(|r| r.is_told())
             .cloned()
             .collect();
-        let account = Account {
+        let input = StatusInput {
             name: "demo",
             generation: None,
             observed: &observed,
@@ -144,7 +144,7 @@ impl World {
         };
         let before = CoordClusterStatus::default();
         let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
-        let status = report::status(&account, &before, now, || "token".to_owned());
+        let status = report::status(&input, &before, now, || "token".to_owned());
         let good = ["Ready", "Quorate", "StorageHealthy", "Spread"];
         let conditions = status.conditions.iter();
         let unlike =

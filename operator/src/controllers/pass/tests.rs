@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::execute::Writes;
-use crate::leader::Tenure;
+use crate::leader::LeaseValidity;
 use crate::member_client::Route;
 use crate::metrics::Metrics;
 use crate::validate::ServerImage;
@@ -110,7 +110,7 @@ async fn context(table: Arc<Mutex<Table>>) -> Context {
         Route::Fixed(BTreeMap::new()),
         images,
         Writes::default(),
-        Tenure::endless(),
+        LeaseValidity::endless(),
         Metrics::default(),
         Recorder::new(client, reporter),
     )
