@@ -20,8 +20,9 @@ use crate::command::{
 };
 use crate::countdown::Questions;
 use crate::metrics::metrics;
+use crate::offload::Offload;
 use crate::raft::{ChangeError, Raft};
-use crate::state::{self, No};
+use crate::state::{self, Ahead, No};
 pub use crate::state::{Answer, History, LargeRevision, Part, Reading};
 use crate::watch::Hub;
 
@@ -106,6 +107,7 @@ pub struct Coordinator {
     scratch: Option<PathBuf>,
     tokens: Arc<Tokens>,
     passwords: Passwords,
+    offload: Offload,
 }
 
 /// The parts that [`Coordinator::new`] is made of.
@@ -128,6 +130,8 @@ pub struct Parts {
     pub tokens: Arc<Tokens>,
     /// Hashes and checks passwords.
     pub passwords: Passwords,
+    /// Where work that waits for a disk is done.
+    pub offload: Offload,
 }
 
 impl Coordinator {
@@ -143,6 +147,7 @@ impl Coordinator {
             scratch,
             tokens,
             passwords,
+            offload,
         } = parts;
         let countdown = Questions::new(raft.clone());
         let renewals = Renewals::start(countdown.clone());
@@ -158,6 +163,7 @@ impl Coordinator {
             scratch,
             tokens,
             passwords,
+            offload,
         })
     }
 
@@ -264,6 +270,8 @@ impl Coordinator {
             }
             Consistency::Linearizable => self.in_time(self.raft.read_barrier()).await?,
         }
+        let ahead = self.state.with(|state| state.ahead_of_query(query));
+        self.read_ahead(ahead).await?;
         let answer = self.state.with(|state| {
             let _turn = metrics().state_turns.read.start_timer();
             state.ask(principal, query)
@@ -271,8 +279,11 @@ impl Coordinator {
         answer.map_err(|fault| self.stop_on(&fault))
     }
 
-    /// The next slice of an answer. Give others a turn of the runtime before each.
-    pub fn go_on(&self, reading: Box<Reading>) -> Result<Answer, Error> {
+    /// The next slice of an answer, once others have had a turn of the runtime and what is not in memory was read.
+    pub async fn go_on(&self, reading: Box<Reading>) -> Result<Answer, Error> {
+        tokio::task::yield_now().await;
+        let ahead = self.state.with(|state| state.ahead_of_reading(&reading));
+        self.read_ahead(ahead).await?;
         let answer = self.state.with(|state| {
             let _turn = metrics().state_turns.read.start_timer();
             state.go_on(reading)
@@ -280,14 +291,18 @@ impl Coordinator {
         answer.map_err(|fault| self.stop_on(&fault))
     }
 
+    /// Reads rows where waiting for a disk is allowed.
+    async fn read_ahead(&self, ahead: Option<Ahead>) -> Result<(), Error> {
+        let Some(ahead) = ahead else { return Ok(()) };
+        let read = self.offload.run(move || ahead.read()).await;
+        read.map_err(|_| Unavailable::Stopped.into())
+    }
+
     async fn finish(&self, mut answer: Answer) -> Result<Outcome, Error> {
         loop {
             match answer {
                 Answer::Done(outcome) => return Ok(outcome),
-                Answer::More(reading) => {
-                    tokio::task::yield_now().await;
-                    answer = self.go_on(reading)?;
-                }
+                Answer::More(reading) => answer = self.go_on(reading).await?,
             }
         }
     }

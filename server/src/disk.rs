@@ -8,6 +8,7 @@
 //! business; [`Disk::persist`] says up to where the log is no longer needed.
 //! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs`, `filling.rs` and `merging.rs` for fjall, `generation.rs` for files.
 
+mod ahead;
 mod background;
 mod error;
 mod filling;
@@ -20,6 +21,8 @@ mod memory;
 mod merging;
 mod note;
 mod panics;
+#[cfg(test)]
+pub(crate) mod reads;
 mod space;
 mod store;
 mod sweep;
@@ -38,6 +41,7 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::command::{Fault, LogPosition};
+pub use ahead::Ahead;
 use error::OpenError;
 pub use generation::Fresh;
 use generation::Generation;
@@ -70,6 +74,7 @@ pub struct Flushed {
 pub struct Disk {
     shared: Arc<Shared>,
     store: Option<Arc<Store>>,
+    ahead: Option<Ahead>,
     writer: Option<JoinHandle<()>>,
     generation: Option<Generation>,
     /// The memory that keeps these rows once they are current.
@@ -110,6 +115,7 @@ impl Disk {
         Self {
             shared: Arc::new(Shared::new(layout)),
             store: None,
+            ahead: None,
             writer: None,
             generation: None,
             becomes: None,
@@ -148,6 +154,7 @@ impl Disk {
         let writer = writer::spawn(shared.clone(), store.clone());
         Self {
             shared,
+            ahead: Some(Ahead::of(store.clone())),
             store: Some(store),
             writer: Some(writer),
             generation: Some(generation),
@@ -158,6 +165,11 @@ impl Disk {
     /// The rows, to read and write. Rows written until this is dropped reach fjall together or not at all.
     pub fn rows(&self) -> Rows<'_> {
         Rows::new(&self.shared, self.store.as_deref())
+    }
+
+    /// Reads rows before they are asked for; `None` if all rows are in memory.
+    pub fn ahead(&self) -> Option<Ahead> {
+        self.ahead.clone()
     }
 
     /// Bytes written to [`rows`](Self::rows) that fjall does not have yet.
@@ -237,6 +249,9 @@ impl Disk {
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has nothing left to write; the next open finds what it had.
             let _ = writer.join();
+        }
+        if let Some(ahead) = self.ahead.take() {
+            ahead.close();
         }
         self.store = None;
     }

@@ -28,7 +28,7 @@ pub use counting::Counting;
 pub(crate) use history::removed;
 pub use history::{Change, Changes, garbage};
 pub(crate) use leaves::LOADS_KEPT;
-use leaves::Leaves;
+use leaves::{Absent, Leaves};
 pub use moment::{Page, Removals, log_page, past_page, removals, superseded};
 use past::Remainders;
 pub use row::{Version, key_fits};
@@ -53,6 +53,37 @@ pub struct Store<'a> {
     pub lease: Option<LeaseId>,
 }
 
+/// Stored rows, by their stored keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowSpan {
+    /// Where they are.
+    pub space: Space,
+    /// The first.
+    pub start: Bytes,
+    /// The first not meant; all that follow without it.
+    pub end: Option<Bytes>,
+}
+
+impl RowSpan {
+    /// The superseded versions of the keys of `span`.
+    pub fn past(span: &Span) -> Self {
+        Self {
+            space: PAST,
+            start: row::past_prefix(&span.start).into(),
+            end: span.end.as_deref().map(|end| row::past_prefix(end).into()),
+        }
+    }
+
+    /// The changes from `from` to before `upto`.
+    pub fn changes(from: Stamp, upto: Stamp) -> Self {
+        Self {
+            space: LOG,
+            start: row::log_key(from),
+            end: Some(row::log_key(upto)),
+        }
+    }
+}
+
 /// The key space. Caches only: every row is in [`Rows`].
 pub struct Mvcc {
     leaves: RefCell<Leaves>,
@@ -71,6 +102,41 @@ impl Mvcc {
     /// Lets go of all rows in memory; they are read again when they are asked for.
     pub fn forget_resident(&self) {
         self.leaves.borrow_mut().forget();
+    }
+
+    /// Whether all current rows are in memory.
+    pub fn is_near(&self) -> bool {
+        self.leaves.borrow().are_resident()
+    }
+
+    /// Whether it knows how much is not in memory.
+    #[cfg(test)]
+    fn knows_what_is_near(&self) -> bool {
+        self.leaves.borrow().knows_absent()
+    }
+
+    /// The rows that are read for a look at `key`, or a put of it; `None` if they are in memory.
+    pub fn far_key(&self, key: &Bytes) -> Option<RowSpan> {
+        let (start, end) = match self.leaves.borrow().absent_key(key)? {
+            Absent::Row => (key.clone(), Some(past::after(key))),
+            Absent::Leaf(start, end) => (start, end),
+        };
+        Some(RowSpan {
+            space: CURRENT,
+            start,
+            end,
+        })
+    }
+
+    /// The rows that are read for the first `rows` keys of `span`; `None` if they are in memory.
+    pub fn far(&self, span: &Span, rows: usize) -> Option<RowSpan> {
+        let leaves = self.leaves.borrow();
+        let (start, end) = leaves.absent(&span.start, span.end.as_deref(), rows)?;
+        Some(RowSpan {
+            space: CURRENT,
+            start,
+            end,
+        })
     }
 
     /// A key's live version.

@@ -9,6 +9,7 @@
 //!
 //! It does not know who asks, what a wire looks like, or where rows are kept. Read `apply.rs`, `law.rs`, then `kv.rs`.
 
+mod ahead;
 mod alarm;
 mod apply;
 mod auth;
@@ -42,6 +43,7 @@ use crate::command::{
 };
 use crate::disk::{Disk, MemoryRows, Persisted, Progress};
 use crate::mvcc::Mvcc;
+pub use ahead::Ahead;
 pub use apply::{Applied, Large, Turn};
 use auth::Auth;
 pub use handle::Handle;

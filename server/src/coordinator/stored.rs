@@ -61,6 +61,8 @@ impl Coordinator {
         reading: &mut StoredReading,
     ) -> Result<Option<Vec<Stored>>, Error> {
         let began = Instant::now();
+        let ahead = self.state.with(|state| state.ahead_of_page(reading));
+        self.read_ahead(ahead).await?;
         let page = self.state.with(|state| state.next_stored(reading));
         let page = page.map_err(|fault| self.stop_on(&fault))?;
         tokio::task::yield_now().await;

@@ -222,6 +222,8 @@ impl Store {
     }
 
     pub(super) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        #[cfg(test)]
+        super::reads::note(space, key, Some(&[key, &[0]].concat()));
         let found = self.spaces[space.index()]
             .get(marks::row_key(key))
             .map_err(|error| self.fault(error))?;
@@ -230,6 +232,8 @@ impl Store {
 
     /// The rows of `[start, end)`; keys still carry their first byte, see [`strip`](Self::strip).
     pub(super) fn range(&self, space: Space, start: &[u8], end: Option<&[u8]>) -> Stored<'_> {
+        #[cfg(test)]
+        super::reads::note(space, start, end);
         let start = marks::row_key(start);
         let end = end.map_or_else(|| vec![marks::ROW + 1], marks::row_key);
         Stored {

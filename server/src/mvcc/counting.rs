@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::history::{self, Change};
 use super::span::{AsOf, Budget, Span};
-use super::{Mvcc, leaves::LOADS_KEPT};
+use super::{Mvcc, RowSpan, leaves::LOADS_KEPT};
 use crate::command::{Fault, Revision, Stamp};
 use crate::disk::Rows;
 
@@ -52,6 +52,20 @@ impl Counting {
             span,
             revision,
             way: Way::Begin,
+        }
+    }
+}
+
+impl Counting {
+    /// The rows that it looks at next, of those that nobody keeps in memory.
+    pub fn reads(&self) -> Option<RowSpan> {
+        match &self.way {
+            Way::Begin => None,
+            Way::Undo { next, upto, .. } => Some(RowSpan::changes(*next, *upto)),
+            Way::Keys { from, .. } => Some(RowSpan::past(&Span {
+                start: from.clone(),
+                end: self.span.end.clone(),
+            })),
         }
     }
 }

@@ -62,6 +62,14 @@ struct Block {
     count: usize,
 }
 
+/// What is not in memory of a key.
+pub(super) enum Absent {
+    /// Its row.
+    Row,
+    /// Its leaf: where that begins and ends.
+    Leaf(Bytes, Option<Bytes>),
+}
+
 /// Where a leaf is: block and place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place(usize, usize);
@@ -70,6 +78,8 @@ pub(super) struct Leaves {
     /// Invariant: never empty, and no block is.
     blocks: Vec<Block>,
     resident_bytes: usize,
+    /// Leaves that are not resident.
+    absent: usize,
     hand: Place,
 }
 
@@ -114,9 +124,12 @@ impl Leaves {
             .flat_map(|block| &block.leaves)
             .map(|leaf| leaf.bytes)
             .sum();
+        let leaves = blocks.iter().flat_map(|block| &block.leaves);
+        let absent = leaves.filter(|leaf| leaf.rows.is_none()).count();
         Ok(Self {
             blocks,
             resident_bytes,
+            absent,
             hand: Place(0, 0),
         })
     }
@@ -249,6 +262,62 @@ impl Leaves {
         }
     }
 
+    /// Whether all rows are in memory.
+    pub(super) fn are_resident(&self) -> bool {
+        self.absent == 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn knows_absent(&self) -> bool {
+        let leaves = self.blocks.iter().flat_map(|block| &block.leaves);
+        leaves.filter(|leaf| leaf.rows.is_none()).count() == self.absent
+    }
+
+    /// What a look at `key`, or a put of it, must read: its row, or all of its leaf; `None` if that is in memory.
+    pub(super) fn absent_key(&self, key: &[u8]) -> Option<Absent> {
+        let place = self.find(key);
+        let leaf = self.leaf(place);
+        if leaf.rows.is_some() {
+            return None;
+        }
+        let has_room = self.resident_bytes < RESIDENT_BYTES_MAX;
+        let is_loaded_soon = has_room || leaf.misses >= MISSES_WITHOUT_ROOM / 2;
+        let is_split_soon = leaf.count >= LEAF_KEYS + LEAF_KEYS / 2;
+        if !is_loaded_soon && !is_split_soon {
+            return Some(Absent::Row);
+        }
+        let next = self.after(place).map(|next| self.leaf(next).first.clone());
+        Some(Absent::Leaf(leaf.first.clone(), next))
+    }
+
+    /// Where the leaves begin and end that a visit of the first `rows` keys of `[start, end)` must read.
+    pub(super) fn absent(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        rows: usize,
+    ) -> Option<(Bytes, Option<Bytes>)> {
+        let mut place = self.find(start);
+        let mut left = rows;
+        let mut absent: Option<(Bytes, Option<Bytes>)> = None;
+        loop {
+            let leaf = self.leaf(place);
+            let next = self.after(place);
+            if leaf.rows.is_none() {
+                let upto = next.map(|next| self.leaf(next).first.clone());
+                let (_, known) = absent.get_or_insert_with(|| (leaf.first.clone(), None));
+                *known = upto;
+            }
+            left = left.saturating_sub(leaf.count);
+            match next {
+                Some(next) if left > 0 && end.is_none_or(|end| *self.leaf(next).first < *end) => {
+                    place = next;
+                }
+                Some(_) | None => return absent,
+            }
+        }
+    }
+
     /// How many keys are in `[start, end)`.
     pub(super) fn count(
         &mut self,
@@ -338,6 +407,7 @@ impl Leaves {
         let leaf = self.leaf_mut(place);
         let first = std::mem::take(&mut leaf.first);
         *leaf = Leaf::resident(first, read);
+        self.absent -= 1;
         self.resident_bytes += self.leaf(place).bytes;
         Ok(())
     }
@@ -379,6 +449,7 @@ impl Leaves {
         }
         let block = &mut self.blocks[place.0];
         let empty = block.leaves.remove(place.1);
+        self.absent -= usize::from(empty.rows.is_none());
         self.resident_bytes -= empty.bytes;
         if block.leaves.is_empty() {
             self.blocks.remove(place.0);
@@ -388,7 +459,7 @@ impl Leaves {
     /// Turns out all rows; the counts stay.
     pub(super) fn forget(&mut self) {
         for leaf in self.blocks.iter_mut().flat_map(|block| &mut block.leaves) {
-            leaf.rows = None;
+            self.absent += usize::from(leaf.rows.take().is_some());
             self.resident_bytes -= std::mem::take(&mut leaf.bytes);
         }
     }
@@ -408,6 +479,7 @@ impl Leaves {
             leaf.misses /= 2;
             if !std::mem::take(&mut leaf.is_used) && leaf.rows.take().is_some() {
                 self.resident_bytes -= std::mem::take(&mut leaf.bytes);
+                self.absent += 1;
             }
             self.hand.1 += 1;
         }

@@ -67,6 +67,7 @@ fn leaves_count_and_find_what_an_ordered_map_does() {
             };
             assert_eq!(mvcc.count(&rows, &span).unwrap(), expected, "{span:?}");
             drop(rows);
+            assert!(mvcc.knows_what_is_near());
             if main % 2000 == 0 {
                 mvcc = Mvcc::open(&disk.rows()).unwrap();
             }

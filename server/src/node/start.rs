@@ -127,6 +127,7 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         scratch: platform.scratch(),
         tokens: tokens.clone(),
         passwords: Passwords::new(config.auth.bcrypt_cost, platform.offload),
+        offload: platform.offload,
     });
 
     let (closing, closed) = watch::channel(false);

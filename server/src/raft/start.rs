@@ -79,6 +79,7 @@ impl Raft {
             sending: sending.clone(),
             peers: peers.clone(),
             state: state.clone(),
+            offload: config.offload,
             patience: config.election,
             outbox: outbox.clone(),
             agreement: agreement.clone(),

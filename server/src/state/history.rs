@@ -12,8 +12,8 @@ use crate::command::{Event, Fault, KvRefusal, Revision, Stamp};
 use crate::failpoints::{self, Bug};
 use crate::mvcc::Budget;
 
-/// Changes read at once: some milliseconds where none is in memory. Tests must come to the end of one.
-const CHANGES_MAX: usize = if cfg!(test) { 3 } else { 512 };
+/// Changes read at once: about a millisecond, each with what it superseded. Tests must come to the end of one.
+const CHANGES_MAX: usize = if cfg!(test) { 3 } else { 128 };
 
 /// A piece of history.
 #[derive(Debug)]

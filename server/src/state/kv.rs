@@ -24,6 +24,13 @@ pub(super) struct Deleting {
     pub(super) deleted: u64,
 }
 
+impl Deleting {
+    /// Where it goes on, once it has begun.
+    pub(super) fn next(&self) -> Option<&Bytes> {
+        self.next.as_ref()
+    }
+}
+
 /// Refuses keys that cannot be stored.
 pub(super) fn check_key(key: &[u8]) -> Result<(), Refusal> {
     if key.is_empty() {

@@ -15,6 +15,8 @@ use crate::disk::Rows;
 
 /// Longest time to live; etcd's bound.
 const TTL_SECONDS_MAX: i64 = 9_000_000_000;
+/// What stands before the key in a row that attaches it: a tag and the lease.
+const ATTACHMENT_PREFIX_BYTES: usize = 1 + size_of::<LeaseId>();
 /// Keys of a lease that are looked up together.
 const KEYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
 
@@ -125,13 +127,12 @@ pub(super) fn attached_keys(
     limit: usize,
     keys: &mut Vec<Bytes>,
 ) -> Result<Option<Bytes>, Fault> {
-    let prefix_bytes = attachment_key(id, &[]).len();
-    let start = attachment_key(id, from);
+    let (start, end) = attachments(id, from);
     let mut left = limit;
     let mut next = None;
     // A scan without an end would go on through what is left of other leases that have ended, to the next that has not.
-    rows.scan(SYSTEM, &start, Some(&after(id)), &mut |row, _| {
-        let key = Bytes::copy_from_slice(&row[prefix_bytes..]);
+    rows.scan(SYSTEM, &start, Some(&end), &mut |row, _| {
+        let key = Bytes::copy_from_slice(attached_key(row));
         if left == 0 {
             next = Some(key);
             return ControlFlow::Break(());
@@ -141,6 +142,16 @@ pub(super) fn attached_keys(
         ControlFlow::Continue(())
     })?;
     Ok(next)
+}
+
+/// Where the rows of the keys attached to a lease begin, from this key on, and where they end.
+pub(super) fn attachments(id: LeaseId, from: &[u8]) -> (Bytes, Bytes) {
+    (attachment_key(id, from), after(id))
+}
+
+/// The key that such a row is about.
+pub(super) fn attached_key(row: &[u8]) -> &[u8] {
+    row.get(ATTACHMENT_PREFIX_BYTES..).unwrap_or_default()
 }
 
 /// Where the rows of the keys attached to a lease end.

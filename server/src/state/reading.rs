@@ -14,6 +14,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use super::ahead::Naming;
 use super::auth::Permit;
 use super::snapshot::Pin;
 use super::txn::{Along, Shape};
@@ -120,6 +121,22 @@ impl Reading {
             },
             bytes: 0,
             pin,
+        }
+    }
+
+    /// Names what its next slice reads.
+    pub(super) fn names(&self, naming: &mut Naming<'_>) {
+        match &self.task {
+            Task::Ops { left, .. } => match left.front() {
+                Some(
+                    Piece::Range(reading)
+                    | Piece::Replaced(reading)
+                    | Piece::Removed { prevs: reading, .. },
+                ) => reading.names(naming),
+                Some(Piece::Ready(_)) | None => {}
+            },
+            Task::LeaseKeys { lease, from, .. } => naming.attached(lease.id, from),
+            Task::Leases { .. } => {}
         }
     }
 

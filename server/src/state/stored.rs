@@ -6,9 +6,10 @@
 use bytes::Bytes;
 
 use super::State;
+use super::ahead::Naming;
 use super::snapshot::Pin;
 use crate::command::{Fault, KeyValue, Refusal, Revision, Stamp};
-use crate::mvcc::{self, AsOf, Version};
+use crate::mvcc::{self, AsOf, LOG, PAST, RowSpan, Span, Version};
 
 /// Bytes of rows after which a page ends: about a millisecond.
 const PAGE_BYTES: usize = if cfg!(test) { 512 } else { 192 << 10 };
@@ -74,6 +75,27 @@ impl StoredReading {
     /// The compaction floor then; `None` if nothing was ever compacted.
     pub fn floor(&self) -> Option<Revision> {
         self.floor
+    }
+}
+
+impl StoredReading {
+    /// Names what its next page reads.
+    pub(super) fn names(&self, naming: &mut Naming<'_>) {
+        let (space, start) = match &self.stage {
+            Stage::Standing(from) => {
+                let span = Span {
+                    start: from.clone(),
+                    end: None,
+                };
+                naming.span(&span.start, None);
+                return naming.past(&span, self.revision);
+            }
+            Stage::Superseded(from) => (PAST, from.clone()),
+            Stage::Removed(from) => (LOG, from.clone()),
+            Stage::End => return,
+        };
+        let end = None;
+        naming.rows(RowSpan { space, start, end });
     }
 }
 

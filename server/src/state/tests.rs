@@ -1,6 +1,7 @@
 //! The law against a naive model, over memory, over disk, through a reopen and through a snapshot.
 //! Single commands and their refusals are in the printed scripts of `server/tests`.
 
+mod ahead;
 mod model;
 mod turns;
 

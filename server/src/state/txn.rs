@@ -190,6 +190,25 @@ impl Branch {
         Ok(Self::default())
     }
 
+    /// The removal that it is in the middle of.
+    pub(super) fn deleting<'a>(&'a self, txn: &'a Txn) -> Option<(&'a Keys, &'a Deleting)> {
+        self.deleting.next()?;
+        match Along::of(txn, &self.path).get(self.done)? {
+            Op::DeleteRange(delete) => Some((&delete.keys, &self.deleting)),
+            Op::Range(_) | Op::Put(_) | Op::Txn(_) => None,
+        }
+    }
+
+    /// Where the compare goes on that it is in the middle of.
+    pub(super) fn comparing<'a>(&'a self, txn: &'a Txn) -> Option<(&'a Bytes, Option<&'a Bytes>)> {
+        let from = self.comparing.from.as_ref()?;
+        let compare = txn.compares.get(self.decided.len())?;
+        match &compare.keys {
+            Keys::Range { end, .. } => Some((from, end.as_ref())),
+            Keys::One(_) => None,
+        }
+    }
+
     /// How the answers stand in each other.
     pub(super) fn shape(&self, txn: &Txn) -> Shape {
         Shape::of(txn, &self.path)

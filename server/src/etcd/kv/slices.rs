@@ -92,8 +92,7 @@ async fn collect(
                     answering.grow(now - counted).await?;
                     counted = now;
                 }
-                tokio::task::yield_now().await;
-                answer = coordinator.go_on(reading)?;
+                answer = coordinator.go_on(reading).await?;
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::wal::{Ends, Identity, Payload, Wal};
 /// This member's state as it is, if it reaches `at_least`.
 pub(super) fn answer(
     from: MemberId,
-    state: &state::Handle,
+    (state, offload): (&state::Handle, Offload),
     at_least: u64,
 ) -> Result<BoxStream<'static, Result<wire::FetchResponse, Status>>, Status> {
     let reader = state.with(|state| {
@@ -33,7 +33,7 @@ pub(super) fn answer(
     })?;
     tracing::info!(peer = %from, position = ?reader.position(), "sending the state");
     let failed = Failed::default();
-    let chunks = snapshot::chunks(reader, state.clone(), failed.clone());
+    let chunks = snapshot::chunks(reader, state.clone(), offload, failed.clone());
     let chunks = chunks.map(|chunk| Ok(wire::FetchResponse { chunk }));
     let end = futures::stream::once(async move { failed.log(from) });
     let end = end.filter_map(|()| std::future::ready(None));

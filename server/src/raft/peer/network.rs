@@ -23,6 +23,7 @@ use super::append::{self, Beside, Heartbeats};
 use super::line::{Line, Peers, Purpose};
 use super::{convert, snapshot};
 use crate::command::MemberId;
+use crate::offload::Offload;
 use crate::raft::agreement::Agreement;
 use crate::raft::leadership::Leadership;
 use crate::raft::remembered::Remembered;
@@ -45,6 +46,8 @@ pub(in crate::raft) struct Network {
     pub(in crate::raft) peers: Peers,
     pub(in crate::raft) sending: Sending,
     pub(in crate::raft) state: state::Handle,
+    /// Where work that waits for a disk is done.
+    pub(in crate::raft) offload: Offload,
     /// How long a peer may leave an append unanswered.
     pub(in crate::raft) patience: Duration,
     /// The bytes that heartbeats carry for other rooms.
@@ -71,6 +74,7 @@ impl Network {
             control: line(Purpose::Control),
             heartbeats: (purpose == Purpose::Control).then(Heartbeats::default),
             state: self.state.clone(),
+            offload: self.offload,
             patience: self.patience,
             outbox: self.outbox.clone(),
             contact: self.contact.clone(),
@@ -106,6 +110,7 @@ pub(in crate::raft) struct Client {
     control: Arc<Line>,
     heartbeats: Option<Heartbeats>,
     state: state::Handle,
+    offload: Offload,
     patience: Duration,
     outbox: Outbox,
     contact: watch::Receiver<Leadership>,
@@ -254,7 +259,8 @@ impl NetSnapshot<TypeConfig> for Client {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let sent = snapshot::send(&self.line, &self.state, &self.sending, vote, snapshot);
+        let state = (&self.state, self.offload);
+        let sent = snapshot::send(&self.line, state, &self.sending, vote, snapshot);
         tokio::select! {
             closed = cancel => Err(closed.into()),
             result = sent => result.map_err(|status| error(&self.line, &status).into()),

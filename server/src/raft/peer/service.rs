@@ -461,7 +461,8 @@ impl Peer for Service {
         request: Request<wire::FetchRequest>,
     ) -> Result<Response<Self::FetchStream>, Status> {
         let from = self.caller(&request)?;
-        fetch::answer(from, &self.state, request.into_inner().at_least).map(Response::new)
+        let state = (&self.state, self.receiving.offload());
+        fetch::answer(from, state, request.into_inner().at_least).map(Response::new)
     }
 
     async fn join(

@@ -100,12 +100,17 @@ impl Failed {
 pub(super) fn chunks(
     reader: Box<SnapshotReader>,
     state: state::Handle,
+    offload: Offload,
     failed: Failed,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     futures::stream::unfold(reader, move |mut reader| {
         let (state, failed) = (state.clone(), failed.clone());
         async move {
             let began = Instant::now();
+            if let Some(ahead) = state.with(|state| state.ahead_of_chunk(&reader)) {
+                // An error is the end of the runtime.
+                offload.run(move || ahead.read()).await.ok()?;
+            }
             let next = state.with(|state| {
                 let _turn = metrics().state_turns.snapshot.start_timer();
                 reader.next_chunk(state)
@@ -129,7 +134,7 @@ pub(super) fn chunks(
 /// Errors: the peer's; `DeadlineExceeded` if nothing moved for [`STANDSTILL_MAX`].
 pub(super) async fn send(
     line: &Line,
-    state: &state::Handle,
+    (state, offload): (&state::Handle, Offload),
     sending: &Sending,
     vote: Vote,
     snapshot: Snapshot,
@@ -163,7 +168,7 @@ pub(super) async fn send(
     let progress = Progress::now();
     let chunks = progress
         .clone()
-        .follow(chunks(reader, state.clone(), failed.clone()));
+        .follow(chunks(reader, state.clone(), offload, failed.clone()));
     let request = line.request(head.chain(chunks.map(move |chunk| message(Part::Chunk(chunk)))));
     let mut client = line.client()?;
     let response = tokio::select! {
@@ -203,6 +208,11 @@ impl Receiving {
             state,
             turn: Arc::new(Semaphore::new(1)),
         }
+    }
+
+    /// Where work that waits for a disk is done.
+    pub(super) fn offload(&self) -> Offload {
+        self.offload
     }
 
     /// Takes one and installs it.

@@ -29,6 +29,8 @@ use crate::watch::Hub;
 
 /// Bytes of entries that are taken to be applied together: several turns at most.
 const TAKEN_BYTES: usize = 1 << 20;
+/// Entries of which it is looked at what they read, before a turn that applies them.
+const AHEAD_ENTRIES: usize = 64;
 /// Bytes the state store may be behind before applying waits for it.
 const UNWRITTEN_BYTES_MAX: usize = 32 << 20;
 
@@ -69,11 +71,38 @@ struct Done {
     responders: Vec<Responder>,
 }
 
-/// Entries that are being applied, and the first of them as far as it has come.
+/// Entries that are being applied; the first of them may have begun.
 #[derive(Default)]
 struct Taken {
     items: VecDeque<Item>,
-    begun: Option<Envelope>,
+    /// What the first of `items` say, as far as it was asked for; `None` of those that propose nothing.
+    decoded: VecDeque<Option<Envelope>>,
+}
+
+impl Taken {
+    /// Decodes what the first `entries` say, if it is not known yet.
+    fn decode(&mut self, entries: usize) -> Result<(), Fault> {
+        let decoded = self.decoded.len();
+        for (entry, _) in self.items.iter().take(entries).skip(decoded) {
+            self.decoded.push_back(match &entry.payload {
+                EntryPayload::Normal(proposals) => {
+                    let envelope = proposals.take_envelope(codec::decode_envelope);
+                    Some(envelope.map_err(|why| Fault::UnknownEntry {
+                        index: entry.log_id.index,
+                        why: why.to_string(),
+                    })?)
+                }
+                EntryPayload::Blank | EntryPayload::Membership(_) => None,
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets the first of them go; it is through.
+    fn pop(&mut self) -> Option<Item> {
+        self.decoded.pop_front();
+        self.items.pop_front()
+    }
 }
 
 impl StateMachine {
@@ -97,7 +126,11 @@ impl StateMachine {
         turn: &mut Turn<'_>,
         done: &mut Done,
     ) -> Result<(), Fault> {
-        while let Some((entry, _)) = taken.items.front() {
+        while !taken.items.is_empty() {
+            taken.decode(1)?;
+            let Some((entry, _)) = taken.items.front() else {
+                break;
+            };
             let at = types::position(&entry.log_id);
             match &entry.payload {
                 EntryPayload::Blank => state.apply_blank(at)?,
@@ -105,14 +138,8 @@ impl StateMachine {
                     state.apply_membership(at, types::encode_members(members))?;
                 }
                 EntryPayload::Normal(proposals) => {
-                    if taken.begun.is_none() {
-                        let envelope = proposals.take_envelope(codec::decode_envelope);
-                        taken.begun = Some(envelope.map_err(|why| Fault::UnknownEntry {
-                            index: at.index,
-                            why: why.to_string(),
-                        })?);
-                    }
-                    let envelope = taken.begun.as_ref().expect("it was just decoded");
+                    let envelope = taken.decoded.front().and_then(Option::as_ref);
+                    let envelope = envelope.expect("it was just decoded");
                     let applied = state.apply_encoded(at, proposals.bytes(), envelope, turn)?;
                     done.revision = Some(applied.revision);
                     done.outcomes.extend(applied.outcomes);
@@ -123,11 +150,10 @@ impl StateMachine {
                     if !applied.is_whole {
                         return Ok(());
                     }
-                    taken.begun = None;
                 }
             }
             self.agreement.applied(at, state.running_hash());
-            let (_, responder) = taken.items.pop_front().expect("it is at the front");
+            let (_, responder) = taken.pop().expect("it is at the front");
             done.responders.extend(responder);
             done.last = Some(at);
             if turn.is_over() {
@@ -135,6 +161,19 @@ impl StateMachine {
             }
         }
         Ok(())
+    }
+
+    /// Reads what the next turn needs and memory lacks, where waiting for a disk is allowed.
+    async fn read_ahead(&self, taken: &mut Taken) -> io::Result<()> {
+        if !self.state.with(|state| state.reads_ahead()) {
+            return Ok(());
+        }
+        taken.decode(AHEAD_ENTRIES).map_err(io::Error::other)?;
+        let entries = taken.decoded.iter().flatten();
+        match self.state.with(|state| state.ahead_of_entries(entries)) {
+            Some(ahead) => self.offload.run(move || ahead.read()).await,
+            None => Ok(()),
+        }
     }
 
     fn show(&self, done: Done) {
@@ -224,6 +263,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 taken.items.push_back(item);
             }
             while !taken.items.is_empty() {
+                self.read_ahead(&mut taken).await?;
                 self.apply_turn(&mut taken).map_err(io::Error::other)?;
                 if !taken.items.is_empty() || !ended {
                     self.wait_for_store().await;

@@ -10,6 +10,7 @@ use crate::command::{
     Fault, KeyValue, Keys, Order, Range, RangeFilter, RangeResponse, Revision, SortTarget,
 };
 use crate::mvcc::{AsOf, Budget, Counting, LOADS_KEPT, Mvcc, Span, Version};
+use crate::state::ahead::Naming;
 
 /// Keys as of a revision. Parts of one range follow each other and do not overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +167,24 @@ impl RangeReading {
     /// About what it holds.
     pub(in crate::state) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Names what its next step reads.
+    pub(in crate::state) fn names(&self, naming: &mut Naming<'_>) {
+        let Some(Part { keys, at }) = self.parts.front() else {
+            return;
+        };
+        if let Stage::Counting(Some(counting)) = &self.stage {
+            return counting
+                .reads()
+                .into_iter()
+                .for_each(|rows| naming.rows(rows));
+        }
+        naming.keys(keys);
+        if let Keys::Range { start, end } = keys {
+            let (start, end) = (start.clone(), end.clone());
+            naming.past(&Span { start, end }, *at);
+        }
     }
 
     /// Goes on until the budget is spent; whether it is through.

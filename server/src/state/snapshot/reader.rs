@@ -9,8 +9,9 @@ use super::Pin;
 use super::container::{Chain, Chunk, Row};
 use crate::command::{Fault, LogPosition, Revision};
 use crate::failpoints::{self, Bug};
-use crate::mvcc::{self, AsOf};
+use crate::mvcc::{self, AsOf, RowSpan, Span};
 use crate::state::State;
+use crate::state::ahead::Naming;
 use crate::state::ledger::tag;
 use crate::state::spaces::SYSTEM;
 
@@ -69,6 +70,25 @@ impl SnapshotReader {
     /// The membership at that moment.
     pub fn membership(&self) -> Option<(Option<LogPosition>, Bytes)> {
         self.membership.clone()
+    }
+
+    /// Names what its next chunk reads.
+    pub(in crate::state) fn names(&self, naming: &mut Naming<'_>) {
+        let (space, start) = match &self.stage {
+            Stage::Current(from) => {
+                let span = Span {
+                    start: from.clone(),
+                    end: None,
+                };
+                naming.span(&span.start, None);
+                return naming.past(&span, self.revision);
+            }
+            Stage::Past(from) => (mvcc::PAST, from.clone()),
+            Stage::Log(from) => (mvcc::LOG, from.clone()),
+            Stage::Header(_) | Stage::System(_) | Stage::Footer | Stage::Done => return,
+        };
+        let end = None;
+        naming.rows(RowSpan { space, start, end });
     }
 
     /// The next chunk of some 200 KiB, more only for a larger value; `None` after the last.

@@ -1,0 +1,295 @@
+//! What the next turn or slice will read that is not in memory, named before it is read under the lock.
+//!
+//! Whoever holds the [`Ahead`] reads it on a thread that may wait for the disk; afterwards the rows are near. It is a guess
+//! from what stands now: a wrong one costs a turn a look at the disk, never a wrong answer. While all current rows are in
+//! memory nothing is named, so a store that fits pays one comparison. What a guess leaves out: a leaf that is loaded for a
+//! key of a lease, and what changed a moment ago, which is in memory nearly always.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::kv::Deleting;
+use super::law::Running;
+use super::reading::{RangeReading, Reading};
+use super::spaces::SYSTEM;
+use super::{SnapshotReader, State, StoredReading, lease};
+use crate::command::{
+    Command, Envelope, Fault, Keys, KvCommand, LeaseCommand, LeaseId, Op, Query, Revision, Txn,
+};
+use crate::disk;
+use crate::mvcc::{CURRENT, RowSpan, Span};
+
+/// Keys of one span that a turn comes to, and keys and spans that are named for it.
+const TURN_ROWS: usize = 512;
+/// Keys of one span that a slice comes to.
+const SLICE_ROWS: usize = 512;
+/// Rows of one span that are read: what a page or a turn comes to, the leaves at both its ends, and what was removed.
+const ROWS_MAX: usize = 2048;
+/// Revisions since one that is asked for, up to which what changed is looked up and not what was superseded.
+const CHANGES_CHEAP: u64 = 256;
+
+/// Rows that are read before they are needed.
+pub struct Ahead {
+    rows: disk::Ahead,
+    wanted: Vec<Wanted>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Rows(RowSpan),
+    /// What is attached to a lease, from this key on.
+    Attached(LeaseId, Bytes),
+}
+
+impl Ahead {
+    /// Reads all of it. Blocks on the disk.
+    pub fn read(&self) {
+        for wanted in &self.wanted {
+            if let Err(fault) = self.read_one(wanted) {
+                // Who needs the row meets it again, and ends this member.
+                tracing::debug!(%fault, "a row cannot be read ahead");
+                return;
+            }
+        }
+    }
+
+    fn read_one(&self, wanted: &Wanted) -> Result<(), Fault> {
+        match wanted {
+            Wanted::Rows(RowSpan { space, start, end }) => {
+                let pass = &mut |_: &[u8]| ControlFlow::Continue(());
+                self.rows
+                    .scan(*space, start, end.as_deref(), ROWS_MAX, pass)
+            }
+            Wanted::Attached(id, from) => {
+                let (start, end) = lease::attachments(*id, from);
+                let mut keys = Vec::new();
+                let visit = &mut |row: &[u8]| {
+                    keys.push(Bytes::copy_from_slice(lease::attached_key(row)));
+                    ControlFlow::Continue(())
+                };
+                self.rows
+                    .scan(SYSTEM, &start, Some(&end), ROWS_MAX, visit)?;
+                keys.iter().try_for_each(|key| self.rows.get(CURRENT, key))
+            }
+        }
+    }
+}
+
+/// Names what is wanted, up to a bound.
+pub(super) struct Naming<'a> {
+    state: &'a State,
+    /// Keys that are come to in one span.
+    rows: usize,
+    wanted: Vec<Wanted>,
+}
+
+impl Naming<'_> {
+    fn is_full(&self) -> bool {
+        self.wanted.len() >= TURN_ROWS
+    }
+
+    fn want(&mut self, wanted: Wanted) {
+        if !self.is_full() {
+            self.wanted.push(wanted);
+        }
+    }
+
+    pub(super) fn key(&mut self, key: &Bytes) {
+        if let Some(far) = self.state.mvcc.far_key(key) {
+            self.want(Wanted::Rows(far));
+        }
+    }
+
+    pub(super) fn span(&mut self, start: &Bytes, end: Option<&Bytes>) {
+        let span = Span {
+            start: start.clone(),
+            end: end.cloned(),
+        };
+        if !span.is_empty()
+            && let Some(far) = self.state.mvcc.far(&span, self.rows)
+        {
+            self.want(Wanted::Rows(far));
+        }
+    }
+
+    pub(super) fn keys(&mut self, keys: &Keys) {
+        match keys {
+            Keys::One(key) => self.key(key),
+            Keys::Range { start, end } => self.span(start, end.as_ref()),
+        }
+    }
+
+    /// The superseded versions of a span, for a question at revision `at`.
+    pub(super) fn past(&mut self, span: &Span, at: Revision) {
+        if self.state.ledger.revision.0.saturating_sub(at.0) > CHANGES_CHEAP {
+            self.rows(RowSpan::past(span));
+        }
+    }
+
+    /// Rows that nobody keeps in memory.
+    pub(super) fn rows(&mut self, rows: RowSpan) {
+        self.want(Wanted::Rows(rows));
+    }
+
+    pub(super) fn attached(&mut self, id: LeaseId, from: &Bytes) {
+        self.want(Wanted::Attached(id, from.clone()));
+    }
+
+    fn rest_of(&mut self, keys: &Keys, deleting: &Deleting) {
+        match (keys, deleting.next()) {
+            (Keys::Range { end, .. }, Some(next)) => self.span(next, end.as_ref()),
+            (keys, _) => self.keys(keys),
+        }
+    }
+
+    fn command(&mut self, command: &Command) {
+        match command {
+            Command::Kv(KvCommand::Put(put)) => self.key(&put.key),
+            Command::Kv(KvCommand::DeleteRange(delete)) => self.keys(&delete.keys),
+            Command::Kv(KvCommand::Txn(txn)) => self.txn(txn),
+            Command::Lease(LeaseCommand::Revoke { id }) => self.attached(*id, &Bytes::new()),
+            Command::Lease(LeaseCommand::Expire { ids, .. }) => {
+                for id in ids {
+                    self.attached(*id, &Bytes::new());
+                }
+            }
+            Command::Kv(KvCommand::Compact { .. })
+            | Command::Lease(LeaseCommand::Grant { .. } | LeaseCommand::Checkpoint { .. })
+            | Command::Member(_)
+            | Command::Level(_)
+            | Command::Alarm(_)
+            | Command::Auth(_) => {}
+        }
+    }
+
+    /// Both branches: which is taken is not known yet.
+    fn txn(&mut self, txn: &Txn) {
+        for compare in &txn.compares {
+            self.keys(&compare.keys);
+        }
+        for op in txn.success.iter().chain(&txn.failure) {
+            match op {
+                // It is read afterwards.
+                Op::Range(range) if matches!(range.keys, Keys::Range { .. }) => {}
+                Op::Range(range) => self.keys(&range.keys),
+                Op::Put(put) => self.key(&put.key),
+                Op::DeleteRange(delete) => self.keys(&delete.keys),
+                Op::Txn(inner) => self.txn(inner),
+            }
+        }
+    }
+
+    /// What a command that is not through goes on with.
+    fn rest(&mut self, command: &Command, running: &Running) {
+        match (running, command) {
+            (Running::Delete(deleting), Command::Kv(KvCommand::DeleteRange(delete))) => {
+                self.rest_of(&delete.keys, deleting);
+            }
+            (Running::Txn(branch), Command::Kv(KvCommand::Txn(txn))) => {
+                if let Some((keys, deleting)) = branch.deleting(txn) {
+                    self.rest_of(keys, deleting);
+                } else if let Some((start, end)) = branch.comparing(txn) {
+                    self.span(start, end);
+                } else {
+                    self.txn(txn);
+                }
+            }
+            (Running::Revoke { from }, Command::Lease(LeaseCommand::Revoke { id })) => {
+                self.attached(*id, from);
+            }
+            (Running::Expire { place, from }, Command::Lease(LeaseCommand::Expire { ids, .. })) => {
+                let mut from = from.clone();
+                for id in ids.iter().skip(*place) {
+                    self.attached(*id, &std::mem::take(&mut from));
+                }
+            }
+            (
+                Running::Delete(_)
+                | Running::Txn(_)
+                | Running::Revoke { .. }
+                | Running::Expire { .. },
+                _,
+            ) => {}
+        }
+    }
+}
+
+impl State {
+    /// Whether anything is worth being read ahead: some current rows are not in memory.
+    pub fn reads_ahead(&self) -> bool {
+        !self.mvcc.is_near() && self.disk.ahead().is_some()
+    }
+
+    fn naming(&self, rows: usize) -> Option<Naming<'_>> {
+        self.reads_ahead().then(|| Naming {
+            state: self,
+            rows,
+            wanted: Vec::new(),
+        })
+    }
+
+    fn named(&self, naming: Naming<'_>) -> Option<Ahead> {
+        let rows = self.disk.ahead()?;
+        let wanted = naming.wanted;
+        (!wanted.is_empty()).then_some(Ahead { rows, wanted })
+    }
+
+    /// What the next turn reads, of the entries that are to be applied next; the first of them may have begun.
+    pub fn ahead_of_entries<'a>(
+        &self,
+        entries: impl IntoIterator<Item = &'a Envelope>,
+    ) -> Option<Ahead> {
+        let mut naming = self.naming(TURN_ROWS)?;
+        let done = self.ledger.ahead.saturating_sub(1);
+        let mut done = usize::try_from(done).unwrap_or(usize::MAX);
+        let mut running = self.making.running.as_ref();
+        for envelope in entries {
+            for proposal in envelope.proposals.iter().skip(std::mem::take(&mut done)) {
+                match running.take() {
+                    Some(running) => naming.rest(&proposal.command, running),
+                    None => naming.command(&proposal.command),
+                }
+                if naming.is_full() {
+                    break;
+                }
+            }
+        }
+        self.named(naming)
+    }
+
+    /// What [`ask`](Self::ask) reads of a question first.
+    pub fn ahead_of_query(&self, query: &Query) -> Option<Ahead> {
+        let mut naming = self.naming(SLICE_ROWS)?;
+        match query {
+            Query::Range(range) => {
+                RangeReading::at(range, self.ledger.revision).names(&mut naming);
+            }
+            Query::Txn(txn) => naming.txn(txn),
+            Query::Lease { id, keys: true } => naming.attached(*id, &Bytes::new()),
+            Query::Lease { keys: false, .. } | Query::Leases | Query::Auth(_) | Query::Alarms => {}
+        }
+        self.named(naming)
+    }
+
+    /// What the next page of `reading` reads.
+    pub fn ahead_of_page(&self, reading: &StoredReading) -> Option<Ahead> {
+        let mut naming = self.naming(ROWS_MAX)?;
+        reading.names(&mut naming);
+        self.named(naming)
+    }
+
+    /// What the next chunk of a snapshot reads.
+    pub fn ahead_of_chunk(&self, reader: &SnapshotReader) -> Option<Ahead> {
+        let mut naming = self.naming(ROWS_MAX)?;
+        reader.names(&mut naming);
+        self.named(naming)
+    }
+
+    /// What [`go_on`](Self::go_on) reads next.
+    pub fn ahead_of_reading(&self, reading: &Reading) -> Option<Ahead> {
+        let mut naming = self.naming(SLICE_ROWS)?;
+        reading.names(&mut naming);
+        self.named(naming)
+    }
+}

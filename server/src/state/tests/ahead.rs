@@ -1,0 +1,158 @@
+//! What a turn or a slice reads of the disk was named before, to be read where waiting is allowed.
+
+use super::*;
+use crate::disk::reads;
+
+/// Far more than stays in memory (in tests), all of it on disk.
+fn large(dir: &std::path::Path) -> (State, Log) {
+    let mut state = State::open(dir).unwrap();
+    let mut log = Log::new();
+    let grant = LeaseCommand::Grant {
+        id: LeaseId(7),
+        ttl_seconds: 9,
+    };
+    log.apply(&mut state, Command::Lease(grant));
+    for number in 0..3000 {
+        let put = Put {
+            key: key(number),
+            value: PutValue::Set(Bytes::from_static(&[b'v'; 64])),
+            lease: PutLease::Set((number % 3 == 0).then_some(LeaseId(7))),
+            prev_kv: false,
+        };
+        log.apply(&mut state, Command::Kv(KvCommand::Put(put)));
+    }
+    state.persist().blocking_recv().unwrap().unwrap();
+    (state, log)
+}
+
+fn key(number: usize) -> Bytes {
+    Bytes::from(format!("key-{number:05}"))
+}
+
+fn between(first: usize, last: usize) -> Keys {
+    Keys::Range {
+        start: key(first),
+        end: Some(key(last)),
+    }
+}
+
+fn delete(keys: Keys) -> Command {
+    Command::Kv(KvCommand::DeleteRange(DeleteRange {
+        keys,
+        prev_kv: false,
+    }))
+}
+
+/// What was read in `turn` that was not read ahead of it, and how much was read in all.
+fn uncovered(ahead: Option<&Ahead>, turn: impl FnOnce()) -> (Vec<reads::Read>, usize) {
+    reads::take();
+    if let Some(ahead) = ahead {
+        ahead.read();
+    }
+    let ahead = reads::take();
+    turn();
+    let mut read = reads::take();
+    let all = read.len();
+    read.retain(|read| !ahead.iter().any(|ahead| ahead.covers(read)));
+    (read, all)
+}
+
+#[test]
+fn no_turn_of_applying_reads_what_was_not_read_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, mut log) = large(dir.path());
+    let revoke = Command::Lease(LeaseCommand::Revoke { id: LeaseId(7) });
+    let puts = (0..60).map(|number| put(&format!("key-{:05}", number * 47), "new"));
+    let (mut turns, mut looks) = (0, 0);
+    for command in puts
+        .chain([delete(between(100, 900)), delete(Keys::One(key(1500)))])
+        .chain([revoke])
+    {
+        log.index += 1;
+        let envelope = envelope(log.index, command.clone());
+        loop {
+            let ahead = state.ahead_of_entries([&envelope]);
+            let mut is_whole = false;
+            let (read, all) = uncovered(ahead.as_ref(), || {
+                let mut turn = Turn::new(&|_| false);
+                let applied = state.apply_some(position(log.index), &envelope, &mut turn);
+                is_whole = applied.unwrap().is_whole;
+            });
+            // Which leaves the keys of a lease are in is not known before those are read.
+            let read = read.iter().filter(|read| match command {
+                Command::Lease(_) => read.space == SYSTEM,
+                _ => true,
+            });
+            let read = Vec::from_iter(read);
+            assert!(read.is_empty(), "{command:?} reads {read:?}");
+            turns += 1;
+            looks += all;
+            if is_whole {
+                break;
+            }
+        }
+    }
+    assert!(turns > 100, "most took many: {turns}");
+    assert!(looks > 100, "most was not in memory: {looks}");
+}
+
+#[test]
+fn no_slice_of_an_answer_reads_what_was_not_read_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, mut log) = large(dir.path());
+    let then = state.revision();
+    for number in (0..3000).step_by(5) {
+        log.apply(&mut state, put(&format!("key-{number:05}"), "new"));
+    }
+    state.persist().blocking_recv().unwrap().unwrap();
+    let range = |keys, revision| {
+        Query::Range(Range {
+            keys,
+            revision,
+            limit: None,
+            sort: (SortTarget::Key, Order::Ascending),
+            keys_only: false,
+            count_only: false,
+            filter: RangeFilter::default(),
+        })
+    };
+    let mut looks = 0;
+    for query in [
+        range(Keys::One(key(77)), None),
+        range(between(200, 260), None),
+        range(between(2000, 2060), Some(then)),
+    ] {
+        let mut slices = 0;
+        let mut answer = None;
+        loop {
+            let ahead = match &answer {
+                None => state.ahead_of_query(&query),
+                Some(Answer::More(reading)) => state.ahead_of_reading(reading),
+                Some(Answer::Done(_)) => break,
+            };
+            let now = answer.take();
+            let (read, all) = uncovered(ahead.as_ref(), || {
+                answer = Some(match now {
+                    Some(Answer::More(reading)) => state.go_on(reading).unwrap(),
+                    _ => state.ask(&Principal::System, &query).unwrap(),
+                });
+            });
+            assert!(read.is_empty(), "slice {slices} of {query:?}: {read:?}");
+            slices += 1;
+            looks += all;
+        }
+    }
+    assert!(looks > 10, "most was not in memory: {looks}");
+}
+
+#[test]
+fn a_state_that_is_in_memory_reads_nothing_ahead() {
+    let mut state = State::in_memory();
+    let mut log = Log::new();
+    for number in 0..3000 {
+        log.apply(&mut state, put(&format!("key-{number:05}"), "value"));
+    }
+    assert!(!state.reads_ahead());
+    let envelope = envelope(log.index + 1, delete(between(0, 3000)));
+    assert!(state.ahead_of_entries([&envelope]).is_none());
+}
