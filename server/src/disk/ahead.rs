@@ -1,7 +1,8 @@
 //! Reading rows before a turn asks for them, on a thread that may wait for the disk.
 //!
-//! What is read is kept by nobody here: it is near afterwards, in fjall's cache of blocks or the operating system's of
-//! files. It asks fjall alone, past the layers in memory, so it needs no lock and shows nothing that may be relied on.
+//! Nobody here keeps the rows that are read: they are near afterwards, in fjall's cache of blocks or the operating
+//! system's of files. It asks fjall alone, past the layers in memory, so it needs no lock and shows nothing that may
+//! be relied on.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,7 +22,7 @@ impl Ahead {
 
     /// Lets go of the store, once nobody reads it.
     pub(super) fn close(&self) {
-        // Whoever panicked only read.
+        // The thread that panicked only read.
         let mut store = self.0.write().unwrap_or_else(PoisonError::into_inner);
         *store = None;
     }

@@ -1,4 +1,4 @@
-//! What this thread asked fjall for: for tests that say what is read where.
+//! The reads that this thread asked fjall for, for tests of where they happen.
 
 use std::cell::RefCell;
 
@@ -33,7 +33,7 @@ pub(super) fn note(space: Space, start: &[u8], end: Option<&[u8]>) {
     READS.with_borrow_mut(|reads| reads.push(Read { space, start, end }));
 }
 
-/// What was read since the last call.
+/// The reads since the last call.
 pub(crate) fn take() -> Vec<Read> {
     READS.take()
 }

@@ -62,7 +62,7 @@ struct Block {
     count: usize,
 }
 
-/// What is not in memory of a key.
+/// The part of a key that is not in memory.
 pub(super) enum Absent {
     /// Its row.
     Row,
@@ -273,7 +273,8 @@ impl Leaves {
         leaves.filter(|leaf| leaf.rows.is_none()).count() == self.absent
     }
 
-    /// What a look at `key`, or a put of it, must read: its row, or all of its leaf; `None` if that is in memory.
+    /// The part of the disk that a look at `key`, or a put of it, must read: its row, or all of its leaf; `None` if
+    /// that is in memory.
     pub(super) fn absent_key(&self, key: &[u8]) -> Option<Absent> {
         let place = self.find(key);
         let leaf = self.leaf(place);

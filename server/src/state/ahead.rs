@@ -1,9 +1,10 @@
-//! What the next turn or slice will read that is not in memory, named before it is read under the lock.
+//! The rows that the next turn or slice will read and that are not in memory, named before they are read under the
+//! lock.
 //!
-//! Whoever holds the [`Ahead`] reads it on a thread that may wait for the disk; afterwards the rows are near. It is a guess
-//! from what stands now: a wrong one costs a turn a look at the disk, never a wrong answer. While all current rows are in
-//! memory nothing is named, so a store that fits pays one comparison. What a guess leaves out: a leaf that is loaded for a
-//! key of a lease, and what changed a moment ago, which is in memory nearly always.
+//! The holder of the [`Ahead`] reads it on a thread that may wait for the disk; afterwards the rows are near. It is a
+//! guess from what stands now: a wrong one costs a turn a look at the disk, never a wrong answer. While all current
+//! rows are in memory nothing is named, so a store that fits pays one comparison. A guess leaves out a leaf that is
+//! loaded for a key of a lease, and recent changes, which are in memory nearly always.
 
 use std::ops::ControlFlow;
 
@@ -38,7 +39,7 @@ pub struct Ahead {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Rows(RowSpan),
-    /// What is attached to a lease, from this key on.
+    /// The keys attached to a lease, from this one on.
     Attached(LeaseId, Bytes),
 }
 
@@ -47,7 +48,7 @@ impl Ahead {
     pub fn read(&self) {
         for wanted in &self.wanted {
             if let Err(fault) = self.read_one(wanted) {
-                // Who needs the row meets it again, and ends this member.
+                // The turn that needs the row meets the fault again, and ends this member.
                 tracing::debug!(%fault, "a row cannot be read ahead");
                 return;
             }
@@ -180,7 +181,7 @@ impl Naming<'_> {
         }
     }
 
-    /// What a command that is not through goes on with.
+    /// Names the rows that a command which is not through goes on with.
     fn rest(&mut self, command: &Command, running: &Running) {
         match (running, command) {
             (Running::Delete(deleting), Command::Kv(KvCommand::DeleteRange(delete))) => {
@@ -235,7 +236,8 @@ impl State {
         (!wanted.is_empty()).then_some(Ahead { rows, wanted })
     }
 
-    /// What the next turn reads, of the entries that are to be applied next; the first of them may have begun.
+    /// The rows that the next turn reads, of the entries that are to be applied next; the first of them may have
+    /// begun.
     pub fn ahead_of_entries<'a>(
         &self,
         entries: impl IntoIterator<Item = &'a Envelope>,
@@ -258,7 +260,7 @@ impl State {
         self.named(naming)
     }
 
-    /// What [`ask`](Self::ask) reads of a question first.
+    /// The rows that [`ask`](Self::ask) reads of a question first.
     pub fn ahead_of_query(&self, query: &Query) -> Option<Ahead> {
         let mut naming = self.naming(SLICE_ROWS)?;
         match query {
@@ -272,21 +274,21 @@ impl State {
         self.named(naming)
     }
 
-    /// What the next page of `reading` reads.
+    /// The rows that the next page of `reading` reads.
     pub fn ahead_of_page(&self, reading: &StoredReading) -> Option<Ahead> {
         let mut naming = self.naming(ROWS_MAX)?;
         reading.names(&mut naming);
         self.named(naming)
     }
 
-    /// What the next chunk of a snapshot reads.
+    /// The rows that the next chunk of a snapshot reads.
     pub fn ahead_of_chunk(&self, reader: &SnapshotReader) -> Option<Ahead> {
         let mut naming = self.naming(ROWS_MAX)?;
         reader.names(&mut naming);
         self.named(naming)
     }
 
-    /// What [`go_on`](Self::go_on) reads next.
+    /// The rows that [`go_on`](Self::go_on) reads next.
     pub fn ahead_of_reading(&self, reading: &Reading) -> Option<Ahead> {
         let mut naming = self.naming(SLICE_ROWS)?;
         reading.names(&mut naming);

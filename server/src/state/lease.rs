@@ -15,7 +15,7 @@ use crate::disk::Rows;
 
 /// Longest time to live; etcd's bound.
 const TTL_SECONDS_MAX: i64 = 9_000_000_000;
-/// What stands before the key in a row that attaches it: a tag and the lease.
+/// Bytes before the key in a row that attaches it: a tag and the lease.
 const ATTACHMENT_PREFIX_BYTES: usize = 1 + size_of::<LeaseId>();
 /// Keys of a lease that are looked up together.
 const KEYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };

@@ -75,7 +75,7 @@ struct Done {
 #[derive(Default)]
 struct Taken {
     items: VecDeque<Item>,
-    /// What the first of `items` say, as far as it was asked for; `None` of those that propose nothing.
+    /// The envelopes of the first of `items`, as far as they were asked for; `None` of those that propose nothing.
     decoded: VecDeque<Option<Envelope>>,
 }
 

@@ -1,4 +1,4 @@
-//! What a turn or a slice reads of the disk was named before, to be read where waiting is allowed.
+//! The rows that a turn or a slice reads of the disk were named before, to be read where waiting is allowed.
 
 use super::*;
 use crate::disk::reads;
@@ -43,7 +43,7 @@ fn delete(keys: Keys) -> Command {
     }))
 }
 
-/// What was read in `turn` that was not read ahead of it, and how much was read in all.
+/// The reads in `turn` that were not made ahead of it, and the number of all its reads.
 fn uncovered(ahead: Option<&Ahead>, turn: impl FnOnce()) -> (Vec<reads::Read>, usize) {
     reads::take();
     if let Some(ahead) = ahead {
@@ -78,7 +78,7 @@ fn no_turn_of_applying_reads_what_was_not_read_ahead() {
                 let applied = state.apply_some(position(log.index), &envelope, &mut turn);
                 is_whole = applied.unwrap().is_whole;
             });
-            // Which leaves the keys of a lease are in is not known before those are read.
+            // The leaves of a lease's keys are not known before the keys are read.
             let read = read.iter().filter(|read| match command {
                 Command::Lease(_) => read.space == SYSTEM,
                 _ => true,
