@@ -27,8 +27,8 @@ use crate::disk::{Rows, Space};
 pub use counting::Counting;
 pub(crate) use history::removed;
 pub use history::{Change, Changes, garbage};
-pub(crate) use leaves::LOADS_KEPT;
 use leaves::{Absent, Leaves};
+pub(crate) use leaves::{LOADS_KEPT, RESIDENT_BYTES_MAX};
 pub use moment::{Page, Removals, log_page, past_page, removals, superseded};
 use past::Remainders;
 pub use row::{Version, key_fits};
@@ -91,10 +91,11 @@ pub struct Mvcc {
 }
 
 impl Mvcc {
-    /// Reads the index of current keys. Takes about a second for each two million of them.
-    pub fn open(rows: &Rows<'_>) -> Result<Self, Fault> {
+    /// Reads the index of current keys, and keeps at most so many bytes of them in memory. Takes about a second for each two
+    /// million keys.
+    pub fn open(rows: &Rows<'_>, resident_bytes_max: usize) -> Result<Self, Fault> {
         Ok(Self {
-            leaves: RefCell::new(Leaves::open(rows)?),
+            leaves: RefCell::new(Leaves::open(rows, resident_bytes_max)?),
             remainders: RefCell::default(),
         })
     }

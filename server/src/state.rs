@@ -42,7 +42,7 @@ use crate::command::{
     Alarm, Fault, Incarnation, Lease, LeaseId, LogPosition, MemberId, MemberRecord, Revision,
 };
 use crate::disk::{Disk, MemoryRows, Persisted, Progress};
-use crate::mvcc::Mvcc;
+use crate::mvcc::{Mvcc, RESIDENT_BYTES_MAX};
 pub use ahead::Ahead;
 pub use apply::{Applied, Large, Turn};
 use auth::Auth;
@@ -60,16 +60,30 @@ pub use stored::{Stored, StoredPage, StoredReading};
 pub use crate::command::level::FEATURE_LEVEL;
 /// Bytes that a file system gives at least.
 const BLOCK: u64 = 4096;
+/// On a small machine the keys in memory take this part of it.
+const RESIDENT_PART_OF_MEMORY: u64 = 16;
 /// Longest key the store takes.
 pub const KEY_BYTES_MAX: usize = 32 << 10;
 
 /// Where a member's state store is.
 #[derive(Clone, Debug)]
 pub enum StatePlace {
-    /// In a directory of the file system.
-    Directory(PathBuf),
+    /// In a directory of the file system, with so many bytes of its keys in memory.
+    Directory {
+        /// Where.
+        path: PathBuf,
+        /// The most bytes of keys and values that are kept in memory; [`resident_bytes_max`] says what is enough.
+        resident_bytes_max: usize,
+    },
     /// In memory: of a simulated machine, which keeps it, or of nobody.
     Memory(Option<MemoryRows>),
+}
+
+/// How many bytes of its keys a member keeps in memory that may take `memory_bytes` in all: more than this answers nothing
+/// quicker, and on a small machine the rest is needed for what clients ask.
+pub fn resident_bytes_max(memory_bytes: u64) -> usize {
+    let part = memory_bytes / RESIDENT_PART_OF_MEMORY;
+    usize::try_from(part).map_or(RESIDENT_BYTES_MAX, |part| part.min(RESIDENT_BYTES_MAX))
 }
 
 /// The replicated state of one member.
@@ -96,11 +110,16 @@ impl State {
     /// The applied position may lie behind the one before a crash: replay the log after [`applied`](Self::applied), or
     /// give up if the log begins later. Blocks; takes about a second for each two million keys.
     pub fn open(dir: &Path) -> Result<Self, Fault> {
-        match Self::load(Disk::open(dir, &LAYOUT)?, FEATURE_LEVEL) {
+        Self::open_bounded(dir, RESIDENT_BYTES_MAX)
+    }
+
+    fn open_bounded(dir: &Path, resident_bytes_max: usize) -> Result<Self, Fault> {
+        let load = |disk| Self::load(disk, FEATURE_LEVEL, resident_bytes_max);
+        match load(Disk::open(dir, &LAYOUT)?) {
             Err(Fault::Corrupt { what, why }) => {
                 tracing::error!(what, why, "the state is damaged and set aside");
                 let why = format!("{what}: {why}");
-                Self::load(Disk::open_anew(dir, &why, &LAYOUT)?, FEATURE_LEVEL)
+                load(Disk::open_anew(dir, &why, &LAYOUT)?)
             }
             opened => opened,
         }
@@ -111,9 +130,13 @@ impl State {
     /// Errors: as [`open`](Self::open).
     pub fn open_at(place: &StatePlace) -> Result<Self, Fault> {
         match place {
-            StatePlace::Directory(dir) => Self::open(dir),
+            StatePlace::Directory {
+                path,
+                resident_bytes_max,
+            } => Self::open_bounded(path, *resident_bytes_max),
             StatePlace::Memory(Some(rows)) => {
-                Self::load(Disk::on(rows.clone(), &LAYOUT), FEATURE_LEVEL)
+                let disk = Disk::on(rows.clone(), &LAYOUT);
+                Self::load(disk, FEATURE_LEVEL, RESIDENT_BYTES_MAX)
             }
             StatePlace::Memory(None) => Ok(Self::in_memory()),
         }
@@ -126,16 +149,16 @@ impl State {
 
     /// As [`State::in_memory`], of a version that knows the law up to `level_max`.
     pub fn in_memory_with(level_max: u32) -> Self {
-        Self::load(Disk::in_memory(&LAYOUT), level_max)
+        Self::load(Disk::in_memory(&LAYOUT), level_max, RESIDENT_BYTES_MAX)
             .expect("empty rows in memory hold no damage")
     }
 
-    fn load(disk: Disk, level_max: u32) -> Result<Self, Fault> {
+    fn load(disk: Disk, level_max: u32, resident_bytes_max: usize) -> Result<Self, Fault> {
         let ledger = Ledger::load(&disk.rows())?;
         unfinished::undo(&disk, ledger.revision)?;
         let mut rows = disk.rows();
         let level = level::load(&rows, level_max)?;
-        let mvcc = Mvcc::open(&rows)?;
+        let mvcc = Mvcc::open(&rows, resident_bytes_max)?;
         let superseded = Superseded::load(&rows)?;
         let leases = lease::load(&rows)?;
         let members = member::load(&rows)?;

@@ -2,7 +2,7 @@
 //!
 //! A leaf's rows are in memory (*resident*) or not; a resident leaf is complete for its span, so it answers "not there"
 //! as well. Ranges load leaves, and points do once a leaf is asked often; a clock hand evicts unused ones, so
-//! memory stays bounded: about 100 bytes for each 64 keys, and [`RESIDENT_BYTES_MAX`]. Counting a range adds up the counts
+//! memory stays bounded: about 100 bytes for each 64 keys, and at most [`RESIDENT_BYTES_MAX`]. Counting a range adds up the counts
 //! of whole leaves and looks into the two at its edges.
 
 use std::ops::ControlFlow;
@@ -20,7 +20,7 @@ const LEAF_BYTES: usize = 256 << 10;
 /// Leaves in a block; it is split at twice as many.
 const BLOCK_LEAVES: usize = 256;
 /// Bound on rows kept in memory: some hundred thousand keys of a few hundred bytes. Tests must not fit.
-const RESIDENT_BYTES_MAX: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
+pub(crate) const RESIDENT_BYTES_MAX: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
 /// Memory of a row beyond its bytes: two handles and two allocations.
 const ROW_OVERHEAD_BYTES: usize = 96;
 /// Misses by points after which a leaf is loaded, while there is room ..
@@ -80,12 +80,13 @@ pub(super) struct Leaves {
     resident_bytes: usize,
     /// Leaves that are not resident.
     absent: usize,
+    resident_bytes_max: usize,
     hand: Place,
 }
 
 impl Leaves {
     /// Counts the current keys, keeping the first of them resident.
-    pub(super) fn open(rows: &Rows<'_>) -> Result<Self, Fault> {
+    pub(super) fn open(rows: &Rows<'_>, resident_bytes_max: usize) -> Result<Self, Fault> {
         let mut leaves = Vec::new();
         let mut resident_bytes = 0;
         let mut first = Bytes::new();
@@ -104,7 +105,7 @@ impl Leaves {
             }
             count += 1;
             bytes += key.len() + row.len();
-            if resident_bytes < RESIDENT_BYTES_MAX {
+            if resident_bytes < resident_bytes_max {
                 let row = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(row));
                 resident_bytes += row_bytes(&row);
                 filling.push(row);
@@ -130,13 +131,14 @@ impl Leaves {
             blocks,
             resident_bytes,
             absent,
+            resident_bytes_max,
             hand: Place(0, 0),
         })
     }
 
     pub(super) fn get(&mut self, rows: &Rows<'_>, key: &[u8]) -> Result<Option<Bytes>, Fault> {
         let place = self.find(key);
-        let has_room = self.resident_bytes < RESIDENT_BYTES_MAX;
+        let has_room = self.resident_bytes < self.resident_bytes_max;
         let leaf = self.leaf_mut(place);
         if leaf.rows.is_none() {
             leaf.misses = leaf.misses.saturating_add(1);
@@ -281,7 +283,7 @@ impl Leaves {
         if leaf.rows.is_some() {
             return None;
         }
-        let has_room = self.resident_bytes < RESIDENT_BYTES_MAX;
+        let has_room = self.resident_bytes < self.resident_bytes_max;
         let is_loaded_soon = has_room || leaf.misses >= MISSES_WITHOUT_ROOM / 2;
         let is_split_soon = leaf.count >= LEAF_KEYS + LEAF_KEYS / 2;
         if !is_loaded_soon && !is_split_soon {
@@ -457,6 +459,12 @@ impl Leaves {
         }
     }
 
+    /// Bytes of the rows in memory.
+    #[cfg(test)]
+    pub(super) fn resident_bytes(&self) -> usize {
+        self.resident_bytes
+    }
+
     /// Turns out all rows; the counts stay.
     pub(super) fn forget(&mut self) {
         for leaf in self.blocks.iter_mut().flat_map(|block| &mut block.leaves) {
@@ -466,7 +474,7 @@ impl Leaves {
     }
 
     fn turn_out(&mut self) {
-        while self.resident_bytes > RESIDENT_BYTES_MAX {
+        while self.resident_bytes > self.resident_bytes_max {
             let Place(block, leaf) = self.hand;
             let Some(Some(leaf)) = self.blocks.get_mut(block).map(|b| b.leaves.get_mut(leaf))
             else {

@@ -24,7 +24,7 @@ fn leaves_count_and_find_what_an_ordered_map_does() {
         let mut random = StdRng::seed_from_u64(seed);
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
-        let mut mvcc = Mvcc::open(&disk.rows()).unwrap();
+        let mut mvcc = Mvcc::open(&disk.rows(), RESIDENT_BYTES_MAX).unwrap();
         let mut model: BTreeMap<Bytes, u64> = BTreeMap::new();
         for main in 2..6000 {
             let mut rows = disk.rows();
@@ -69,7 +69,7 @@ fn leaves_count_and_find_what_an_ordered_map_does() {
             drop(rows);
             assert!(mvcc.knows_what_is_near());
             if main % 2000 == 0 {
-                mvcc = Mvcc::open(&disk.rows()).unwrap();
+                mvcc = Mvcc::open(&disk.rows(), RESIDENT_BYTES_MAX).unwrap();
             }
             if main % 700 == 0 {
                 mvcc.forget_resident();
@@ -132,10 +132,24 @@ fn as_of(disk: &Disk, mvcc: &Mvcc, revision: u64, newest: u64) -> (Vec<(Bytes, B
 }
 
 #[test]
+fn no_more_stays_in_memory_than_was_said() {
+    let disk = Disk::in_memory(&LAYOUT);
+    let mvcc = Mvcc::open(&disk.rows(), 40_000).unwrap();
+    for main in 2..2000 {
+        change(&disk, &mvcc, main, &format!("key/{main}"), Some(&[7; 50]));
+        assert!(mvcc.leaves.borrow().resident_bytes() <= 40_000);
+    }
+    let mvcc = Mvcc::open(&disk.rows(), 40_000).unwrap();
+    let kept = mvcc.leaves.borrow().resident_bytes();
+    // Whole leaves, so not quite as much.
+    assert!((20_000..=40_000).contains(&kept), "{kept} bytes");
+}
+
+#[test]
 fn what_was_a_moment_ago_costs_nothing_for_what_was_removed_long_before() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
-    let mvcc = Mvcc::open(&disk.rows()).unwrap();
+    let mvcc = Mvcc::open(&disk.rows(), RESIDENT_BYTES_MAX).unwrap();
     let mut newest = 1;
     let mut next = || {
         newest += 1;

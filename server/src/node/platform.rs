@@ -11,7 +11,7 @@ use crate::disk::MemoryRows;
 use crate::network::Network;
 use crate::offload::Offload;
 use crate::raft::Limits;
-use crate::state::StatePlace;
+use crate::state::{StatePlace, resident_bytes_max};
 use crate::wal::{self, Wal};
 
 /// A member's platform.
@@ -53,16 +53,20 @@ impl Platform {
             return Err(unfit.clone().into());
         }
         let lock = directory::open(&config.data_dir).await?;
+        let memory_bytes = memory::available_bytes();
         Ok(Self {
             log: LogPlace::Directory(config.data_dir.clone()),
-            state: StatePlace::Directory(directory::state(&config.data_dir)),
+            state: StatePlace::Directory {
+                path: directory::state(&config.data_dir),
+                resident_bytes_max: resident_bytes_max(memory_bytes),
+            },
             network: Network::Sockets,
             offload: Offload::Threads,
             limits: Limits {
                 entries: config.catchup_entries,
                 ..Limits::default()
             },
-            memory_bytes: memory::available_bytes(),
+            memory_bytes,
             lock: Some(lock),
         })
     }

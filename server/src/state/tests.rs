@@ -514,14 +514,21 @@ fn a_level_beyond_this_version_stops_the_member() {
 #[tokio::test]
 async fn a_state_that_was_raised_beyond_this_version_is_not_opened() {
     let dir = tempfile::tempdir().unwrap();
-    let newer = || State::load(Disk::open(dir.path(), &LAYOUT).unwrap(), 2).unwrap();
+    let newer = || {
+        State::load(
+            Disk::open(dir.path(), &LAYOUT).unwrap(),
+            2,
+            RESIDENT_BYTES_MAX,
+        )
+        .unwrap()
+    };
     let mut state = newer();
     Log::new().apply(&mut state, Command::Level(LevelCommand::Raise { level: 2 }));
     state.persist().await.unwrap().unwrap();
     drop(state);
     assert_eq!(newer().feature_level(), 2);
     let older = Disk::open(dir.path(), &LAYOUT).unwrap();
-    let fault = State::load(older, 1).err().unwrap();
+    let fault = State::load(older, 1, RESIDENT_BYTES_MAX).err().unwrap();
     assert!(
         fault
             .to_string()

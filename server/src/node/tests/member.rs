@@ -12,7 +12,7 @@ use crate::command::{
     UnixMillis, codec,
 };
 use crate::node::{LogPlace, directory, stored};
-use crate::state::{FEATURE_LEVEL, Handle, SnapshotWriter, State, StatePlace};
+use crate::state::{FEATURE_LEVEL, Handle, SnapshotWriter, State, StatePlace, resident_bytes_max};
 use crate::wal::{self, Entry, Identity, Payload, Proposals, Vote, Wal};
 
 /// Segments of four blocks, so that a small history fills several.
@@ -265,5 +265,8 @@ pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn state_place(dir: &Path) -> StatePlace {
-    StatePlace::Directory(directory::state(dir))
+    StatePlace::Directory {
+        path: directory::state(dir),
+        resident_bytes_max: resident_bytes_max(u64::MAX),
+    }
 }

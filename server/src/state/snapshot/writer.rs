@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::container::{Chain, Chunk, Row, damaged};
 use crate::command::{Fault, LogPosition, Revision};
 use crate::disk::{Disk, Fresh, MemoryRows, Space};
-use crate::mvcc::{CURRENT, Version};
+use crate::mvcc::{CURRENT, RESIDENT_BYTES_MAX, Version};
 use crate::state::spaces::{LAYOUT, SYSTEM};
 use crate::state::{FEATURE_LEVEL, Handle, State, StatePlace, lease};
 
@@ -17,6 +17,7 @@ pub struct SnapshotWriter {
     chain: Chain,
     rows: u64,
     stage: Stage,
+    resident_bytes_max: usize,
 }
 
 enum Target {
@@ -48,7 +49,13 @@ impl SnapshotWriter {
     /// Begins one that will take the place of the state at `place`.
     pub fn at(place: &StatePlace) -> Result<Self, Fault> {
         Ok(match place {
-            StatePlace::Directory(directory) => Self::create(directory)?,
+            StatePlace::Directory {
+                path,
+                resident_bytes_max,
+            } => Self {
+                resident_bytes_max: *resident_bytes_max,
+                ..Self::create(path)?
+            },
             StatePlace::Memory(kept) => Self::new(Target::Memory(Vec::new(), kept.clone())),
         })
     }
@@ -64,6 +71,7 @@ impl SnapshotWriter {
             chain: Chain::default(),
             rows: 0,
             stage: Stage::Header,
+            resident_bytes_max: RESIDENT_BYTES_MAX,
         }
     }
 
@@ -105,7 +113,7 @@ impl SnapshotWriter {
             }
             Target::Memory(held, becomes) => Disk::filled_with(held, becomes, &LAYOUT),
         };
-        let state = Box::new(State::load(disk, FEATURE_LEVEL)?);
+        let state = Box::new(State::load(disk, FEATURE_LEVEL, self.resident_bytes_max)?);
         Ok(InstallReady { state })
     }
 
