@@ -56,6 +56,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "auth",
             "command",
             "metrics",
+            // Rows are read ahead where a thread may wait.
+            "offload",
         ],
     ),
     // Users and permissions are law; this room knows passwords and tokens.
