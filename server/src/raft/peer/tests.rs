@@ -3,6 +3,8 @@
 //! Each message is made by the code that sends it, read by the code that receives it, and has the bytes that it has
 //! always had.
 
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::Duration;
@@ -28,7 +30,7 @@ use crate::wal;
 use wire::forward_request::Ask;
 use wire::forward_response::Answer;
 
-/// The message has these bytes, and they are the message.
+/// The message has these bytes, and they are the message. They are among those kept for later versions.
 #[track_caller]
 fn pin<M: Message + Default + PartialEq + Debug>(message: M, golden: &str) -> M {
     let bytes = message.encode_to_vec();
@@ -36,6 +38,9 @@ fn pin<M: Message + Default + PartialEq + Debug>(message: M, golden: &str) -> M 
     let golden: String = golden.split_whitespace().collect();
     assert_eq!(hex, golden, "{message:?}");
     assert_eq!(M::decode(bytes.as_slice()).unwrap(), message);
+    let name = std::any::type_name::<M>();
+    let name = name.rsplit("::").next().unwrap();
+    kept::keep(format!("{name} {hex}").trim_end());
     message
 }
 
