@@ -19,7 +19,7 @@ use super::words::Words;
 use crate::budget::{Held, OpenCall, Share};
 
 /// Time for a request to come whole, from when it is first waited for. Two megabytes are enough for a slow link.
-pub(super) const REQUEST_MAX: Duration = Duration::from_secs(30);
+const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// Answers below are not counted: with as many streams as a connection may have they come to four megabytes.
 const COUNTED_BYTES_MIN: usize = 1024;
 /// Bytes handed to h2 at a time: it takes what it is given, whatever its own limit.
@@ -49,7 +49,24 @@ pub struct Received<B> {
     /// Where the client compresses what it sends.
     gunzip: Option<Gunzip>,
     words: &'static Words,
-    late: Option<Pin<Box<Sleep>>>,
+    begun: Begun,
+}
+
+/// The time for what a client began to send: runs from its first byte, and a byte now and then gains none.
+#[derive(Debug, Default)]
+pub(super) struct Begun(Option<Pin<Box<Sleep>>>);
+
+impl Begun {
+    /// Nothing is under way.
+    pub(super) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// Ready once what began is late.
+    pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = || Box::pin(tokio::time::sleep(REQUEST_MAX));
+        self.0.get_or_insert_with(timer).as_mut().poll(cx)
+    }
 }
 
 impl<B> Received<B> {
@@ -67,7 +84,7 @@ impl<B> Received<B> {
             messages: Messages::default(),
             gunzip,
             words,
-            late: None,
+            begun: Begun::default(),
         }
     }
 
@@ -137,14 +154,10 @@ where
         loop {
             let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) else {
                 if !self.is_owed() {
-                    self.late = None;
+                    self.begun.clear();
                     return Poll::Pending;
                 }
-                // Timed from its first byte: a byte now and then gains no time.
-                let late = self
-                    .late
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(REQUEST_MAX)));
-                ready!(late.as_mut().poll(cx));
+                ready!(self.begun.poll_late(cx));
                 return Poll::Ready(Some(Err((self.words.late)().into())));
             };
             let Some(frame) = polled.transpose().map_err(Into::<BoxError>::into)? else {

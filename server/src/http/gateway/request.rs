@@ -9,12 +9,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor};
-use tokio::time::Sleep;
 use tonic::Status;
 
 use super::Place;
 use crate::budget::{Held, Share};
-use crate::http::bodies::{PREFIX_BYTES, REQUEST_MAX};
+use crate::http::bodies::{Begun, PREFIX_BYTES};
 use crate::http::words::{Words, too_large};
 
 /// As JSON a message takes more: bytes a third, small numbers and names several times their size.
@@ -109,7 +108,7 @@ pub struct Requests<B> {
     seen: Seen,
     held: Held,
     /// When it must be there.
-    late: Option<Pin<Box<Sleep>>>,
+    begun: Begun,
     has_ended: bool,
 }
 
@@ -130,7 +129,7 @@ impl<B> Requests<B> {
             text: BytesMut::new(),
             seen: Seen::default(),
             held: share.hold_request(),
-            late: None,
+            begun: Begun::default(),
             has_ended: false,
         }
     }
@@ -142,7 +141,7 @@ impl<B> Requests<B> {
         };
         let value = self.text.split_to(end);
         self.seen = Seen::default();
-        self.late = None;
+        self.begun.clear();
         self.has_ended = !self.is_stream;
         let framed = framed(&self.kind, &value)?;
         self.held.set(self.text.len());
@@ -208,10 +207,7 @@ where
                 if !self.is_stream || !self.seen.has_begun() {
                     return Poll::Pending;
                 }
-                let late = self
-                    .late
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(REQUEST_MAX)));
-                ready!(late.as_mut().poll(cx));
+                ready!(self.begun.poll_late(cx));
                 let late = (self.words.late)();
                 return self.ended(late);
             };
