@@ -11,11 +11,11 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Mvcc;
-use super::PAST;
 use super::history;
 use super::leaves::LOADS_KEPT;
 use super::past::{damaged_past, superseded_at};
 use super::row::{self, Version};
+use super::{CURRENT, PAST};
 use crate::command::{Fault, Revision, Stamp};
 use crate::disk::Rows;
 
@@ -124,7 +124,7 @@ impl Mvcc {
     }
 
     /// The first versions of `span` that stood at a moment: at most `limit`, none if `budget` was used up by rows that did
-    /// not stand then. Of the leaves that it loads, `loads_kept` stay.
+    /// not stand then. Of the leaves that it loads, `loads_kept` stay; without any the rows are read past the leaves.
     pub fn as_of(
         &self,
         rows: &Rows<'_>,
@@ -222,9 +222,20 @@ impl Search {
             Ok(ControlFlow::Continue(()))
         };
         let end = span.end.as_deref();
-        mvcc.leaves
-            .borrow_mut()
-            .visit(rows, &span.start, end, loads_kept, visit)
+        let mut leaves = mvcc.leaves.borrow_mut();
+        if loads_kept > 0 || leaves.are_resident() {
+            return leaves.visit(rows, &span.start, end, loads_kept, visit);
+        }
+        // Loaded leaf by leaf, each would be looked for in the store again.
+        let mut outcome = Ok(());
+        rows.scan(CURRENT, &span.start, end, &mut |key, row| {
+            let (key, row) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(row));
+            visit(&key, &row).unwrap_or_else(|fault| {
+                outcome = Err(fault);
+                ControlFlow::Break(())
+            })
+        })?;
+        outcome
     }
 
     /// Adds what stood then of `keys`, which changed since, as far as the first half came.
