@@ -2,17 +2,16 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::process::{Command, Output, Stdio};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use coord_e2e::clients::etcd::Client;
 use coord_e2e::clients::etcd::request::put;
-use coord_e2e::clients::programs;
 use coord_e2e::cluster::claims::{self, Claim};
 use coord_e2e::cluster::{Cluster, Kind, eventually, process};
 use coord_server::network::{self, Stream};
@@ -25,10 +24,11 @@ use tonic::transport::Endpoint;
 
 #[path = "api_tls/authority.rs"]
 mod authority;
+#[path = "api_tls/reach.rs"]
+mod reach;
 
 use authority::{Authority, Pair, shown, write};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use reach::{connect, fails, plain_request, resident, succeeds};
 
 const FAR: i32 = 4000;
 
@@ -64,38 +64,6 @@ fn secured_member(more: &[(&str, &str)]) -> Result<(Cluster, Authority, Pair)> {
         cluster.set_flag(0, name, value);
     }
     Ok((cluster, authority, pair))
-}
-
-fn etcdctl(endpoint: &str, words: &[&str]) -> Result<Output> {
-    let mut command = Command::new(programs::etcdctl()?);
-    command
-        .arg(format!("--endpoints={endpoint}"))
-        .args(["--dial-timeout=2s", "--command-timeout=4s"])
-        .args(words)
-        .stdin(Stdio::null());
-    Ok(command.output()?)
-}
-
-async fn succeeds(endpoint: &str, words: &[&str]) -> Result<String> {
-    let (endpoint, words) = (endpoint.to_owned(), words.join("\n"));
-    let output = tokio::task::spawn_blocking(move || {
-        etcdctl(&endpoint, &words.split('\n').collect::<Vec<_>>())
-    })
-    .await??;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-async fn fails(endpoint: &str, words: &[&str]) -> Result<()> {
-    ensure!(
-        succeeds(endpoint, words).await.is_err(),
-        "etcdctl was let in with {words:?}"
-    );
-    Ok(())
 }
 
 #[test]
@@ -436,25 +404,6 @@ fn a_socket_of_the_file_system_serves_plain_and_secured() {
     });
 }
 
-/// A server's answer to plain HTTP/1.1.
-fn plain_request(authority: &str, path: &str) -> Result<String> {
-    let mut stream = connect(authority)?;
-    stream.write_all(
-        format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes(),
-    )?;
-    let mut said = String::new();
-    // A reset after the answer ends it as well as a close does.
-    let _ = stream.read_to_string(&mut said);
-    Ok(said)
-}
-
-fn connect(authority: &str) -> Result<TcpStream> {
-    let address = authority.to_socket_addrs()?.next().context("no address")?;
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
 #[test]
 fn a_client_that_speaks_the_other_way_is_told_so_and_does_no_harm() {
     claims::run(async {
@@ -487,17 +436,6 @@ fn a_client_that_speaks_the_other_way_is_told_so_and_does_no_harm() {
         );
         Ok(())
     });
-}
-
-/// Resident bytes of a process.
-fn resident(process: u32) -> Result<u64> {
-    let statm = fs::read_to_string(format!("/proc/{process}/statm"))?;
-    let pages: u64 = statm
-        .split_whitespace()
-        .nth(1)
-        .context("statm has fields")?
-        .parse()?;
-    Ok(pages * 4096)
 }
 
 #[test]
