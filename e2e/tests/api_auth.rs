@@ -45,14 +45,7 @@ async fn etcdctl(cluster: &Cluster, words: &[&str], input: &str) -> Result<Strin
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
         .await
         .context("it does not end")??;
-    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-    // Of what goes wrong only etcdctl's own words; the client library logs beside them.
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    for line in errors.lines().filter(|line| !line.starts_with('{')) {
-        said.push_str(line);
-        said.push('\n');
-    }
-    Ok(said)
+    Ok(programs::etcdctl_said(&output))
 }
 
 async fn etcdctl_prints_what_etcd_prints(cluster: &mut Cluster) -> Claim {

@@ -74,13 +74,7 @@ impl Secured {
             .kill_on_drop(true)
             .output();
         let output = tokio::time::timeout(PATIENCE, output).await??;
-        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        for line in errors.lines().filter(|line| !line.starts_with('{')) {
-            said.push_str(line);
-            said.push('\n');
-        }
-        Ok(said)
+        Ok(programs::etcdctl_said(&output))
     }
 }
 

@@ -122,6 +122,20 @@ async fn serves_nobody(trial: &Trial) {
     }
 }
 
+/// The original has the members that it had, and no election came.
+async fn stands_as_before(original: &Trial, before: &Value, term_before: &Value) {
+    assert_eq!(&term(original).await.unwrap(), term_before);
+    let after = original.ready().await.unwrap();
+    assert_eq!(members(&after), members(before));
+}
+
+async fn takes_away(copy: Trial, copies: &[Copy]) {
+    for copied in copies {
+        delete(&copy.kubernetes, &copied.volume).await.unwrap();
+    }
+    copy.end().await.unwrap();
+}
+
 /// A person deletes the copied claims, as the condition says; a new and empty cluster starts in the copy.
 async fn starts_anew(trial: &Trial, old: &Value) {
     trial
@@ -162,13 +176,8 @@ async fn a_copied_namespace_starts_no_member_and_says_whose_disks_it_has() {
     assert_eq!(copy.kubectl("get pods --output=name").await.unwrap(), "");
     starts_anew(&copy, &before["status"]["clusterId"]).await;
 
-    assert_eq!(term(&original).await.unwrap(), term_before);
-    let after = original.ready().await.unwrap();
-    assert_eq!(members(&after), members(&before));
-    for copied in &copies {
-        delete(&copy.kubernetes, &copied.volume).await.unwrap();
-    }
-    copy.end().await.unwrap();
+    stands_as_before(&original, &before, &term_before).await;
+    takes_away(copy, &copies).await;
     original.finish(writer, 200).await.unwrap();
 }
 
@@ -202,12 +211,7 @@ async fn a_copy_without_that_mark_is_refused_by_the_servers_and_says_so() {
     copy.apply(&spec(3)).await.unwrap();
     starts_anew(&copy, &before["status"]["clusterId"]).await;
 
-    assert_eq!(term(&original).await.unwrap(), term_before);
-    let after = original.ready().await.unwrap();
-    assert_eq!(members(&after), members(&before));
-    for copied in &copies {
-        delete(&copy.kubernetes, &copied.volume).await.unwrap();
-    }
-    copy.end().await.unwrap();
+    stands_as_before(&original, &before, &term_before).await;
+    takes_away(copy, &copies).await;
     original.finish(writer, 200).await.unwrap();
 }

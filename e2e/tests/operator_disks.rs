@@ -179,6 +179,18 @@ async fn a_disk_lost_while_one_grows_to_three_or_three_shrink_to_one_costs_no_wr
     trial.finish(writer, 100).await.unwrap();
 }
 
+/// The way out that conditions name: the claim of `trial-1` is deleted.
+async fn is_replaced_without_its_claim(trial: &Trial) {
+    let now = trial.get().await.unwrap();
+    let rows = now["status"]["members"].as_array().unwrap();
+    let lost = rows.iter().find(|row| row["name"] == "trial-1").unwrap();
+    trial
+        .kubectl("delete pvc data-trial-1-0 --wait=false")
+        .await
+        .unwrap();
+    trial.until_replaced(lost).await.unwrap();
+}
+
 /// The directory of `other`, a pod's, is put in the place of that of a member, which runs on it.
 async fn runs_on_the_directory_of(other: &str, trial: &Trial) {
     let other = folder(trial, other).await.unwrap();
@@ -194,15 +206,7 @@ async fn runs_on_the_directory_of(other: &str, trial: &Trial) {
         .await
         .unwrap();
     assert_eq!(keys_at(trial, "trial-1").await, None, "it serves");
-    // The way out that the condition names.
-    let before = trial.get().await.unwrap();
-    let rows = before["status"]["members"].as_array().unwrap().clone();
-    let lost = rows.iter().find(|row| row["name"] == "trial-1").unwrap();
-    trial
-        .kubectl("delete pvc data-trial-1-0 --wait=false")
-        .await
-        .unwrap();
-    trial.until_replaced(lost).await.unwrap();
+    is_replaced_without_its_claim(trial).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,13 +262,6 @@ async fn a_member_on_a_damaged_disk_says_how_it_is_replaced() {
     .unwrap();
     let told = ["trial-1", "is damaged", "kubectl delete pvc data-trial-1-0"];
     trial.until_told("Degraded", &told).await.unwrap();
-    let now = trial.get().await.unwrap();
-    let rows = now["status"]["members"].as_array().unwrap();
-    let lost = rows.iter().find(|row| row["name"] == "trial-1").unwrap();
-    trial
-        .kubectl("delete pvc data-trial-1-0 --wait=false")
-        .await
-        .unwrap();
-    trial.until_replaced(lost).await.unwrap();
+    is_replaced_without_its_claim(&trial).await;
     trial.finish(writer, 100).await.unwrap();
 }

@@ -25,6 +25,18 @@ pub fn go_speed() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The words of a run of etcdctl: what it printed, and of what went wrong only its own lines; the client library logs
+/// beside them, as JSON.
+pub fn etcdctl_said(output: &std::process::Output) -> String {
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    for line in errors.lines().filter(|line| !line.starts_with('{')) {
+        said.push_str(line);
+        said.push('\n');
+    }
+    said
+}
+
 /// Python with gRPC's C core, in an environment of its own, and the program of `e2e/clients/python` to run with it.
 pub fn python_speed() -> Result<(PathBuf, PathBuf)> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
