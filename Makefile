@@ -120,7 +120,7 @@ verify: ## Formatting, unused dependencies, licences and who may depend on what,
 	cargo machete
 	cargo deny --log-level error check bans licenses sources
 	cargo test --workspace --quiet --test documents
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --test '*' -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --quiet
 
 # one seed with its members' log, or many seeds for HOURS
