@@ -106,11 +106,12 @@ pub(super) fn chunks(
     futures::stream::unfold(reader, move |mut reader| {
         let (state, failed) = (state.clone(), failed.clone());
         async move {
-            let began = Instant::now();
             if let Some(ahead) = state.with(|state| state.ahead_of_chunk(&reader)) {
                 // An error is the end of the runtime.
                 offload.run(move || ahead.read()).await.ok()?;
             }
+            // Only the time counts for which everybody else waited.
+            let began = Instant::now();
             let next = state.with(|state| {
                 let _turn = metrics().state_turns.snapshot.start_timer();
                 reader.next_chunk(state)
