@@ -24,7 +24,7 @@ use crate::offload::Offload;
 use crate::raft::{ChangeError, Raft};
 use crate::state::{self, Ahead, No};
 pub use crate::state::{Answer, History, LargeRevision, Part, Reading};
-use crate::watch::Hub;
+use crate::watch::{Hub, Needs};
 
 pub use leases::Renewals;
 use quota::Quota;
@@ -196,6 +196,26 @@ impl Coordinator {
             state.history(from, upto, bytes_max)
         });
         read.map_err(|no| self.refused_or_stopped(no))
+    }
+
+    /// Reads what [`history`](Self::history) and [`part`](Self::part) read of these pieces where waiting for a disk is
+    /// allowed; nothing that is in memory anyway.
+    ///
+    /// Errors: `Unavailable` if this member stops.
+    pub fn history_ahead(
+        &self,
+        needs: Vec<Needs<'_, LargeRevision>>,
+        bytes_max: usize,
+    ) -> impl Future<Output = Result<(), Error>> + use<'_> {
+        let ahead = match needs.is_empty() {
+            true => None,
+            false => {
+                let pieces = needs.into_iter().map(piece);
+                self.state
+                    .with(|state| state.ahead_of_history(pieces, bytes_max))
+            }
+        };
+        self.read_ahead(ahead)
     }
 
     /// Changes of a large revision at `places`, about `bytes_max` of them; `prevs` says whether with what was there before.
@@ -380,5 +400,20 @@ impl Coordinator {
         tokio::time::timeout(limit, work)
             .await
             .unwrap_or_else(|_| Err(Unavailable::Timeout.into()))
+    }
+}
+
+fn piece(needs: Needs<'_, LargeRevision>) -> state::Piece<'_> {
+    match needs {
+        Needs::Changes { from, upto } => state::Piece::Changes { from, upto },
+        Needs::Part {
+            large,
+            places,
+            prevs,
+        } => state::Piece::Part {
+            large,
+            places,
+            prevs,
+        },
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! It does not know what a row means: not revisions, not keys, not leases. Durability of a single entry is the log's
 //! business; [`Disk::persist`] says up to where the log is no longer needed.
-//! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs`, `filling.rs` and `merging.rs` for fjall, `generation.rs` for files.
+//! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs`, `filling.rs` and `merging.rs` for fjall, `view.rs` for all rows of one moment, `generation.rs` for files.
 
 mod ahead;
 mod background;
@@ -31,6 +31,7 @@ mod tests;
 mod tree_versions;
 #[cfg(not(any(test, feature = "simulation")))]
 mod unsimulated;
+mod view;
 mod writer;
 
 use std::path::Path;
@@ -55,6 +56,7 @@ use store::Store;
 pub use sweep::{Garbage, Sweep};
 #[cfg(not(any(test, feature = "simulation")))]
 use unsimulated as memory;
+pub use view::{Scan, View};
 
 /// Follows [`Flushed`].
 pub type Progress = watch::Receiver<Flushed>;
@@ -218,6 +220,26 @@ impl Disk {
             waiting.answer(synced);
         }
         durable
+    }
+
+    /// All rows as they are when this is called, or a turn or two later; `None` if they can no longer be written.
+    pub fn view(&self) -> impl Future<Output = Option<View>> + Send + use<> {
+        let asked = self.ahead.clone().map(|ahead| {
+            let (view, asked) = oneshot::channel();
+            self.shared.ask_view(view);
+            (ahead, asked)
+        });
+        let in_memory = match asked {
+            Some(_) => Vec::new(),
+            None => self.shared.copy_in_memory(),
+        };
+        async move {
+            let Some((ahead, asked)) = asked else {
+                return Some(View::of_memory(in_memory));
+            };
+            let snapshot = asked.await.ok()?;
+            Some(View::of_files(ahead, snapshot))
+        }
     }
 
     /// Makes this generation the one that the next open finds. Durable when it returns.

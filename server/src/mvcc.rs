@@ -26,10 +26,10 @@ use crate::command::{Fault, KeyValue, LeaseId, Revision, Stamp};
 use crate::disk::{Rows, Space};
 pub use counting::Counting;
 pub(crate) use history::removed;
-pub use history::{Change, Changes, garbage};
+pub use history::{Change, Changes, garbage, read_changes_ahead};
+pub(crate) use leaves::RESIDENT_BYTES_MAX;
 use leaves::{Absent, Leaves};
-pub(crate) use leaves::{LOADS_KEPT, RESIDENT_BYTES_MAX};
-pub use moment::{Page, Removals, log_page, past_page, removals, superseded};
+pub use moment::{Page, Removals, log_page, page_at, past_page, removals, superseded, versions_at};
 use past::Remainders;
 pub use row::{Version, key_fits};
 pub use span::{AsOf, Budget, Slice, Span};
@@ -71,6 +71,16 @@ impl RowSpan {
             space: PAST,
             start: row::past_prefix(&span.start).into(),
             end: span.end.as_deref().map(|end| row::past_prefix(end).into()),
+        }
+    }
+
+    /// The versions of a key that ended after `revision`.
+    pub fn ended_after(key: &[u8], revision: Revision) -> Self {
+        let (start, end) = past::ended_after(key, revision);
+        Self {
+            space: PAST,
+            start,
+            end: Some(end),
         }
     }
 

@@ -47,7 +47,7 @@ pub use ahead::Ahead;
 pub use apply::{Applied, Large, Turn};
 use auth::Auth;
 pub use handle::Handle;
-pub use history::{History, LargeRevision, Part};
+pub use history::{History, LargeRevision, Part, Piece};
 use law::Making;
 use ledger::{Ledger, Superseded};
 pub use no::No;

@@ -25,4 +25,4 @@ mod tests;
 pub use bell::Bell;
 pub use hub::{Hub, HubCounts};
 pub use outlet::{Wanted, WatcherId};
-pub use pump::{Changes, Extent, Part, Past, Pump, Told, Turn};
+pub use pump::{Changes, Extent, Needs, Part, Past, Pump, Told, Turn};

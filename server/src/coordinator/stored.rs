@@ -2,15 +2,10 @@
 
 use std::path::Path;
 
-use tokio::time::Instant;
-
 use super::{Coordinator, Error};
 use crate::command::{AuthTables, Lease, LogPosition, Member, Revision, Unavailable};
 use crate::state::StoredPage;
 pub use crate::state::{Stored, StoredReading};
-
-/// Rest after a page, in the time that it took: writers have half of the thread.
-const REST: u32 = 1;
 
 /// One moment of a member's state.
 #[derive(Debug)]
@@ -30,45 +25,42 @@ pub struct Moment {
 impl Coordinator {
     /// Begins to read what is stored up to `revision`, the newest without one; also answers the newest.
     ///
-    /// Errors: `Refused` if `revision` is compacted or has not been.
-    pub fn read_stored(
+    /// Errors: `Refused` if `revision` is compacted or has not been; `Unavailable` if this member stops.
+    pub async fn read_stored(
         &self,
         revision: Option<Revision>,
     ) -> Result<(StoredReading, Revision), Error> {
-        self.state
-            .with(|state| Ok((state.read_stored(revision)?, state.revision())))
+        let (stored, newest) = self
+            .state
+            .with(|state| Ok::<_, Error>((state.read_stored(revision)?, state.revision())))?;
+        let stored = stored.await.ok_or(Unavailable::Stopped)?;
+        Ok((stored, newest))
     }
 
     /// Holds this member's state as it is now.
-    pub fn moment(&self) -> Result<Moment, Error> {
+    ///
+    /// Errors: `Unavailable` if this member stops.
+    pub async fn moment(&self) -> Result<Moment, Error> {
         let members = self.members_now()?;
-        self.state.with(|state| {
-            Ok(Moment {
-                stored: state.read_stored(None)?,
-                applied: state.applied(),
-                leases: state.leases(),
-                auth: state.auth_tables(),
-                members,
-            })
+        let (stored, applied, leases, auth) = self.state.with(|state| {
+            let stored = state.read_stored(None)?;
+            Ok::<_, Error>((stored, state.applied(), state.leases(), state.auth_tables()))
+        })?;
+        Ok(Moment {
+            stored: stored.await.ok_or(Unavailable::Stopped)?,
+            applied,
+            leases,
+            auth,
+            members,
         })
     }
 
-    /// The next page of what is stored, some hundred kilobytes of it; `None` after the last. Rests before it returns.
+    /// The next page of what is stored, some hundred kilobytes of it; `None` after the last. Blocks on the disk.
     ///
     /// Errors: `Unavailable` if the state was replaced meanwhile, or cannot be read, which stops this member.
-    pub async fn next_stored(
-        &self,
-        reading: &mut StoredReading,
-    ) -> Result<Option<Vec<Stored>>, Error> {
-        let ahead = self.state.with(|state| state.ahead_of_page(reading));
-        self.read_ahead(ahead).await?;
-        // Only the time counts for which everybody else waited.
-        let began = Instant::now();
-        let page = self.state.with(|state| state.next_stored(reading));
-        let page = page.map_err(|fault| self.stop_on(&fault))?;
-        tokio::task::yield_now().await;
-        tokio::time::sleep(began.elapsed() * REST).await;
-        match page {
+    pub fn next_stored(&self, reading: &mut StoredReading) -> Result<Option<Vec<Stored>>, Error> {
+        let page = reading.next_page();
+        match page.map_err(|fault| self.stop_on(&fault))? {
             StoredPage::Some(stored) => Ok(Some(stored)),
             StoredPage::End => Ok(None),
             StoredPage::Replaced => Err(Unavailable::LeaderChanged.into()),

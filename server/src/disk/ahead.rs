@@ -27,37 +27,43 @@ impl Ahead {
         *store = None;
     }
 
-    /// Reads one row.
-    pub fn get(&self, space: Space, key: &[u8]) -> Result<(), Fault> {
-        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(store) => store.get(space, key).map(|_| ()),
-            None => Ok(()),
-        }
+    /// Reads one row, and says of how many bytes its value is.
+    pub fn get(&self, space: Space, key: &[u8]) -> Result<usize, Fault> {
+        let read = self.of_store(|store| store.get(space, key));
+        let row = read.transpose()?.flatten();
+        Ok(row.map_or(0, |row| row.len()))
     }
 
-    /// Reads the first `rows` rows of `[start, end)`, and shows their keys.
+    /// What `read` makes of the store; `None` if it is closed.
+    pub(super) fn of_store<T>(&self, read: impl FnOnce(&Store) -> T) -> Option<T> {
+        let store = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        store.as_ref().map(|store| read(store))
+    }
+
+    /// Reads the first `rows` rows of `[start, end)`, and shows them.
     pub fn scan(
         &self,
         space: Space,
         start: &[u8],
         end: Option<&[u8]>,
         rows: usize,
-        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Fault> {
-        let store = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(store) = &*store else { return Ok(()) };
         if end.is_some_and(|end| end <= start) {
             return Ok(());
         }
-        let mut stored = store.range(space, start, end);
-        for _ in 0..rows {
-            let Some((key, _)) = stored.next()? else {
-                break;
-            };
-            if visit(Store::strip(&key)).is_break() {
-                break;
+        let read = |store: &Store| {
+            let mut stored = store.range(space, start, end);
+            for _ in 0..rows {
+                let Some((key, value)) = stored.next()? else {
+                    break;
+                };
+                if visit(Store::strip(&key), &value).is_break() {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        self.of_store(read).unwrap_or(Ok(()))
     }
 }

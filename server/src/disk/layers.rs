@@ -15,8 +15,9 @@ use tokio::sync::{oneshot, watch};
 use super::Flushed;
 use super::memory::{self, MemoryRows};
 use super::space::{Layout, Space};
-use super::store::Store;
+use super::store::{Snapshot, Store};
 use super::sweep;
+use super::view::Scan;
 use crate::command::{Fault, LogPosition};
 
 /// Memory of a row beyond its bytes: two handles, its share of a tree node, two allocations.
@@ -78,6 +79,8 @@ pub(super) struct Layers {
     pub(super) sealed: Option<Arc<Layer>>,
     /// Callers that wait for everything written so far to be durable.
     pub(super) persist: Vec<Waiting>,
+    /// Callers that wait for a view of everything written so far; none is answered once the writer has failed.
+    pub(super) views: Vec<oneshot::Sender<Snapshot>>,
     /// Whether the writer thread sleeps until it is woken.
     pub(super) is_idle: bool,
     pub(super) is_closing: bool,
@@ -102,6 +105,7 @@ impl Shared {
                 forming: Layer::empty(layout),
                 sealed: None,
                 persist: Vec::new(),
+                views: Vec::new(),
                 is_idle: false,
                 is_closing: false,
                 fault: None,
@@ -169,6 +173,24 @@ impl Shared {
                 self.wake.notify_one();
             }
         }
+    }
+
+    pub(super) fn ask_view(&self, view: oneshot::Sender<Snapshot>) {
+        let mut layers = self.lock();
+        if layers.fault.is_none() {
+            layers.views.push(view);
+            self.wake.notify_one();
+        }
+    }
+
+    /// A copy of all rows in memory, by space.
+    pub(super) fn copy_in_memory(&self) -> Vec<BTreeMap<Bytes, Bytes>> {
+        let layers = self.lock();
+        let rows = |(key, value): (&Bytes, &Option<Bytes>)| Some((key.clone(), value.clone()?));
+        let spaces = layers.forming.spaces.iter();
+        spaces
+            .map(|space| space.iter().filter_map(rows).collect())
+            .collect()
     }
 
     /// Drops what is not being committed yet: all of it is about to be replaced.
@@ -329,6 +351,18 @@ impl<'a> Rows<'a> {
                 return Ok(());
             }
         }
+    }
+}
+
+impl Scan for Rows<'_> {
+    fn scan(
+        &self,
+        space: Space,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), Fault> {
+        Rows::scan(self, space, start, end, visit)
     }
 }
 

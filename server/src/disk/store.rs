@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub(super) use fjall::Snapshot;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+    Readable, Slice,
 };
 
 use super::error::{OpenError, classify};
@@ -238,6 +240,27 @@ impl Store {
         let end = end.map_or_else(|| vec![marks::ROW + 1], marks::row_key);
         Stored {
             rows: self.spaces[space.index()].range(start..end),
+            store: self,
+        }
+    }
+
+    /// All that is committed now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.db.snapshot()
+    }
+
+    /// As [`range`](Self::range), of what a snapshot of this store holds.
+    pub(super) fn range_at(
+        &self,
+        snapshot: &Snapshot,
+        space: Space,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Stored<'_> {
+        let start = marks::row_key(start);
+        let end = end.map_or_else(|| vec![marks::ROW + 1], marks::row_key);
+        Stored {
+            rows: snapshot.range(&self.spaces[space.index()], start..end),
             store: self,
         }
     }

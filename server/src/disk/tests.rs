@@ -70,6 +70,51 @@ fn check(disk: &Disk) -> Result<u32, Fault> {
     Ok(last)
 }
 
+/// The rows of a space in a view; `None` if its store is closed.
+fn viewed(view: &View, space: Space) -> Option<Vec<(Bytes, Bytes)>> {
+    let mut found = Vec::new();
+    let visit = &mut |key: &[u8], value: &[u8]| {
+        found.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        ControlFlow::Continue(())
+    };
+    view.read(|rows| rows.scan(space, &[], None, visit).unwrap())?;
+    Some(found)
+}
+
+#[test]
+fn a_view_goes_on_showing_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.unwrap();
+    for disk in [
+        Disk::open(dir.path(), &LAYOUT).unwrap(),
+        Disk::in_memory(&LAYOUT),
+    ] {
+        let has_files = disk.store.is_some();
+        (1..=100).for_each(|n| entry(&disk, n));
+        let spaces = [SYSTEM, CURRENT, PAST, LOG];
+        let then = spaces.map(|space| all(&disk, space).unwrap());
+        let view = runtime.block_on(disk.view()).unwrap();
+        // Enough for tables to be written and merged.
+        for n in 101..=900 {
+            entry(&disk, n);
+            if n % 40 == 0 {
+                persist(&disk);
+            }
+        }
+        for (space, then) in spaces.into_iter().zip(&then) {
+            assert_eq!(viewed(&view, space).as_ref(), Some(then));
+        }
+        let view_now = runtime.block_on(disk.view()).unwrap();
+        assert_eq!(
+            viewed(&view_now, CURRENT),
+            Some(all(&disk, CURRENT).unwrap())
+        );
+        drop(disk);
+        assert_eq!(viewed(&view, CURRENT).is_none(), has_files);
+    }
+}
+
 #[test]
 fn rows_come_back_in_order_from_every_layer() {
     let dir = tempfile::tempdir().unwrap();

@@ -51,6 +51,7 @@ pub(super) fn spawn(shared: Arc<Shared>, store: Arc<Store>) -> JoinHandle<()> {
                 let why = fault.to_string();
                 let mut layers = shared.lock();
                 layers.fault = Some(why.clone());
+                layers.views.clear();
                 for waiting in layers.persist.drain(..) {
                     waiting.answer(Err(why.clone()));
                 }
@@ -129,6 +130,7 @@ impl Writer {
                 layers.is_closing
                     || layers.fault.is_some()
                     || !layers.persist.is_empty()
+                    || !layers.views.is_empty()
                     || layers.forming.bytes >= LAYER_BYTES_SOON
             };
             if !self.sweeper.has_work() && self.rotating.is_none() {
@@ -170,6 +172,7 @@ impl Writer {
             ));
             layers.sealed = Some(sealed.clone());
             let waiting = std::mem::take(&mut layers.persist);
+            let views = std::mem::take(&mut layers.views);
             let is_closing = layers.is_closing;
             drop(layers);
 
@@ -178,6 +181,10 @@ impl Writer {
             if committed.is_ok() {
                 self.shared.lock().sealed = None;
                 drop(sealed);
+                for view in views {
+                    // Whoever asked may have lost interest.
+                    let _ = view.send(self.store.snapshot());
+                }
             }
             let durable = committed.and_then(|()| {
                 if waiting.is_empty() {

@@ -160,7 +160,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         let scratch = self.scratch()?;
         let _turn = self.hash_turn().await?;
         let coordinator = &self.gate.coordinator;
-        let moment = coordinator.moment().map_err(|error| status(&error))?;
+        let moment = coordinator.moment().await;
+        let moment = moment.map_err(|error| status(&error))?;
         let revision = moment.stored.revision();
         let alarms = self.alarms();
         let mut backend = Backend::new(&moment, &alarms, Sorter::new(scratch, SORT_BYTES));
@@ -201,7 +202,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         let scratch = self.scratch()?;
         let _turn = self.hash_turn().await?;
         let revision = u64::try_from(asked).ok().filter(|asked| *asked > 0);
-        let begun = coordinator.read_stored(revision.map(Revision));
+        let begun = coordinator.read_stored(revision.map(Revision)).await;
         let (reading, newest) = begun.map_err(|error| status(&error))?;
         let (revision, floor) = (reading.revision(), reading.floor());
         let hash = gather::gather(coordinator, reading, move |mut pages| {
@@ -227,7 +228,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         let turn = self.snapshots.clone().try_acquire_owned();
         let turn = turn.map_err(|_| unavailable(Unavailable::TooManyRequests))?;
         let coordinator = self.gate.coordinator.clone();
-        let moment = coordinator.moment().map_err(|error| status(&error))?;
+        let moment = coordinator.moment().await;
+        let moment = moment.map_err(|error| status(&error))?;
         let alarms = self.alarms();
         let pieces = snapshot::begin(coordinator, moment, &alarms, scratch, turn);
         Ok(Response::new(pieces))

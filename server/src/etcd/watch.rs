@@ -165,7 +165,12 @@ async fn serve(
                     room.send(counted(&mut writer, &std::mem::take(&mut answers), held));
                     continue;
                 }
-                match session.turn(coordinator.term(), &past) {
+                let near = coordinator.history_ahead(session.needs(), HISTORY_BYTES);
+                let turn = match near.await {
+                    Ok(()) => session.turn(coordinator.term(), &past),
+                    Err(error) => Err(unreadable(error)),
+                };
+                match turn {
                     Ok(None) => {
                         may_have_work = false;
                         reading = share.hold_standing();

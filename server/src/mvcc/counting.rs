@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::history::{self, Change};
 use super::span::{AsOf, Budget, Span};
-use super::{Mvcc, RowSpan, leaves::LOADS_KEPT};
+use super::{Mvcc, RowSpan};
 use crate::command::{Fault, Revision, Stamp};
 use crate::disk::Rows;
 
@@ -164,9 +164,9 @@ impl Mvcc {
                     };
                     let moment = AsOf {
                         revision: *revision,
-                        top,
+                        top: Some(top),
                     };
-                    let slice = self.as_of(rows, &rest, moment, usize::MAX, LOADS_KEPT, budget)?;
+                    let slice = self.as_of(rows, &rest, moment, usize::MAX, budget)?;
                     *count += slice.found.len() as u64;
                     match slice.next {
                         Some(next) => *from = next,

@@ -6,11 +6,12 @@ use bytes::Bytes;
 
 use super::Mvcc;
 use super::leaves::Visited;
+use super::past::ended_after;
 use super::row::{self, Version};
 use super::span::Budget;
-use super::{LOG, PAST};
+use super::{CURRENT, LOG, PAST};
 use crate::command::{Event, EventKind, Fault, KeyValue, Revision, Stamp};
-use crate::disk::{Garbage, Rows};
+use crate::disk::{Ahead, Garbage, Rows, Scan};
 
 /// The kind of a change to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ fn damaged_change() -> Fault {
 
 /// Shows the changes of `[from, upto)` in order until told to stop.
 pub(super) fn scan(
-    rows: &Rows<'_>,
+    rows: &dyn Scan,
     from: Stamp,
     upto: Option<Stamp>,
     visit: &mut dyn FnMut(Stamp, Change, &[u8]) -> Visited,
@@ -101,6 +102,45 @@ pub fn garbage(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage> {
         garbage.rows.push((LOG, Bytes::copy_from_slice(key)));
     }
     Some(garbage)
+}
+
+/// Reads what [`changes`](Mvcc::changes) of `[from, upto)` needs, where waiting for the disk is allowed.
+pub fn read_changes_ahead(
+    rows: &Ahead,
+    from: Stamp,
+    upto: Stamp,
+    prevs: bool,
+    budget: &mut Budget,
+) -> Result<(), Fault> {
+    let mut changes = Vec::new();
+    let (start, end) = (row::log_key(from), row::log_key(upto));
+    // The change that does not fit any more is looked at, too.
+    let most = budget.rows.saturating_add(1);
+    rows.scan(LOG, &start, Some(&end), most, &mut |stored, change| {
+        let at = row::split_log_key(stored);
+        // The reading that needs a damaged row says so.
+        if let Some((at, (change, key))) = at.zip(split_log_row(change)) {
+            changes.push((at.main, change, Bytes::copy_from_slice(key)));
+        }
+        ControlFlow::Continue(())
+    })?;
+    for (at, change, key) in changes {
+        if budget.is_spent() {
+            break;
+        }
+        let mut bytes = key.len() + EVENT_OVERHEAD_BYTES;
+        if prevs && change != Change::Create {
+            bytes += rows.get(PAST, &row::past_key(&key, at))?;
+        }
+        if change != Change::Delete {
+            bytes += rows.get(CURRENT, &key)?;
+            let (start, end) = ended_after(&key, at);
+            let pass = &mut |_: &[u8], _: &[u8]| ControlFlow::Continue(());
+            rows.scan(PAST, &start, Some(&end), 1, pass)?;
+        }
+        budget.spend(1, bytes);
+    }
+    Ok(())
 }
 
 /// Changes in order, each with its place.
@@ -160,7 +200,7 @@ impl Mvcc {
         };
         let (kind, kv) = match change {
             Change::Create | Change::Update => {
-                let version = self.get_at(rows, &key, at.main)?;
+                let version = self.glimpse_at(rows, &key, at.main)?;
                 let version = version.filter(|version| version.modified == at);
                 let version = version.ok_or_else(|| Fault::Corrupt {
                     what: format!("revision {} in the state store", at.main),

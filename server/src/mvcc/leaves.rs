@@ -28,7 +28,7 @@ const MISSES_WITH_ROOM: u8 = 4;
 /// .. and while there is none: loading costs as much as some twenty points.
 const MISSES_WITHOUT_ROOM: u8 = 128;
 /// Leaves that a range may keep of those it loads: a longer range would evict everything else.
-pub(crate) const LOADS_KEPT: usize = 64;
+pub(super) const LOADS_KEPT: usize = 64;
 
 type Row = (Bytes, Bytes);
 /// The answer to a visit: go on or stop, or that a row is damaged.
@@ -160,6 +160,14 @@ impl Leaves {
         });
         self.turn_out();
         Ok(found)
+    }
+
+    /// As [`get`](Self::get), but it loads no leaf and keeps none.
+    pub(super) fn glimpse(&self, rows: &Rows<'_>, key: &[u8]) -> Result<Option<Bytes>, Fault> {
+        match &self.leaf(self.find(key)).rows {
+            Some(resident) => Ok(search(resident, key).ok().map(|at| resident[at].1.clone())),
+            None => rows.get(CURRENT, key),
+        }
     }
 
     /// Notes that `key` holds `row` now; `existed` is whether it was there before. `rows` has it already.
@@ -306,7 +314,7 @@ impl Leaves {
         loop {
             let leaf = self.leaf(place);
             let next = self.after(place);
-            if leaf.rows.is_none() {
+            if leaf.rows.is_none() && leaf.count > 0 {
                 let upto = next.map(|next| self.leaf(next).first.clone());
                 let (_, known) = absent.get_or_insert_with(|| (leaf.first.clone(), None));
                 *known = upto;
@@ -391,9 +399,16 @@ impl Leaves {
         let leaf = self.leaf(place);
         let end = self.after(place).map(|next| self.leaf(next).first.clone());
         let mut read = Vec::with_capacity(leaf.count);
+        if leaf.count == 0 {
+            return Ok(read);
+        }
+        // Behind its last key there may be a million that were removed, and that are stepped over one by one.
         rows.scan(CURRENT, &leaf.first, end.as_deref(), &mut |key, row| {
             read.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
-            ControlFlow::Continue(())
+            match read.len() < leaf.count {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
         })?;
         if read.len() != leaf.count {
             return Err(Fault::Corrupt {
@@ -441,14 +456,11 @@ impl Leaves {
         Ok(())
     }
 
-    /// Gives an empty leaf's span to its neighbour.
+    /// Gives an empty leaf's span to the one before it. The very first one stays, empty: were its span given to the next,
+    /// that would begin with all that was removed, and each look at it would step over that.
     fn drop_empty(&mut self, place: Place) {
         if place == Place(0, 0) {
-            let Some(next) = self.after(place) else {
-                return;
-            };
-            // The first leaf must begin below every key.
-            self.leaf_mut(next).first = Bytes::new();
+            return;
         }
         let block = &mut self.blocks[place.0];
         let empty = block.leaves.remove(place.1);

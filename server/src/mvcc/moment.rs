@@ -4,14 +4,13 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::Mvcc;
 use super::history::removal;
 use super::past::{after, damaged_past};
 use super::row::{self, Version};
-use super::span::{AsOf, Budget, Slice, Span};
+use super::span::{AsOf, Budget, Slice, Span, rows_as_of};
 use super::{LOG, PAST};
 use crate::command::{Fault, Revision, Stamp};
-use crate::disk::{Rows, Space};
+use crate::disk::{Scan, Space};
 
 /// Rows in key order.
 #[derive(Debug, Default)]
@@ -27,49 +26,44 @@ const PAGE_ROWS: usize = 2048;
 /// Budget that a row which is stepped over takes, beside its key.
 const STEP_BYTES: usize = 96;
 
-impl Mvcc {
-    /// The current rows as of a moment, from key `from` on, some `bytes_max` of them. A page may be empty and not the
-    /// last: keys that were rewritten since are stepped over, and that takes time as well.
-    pub fn page_at(
-        &self,
-        rows: &Rows<'_>,
-        from: &Bytes,
-        moment: AsOf,
-        bytes_max: usize,
-    ) -> Result<Page, Fault> {
-        let slice = self.versions_at(rows, from, moment, bytes_max)?;
-        let found = slice.found.into_iter();
-        Ok(Page {
-            rows: found.map(|(key, version)| (key, version.row())).collect(),
-            next: slice.next,
-        })
-    }
+/// The current rows as of a moment, from key `from` on, some `bytes_max` of them. A page may be empty and not the
+/// last: keys that were rewritten since are stepped over, and that takes time as well.
+pub fn page_at(
+    rows: &dyn Scan,
+    from: &Bytes,
+    moment: AsOf,
+    bytes_max: usize,
+) -> Result<Page, Fault> {
+    let slice = versions_at(rows, from, moment, bytes_max)?;
+    let found = slice.found.into_iter();
+    Ok(Page {
+        rows: found.map(|(key, version)| (key, version.row())).collect(),
+        next: slice.next,
+    })
+}
 
-    /// As [`page_at`](Self::page_at), the versions themselves.
-    pub fn versions_at(
-        &self,
-        rows: &Rows<'_>,
-        from: &Bytes,
-        moment: AsOf,
-        bytes_max: usize,
-    ) -> Result<Slice, Fault> {
-        let span = Span {
-            start: from.clone(),
-            end: None,
-        };
-        let mut budget = Budget {
-            rows: PAGE_ROWS,
-            bytes: bytes_max,
-        };
-        // Clients do not ask for these keys: keep none of them in memory.
-        self.as_of(rows, &span, moment, usize::MAX, 0, &mut budget)
-    }
+/// As [`page_at`], the versions themselves.
+pub fn versions_at(
+    rows: &dyn Scan,
+    from: &Bytes,
+    moment: AsOf,
+    bytes_max: usize,
+) -> Result<Slice, Fault> {
+    let span = Span {
+        start: from.clone(),
+        end: None,
+    };
+    let mut budget = Budget {
+        rows: PAGE_ROWS,
+        bytes: bytes_max,
+    };
+    rows_as_of(rows, &span, moment, &mut budget)
 }
 
 /// The versions that ended in `(floor, revision]` with their keys, from stored key `from` on; the next slice begins at a
 /// stored key, too.
 pub fn superseded(
-    rows: &Rows<'_>,
+    rows: &dyn Scan,
     from: &Bytes,
     floor: Revision,
     revision: Revision,
@@ -98,7 +92,7 @@ pub struct Removals {
 
 /// The removals of `[floor, revision]`, from stored key `from` on.
 pub fn removals(
-    rows: &Rows<'_>,
+    rows: &dyn Scan,
     from: &Bytes,
     floor: Revision,
     revision: Revision,
@@ -116,7 +110,7 @@ pub fn removals(
 
 /// The past rows that ended in `(floor, revision]`, from stored key `from` on.
 pub fn past_page(
-    rows: &Rows<'_>,
+    rows: &dyn Scan,
     from: &Bytes,
     floor: Revision,
     revision: Revision,
@@ -130,7 +124,7 @@ pub fn past_page(
 
 /// The changes of `[floor, revision]`, from stored key `from` on.
 pub fn log_page(
-    rows: &Rows<'_>,
+    rows: &dyn Scan,
     from: &Bytes,
     floor: Revision,
     revision: Revision,
@@ -143,7 +137,7 @@ pub fn log_page(
 }
 
 fn page(
-    rows: &Rows<'_>,
+    rows: &dyn Scan,
     space: Space,
     from: &Bytes,
     bytes_max: usize,

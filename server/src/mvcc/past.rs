@@ -9,7 +9,7 @@ use super::Mvcc;
 use super::PAST;
 use super::row::{self, Version};
 use crate::command::{Fault, Revision};
-use crate::disk::Rows;
+use crate::disk::{Rows, Scan};
 
 /// Lists that are being paged through at the same time and remembered.
 const REMAINDERS_MAX: usize = 128;
@@ -68,25 +68,42 @@ impl Mvcc {
         key: &[u8],
         revision: Revision,
     ) -> Result<Option<Version>, Fault> {
-        if let Some(live) = self.get(rows, key)?
-            && live.modified.main <= revision
-        {
-            return Ok(Some(live));
-        }
-        superseded_at(rows, key, revision)
+        let live = self.get(rows, key)?;
+        stood_at(live, rows, key, revision)
+    }
+
+    /// As [`get_at`](Self::get_at), for readers that pass by once: nothing is kept in memory for them.
+    pub(super) fn glimpse_at(
+        &self,
+        rows: &Rows<'_>,
+        key: &[u8],
+        revision: Revision,
+    ) -> Result<Option<Version>, Fault> {
+        let live = self.leaves.borrow().glimpse(rows, key)?;
+        let live = live.map(Version::decode).transpose()?;
+        stood_at(live, rows, key, revision)
+    }
+}
+
+fn stood_at(
+    live: Option<Version>,
+    rows: &Rows<'_>,
+    key: &[u8],
+    revision: Revision,
+) -> Result<Option<Version>, Fault> {
+    match live {
+        Some(live) if live.modified.main <= revision => Ok(Some(live)),
+        Some(_) | None => superseded_at(rows, key, revision),
     }
 }
 
 /// The version that stood at `revision` of a key that changed since.
 pub(super) fn superseded_at(
-    rows: &Rows<'_>,
+    rows: &dyn Scan,
     key: &[u8],
     revision: Revision,
 ) -> Result<Option<Version>, Fault> {
-    // The first version that ended later was the one then, if it had begun.
-    let from = row::past_key(key, revision.next());
-    let mut upto = row::past_prefix(key);
-    upto.extend_from_slice(&row::BEHIND_VERSIONS);
+    let (from, upto) = ended_after(key, revision);
     let mut found = None;
     rows.scan(PAST, &from, Some(&upto), &mut |_, version| {
         found = Some(Bytes::copy_from_slice(version));
@@ -94,6 +111,14 @@ pub(super) fn superseded_at(
     })?;
     let version = found.map(Version::decode).transpose()?;
     Ok(version.filter(|version| version.modified.main <= revision))
+}
+
+/// Where the versions of a key are that ended after `revision`. The first of them was the one then, if it had begun.
+pub(super) fn ended_after(key: &[u8], revision: Revision) -> (Bytes, Bytes) {
+    let from = row::past_key(key, revision.next());
+    let mut upto = row::past_prefix(key);
+    upto.extend_from_slice(&row::BEHIND_VERSIONS);
+    (from, upto.into())
 }
 
 pub(super) fn after(key: &[u8]) -> Bytes {

@@ -12,12 +12,12 @@ use bytes::Bytes;
 
 use super::Mvcc;
 use super::history;
-use super::leaves::LOADS_KEPT;
+use super::leaves::{LOADS_KEPT, Visited};
 use super::past::{damaged_past, superseded_at};
 use super::row::{self, Version};
 use super::{CURRENT, PAST};
 use crate::command::{Fault, Revision, Stamp};
-use crate::disk::Rows;
+use crate::disk::{Rows, Scan};
 
 /// Superseded versions of one key that are stepped over before the rest of them is jumped: a jump costs as much as some.
 const STEPS_MAX: usize = 16;
@@ -78,8 +78,8 @@ impl Span {
 pub struct AsOf {
     /// The newest revision made by then; not below the compaction floor.
     pub revision: Revision,
-    /// Where the next change will stand now.
-    pub top: Stamp,
+    /// Where the next change will stand in what is read; `None` if nobody knows.
+    pub top: Option<Stamp>,
 }
 
 /// Some versions in key order.
@@ -124,55 +124,72 @@ impl Mvcc {
     }
 
     /// The first versions of `span` that stood at a moment: at most `limit`, none if `budget` was used up by rows that did
-    /// not stand then. Of the leaves that it loads, `loads_kept` stay; without any the rows are read past the leaves.
+    /// not stand then.
     pub fn as_of(
         &self,
         rows: &Rows<'_>,
         span: &Span,
         moment: AsOf,
         limit: usize,
-        loads_kept: usize,
         budget: &mut Budget,
     ) -> Result<Slice, Fault> {
         if span.is_empty() {
             return Ok(Slice::default());
         }
-        let mut search = Search {
-            revision: moment.revision,
-            limit,
-            found: BTreeMap::new(),
-            next: None,
-        };
+        let mut search = Search::new(moment, limit);
         // Both halves may take as much: the slice is at most twice as long as asked for.
-        let mut first_half = *budget;
-        search.live(self, rows, span, loads_kept, &mut first_half)?;
-        let mut second_half = *budget;
-        match changed_since(rows, span, moment, &mut second_half)? {
-            Some(keys) => search.changed(rows, keys, &mut second_half)?,
-            None => search.superseded(rows, span, &mut second_half)?,
-        }
-        budget.rows = first_half.rows.min(second_half.rows);
-        budget.bytes = first_half.bytes.min(second_half.bytes);
-        Ok(search.finish())
+        let mut live = *budget;
+        let end = span.end.as_deref();
+        self.leaves
+            .borrow_mut()
+            .visit(rows, &span.start, end, LOADS_KEPT, &mut |key, row| {
+                search.live(key, row, &mut live)
+            })?;
+        search.finish(rows, span, moment, live, budget)
     }
+}
+
+/// As [`Mvcc::as_of`], of rows that nobody keeps in memory.
+pub(super) fn rows_as_of(
+    rows: &dyn Scan,
+    span: &Span,
+    moment: AsOf,
+    budget: &mut Budget,
+) -> Result<Slice, Fault> {
+    if span.is_empty() {
+        return Ok(Slice::default());
+    }
+    let mut search = Search::new(moment, usize::MAX);
+    let mut live = *budget;
+    let mut outcome = Ok(());
+    let end = span.end.as_deref();
+    rows.scan(CURRENT, &span.start, end, &mut |key, row| {
+        let (key, row) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(row));
+        search.live(&key, &row, &mut live).unwrap_or_else(|fault| {
+            outcome = Err(fault);
+            ControlFlow::Break(())
+        })
+    })?;
+    outcome?;
+    search.finish(rows, span, moment, live, budget)
 }
 
 /// The keys of `span` that changed since the moment; `None` if too much did.
 fn changed_since(
-    rows: &Rows<'_>,
+    rows: &dyn Scan,
     span: &Span,
     moment: AsOf,
     budget: &mut Budget,
 ) -> Result<Option<BTreeSet<Bytes>>, Fault> {
     let AsOf { revision, top } = moment;
     let next = revision.next();
-    if top.main.0.saturating_sub(next.0) > CHANGES_CHEAP as u64 {
+    if top.is_some_and(|top| top.main.0.saturating_sub(next.0) > CHANGES_CHEAP as u64) {
         return Ok(None);
     }
     let from = Stamp { main: next, sub: 0 };
     let (mut keys, mut left) = (BTreeSet::new(), CHANGES_CHEAP);
     let mut is_all = true;
-    history::scan(rows, from, Some(top), &mut |_, _, key| {
+    history::scan(rows, from, top, &mut |_, _, key| {
         is_all = left > 0;
         if !is_all {
             return Ok(ControlFlow::Break(()));
@@ -193,55 +210,41 @@ struct Search {
     found: BTreeMap<Bytes, Version>,
     /// Complete to before this key.
     next: Option<Bytes>,
+    has_visited: bool,
 }
 
 impl Search {
-    /// Finds the live versions that stood already.
-    fn live(
-        &mut self,
-        mvcc: &Mvcc,
-        rows: &Rows<'_>,
-        span: &Span,
-        loads_kept: usize,
-        budget: &mut Budget,
-    ) -> Result<(), Fault> {
-        let mut visited = false;
-        let visit = &mut |key: &Bytes, row: &Bytes| {
-            if visited && (self.found.len() >= self.limit || budget.is_spent()) {
-                self.next = Some(key.clone());
-                return Ok(ControlFlow::Break(()));
-            }
-            visited = true;
-            let version = Version::decode(row.clone())?;
-            if version.modified.main <= self.revision {
-                budget.spend(1, key.len() + row.len());
-                self.found.insert(key.clone(), version);
-            } else {
-                budget.spend(1, 0);
-            }
-            Ok(ControlFlow::Continue(()))
-        };
-        let end = span.end.as_deref();
-        let mut leaves = mvcc.leaves.borrow_mut();
-        if loads_kept > 0 || leaves.are_resident() {
-            return leaves.visit(rows, &span.start, end, loads_kept, visit);
+    fn new(moment: AsOf, limit: usize) -> Self {
+        Self {
+            revision: moment.revision,
+            limit,
+            found: BTreeMap::new(),
+            next: None,
+            has_visited: false,
         }
-        // Loaded leaf by leaf, each would be looked for in the store again.
-        let mut outcome = Ok(());
-        rows.scan(CURRENT, &span.start, end, &mut |key, row| {
-            let (key, row) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(row));
-            visit(&key, &row).unwrap_or_else(|fault| {
-                outcome = Err(fault);
-                ControlFlow::Break(())
-            })
-        })?;
-        outcome
+    }
+
+    /// Takes a live version if it stood already.
+    fn live(&mut self, key: &Bytes, row: &Bytes, budget: &mut Budget) -> Visited {
+        if self.has_visited && (self.found.len() >= self.limit || budget.is_spent()) {
+            self.next = Some(key.clone());
+            return Ok(ControlFlow::Break(()));
+        }
+        self.has_visited = true;
+        let version = Version::decode(row.clone())?;
+        if version.modified.main <= self.revision {
+            budget.spend(1, key.len() + row.len());
+            self.found.insert(key.clone(), version);
+        } else {
+            budget.spend(1, 0);
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Adds what stood then of `keys`, which changed since, as far as the first half came.
     fn changed(
         &mut self,
-        rows: &Rows<'_>,
+        rows: &dyn Scan,
         keys: BTreeSet<Bytes>,
         budget: &mut Budget,
     ) -> Result<(), Fault> {
@@ -259,7 +262,7 @@ impl Search {
     /// Adds what stood then and was superseded since, of the keys that the first half came to.
     fn superseded(
         &mut self,
-        rows: &Rows<'_>,
+        rows: &dyn Scan,
         span: &Span,
         budget: &mut Budget,
     ) -> Result<(), Fault> {
@@ -282,12 +285,31 @@ impl Search {
         walk.failed.map_or(Ok(()), Err)
     }
 
-    fn finish(self) -> Slice {
+    /// Adds what was superseded since, after all live versions; `live` is what they left of the budget.
+    fn finish(
+        mut self,
+        rows: &dyn Scan,
+        span: &Span,
+        moment: AsOf,
+        live: Budget,
+        budget: &mut Budget,
+    ) -> Result<Slice, Fault> {
+        let mut past = *budget;
+        match changed_since(rows, span, moment, &mut past)? {
+            Some(keys) => self.changed(rows, keys, &mut past)?,
+            None => self.superseded(rows, span, &mut past)?,
+        }
+        budget.rows = live.rows.min(past.rows);
+        budget.bytes = live.bytes.min(past.bytes);
+        Ok(self.slice())
+    }
+
+    fn slice(self) -> Slice {
         let Self {
-            revision: _,
             limit,
             mut found,
             mut next,
+            ..
         } = self;
         if let Some(next) = &next {
             found.split_off(next);

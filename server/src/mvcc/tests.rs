@@ -119,13 +119,13 @@ fn as_of(disk: &Disk, mvcc: &Mvcc, revision: u64, newest: u64) -> (Vec<(Bytes, B
     };
     let moment = AsOf {
         revision: Revision(revision),
-        top: Stamp {
+        top: Some(Stamp {
             main: Revision(newest + 1),
             sub: 0,
-        },
+        }),
     };
     let (rows, mut budget) = (disk.rows(), Budget::NONE);
-    let slice = mvcc.as_of(&rows, &all, moment, usize::MAX, LOADS_KEPT, &mut budget);
+    let slice = mvcc.as_of(&rows, &all, moment, usize::MAX, &mut budget);
     let found = slice.unwrap().found.into_iter();
     let found = found.map(|(key, version)| (key, version.value()));
     (found.collect(), Budget::NONE.rows - budget.rows)

@@ -3,23 +3,25 @@
 //!
 //! The holder of the [`Ahead`] reads it on a thread that may wait for the disk; afterwards the rows are near. It is a
 //! guess from what stands now: a wrong one costs a turn a look at the disk, never a wrong answer. While all current
-//! rows are in memory nothing is named, so a store that fits pays one comparison. A guess leaves out a leaf that is
-//! loaded for a key of a lease, and recent changes, which are in memory nearly always.
+//! rows are in memory only old versions and changes are named, so a store that fits pays one comparison. A guess leaves
+//! out a leaf that is loaded for a key of a lease, and recent changes, which are in memory nearly always.
 
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::history::Piece;
 use super::kv::Deleting;
 use super::law::Running;
 use super::reading::{RangeReading, Reading};
 use super::spaces::SYSTEM;
-use super::{SnapshotReader, State, StoredReading, lease};
+use super::{SnapshotReader, State, lease};
 use crate::command::{
-    Command, Envelope, Fault, Keys, KvCommand, LeaseCommand, LeaseId, Op, Query, Revision, Txn,
+    Command, Envelope, Fault, Keys, KvCommand, LeaseCommand, LeaseId, Op, Query, Revision, Stamp,
+    Txn,
 };
 use crate::disk;
-use crate::mvcc::{CURRENT, RowSpan, Span};
+use crate::mvcc::{self, Budget, CURRENT, RowSpan, Span};
 
 /// Keys of one span that a turn comes to, and keys and spans that are named for it.
 const TURN_ROWS: usize = 512;
@@ -36,11 +38,20 @@ pub struct Ahead {
     wanted: Vec<Wanted>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Wanted {
     Rows(RowSpan),
+    /// The version of a key that ended first after a revision.
+    Superseded(Bytes, Revision),
     /// The keys attached to a lease, from this one on.
     Attached(LeaseId, Bytes),
+    /// The first changes from one place to before another, with what was there before or without.
+    Changes {
+        from: Stamp,
+        upto: Stamp,
+        prevs: bool,
+        budget: Budget,
+    },
 }
 
 impl Ahead {
@@ -58,20 +69,32 @@ impl Ahead {
     fn read_one(&self, wanted: &Wanted) -> Result<(), Fault> {
         match wanted {
             Wanted::Rows(RowSpan { space, start, end }) => {
-                let pass = &mut |_: &[u8]| ControlFlow::Continue(());
+                let pass = &mut |_: &[u8], _: &[u8]| ControlFlow::Continue(());
                 self.rows
                     .scan(*space, start, end.as_deref(), ROWS_MAX, pass)
             }
+            Wanted::Superseded(key, at) => {
+                let RowSpan { space, start, end } = RowSpan::ended_after(key, *at);
+                let pass = &mut |_: &[u8], _: &[u8]| ControlFlow::Continue(());
+                self.rows.scan(space, &start, end.as_deref(), 1, pass)
+            }
+            Wanted::Changes {
+                from,
+                upto,
+                prevs,
+                budget,
+            } => mvcc::read_changes_ahead(&self.rows, *from, *upto, *prevs, &mut budget.clone()),
             Wanted::Attached(id, from) => {
                 let (start, end) = lease::attachments(*id, from);
                 let mut keys = Vec::new();
-                let visit = &mut |row: &[u8]| {
+                let visit = &mut |row: &[u8], _: &[u8]| {
                     keys.push(Bytes::copy_from_slice(lease::attached_key(row)));
                     ControlFlow::Continue(())
                 };
                 self.rows
                     .scan(SYSTEM, &start, Some(&end), ROWS_MAX, visit)?;
-                keys.iter().try_for_each(|key| self.rows.get(CURRENT, key))
+                keys.iter()
+                    .try_for_each(|key| self.rows.get(CURRENT, key).map(|_| ()))
             }
         }
     }
@@ -80,6 +103,8 @@ impl Ahead {
 /// Names what is wanted, up to a bound.
 pub(super) struct Naming<'a> {
     state: &'a State,
+    /// Whether all current rows are in memory.
+    is_near: bool,
     /// Keys that are come to in one span.
     rows: usize,
     wanted: Vec<Wanted>,
@@ -97,7 +122,9 @@ impl Naming<'_> {
     }
 
     pub(super) fn key(&mut self, key: &Bytes) {
-        if let Some(far) = self.state.mvcc.far_key(key) {
+        if !self.is_near
+            && let Some(far) = self.state.mvcc.far_key(key)
+        {
             self.want(Wanted::Rows(far));
         }
     }
@@ -107,7 +134,8 @@ impl Naming<'_> {
             start: start.clone(),
             end: end.cloned(),
         };
-        if !span.is_empty()
+        if !self.is_near
+            && !span.is_empty()
             && let Some(far) = self.state.mvcc.far(&span, self.rows)
         {
             self.want(Wanted::Rows(far));
@@ -121,11 +149,28 @@ impl Naming<'_> {
         }
     }
 
-    /// The superseded versions of a span, for a question at revision `at`.
-    pub(super) fn past(&mut self, span: &Span, at: Revision) {
-        if self.state.ledger.revision.0.saturating_sub(at.0) > CHANGES_CHEAP {
-            self.rows(RowSpan::past(span));
+    /// The superseded versions of keys, for a question at revision `at`.
+    pub(super) fn past(&mut self, keys: &Keys, at: Revision) {
+        if self.state.is_recent(at) {
+            return;
         }
+        match keys {
+            Keys::One(key) => self.want(Wanted::Superseded(key.clone(), at)),
+            Keys::Range { start, end } => {
+                let (start, end) = (start.clone(), end.clone());
+                self.rows(RowSpan::past(&Span { start, end }));
+            }
+        }
+    }
+
+    /// The first changes of `[from, upto)`, as many as `budget` has room for.
+    pub(super) fn changes(&mut self, from: Stamp, upto: Stamp, prevs: bool, budget: Budget) {
+        self.want(Wanted::Changes {
+            from,
+            upto,
+            prevs,
+            budget,
+        });
     }
 
     /// Rows that nobody keeps in memory.
@@ -133,6 +178,7 @@ impl Naming<'_> {
         self.want(Wanted::Rows(rows));
     }
 
+    /// The keys attached to a lease, and their rows.
     pub(super) fn attached(&mut self, id: LeaseId, from: &Bytes) {
         self.want(Wanted::Attached(id, from.clone()));
     }
@@ -217,23 +263,32 @@ impl Naming<'_> {
 }
 
 impl State {
-    /// Whether anything is worth being read ahead: some current rows are not in memory.
+    /// Whether anything is worth being read ahead of entries: some current rows are not in memory.
     pub fn reads_ahead(&self) -> bool {
         !self.mvcc.is_near() && self.disk.ahead().is_some()
     }
 
-    fn naming(&self, rows: usize) -> Option<Naming<'_>> {
-        self.reads_ahead().then(|| Naming {
+    /// Whether what changed since is so little that its rows are in memory nearly always.
+    pub(super) fn is_recent(&self, at: Revision) -> bool {
+        self.ledger.revision.0.saturating_sub(at.0) <= CHANGES_CHEAP
+    }
+
+    fn naming(&self, rows: usize) -> Naming<'_> {
+        Naming {
             state: self,
+            is_near: self.mvcc.is_near(),
             rows,
             wanted: Vec::new(),
-        })
+        }
     }
 
     fn named(&self, naming: Naming<'_>) -> Option<Ahead> {
-        let rows = self.disk.ahead()?;
         let wanted = naming.wanted;
-        (!wanted.is_empty()).then_some(Ahead { rows, wanted })
+        if wanted.is_empty() {
+            return None;
+        }
+        let rows = self.disk.ahead()?;
+        Some(Ahead { rows, wanted })
     }
 
     /// The rows that the next turn reads, of the entries that are to be applied next; the first of them may have
@@ -242,7 +297,10 @@ impl State {
         &self,
         entries: impl IntoIterator<Item = &'a Envelope>,
     ) -> Option<Ahead> {
-        let mut naming = self.naming(TURN_ROWS)?;
+        if !self.reads_ahead() {
+            return None;
+        }
+        let mut naming = self.naming(TURN_ROWS);
         let done = self.ledger.ahead.saturating_sub(1);
         let mut done = usize::try_from(done).unwrap_or(usize::MAX);
         let mut running = self.making.running.as_ref();
@@ -262,7 +320,7 @@ impl State {
 
     /// The rows that [`ask`](Self::ask) reads of a question first.
     pub fn ahead_of_query(&self, query: &Query) -> Option<Ahead> {
-        let mut naming = self.naming(SLICE_ROWS)?;
+        let mut naming = self.naming(SLICE_ROWS);
         match query {
             Query::Range(range) => {
                 RangeReading::at(range, self.ledger.revision).names(&mut naming);
@@ -274,24 +332,30 @@ impl State {
         self.named(naming)
     }
 
-    /// The rows that the next page of `reading` reads.
-    pub fn ahead_of_page(&self, reading: &StoredReading) -> Option<Ahead> {
-        let mut naming = self.naming(ROWS_MAX)?;
-        reading.names(&mut naming);
-        self.named(naming)
-    }
-
     /// The rows that the next chunk of a snapshot reads.
     pub fn ahead_of_chunk(&self, reader: &SnapshotReader) -> Option<Ahead> {
-        let mut naming = self.naming(ROWS_MAX)?;
+        let mut naming = self.naming(ROWS_MAX);
         reader.names(&mut naming);
         self.named(naming)
     }
 
     /// The rows that [`go_on`](Self::go_on) reads next.
     pub fn ahead_of_reading(&self, reading: &Reading) -> Option<Ahead> {
-        let mut naming = self.naming(SLICE_ROWS)?;
+        let mut naming = self.naming(SLICE_ROWS);
         reading.names(&mut naming);
+        self.named(naming)
+    }
+
+    /// The rows that [`history`](Self::history) and [`part`](Self::part) read of these pieces.
+    pub fn ahead_of_history<'a>(
+        &self,
+        pieces: impl IntoIterator<Item = Piece<'a>>,
+        bytes_max: usize,
+    ) -> Option<Ahead> {
+        let mut naming = self.naming(SLICE_ROWS);
+        for piece in pieces {
+            self.name_history(piece, bytes_max, &mut naming);
+        }
         self.named(naming)
     }
 }

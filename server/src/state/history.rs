@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::ahead::Naming;
 use super::snapshot::Pin;
 use super::{No, State};
 use crate::command::{Event, Fault, KvRefusal, Revision, Stamp};
@@ -27,6 +28,27 @@ pub enum History {
     },
     /// The first revision that changed anything is larger than one piece: it is read with [`State::part`].
     Large(LargeRevision),
+}
+
+/// What is read of history next.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// See [`State::history`].
+    Changes {
+        /// From this revision on.
+        from: Revision,
+        /// Up to before this one.
+        upto: Revision,
+    },
+    /// See [`State::part`].
+    Part {
+        /// The large revision.
+        large: &'a LargeRevision,
+        /// Places in it.
+        places: Range<u32>,
+        /// Whether with what was there before.
+        prevs: bool,
+    },
 }
 
 /// A revision that is read part by part, and that stays readable as long as this is there.
@@ -51,6 +73,13 @@ impl LargeRevision {
     /// The revision.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    fn at(&self, sub: u32) -> Stamp {
+        Stamp {
+            main: self.revision,
+            sub,
+        }
     }
 }
 
@@ -109,16 +138,12 @@ impl State {
         if !large.pin.is_of(&self.pins) {
             return Ok(None);
         }
-        let at = |sub| Stamp {
-            main: large.revision,
-            sub,
-        };
         let mut budget = Budget {
             rows: CHANGES_MAX,
             bytes: bytes_max,
         };
         let rows = self.disk.rows();
-        let (from, upto) = (at(places.start), at(places.end));
+        let (from, upto) = (large.at(places.start), large.at(places.end));
         let (changes, next) =
             self.mvcc
                 .changes(&rows, from, upto, large.floor, prevs, &mut budget)?;
@@ -127,6 +152,30 @@ impl State {
             changes: changes.collect(),
             next: next.map(|at| at.sub),
         }))
+    }
+}
+
+impl State {
+    /// Names what a piece reads. A revision that is read in parts was too large for memory before it was old.
+    pub(super) fn name_history(&self, piece: Piece<'_>, bytes_max: usize, naming: &mut Naming<'_>) {
+        let budget = Budget {
+            rows: CHANGES_MAX,
+            bytes: bytes_max,
+        };
+        match piece {
+            Piece::Changes { from, .. } if self.is_recent(from) && self.mvcc.is_near() => {}
+            Piece::Changes { from, upto } => {
+                naming.changes(start_of(from), start_of(upto), true, budget);
+            }
+            Piece::Part {
+                large,
+                places,
+                prevs,
+            } => {
+                let (from, upto) = (large.at(places.start), large.at(places.end));
+                naming.changes(from, upto, prevs, budget);
+            }
+        }
     }
 }
 

@@ -1,17 +1,16 @@
 //! Everything that is stored of the key space up to a revision, page by page: the contents of etcd's `key` bucket.
 //!
-//! One moment, whatever is written between two pages; nothing that it needs is swept while it is held. Pages come in the
-//! order of the rows, not of revisions: sorting is for the caller.
+//! One moment, whatever is written between two pages: it is read from a view of the disk, without the state's lock. Pages
+//! come in the order of the rows, not of revisions: sorting is for the caller.
 
 use bytes::Bytes;
 
 use super::State;
-use super::ahead::Naming;
-use super::snapshot::Pin;
 use crate::command::{Fault, KeyValue, Refusal, Revision, Stamp};
-use crate::mvcc::{self, AsOf, LOG, PAST, RowSpan, Span, Version};
+use crate::disk::{Scan, View};
+use crate::mvcc::{self, AsOf, Version};
 
-/// Bytes of rows after which a page ends: about a millisecond.
+/// Bytes of rows after which a page ends: about a millisecond. So long waits who wants to close the store.
 const PAGE_BYTES: usize = if cfg!(test) { 512 } else { 192 << 10 };
 
 /// One change that is still stored.
@@ -46,13 +45,13 @@ pub enum StoredPage {
     Replaced,
 }
 
-/// All that is stored up to a revision. Dropping it lets go of what it held.
+/// All that is stored up to a revision, read beside what is written meanwhile. Dropping it lets go of what it held.
 #[derive(Debug)]
 pub struct StoredReading {
     revision: Revision,
     floor: Option<Revision>,
     stage: Stage,
-    pin: Pin,
+    view: View,
 }
 
 #[derive(Debug)]
@@ -76,84 +75,88 @@ impl StoredReading {
     pub fn floor(&self) -> Option<Revision> {
         self.floor
     }
-}
 
-impl StoredReading {
-    /// Names what its next page reads.
-    pub(super) fn names(&self, naming: &mut Naming<'_>) {
-        let (space, start) = match &self.stage {
-            Stage::Standing(from) => {
-                let span = Span {
-                    start: from.clone(),
-                    end: None,
-                };
-                naming.span(&span.start, None);
-                return naming.past(&span, self.revision);
-            }
-            Stage::Superseded(from) => (PAST, from.clone()),
-            Stage::Removed(from) => (LOG, from.clone()),
-            Stage::End => return,
+    /// The next page. Blocks on the disk, and nobody waits for it: it needs no lock.
+    pub fn next_page(&mut self) -> Result<StoredPage, Fault> {
+        let stage = std::mem::replace(&mut self.stage, Stage::End);
+        if matches!(stage, Stage::End) {
+            return Ok(StoredPage::End);
+        }
+        // A version that ended at the floor or before is garbage, swept already or not.
+        let floor = self.floor.unwrap_or_default();
+        let read = self
+            .view
+            .read(|rows| page(rows, stage, floor, self.revision));
+        let Some(read) = read else {
+            return Ok(StoredPage::Replaced);
         };
-        let end = None;
-        naming.rows(RowSpan { space, start, end });
+        let (page, next) = read?;
+        self.stage = next;
+        Ok(StoredPage::Some(page))
     }
 }
 
 impl State {
-    /// Begins to read everything that is stored up to `revision`, the newest without one.
+    /// Begins to read everything that is stored up to `revision`, the newest without one. Returns once all of that is on
+    /// disk; `None` if it can no longer be written.
     ///
     /// Refusals: `Compacted` below the floor, `FutureRevision` above the newest.
-    pub fn read_stored(&self, revision: Option<Revision>) -> Result<StoredReading, Refusal> {
+    pub fn read_stored(
+        &self,
+        revision: Option<Revision>,
+    ) -> Result<impl Future<Output = Option<StoredReading>> + Send + use<>, Refusal> {
         let newest = self.ledger.revision;
         super::view::check_revision(revision, newest, self.ledger.floor)?;
         let floor = self.ledger.floor;
-        Ok(StoredReading {
-            revision: revision.unwrap_or(newest),
-            floor,
-            stage: Stage::Standing(Bytes::new()),
-            pin: self.pins.hold(floor.unwrap_or_default()),
+        // Until the view has them, nothing may be swept.
+        let pin = self.pins.hold(floor.unwrap_or_default());
+        let view = self.disk.view();
+        Ok(async move {
+            let view = view.await?;
+            drop(pin);
+            Some(StoredReading {
+                revision: revision.unwrap_or(newest),
+                floor,
+                stage: Stage::Standing(Bytes::new()),
+                view,
+            })
         })
     }
+}
 
-    /// The next page. Reads disk for up to some milliseconds.
-    pub fn next_stored(&self, reading: &mut StoredReading) -> Result<StoredPage, Fault> {
-        if !reading.pin.is_of(&self.pins) {
-            return Ok(StoredPage::Replaced);
+/// What follows from a stage on, and where it ends.
+fn page(
+    rows: &dyn Scan,
+    stage: Stage,
+    floor: Revision,
+    revision: Revision,
+) -> Result<(Vec<Stored>, Stage), Fault> {
+    Ok(match stage {
+        Stage::Standing(from) => {
+            let moment = AsOf {
+                revision,
+                top: None,
+            };
+            let slice = mvcc::versions_at(rows, &from, moment, PAGE_BYTES)?;
+            let next = slice.next;
+            let next = next.map_or(Stage::Superseded(Bytes::new()), Stage::Standing);
+            (puts(slice.found, true), next)
         }
-        let rows = self.disk.rows();
-        let revision = reading.revision;
-        // A version that ended at the floor or before is garbage, swept already or not.
-        let floor = reading.floor.unwrap_or_default();
-        let stage = std::mem::replace(&mut reading.stage, Stage::End);
-        let (page, next) = match stage {
-            Stage::Standing(from) => {
-                let moment = AsOf {
-                    revision,
-                    top: self.top(),
-                };
-                let slice = self.mvcc.versions_at(&rows, &from, moment, PAGE_BYTES)?;
-                let next = slice.next;
-                let next = next.map_or(Stage::Superseded(Bytes::new()), Stage::Standing);
-                (puts(slice.found, true), next)
-            }
-            Stage::Superseded(from) => {
-                let slice = mvcc::superseded(&rows, &from, floor, revision, PAGE_BYTES)?;
-                let next = slice.next;
-                let next = next.map_or(Stage::Removed(Bytes::new()), Stage::Superseded);
-                (puts(slice.found, false), next)
-            }
-            Stage::Removed(from) => {
-                let removals = mvcc::removals(&rows, &from, floor, revision, PAGE_BYTES)?;
-                let page = removals.found.into_iter();
-                let page = page.map(|(at, key)| Stored::Removed { at, key });
-                let next = removals.next.map_or(Stage::End, Stage::Removed);
-                (page.collect(), next)
-            }
-            Stage::End => return Ok(StoredPage::End),
-        };
-        reading.stage = next;
-        Ok(StoredPage::Some(page))
-    }
+        Stage::Superseded(from) => {
+            let slice = mvcc::superseded(rows, &from, floor, revision, PAGE_BYTES)?;
+            let next = slice.next;
+            let next = next.map_or(Stage::Removed(Bytes::new()), Stage::Superseded);
+            (puts(slice.found, false), next)
+        }
+        Stage::Removed(from) => {
+            let removals = mvcc::removals(rows, &from, floor, revision, PAGE_BYTES)?;
+            let page = removals.found.into_iter();
+            let page = page.map(|(at, key)| Stored::Removed { at, key });
+            let next = removals.next.map_or(Stage::End, Stage::Removed);
+            (page.collect(), next)
+        }
+        Stage::End => (Vec::new(), Stage::End),
+    })
 }
 
 fn puts(found: Vec<(Bytes, Version)>, stands: bool) -> Vec<Stored> {

@@ -256,6 +256,11 @@ fn a_snapshot_is_one_moment_while_writes_go_on() {
     }
 }
 
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(work)
+}
+
 /// In the order of etcd's bucket.
 fn stored(
     state: &mut State,
@@ -263,7 +268,7 @@ fn stored(
     mut between: impl FnMut(&mut State),
 ) -> Vec<Stored> {
     let mut all = Vec::new();
-    while let StoredPage::Some(page) = state.next_stored(&mut reading).unwrap() {
+    while let StoredPage::Some(page) = reading.next_page().unwrap() {
         all.extend(page);
         between(state);
     }
@@ -287,6 +292,7 @@ fn what_is_stored_is_what_etcd_would_hold_while_writes_go_on() {
             let at = random.random_range(floor..=model.revision());
             let expected = model.stored(at);
             let reading = state.read_stored(Some(Revision(at))).unwrap();
+            let reading = block_on(reading).unwrap();
             let found = stored(&mut state, reading, |state| {
                 run(state, &mut log, &mut model, &mut random, 2);
                 // Lets the sweep get to all that the reading does not hold.
@@ -299,16 +305,17 @@ fn what_is_stored_is_what_etcd_would_hold_while_writes_go_on() {
 
 #[test]
 fn what_is_stored_is_read_of_one_state_only() {
-    let mut state = State::in_memory();
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::open(dir.path()).unwrap();
     Log::new().apply(&mut state, put("a", "1"));
-    let mut reading = state.read_stored(None).unwrap();
-    let mut other = State::in_memory();
-    Log::new().apply(&mut other, put("a", "2"));
-    let page = other.next_stored(&mut reading).unwrap();
-    assert!(matches!(page, StoredPage::Replaced));
-    let beyond = state.read_stored(Some(Revision(3))).unwrap_err();
+    let beyond = state.read_stored(Some(Revision(3))).map(|_| ());
     let current = Revision(2);
-    assert_eq!(beyond, Refusal::Kv(KvRefusal::FutureRevision { current }));
+    let refused = Refusal::Kv(KvRefusal::FutureRevision { current });
+    assert_eq!(beyond, Err(refused));
+    let mut reading = block_on(state.read_stored(None).unwrap()).unwrap();
+    drop(state);
+    let page = reading.next_page().unwrap();
+    assert!(matches!(page, StoredPage::Replaced));
 }
 
 #[test]

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use super::outlet::{Outlet, Wanted, WatcherId};
 use super::piece::{Piece, Reader};
-use super::pump::{Extent, Past, TOLD_BYTES, TURN_BYTES, Told};
+use super::pump::{Extent, Needs, Past, TOLD_BYTES, TURN_BYTES, Told};
 use crate::command::{Event, Revision};
 
 /// Steps of measuring in one turn, each one event of one watcher: about a millisecond.
 const STEPS_MAX: usize = if cfg!(test) { 5 } else { 16 * 1024 };
-/// Changes read in one turn while it is told.
-const CHANGES_MAX: usize = if cfg!(test) { 4 } else { 1024 };
+/// Changes read in one turn while it is told; of a watcher that wants more of them, one part.
+const CHANGES_MAX: usize = if cfg!(test) { 4 } else { 256 };
 
 #[derive(Debug)]
 pub(super) struct Large<L> {
@@ -123,6 +123,40 @@ impl<L> Large<L> {
             Stage::Telling(_) => 0,
         };
         part + self.spans.len() * size_of::<(WatcherId, Span)>()
+    }
+
+    /// What its next turn reads at most.
+    pub(super) fn needs(&self, watchers: &BTreeMap<WatcherId, Arc<Wanted>>) -> Vec<Needs<'_, L>> {
+        let part = |places, prevs| Needs::Part {
+            large: &self.large,
+            places,
+            prevs,
+        };
+        match &self.stage {
+            Stage::Measuring { part: Some(_), .. } => Vec::new(),
+            Stage::Measuring { part: None, next } => {
+                let next = next.into_iter();
+                next.map(|from| part(*from..u32::MAX, self.prevs)).collect()
+            }
+            Stage::Telling(current) => {
+                let current = current.iter();
+                let current = current.map(|current| (current.next, &current.span));
+                let behind = self.spans.iter();
+                let behind = behind.filter(|(watcher, _)| watchers.contains_key(watcher));
+                let behind = behind.map(|(_, span)| (span.first, span));
+                let mut changes = 0;
+                let mut needs = Vec::new();
+                for (from, span) in current.chain(behind) {
+                    if changes >= CHANGES_MAX {
+                        break;
+                    }
+                    let places = from..span.last.saturating_add(1);
+                    changes += 1 + places.len();
+                    needs.push(part(places, span.wanted.prevs));
+                }
+                needs
+            }
+        }
     }
 
     /// Goes on for one turn; whether all has been told.
@@ -236,7 +270,10 @@ impl<L> Large<L> {
                 });
             }
             match read.next {
-                Some(next) => now.next = next,
+                Some(next) => {
+                    now.next = next;
+                    return Ok(false);
+                }
                 None => *current = None,
             }
         }

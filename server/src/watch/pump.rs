@@ -1,12 +1,14 @@
 //! One stream's loop: queued events, else missing ones from history, told to its watchers in turns of bounded work.
 //!
-//! The owner of a [`Pump`] calls [`turn`](Pump::turn) while there is room towards its client, and converts what comes. It
+//! The owner of a [`Pump`] calls [`turn`](Pump::turn) while there is room towards its client, and converts what comes. It may
+//! ask before what the turn [needs](Pump::needs) of history, and read that where waiting for a disk is allowed. A pump
 //! holds one piece of the changes at a time, whatever they are and however many watchers want them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::catch_up::Gap;
 use super::hub::Hub;
 use super::large::Large;
 use super::outlet::{Outlet, Wanted, WatcherId, cost};
@@ -58,6 +60,27 @@ pub enum Changes<L> {
     Compacted {
         /// That one.
         oldest: Revision,
+    },
+}
+
+/// A piece of history that a turn reads.
+#[derive(Debug)]
+pub enum Needs<'a, L> {
+    /// See [`Past::changes`].
+    Changes {
+        /// From this revision on.
+        from: Revision,
+        /// Up to before this one.
+        upto: Revision,
+    },
+    /// See [`Past::part`].
+    Part {
+        /// The large revision.
+        large: &'a L,
+        /// Places in it.
+        places: Range<u32>,
+        /// Whether with what was there before.
+        prevs: bool,
     },
 }
 
@@ -203,6 +226,19 @@ impl<L> Pump<L> {
             Telling::Nothing => self.outlet.gap().is_some(),
             Telling::Piece { .. } => false,
             Telling::Large(_) => true,
+        }
+    }
+
+    /// The pieces of history that its next turn reads, to be read ahead of it.
+    pub fn needs(&self) -> Vec<Needs<'_, L>> {
+        match &self.telling {
+            Telling::Nothing => {
+                let gap = self.outlet.gap().into_iter();
+                gap.map(|Gap { from, upto }| Needs::Changes { from, upto })
+                    .collect()
+            }
+            Telling::Piece { .. } => Vec::new(),
+            Telling::Large(large) => large.needs(&self.watchers),
         }
     }
 

@@ -1,50 +1,53 @@
-//! All that is stored, read on the runtime in short turns and worked on by a thread of its own.
+//! All that is stored, read and worked on by a thread of its own.
 
 use std::io;
+use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tonic::Status;
 
-use crate::coordinator::{Coordinator, Stored, StoredReading};
+use crate::coordinator::{Coordinator, Error, Stored, StoredReading};
 use crate::etcd::error::status;
 
-/// Pages that wait for the worker: a megabyte or so.
-const PAGES_WAITING: usize = 4;
-
 /// The pages of one moment.
-pub(super) struct Pages(mpsc::Receiver<Option<Vec<Stored>>>);
+pub(super) struct Pages {
+    coordinator: Arc<Coordinator>,
+    reading: StoredReading,
+    /// Closed once nobody waits for the result.
+    wanted: oneshot::Sender<()>,
+}
 
 impl Pages {
-    /// The next page; `None` after the last. Waits for it.
+    /// The next page; `None` after the last. Blocks on the disk.
     ///
-    /// Errors: `Interrupted` if the receiver of the result is gone.
+    /// Errors: [`coordinator::Error`](Error) inside of an `io::Error`; `Interrupted` if nobody waits for the result.
     pub(super) fn next(&mut self) -> io::Result<Option<Vec<Stored>>> {
-        let page = self.0.blocking_recv();
-        page.ok_or_else(|| io::ErrorKind::Interrupted.into())
+        if self.wanted.is_closed() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let page = self.coordinator.next_stored(&mut self.reading);
+        page.map_err(io::Error::other)
     }
 }
 
-/// Reads to the end, has `work` done on it, and returns what came of it.
+/// Has `work` done on all pages, and returns what came of it.
 pub(super) async fn gather<T: Send + 'static>(
-    coordinator: &Coordinator,
-    mut reading: StoredReading,
+    coordinator: &Arc<Coordinator>,
+    reading: StoredReading,
     work: impl FnOnce(Pages) -> io::Result<T> + Send + 'static,
 ) -> Result<T, Status> {
-    let (pages, receiver) = mpsc::channel(PAGES_WAITING);
-    let work = tokio::task::spawn_blocking(move || work(Pages(receiver)));
-    loop {
-        let page = coordinator.next_stored(&mut reading).await;
-        let page = page.map_err(|error| status(&error))?;
-        let is_last = page.is_none();
-        // A worker that takes no more has failed, and says so below.
-        if pages.send(page).await.is_err() || is_last {
-            break;
-        }
-    }
-    // Nothing is kept for the moment's sake from here on.
-    drop(reading);
-    let done = work.await.map_err(io::Error::other);
-    done.and_then(|done| done).map_err(|error| failed(&error))
+    let (wanted, _waits) = oneshot::channel();
+    let pages = Pages {
+        coordinator: coordinator.clone(),
+        reading,
+        wanted,
+    };
+    let work = tokio::task::spawn_blocking(move || work(pages)).await;
+    let done = work.map_err(io::Error::other).flatten();
+    done.map_err(|error| match error.downcast::<Error>() {
+        Ok(error) => status(&error),
+        Err(error) => failed(&error),
+    })
 }
 
 /// The answer where files could not be written or read: the state itself is none of them.

@@ -1,7 +1,7 @@
 //! `Snapshot`: this member's state as etcd's own file, streamed.
 //!
 //! Three steps. All that is stored is read at one moment, beside the clients' work, and sorted on disk; from then on
-//! nothing is kept from being swept, however slow the reader. Then the file is written, then it is sent. Both files have
+//! nothing is kept for it, however slow the reader. Then the file is written, then it is sent. Both files have
 //! no name and are gone with the stream; together they take about twice what the state holds.
 
 use std::fs::File;
@@ -62,6 +62,8 @@ pub(super) fn begin(
                     backend.keys.push(place(&stored), &bucket_value(stored))?;
                 }
             }
+            // From here on it holds nothing.
+            drop(pages);
             let file = scratch::file(&scratch)?;
             let bytes = backend.write(&file)?;
             Ok((file, bytes))

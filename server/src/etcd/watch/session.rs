@@ -15,7 +15,7 @@ use super::super::header::signed;
 use super::wire;
 use crate::command::{Keys, Revision, Unavailable};
 use crate::coordinator::LargeRevision;
-use crate::watch::{Extent, Hub, Past, Pump, Told, Turn, Wanted, WatcherId};
+use crate::watch::{Extent, Hub, Needs, Past, Pump, Told, Turn, Wanted, WatcherId};
 
 /// The watcher id of answers that concern no watcher, or one that was not made.
 const NO_WATCHER: i64 = -1;
@@ -134,6 +134,11 @@ impl<L> Session<L> {
     /// Whether its next turn reads history.
     pub(super) fn reads_history(&self) -> bool {
         self.pump.reads_history()
+    }
+
+    /// The pieces of history that its next turn reads.
+    pub(super) fn needs(&self) -> Vec<Needs<'_, L>> {
+        self.pump.needs()
     }
 
     /// Whether a response has begun and not ended: only its next turn may be said now.

@@ -9,7 +9,7 @@ use super::{Moment, pair_bytes};
 use crate::command::{
     Fault, KeyValue, Keys, Order, Range, RangeFilter, RangeResponse, Revision, SortTarget,
 };
-use crate::mvcc::{AsOf, Budget, Counting, LOADS_KEPT, Mvcc, Span, Version};
+use crate::mvcc::{AsOf, Budget, Counting, Mvcc, Span, Version};
 use crate::state::ahead::Naming;
 
 /// Keys as of a revision. Parts of one range follow each other and do not overlap.
@@ -181,10 +181,7 @@ impl RangeReading {
                 .for_each(|rows| naming.rows(rows));
         }
         naming.keys(keys);
-        if let Keys::Range { start, end } = keys {
-            let (start, end) = (start.clone(), end.clone());
-            naming.past(&Span { start, end }, *at);
-        }
+        naming.past(keys, *at);
     }
 
     /// Goes on until the budget is spent; whether it is through.
@@ -313,9 +310,9 @@ impl RangeReading {
                 let slice = match moment.is_newest(at) {
                     true => mvcc.live(rows, &span, wanted, budget)?,
                     false => {
-                        let top = moment.top;
+                        let top = Some(moment.top);
                         let then = AsOf { revision: at, top };
-                        mvcc.as_of(rows, &span, then, wanted, LOADS_KEPT, budget)?
+                        mvcc.as_of(rows, &span, then, wanted, budget)?
                     }
                 };
                 match slice.next {

@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::Pin;
 use super::container::{Chain, Chunk, Row};
-use crate::command::{Fault, LogPosition, Revision};
+use crate::command::{Fault, Keys, LogPosition, Revision};
 use crate::failpoints::{self, Bug};
-use crate::mvcc::{self, AsOf, RowSpan, Span};
+use crate::mvcc::{self, AsOf, RowSpan};
 use crate::state::State;
 use crate::state::ahead::Naming;
 use crate::state::ledger::tag;
@@ -76,12 +76,12 @@ impl SnapshotReader {
     pub(in crate::state) fn names(&self, naming: &mut Naming<'_>) {
         let (space, start) = match &self.stage {
             Stage::Current(from) => {
-                let span = Span {
+                let keys = Keys::Range {
                     start: from.clone(),
                     end: None,
                 };
-                naming.span(&span.start, None);
-                return naming.past(&span, self.revision);
+                naming.keys(&keys);
+                return naming.past(&keys, self.revision);
             }
             Stage::Past(from) => (mvcc::PAST, from.clone()),
             Stage::Log(from) => (mvcc::LOG, from.clone()),
@@ -122,10 +122,10 @@ impl SnapshotReader {
                 Stage::Current(from) => {
                     let moment = AsOf {
                         revision: self.revision,
-                        top: state.top(),
+                        top: Some(state.top()),
                     };
                     let rows = state.disk.rows();
-                    let page = state.mvcc.page_at(&rows, &from, moment, CHUNK_BYTES)?;
+                    let page = mvcc::page_at(&rows, &from, moment, CHUNK_BYTES)?;
                     self.stage = page.next.map_or(Stage::Past(Bytes::new()), Stage::Current);
                     (mvcc::CURRENT, page.rows)
                 }

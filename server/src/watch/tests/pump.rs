@@ -1,6 +1,7 @@
 //! The pump against a list of all that was ever changed: whatever is large, cancelled or opened in between, every watcher is
 //! told everything once and in order.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 
 use super::{event, keys};
 use crate::command::{Event, EventKind, KeyValue, Keys, Revision};
-use crate::watch::{Changes, Extent, Hub, Part, Past, Pump, Told, Turn, Wanted, WatcherId};
+use crate::watch::{Changes, Extent, Hub, Needs, Part, Past, Pump, Told, Turn, Wanted, WatcherId};
 
 /// Changes that are read at once; a revision with more is large.
 const PART: usize = 3;
@@ -51,9 +52,29 @@ fn size(event: &Event, prevs: bool) -> u64 {
     1 + u64::from(event.kv.key[0]) + prev.map_or(0, |prev| 1000 + u64::from(prev.key[0]))
 }
 
-/// All changes, in order.
+/// All changes, in order, and what was read of them.
 #[derive(Default)]
-struct All(Vec<Event>);
+struct All(Vec<Event>, RefCell<Vec<Read>>);
+
+/// A reading of history.
+#[derive(Debug, PartialEq, Eq)]
+enum Read {
+    Changes(Revision, Revision),
+    Part(Revision, Range<u32>, bool),
+}
+
+impl Read {
+    fn of(needs: &Needs<'_, Revision>) -> Self {
+        match needs {
+            Needs::Changes { from, upto } => Self::Changes(*from, *upto),
+            Needs::Part {
+                large,
+                places,
+                prevs,
+            } => Self::Part(**large, places.clone(), *prevs),
+        }
+    }
+}
 
 impl All {
     fn of(&self, revision: u64) -> impl Iterator<Item = &Event> {
@@ -67,6 +88,7 @@ impl Past for All {
     type Error = Infallible;
 
     fn changes(&self, from: Revision, upto: Revision) -> Result<Changes<Revision>, Infallible> {
+        self.1.borrow_mut().push(Read::Changes(from, upto));
         let mut events: Vec<Event> = Vec::new();
         for next in from.0..upto.0 {
             let more = self.of(next).count();
@@ -86,6 +108,8 @@ impl Past for All {
     }
 
     fn part(&self, large: &Revision, places: Range<u32>, prevs: bool) -> Result<Part, Infallible> {
+        let read = Read::Part(*large, places.clone(), prevs);
+        self.1.borrow_mut().push(read);
         // Places have gaps between them.
         let of_it = (0..).step_by(3).zip(self.of(large.0));
         let mut rest = of_it.filter(|(at, _)| places.contains(at));
@@ -221,7 +245,12 @@ impl Model {
 
     fn turn(&mut self) -> bool {
         assert_eq!(self.pump.is_inside_a_revision(), self.begun.is_some());
+        let needs = self.pump.needs();
+        let named: Vec<_> = needs.iter().map(Read::of).collect();
         let Ok(turn) = self.pump.turn(&self.all);
+        for read in self.all.1.take() {
+            assert!(named.contains(&read), "{read:?} is not one of {named:?}");
+        }
         match turn {
             Turn::Idle => false,
             Turn::Lost { .. } => panic!("nothing was compacted"),
