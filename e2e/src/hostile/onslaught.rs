@@ -54,6 +54,13 @@ pub struct Size {
     pub seed: u64,
 }
 
+impl Size {
+    /// The longest that the members may take over all keys, or one watcher over being told of them.
+    fn patience(&self) -> Duration {
+        START + Duration::from_millis(self.keys as u64 / 2)
+    }
+}
+
 /// Three members, and what was seen of them.
 struct Field {
     cluster: Cluster,
@@ -309,7 +316,7 @@ impl Field {
                     ..watch_everything()
                 };
                 let watch = client.watching(request.clone()).await?;
-                told.push(tokio::spawn(deletions(watch, self.size.keys, prev_kv)));
+                told.push(tokio::spawn(deletions(watch, self.size, prev_kv)));
                 idle.push(other.watching(request).await?);
                 let behind = pb::WatchCreateRequest {
                     start_revision: 2,
@@ -335,7 +342,7 @@ impl Field {
             count_only: true,
             ..range_to(ALL.0, ALL.1)
         };
-        within(START, "everything is deleted", || async {
+        within(self.size.patience(), "everything is deleted", || async {
             let left = clients[2].range(count.clone()).await?.count;
             ensure!(left == 0, "{left} are left");
             Ok(())
@@ -367,7 +374,7 @@ impl Field {
             count_only: true,
             ..everything()
         };
-        within(START, "its keys are gone", || async {
+        within(self.size.patience(), "its keys are gone", || async {
             let left = clients[2].range(count.clone()).await?.count;
             ensure!(left < 10, "{left} are left");
             Ok(())

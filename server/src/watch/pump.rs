@@ -280,6 +280,8 @@ impl<L> Pump<L> {
                         let readers = self.outlet.pass(gap, revision);
                         let large = Large::new(revision, large, &readers, &self.watchers);
                         self.telling = Telling::Large(Box::new(large));
+                        // Its first part was not named yet.
+                        return Ok(Turn::Told(Vec::new()));
                     }
                     Changes::Compacted { oldest } => {
                         let watchers = self.outlet.lose(oldest);

@@ -11,7 +11,7 @@ use prost::Message;
 use tokio::time::timeout;
 use tonic::{Code, Request, Status};
 
-use super::{ALL, PATIENCE, START};
+use super::{ALL, PATIENCE, START, Size};
 use crate::clients::etcd::request::everything;
 use crate::clients::etcd::{Client, Watch};
 use crate::cluster::within;
@@ -54,12 +54,12 @@ pub(super) async fn contents(client: &Client, revision: i64) -> Result<(usize, u
 }
 
 /// Reads a watcher's events until all keys were deleted, each once and in order.
-pub(super) async fn deletions(mut watch: Watch, keys: usize, prev_kv: bool) -> Result<()> {
+pub(super) async fn deletions(mut watch: Watch, size: Size, prev_kv: bool) -> Result<()> {
     let mut told = 0;
     let mut last = Bytes::new();
-    while told < keys {
+    while told < size.keys {
         let response = watch
-            .within(START)
+            .within(size.patience())
             .await?
             .context("a deletion was not told")?;
         ensure!(!response.canceled, "{response:?}");

@@ -158,10 +158,9 @@ fn a_state_that_is_in_memory_reads_nothing_ahead() {
     assert!(state.ahead_of_entries([&envelope]).is_none());
 }
 
-/// Reads all history from `from` on, piece by piece, each ahead; answers with the changes and the number of reads.
-fn history_with_ahead(state: &State, from: Revision) -> (usize, usize) {
-    let upto = state.revision().next();
-    let (mut next, mut changes, mut looks) = (from, 0, 0);
+/// Reads all history to before `upto`, piece by piece, each ahead; answers with the changes and the number of reads.
+fn history_with_ahead(state: &State, upto: Revision) -> (usize, usize) {
+    let (mut next, mut changes, mut looks) = (Revision(2), 0, 0);
     while next < upto {
         let piece = Piece::Changes { from: next, upto };
         let ahead = state.ahead_of_history([piece], 4096);
@@ -213,7 +212,7 @@ fn no_piece_of_history_reads_what_was_not_read_ahead() {
     log.apply(&mut state, delete(between(100, 900)));
     log.apply(&mut state, delete(Keys::One(key(1500))));
     state.persist().blocking_recv().unwrap().unwrap();
-    let (changes, looks) = history_with_ahead(&state, Revision(2));
+    let (changes, looks) = history_with_ahead(&state, state.revision().next());
     assert_eq!(changes, 3000 + 600 + 2 * 800 + 1);
     assert!(looks > 5000, "most was not in memory: {looks}");
 }
@@ -228,8 +227,9 @@ fn old_versions_are_read_ahead_where_all_current_rows_are_in_memory() {
     }
     state.persist().blocking_recv().unwrap().unwrap();
     assert!(!state.reads_ahead(), "ten keys are in memory");
-    let (changes, looks) = history_with_ahead(&state, Revision(2));
-    assert_eq!(changes, 1500);
+    // What changed a moment ago is in memory nearly always.
+    let (changes, looks) = history_with_ahead(&state, Revision(1202));
+    assert_eq!(changes, 1200);
     assert!(looks > 1000, "old versions are not in memory: {looks}");
     for keys in [
         Keys::One(key(7)),
