@@ -246,8 +246,9 @@ impl<L> Large<L> {
             let Some(now) = current else { continue };
             let wanted = &now.span.wanted;
             let places = now.next..now.span.last.saturating_add(1);
+            // As what it needs is counted, so that it reads what was named.
+            changes += 1 + places.len();
             let read = past.part(&self.large, places, wanted.prevs)?;
-            changes += 1 + read.changes.len();
             let of_it = read.changes.into_iter().map(|(_, event)| event);
             let of_it = of_it.filter(|event| wanted.wants(event));
             let events: Vec<_> = of_it.map(Arc::new).collect();
