@@ -25,6 +25,8 @@ const DEPTH_MAX: usize = 3;
 pub(crate) struct Seen {
     pub(crate) revision: i64,
     pub(crate) compacted: i64,
+    /// The compaction before that one.
+    pub(crate) compacted_before: i64,
     /// Leases whose ids the servers chose.
     pub(crate) leases: usize,
     pub(crate) has_auth: bool,
@@ -268,7 +270,14 @@ impl Generator {
             let op = match self.below(10) {
                 0..4 => json!({"request_put": self.put()}),
                 4..7 => json!({"request_range": self.range(seen, true)}),
-                7..9 => json!({"request_delete_range": self.delete()}),
+                7..9 => {
+                    let mut delete = self.delete();
+                    // docs/compatibility.md: a put, and a delete of all keys from one on.
+                    if delete["range_end"] == base64([0]) {
+                        delete["range_end"] = json!(base64("zzz"));
+                    }
+                    json!({"request_delete_range": delete})
+                }
                 _ if depth < DEPTH_MAX && !has_inner => {
                     has_inner = true;
                     json!({"request_txn": self.txn(seen, depth + 1)})
@@ -313,12 +322,14 @@ impl Generator {
         json!({"revision": revision, "physical": self.one_in(2)})
     }
 
-    /// Not at the compacted revision: docs/compatibility.md, `HashKV`.
+    /// Not at a revision that was once compacted: docs/compatibility.md, `HashKV`.
     fn hash(&mut self, seen: Seen) -> Value {
         let revision = match self.below(4) {
             0 if seen.revision > seen.compacted => seen.revision,
             1 => seen.revision + 3,
-            2 if seen.compacted > 1 => seen.compacted - 1,
+            2 if seen.compacted > 1 && seen.compacted - 1 != seen.compacted_before => {
+                seen.compacted - 1
+            }
             _ => 0,
         };
         json!({"revision": revision.to_string()})

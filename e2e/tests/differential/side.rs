@@ -109,9 +109,11 @@ impl Side {
             let number = self.leases.iter().position(|id| id == text)?;
             Some(format!("{LEASE}{number}"))
         });
-        // docs/compatibility.md: by the time they end, or by id.
-        if let Some(leases) = answer.get_mut("leases").and_then(Value::as_array_mut) {
-            leases.sort_by_key(Value::to_string);
+        // docs/compatibility.md, `LeaseLeases` and the keys of a lease: their order.
+        for list in ["leases", "keys"] {
+            if let Some(list) = answer.get_mut(list).and_then(Value::as_array_mut) {
+                list.sort_by_key(Value::to_string);
+            }
         }
     }
 }

@@ -1,4 +1,8 @@
 //! A stream of watches on one server, and what it told each watcher.
+//!
+//! Each stream is read by a task of its own, whether anybody waits for it or not. All calls to a server share a connection, and
+//! HTTP/2 bounds what is under way on it (65,535 bytes): events that nobody reads on one stream take the room of the answer
+//! that is waited for on another, which then never comes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +15,7 @@ use prost::Message;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::operation::{Who, decoded, encoded, message};
 use super::side::Side;
@@ -27,7 +31,8 @@ const NO_ID: i64 = -1;
 /// A stream of one server.
 pub(crate) struct Stream {
     asks: mpsc::Sender<pb::WatchRequest>,
-    tells: Streaming<pb::WatchResponse>,
+    /// All that was told, until an error or the end.
+    tells: mpsc::UnboundedReceiver<Result<pb::WatchResponse, Status>>,
     /// News of each watcher since they were last compared.
     pub(crate) told: BTreeMap<i64, Vec<Value>>,
     /// Watchers that there are.
@@ -67,7 +72,7 @@ impl Stream {
             .into_inner();
         let mut stream = Self {
             asks,
-            tells,
+            tells: read(tells),
             told: BTreeMap::new(),
             watchers: Vec::new(),
             compacted: Vec::new(),
@@ -109,8 +114,8 @@ impl Stream {
                 tokio::pin!(pause);
                 loop {
                     tokio::select! {
-                        told = self.tells.message() => {
-                            let told = told?.context("the stream ended")?;
+                        told = self.tells.recv() => {
+                            let told = told.context("the stream ended")??;
                             let about = self.hear(side, told)?;
                             let is_all = self.ending.is_empty() && self.compacted.is_empty();
                             if let About::Progress(now) = about && now >= revision && is_all {
@@ -141,7 +146,7 @@ impl Stream {
     async fn until_created(&mut self, side: &Side) -> Result<()> {
         let waiting = async {
             loop {
-                let told = self.tells.message().await?.context("the stream ended")?;
+                let told = self.tells.recv().await.context("the stream ended")??;
                 if let About::Created = self.hear(side, told)? {
                     return Ok(());
                 }
@@ -193,6 +198,27 @@ impl Stream {
         }
         Ok(About::Other)
     }
+}
+
+/// Reads a stream as fast as it comes, until nobody wants it any more.
+fn read(
+    mut tells: Streaming<pb::WatchResponse>,
+) -> mpsc::UnboundedReceiver<Result<pb::WatchResponse, Status>> {
+    let (heard, news) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let told = tokio::select! {
+                told = tells.message() => told,
+                () = heard.closed() => return,
+            };
+            let Some(told) = told.transpose() else { return };
+            let is_last = told.is_err();
+            if heard.send(told).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    news
 }
 
 fn asking(request: RequestUnion) -> pb::WatchRequest {
