@@ -224,7 +224,7 @@ async fn what_is_not_there_yet_is_refused_by_name(cluster: &mut Cluster) -> Clai
     let client = cluster.client_of(0)?;
     let enable = pb::DowngradeRequest {
         action: DowngradeAction::Enable.into(),
-        version: "3.5".into(),
+        version: "3.6".into(),
     };
     let (code, why) = refused(client.downgrade(enable).await);
     assert_eq!(code, Code::Unimplemented, "{why}");

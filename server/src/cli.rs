@@ -248,9 +248,9 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 }
 
 /// The etcd version this server is a drop-in for; also what Status, `/version` and the metrics say.
-pub const ETCD_VERSION: &str = "3.6.7";
+pub const ETCD_VERSION: &str = "3.7.3";
 /// The cluster version of an etcd of that version, and the version of its storage format.
-pub const ETCD_CLUSTER_VERSION: &str = "3.6.0";
+pub const ETCD_CLUSTER_VERSION: &str = "3.7.0";
 
 /// The lines of `--version`. The first is what programs that start an etcd look for.
 fn version() -> String {
@@ -430,6 +430,6 @@ mod tests {
         let (Invocation::Print(text), _) = parse(words("--version"), []).unwrap() else {
             panic!("did not print")
         };
-        assert!(text.starts_with("etcd Version: 3.6."), "{text}");
+        assert!(text.starts_with("etcd Version: 3.7."), "{text}");
     }
 }

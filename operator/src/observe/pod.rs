@@ -111,7 +111,11 @@ fn last_words(log: &str) -> Option<String> {
         .find(|line| !line.is_empty())?;
     let message = serde_json::from_str::<serde_json::Value>(line)
         .ok()
-        .and_then(|json| Some(json.get("message")?.as_str()?.to_owned()));
+        .and_then(|json| {
+            // etcd's word, and that of servers that were built before it was ours.
+            let words = json.get("msg").or_else(|| json.get("message"))?;
+            Some(words.as_str()?.to_owned())
+        });
     Some(
         message
             .unwrap_or_else(|| line.to_owned())
