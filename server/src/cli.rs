@@ -4,12 +4,15 @@
 //! file that `--config-file` names, and then that alone. It turns words into [`Settings`] and says what cannot be had
 //! here; [`Config`](crate::config::Config) checks the values. Read `flags.rs` first: it is the table.
 
+mod check;
 mod file;
 mod flags;
+mod help;
 mod tls;
 
 use std::collections::BTreeMap;
 
+pub use check::CheckWords;
 use flags::{Effect, Flag};
 
 /// The action that the command line asks for.
@@ -17,6 +20,8 @@ use flags::{Effect, Flag};
 pub enum Invocation {
     /// Run a member.
     Serve(Settings),
+    /// Look at a data directory.
+    Check(CheckWords),
     /// Print this and exit with success.
     Print(String),
 }
@@ -51,10 +56,18 @@ pub fn parse(
     words: impl IntoIterator<Item = String>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Invocation, Vec<String>), String> {
+    let mut words = words.into_iter().peekable();
+    if words.next_if(|word| word == "check").is_some() {
+        let mut environment = environment.into_iter();
+        let data_dir = environment.find(|(variable, _)| variable == "ETCD_DATA_DIR");
+        let asked = check::read(words, data_dir.map(|(_, data_dir)| data_dir))?;
+        let print = || Invocation::Print(check::HELP.to_owned());
+        return Ok((asked.map_or_else(print, Invocation::Check), Vec::new()));
+    }
     let mut asked = Asked::default();
     let Given { flags, help } = read_words(words, &mut asked)?;
     if help {
-        return Ok((Invocation::Print(self::help()), Vec::new()));
+        return Ok((Invocation::Print(help::text()), Vec::new()));
     }
     if flags.get("version").is_some_and(|text| text == "true") {
         return Ok((Invocation::Print(version()), Vec::new()));
@@ -258,39 +271,6 @@ fn version() -> String {
         "etcd Version: {ETCD_VERSION}\nCoord Version: {}\n",
         env!("CARGO_PKG_VERSION")
     )
-}
-
-fn help() -> String {
-    let mut text = String::from(
-        "coord-server: one member of a replicated key-value store that speaks the etcd v3 protocol\n\n\
-         Usage:\n  coord-server [flags]\n\n\
-         With no flags it serves one member on http://localhost:2379. Each flag may also be given as an\n\
-         environment variable: ETCD_ and its name in upper case with underscores.\n\nFlags:\n",
-    );
-    let serve = |flag: &&Flag| flag.effect == Effect::Serves;
-    for flag in flags::all().filter(serve) {
-        let name = if flag.is_bool {
-            format!("--{}", flag.name)
-        } else {
-            format!("--{} '{}'", flag.name, flag.default)
-        };
-        text.push_str(&format!("  {name}\n        {}\n", flag.help));
-    }
-    text.push_str("\nOf etcd's flags these can be given, too:\n");
-    for flag in flags::all() {
-        let name = flag.name;
-        match flag.effect {
-            Effect::Nothing(why) => {
-                text.push_str(&format!("  --{name}\n        No effect: {why}.\n"))
-            }
-            Effect::Only(values) => {
-                let values = values.join("' or '");
-                text.push_str(&format!("  --{name}\n        Only '{values}'.\n"));
-            }
-            Effect::Serves | Effect::Missing => {}
-        }
-    }
-    text
 }
 
 #[cfg(test)]

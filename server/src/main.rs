@@ -1,10 +1,12 @@
 //! `coord-server`: reads the command line and runs one member until it is told to stop.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use coord_server::cli::{self, Invocation};
+use coord_server::cli::{self, CheckWords, Invocation};
 use coord_server::config::Config;
+use coord_server::node::check::{self, Check};
 use coord_server::node::{Node, Stop};
 use coord_server::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,6 +32,7 @@ pub(crate) fn main() -> ExitCode {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
+        Invocation::Check(asked) => return check(asked),
         Invocation::Serve(settings) => settings,
     };
     let config = match Config::resolve(&settings) {
@@ -79,6 +82,31 @@ fn raise_descriptor_limit() {
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn check(asked: CheckWords) -> ExitCode {
+    let CheckWords {
+        data_dir,
+        json,
+        dump_log,
+    } = asked;
+    let check = Check {
+        data_dir,
+        json,
+        dump_log,
+    };
+    let panicking = check.clone();
+    coord_server::disk::tell_panics(move |why| {
+        let told = check::panicked(&panicking, why, &mut std::io::stdout());
+        let status = told.map_or(EXIT_USAGE, check::Verdict::status);
+        std::process::exit(status.into());
+    });
+    let mut out = std::io::BufWriter::new(std::io::stdout());
+    let checked = check::run(&check, &mut out, &mut std::io::stderr());
+    match checked.and_then(|verdict| out.flush().map(|()| verdict)) {
+        Ok(verdict) => ExitCode::from(verdict.status()),
+        Err(error) => usage(&format!("the result cannot be written: {error}")),
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`start`] brings the rooms up in order, [`stored`] opens what the data directory holds, [`join`] waits for a place in a running cluster,
 //! [`identity`] says who a member is before it has data. [`Node`] owns every task it started and ends them.
 
+pub mod check;
 mod directory;
 mod identity;
 mod join;

@@ -35,6 +35,6 @@ mod types;
 pub use config::Config;
 pub use handle::{Raft, Status};
 pub use leadership::Leadership;
-pub use membership::{ChangeError, MemberChange};
+pub use membership::{ChangeError, Listed, MemberChange, members_of};
 pub use start::{check_reach, refuse_older_copy};
 pub use storage::Limits;

@@ -142,6 +142,18 @@ impl State {
         }
     }
 
+    /// Opens the state below `dir` to look at it: every row is read, and nothing is set aside. Opening writes, so `dir` must be a
+    /// copy, see [`crate::disk::copy`].
+    ///
+    /// Errors: `Corrupt` with what is damaged; others as of [`open`](Self::open).
+    pub fn inspect(dir: &Path) -> Result<Self, Fault> {
+        Self::load(
+            Disk::inspect(dir, &LAYOUT)?,
+            FEATURE_LEVEL,
+            RESIDENT_BYTES_MAX,
+        )
+    }
+
     /// A state without files or threads, under the same law: for tests and simulation.
     pub fn in_memory() -> Self {
         Self::in_memory_with(FEATURE_LEVEL)

@@ -20,6 +20,7 @@ mod memory;
 #[cfg(any(test, feature = "simulation"))]
 mod place;
 mod queue;
+mod read_only;
 mod record;
 mod recover;
 mod sector;
@@ -44,6 +45,7 @@ pub use identity::{Identity, identity_at};
 pub use memory::{Files, MemoryDisk, Write, blank_segment};
 #[cfg(any(test, feature = "simulation"))]
 pub use place::Place;
+pub use read_only::{Leftover, ReadOnly};
 #[cfg(any(test, feature = "simulation"))]
 pub use stepper::{Stepper, Waits};
 #[cfg(not(any(test, feature = "simulation")))]
@@ -134,6 +136,17 @@ impl Wal {
         Self::open_on(directory(path), Options::default())
     }
 
+    /// Opens a log to look at it: nothing on the disk is changed, and nothing can be appended.
+    ///
+    /// Errors: as [`Wal::open`].
+    pub fn open_read_only(disk: Arc<ReadOnly>) -> Result<Self, Fault> {
+        let options = Options {
+            threaded: false,
+            ..Options::default()
+        };
+        Self::open_on(disk, options)
+    }
+
     /// Makes an empty log on an empty disk.
     pub fn create_on(
         disk: Arc<dyn Disk>,
@@ -209,6 +222,11 @@ impl Wal {
             shared,
             _closer: Arc::new(closer),
         })
+    }
+
+    /// Where it is, for messages.
+    pub fn place(&self) -> std::path::PathBuf {
+        self.shared.disk.place()
     }
 
     /// The identity of the member and cluster that the log belongs to.

@@ -17,6 +17,8 @@ use crate::command::Fault;
 use bytes::Bytes;
 
 const POINTER: &str = "current";
+/// The defect of a directory without a pointer.
+const UNNAMED: &str = "it is missing, but there are generations";
 
 /// Where one generation is.
 #[derive(Clone, Debug)]
@@ -36,10 +38,7 @@ impl Generation {
                 1
             }
             None => {
-                return Err(damaged_pointer(
-                    dir,
-                    "it is missing, but there are generations",
-                ));
+                return Err(damaged_pointer(dir, UNNAMED));
             }
         };
         let dir = dir.to_owned();
@@ -176,6 +175,17 @@ impl Fresh {
     /// The store, which is whole since [`sync`](Self::sync).
     pub(super) fn into_store(self) -> (Generation, Store) {
         (self.generation, self.store)
+    }
+}
+
+/// The generation that the next open finds below `dir`, without a change to anything; `None` if none was ever made.
+///
+/// Errors: `Corrupt` if nothing says which one counts; `Io`.
+pub(super) fn pointed_at(dir: &Path) -> Result<Option<PathBuf>, Fault> {
+    match read_pointer(dir)? {
+        Some(number) => Ok(Some(dir.join(number.to_string()))),
+        None if numbers(dir)?.is_empty() => Ok(None),
+        None => Err(damaged_pointer(dir, UNNAMED)),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::{Mutex, Once};
+use std::sync::{Mutex, Once, OnceLock};
 
 use super::note;
 
@@ -37,11 +37,23 @@ fn open_stores() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
     OPEN.lock().expect("nothing panics while it holds the lock")
 }
 
+/// Told of every panic first, in a process that only looks at a store.
+static TELL: OnceLock<Box<dyn Fn(&str) + Send + Sync>> = OnceLock::new();
+
+/// From now on `tell` is told of panics while a store is open, and may end the process.
+pub fn tell_panics(tell: impl Fn(&str) + Send + Sync + 'static) {
+    // The first one stays: there is one in a process.
+    let _ = TELL.set(Box::new(tell));
+}
+
 fn hook() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
+            if let Some(tell) = TELL.get() {
+                tell(&panic.to_string());
+            }
             if let Some(store) = STORE.with_borrow_mut(Option::take) {
                 note::damaged(&store, &panic.to_string());
                 tracing::error!(

@@ -100,8 +100,13 @@ impl Store {
         Ok(store)
     }
 
+    /// Its spaces.
+    pub(super) fn spaces(&self) -> &[Keyspace] {
+        &self.spaces
+    }
+
     /// Reads everything: a damaged block is found by reading it.
-    fn check_rows(&self) -> Result<(), OpenError> {
+    pub(super) fn check_rows(&self) -> Result<(), OpenError> {
         for keyspace in &self.spaces {
             for guard in keyspace.iter() {
                 guard

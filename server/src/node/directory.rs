@@ -16,6 +16,9 @@ use crate::command::Fault;
 const RELEASE_MAX: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// The file that a process holds while it has the directory.
+pub(super) const LOCK: &str = "LOCK";
+
 /// Holds the directory for this process until dropped.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
@@ -49,7 +52,7 @@ pub(super) async fn open(data_dir: &Path) -> Result<Lock, Stop> {
             data_dir.display()
         )));
     }
-    let path = data_dir.join("LOCK");
+    let path = data_dir.join(LOCK);
     let file = File::options()
         .create(true)
         .truncate(false)

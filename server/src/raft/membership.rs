@@ -100,7 +100,7 @@ pub enum ChangeError {
 }
 
 /// A member as clients see it: id, peer URLs, whether a learner.
-pub(super) type Listed = (MemberId, Vec<String>, bool);
+pub type Listed = (MemberId, Vec<String>, bool);
 
 fn list(members: &Members) -> Vec<Listed> {
     let voters: BTreeSet<u64> = members.voter_ids().collect();
@@ -109,6 +109,13 @@ fn list(members: &Members) -> Vec<Listed> {
         (MemberId(*id), place.peer_urls.clone(), is_learner)
     };
     members.nodes().map(member).collect()
+}
+
+/// The members of a membership that stands in the log, by its bytes.
+///
+/// Errors: their defect.
+pub fn members_of(bytes: &[u8]) -> Result<Vec<Listed>, &'static str> {
+    Ok(list(&types::decode_members(bytes)?))
 }
 
 /// The change that openraft is told to make, and whether voters that lose their vote stay as learners.

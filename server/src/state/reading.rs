@@ -105,6 +105,11 @@ impl Moment<'_> {
 }
 
 impl Reading {
+    /// The revision that the answer's header says.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
     /// Of operations that were applied or asked for, at their revisions; the answer's header says `revision`.
     pub(super) fn of_ops(
         revision: Revision,

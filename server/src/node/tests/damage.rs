@@ -10,9 +10,13 @@ use std::path::{Path, PathBuf};
 
 use super::member::{Contents, Member, contents, delete, files, put};
 use crate::command::{Command, Fault, KvCommand, LeaseCommand, LeaseId, Revision};
+use crate::node::check::{self, Check, Verdict};
 
 /// The text that a refusal must have.
 const REMEDY: &str = "add it again as a new member; of a cluster of one, restore a backup";
+
+/// One damage in so many is looked at by a check first, which opens two states where a start opens one.
+const CHECKED: u32 = 24;
 
 /// Rounds of writing; enough for tables in every space.
 const ROUNDS: u8 = 14;
@@ -121,6 +125,7 @@ impl Pristine {
         };
         this.folders.dedup();
         let again = this.copy(None);
+        assert_eq!(checked(again.path()), Ok(Verdict::Whole));
         assert!(
             contents(again.path()).unwrap() == this.contents,
             "an undamaged copy has the same contents"
@@ -162,12 +167,29 @@ impl Pristine {
     }
 
     /// The outcome of one damage; an error is what must never be.
-    fn outcome(&self, file: &Original, damage: Damage) -> Result<Outcome, String> {
+    fn outcome(
+        &self,
+        file: &Original,
+        damage: Damage,
+        is_checked: bool,
+    ) -> Result<Outcome, String> {
         let dir = self.copy(Some((file, damage)));
+        if !is_checked {
+            return self.start(dir.path());
+        }
+        let verdict = checked(dir.path())?;
+        match (self.start(dir.path())?, verdict) {
+            (outcome @ Outcome::Same, Verdict::Whole) | (outcome, Verdict::Damaged) => Ok(outcome),
+            (outcome, verdict) => Err(format!("{outcome:?}, but a check says {verdict:?}")),
+        }
+    }
+
+    /// The outcome of a start, or of a few.
+    fn start(&self, dir: &Path) -> Result<Outcome, String> {
         let mut starts = 0;
         loop {
             starts += 1;
-            let opened = catch_unwind(AssertUnwindSafe(|| contents(dir.path())));
+            let opened = catch_unwind(AssertUnwindSafe(|| contents(dir)));
             match opened {
                 Ok(Ok(found)) if found == self.contents => {
                     return Ok(if starts == 1 {
@@ -205,7 +227,7 @@ impl Pristine {
         for file in self.files.iter().filter(|file| wanted(&file.name)) {
             for damage in damages(file, stride) {
                 tried += 1;
-                match self.outcome(file, damage) {
+                match self.outcome(file, damage, tried % CHECKED == 1) {
                     Ok(outcome) => *outcomes.entry((kind(&file.name), outcome)).or_default() += 1,
                     Err(what) => wrong.push(format!("{} {damage:?}: {what}", file.name.display())),
                 }
@@ -219,6 +241,36 @@ impl Pristine {
             wrong.join("\n")
         );
         outcomes
+    }
+}
+
+/// Every file below `dir`, with its bytes.
+fn bytes_of(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let read = |name: PathBuf| {
+        let bytes = fs::read(dir.join(&name)).unwrap();
+        (name, bytes)
+    };
+    files(dir).into_iter().map(read).collect()
+}
+
+/// The verdict of a check, which changes nothing. A panic of fjall's is damage, as in the program.
+fn checked(dir: &Path) -> Result<Verdict, String> {
+    let before = bytes_of(dir);
+    let check = Check {
+        data_dir: dir.to_owned(),
+        json: false,
+        dump_log: false,
+    };
+    let mut told = Vec::new();
+    let verdict = catch_unwind(AssertUnwindSafe(|| {
+        check::run(&check, &mut told, &mut Vec::new()).unwrap()
+    }));
+    if bytes_of(dir) != before {
+        return Err("a check has changed the directory".to_owned());
+    }
+    match verdict.unwrap_or(Verdict::Damaged) {
+        Verdict::Unchecked => Err(String::from_utf8_lossy(&told).into_owned()),
+        verdict => Ok(verdict),
     }
 }
 

@@ -22,6 +22,10 @@ const OPTIONS: wal::Options = wal::Options {
     threaded: false,
 };
 
+/// The Raft room's bytes of a membership: member 1, a voter, at `http://a:1`.
+const ONE_MEMBER: &[u8] = b"\x02\x01\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0\
+                            \x01\0\0\0\x01\0\0\0\0\0\0\0\0\x01\0\0\0\x0a\0\0\0http://a:1";
+
 pub(super) struct Member {
     wal: Wal,
     state: State,
@@ -59,7 +63,7 @@ impl Member {
             leader: MemberId(1),
             committed: true,
         });
-        member.log(Payload::Membership(Bytes::from_static(b"one member")));
+        member.log(Payload::Membership(Bytes::from_static(ONE_MEMBER)));
         member.log(Payload::Blank);
         member
     }
