@@ -284,7 +284,7 @@ mod tests {
     fn serve(line: &str) -> Settings {
         match parse(words(line), []).unwrap().0 {
             Invocation::Serve(settings) => settings,
-            Invocation::Print(text) => panic!("printed {text}"),
+            other => panic!("asked for {other:?}"),
         }
     }
 
@@ -332,11 +332,11 @@ mod tests {
     #[test]
     fn everything_that_cannot_be_had_is_named_at_once() {
         let environment = variables(&[("ETCD_WAL_DIR", "/w")]);
-        let line = "--nope 5 -force-new-cluster --name=a --nope2=1 --metrics=extensive";
+        let line = "--nope 5 -socket-reuse-port --name=a --nope2=1 --metrics=extensive";
         let error = parse(words(line), environment).unwrap_err();
         for part in [
             "flag provided but not defined: -nope, -nope2",
-            "--force-new-cluster='true' is not to be had",
+            "--socket-reuse-port='true' is not to be had",
             "--metrics='extensive'",
             "ETCD_WAL_DIR is not there yet",
         ] {
@@ -374,10 +374,10 @@ mod tests {
         assert_eq!(get("heartbeat-interval"), Some("200"));
         assert_eq!(get("watch-progress-notify-interval"), Some("5000000000ns"));
         assert!(warnings.iter().any(|warning| warning.contains("no-such")));
-        std::fs::write(&path, "wal-dir: /w\nforce-new-cluster: true\n").unwrap();
+        std::fs::write(&path, "wal-dir: /w\nsocket-reuse-port: true\n").unwrap();
         let error = parse(words(&line), environment).unwrap_err();
         assert!(
-            error.contains("wal-dir") && error.contains("force-new-cluster"),
+            error.contains("wal-dir") && error.contains("socket-reuse-port"),
             "{error}"
         );
         assert!(parse(words("--config-file=/nowhere"), []).is_err());

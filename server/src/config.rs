@@ -76,6 +76,10 @@ pub struct Config {
     pub catchup_entries: u64,
     /// `debug`, `info`, `warn` or `error`.
     pub log_level: String,
+    /// The measures against members that differ, beyond that they stop.
+    pub corruption: Corruption,
+    /// Whether a member with data becomes the only one of its cluster.
+    pub force_new_cluster: bool,
     /// The owner that the data directory must have; `None` takes any.
     pub owner: Option<Owner>,
     /// How clients show who they are.
@@ -91,6 +95,16 @@ pub struct Auth {
     pub ttl: Duration,
     /// Cost of bcrypt.
     pub bcrypt_cost: u32,
+}
+
+/// The measures against members that have not applied the same, beyond that the one which differs stops. Members always compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Corruption {
+    /// A member compares with its leader before it serves clients: etcd's gate `InitialCorruptCheck`.
+    pub compares_first: bool,
+    /// The alarm CORRUPT is raised, which stops all writes until somebody ends it: `--corrupt-check-time`, or the gate
+    /// `CompactHashCheck`.
+    pub raises_alarm: bool,
 }
 
 /// Bounds on clients' requests.
@@ -204,7 +218,7 @@ impl Config {
             "http://localhost:2380",
         )?;
         let initial = initial(settings, &name, &peer)?;
-        gates::check(settings)?;
+        let corruption = corruption(settings)?;
         let heartbeat = millis(settings, "heartbeat-interval", 100)?;
         let election = millis(settings, "election-timeout", 1000)?;
         if election < heartbeat * 5 {
@@ -238,6 +252,8 @@ impl Config {
             metrics_listen: metrics_listen(settings)?,
             catchup_entries: catchup_entries(settings)?,
             log_level: log_level(settings)?,
+            corruption,
+            force_new_cluster: settings.get("force-new-cluster") == Some("true"),
             owner: owner(settings),
             auth: auth(settings)?,
             name,
@@ -324,6 +340,31 @@ fn initial(settings: &Settings, name: &str, peer: &Side) -> Result<Initial, Inva
         state,
         token,
         unfit,
+    })
+}
+
+fn corruption(settings: &Settings) -> Result<Corruption, Invalid> {
+    let gates::Gates {
+        compares_first,
+        raises_corrupt,
+    } = gates::resolve(settings)?;
+    let time = |flag: &'static str| match settings.get(flag) {
+        None => Ok(None),
+        Some(text) => match go_duration::parse(text) {
+            Some(time) => Ok(Some(time)),
+            None => Err(invalid(
+                flag,
+                format!("'{text}' is not a duration such as 1h30m"),
+            )),
+        },
+    };
+    if time("compact-hash-check-time")?.is_some_and(|time| time.is_zero()) {
+        return Err(invalid("compact-hash-check-time", "must be more than 0"));
+    }
+    let is_periodic = time("corrupt-check-time")?.is_some_and(|time| !time.is_zero());
+    Ok(Corruption {
+        compares_first,
+        raises_alarm: raises_corrupt || is_periodic,
     })
 }
 

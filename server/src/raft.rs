@@ -16,6 +16,7 @@ mod applied;
 mod clock;
 mod config;
 mod core;
+mod forced;
 mod handle;
 mod leadership;
 mod level;
@@ -33,6 +34,7 @@ mod tests;
 mod types;
 
 pub use config::Config;
+pub use forced::{Forced, force_new_cluster};
 pub use handle::{Raft, Status};
 pub use leadership::Leadership;
 pub use membership::{ChangeError, Listed, MemberChange, members_of};

@@ -60,7 +60,6 @@ const fn other_switch(name: &'static str, effect: Effect) -> Flag {
 const BBOLT: Effect = Nothing("there is no bbolt file: state is kept by fjall");
 const WAL: Effect = Nothing("the log cuts itself by size, and needs no snapshot files");
 const GO: Effect = Nothing("this is no Go program");
-const COMPARED: Effect = Nothing("members always compare what they have applied");
 const KEEPALIVE: Effect = Nothing("idle connections are pinged every 20 s");
 const PEERS: Effect = Nothing("members speak a protocol of their own");
 const SLOW: Effect = Nothing("no request is logged for being slow yet");
@@ -189,7 +188,8 @@ const FLAGS: &[Flag] = &[
     flag(
         "feature-gates",
         "",
-        "etcd's feature gates as NAME=true,NAME=false; their names are checked.",
+        "etcd's feature gates as NAME=true,NAME=false. InitialCorruptCheck and CompactHashCheck do as in etcd; what the others do \
+         is done always, or there is nothing to do it to.",
     ),
     flag(
         "auth-token",
@@ -206,6 +206,20 @@ const FLAGS: &[Flag] = &[
         "bcrypt-cost",
         "10",
         "Cost of hashing a password with bcrypt, from 4 to 31.",
+    ),
+    flag(
+        "corrupt-check-time",
+        "0s",
+        "More than 0 raises the alarm CORRUPT for a member that differs; members compare all the time, and it stops in any case.",
+    ),
+    flag(
+        "compact-hash-check-time",
+        "1m0s",
+        "With the feature gate CompactHashCheck the alarm CORRUPT is raised likewise; members compare all the time.",
+    ),
+    switch(
+        "force-new-cluster",
+        "Keep the data and drop all other members: for the survivor of a cluster that lost its quorum for good. Once.",
     ),
     flag("log-level", "info", "One of debug, info, warn, error."),
     flag(
@@ -227,7 +241,6 @@ const FLAGS: &[Flag] = &[
     other_switch("enable-log-rotation", FALSE),
     other("metrics", Only(&["basic"])),
     other_switch("enable-v2", FALSE),
-    other_switch("force-new-cluster", FALSE),
     other_switch("socket-reuse-port", FALSE),
     other_switch("socket-reuse-address", FALSE),
     other_switch("enable-distributed-tracing", FALSE),
@@ -271,8 +284,6 @@ const FLAGS: &[Flag] = &[
     other("compaction-sleep-interval", BBOLT),
     other_switch("memory-mlock", BBOLT),
     other_switch("enable-pprof", GO),
-    other("corrupt-check-time", COMPARED),
-    other("compact-hash-check-time", COMPARED),
     other("grpc-keepalive-min-time", KEEPALIVE),
     other("grpc-keepalive-interval", KEEPALIVE),
     other("grpc-keepalive-timeout", KEEPALIVE),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -13,7 +14,9 @@ use super::{Node, Platform, Stop, identity, join, owner, rebuild, secure, stored
 use crate::admin::Admin;
 use crate::auth::{Passwords, Tokens};
 use crate::budget::Budget;
-use crate::command::{Command, Incarnation, MemberCommand, MemberId, MemberRecord, Unavailable};
+use crate::command::{
+    Command, Incarnation, LogPosition, MemberCommand, MemberId, MemberRecord, Unavailable,
+};
 use crate::config::{Config, InitialState, Url};
 use crate::coordinator::{Coordinator, Identity, Parts};
 use crate::http::{self, Endpoint, Router};
@@ -26,6 +29,9 @@ use crate::{auto_compaction, config, countdown, etcd};
 
 /// Pause between attempts to publish this member's name and URLs.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
+
+/// With two election timeouts, as long as etcd lets a request take.
+const REQUEST_MAX: Duration = Duration::from_secs(5);
 
 /// The initial members, when this start forms a cluster.
 type Founders = Option<Vec<(MemberId, Vec<String>)>>;
@@ -65,6 +71,7 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         None => stored::state(&platform.state)?,
     };
     let state = match stored::gap(&wal, &state) {
+        Some((fault, _)) if config.force_new_cluster => return Err(fault.into()),
         Some(gap) => {
             rebuild::rebuild(&config, &platform, &wal, state, gap, &client_listeners).await?
         }
@@ -76,6 +83,10 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         None if is_new => founders_again(&config, network, identity).await?,
         founders => founders,
     };
+    if config.force_new_cluster && !is_new {
+        let held = (state.applied(), state.membership().map(|(_, bytes)| bytes));
+        force(&config, &platform, &wal, held, identity.member).await?;
+    }
     let hub = Hub::new(state.revision());
     let state = state::Handle::new(state);
     let Identity {
@@ -103,6 +114,7 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         heartbeat: config.heartbeat,
         election: config.election,
         state: platform.state.clone(),
+        raises_corrupt: config.corruption.raises_alarm,
         limits: platform.limits,
         network: network.clone(),
         offload: platform.offload,
@@ -145,6 +157,9 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         raft.initialize(members)
             .await
             .map_err(|error| Stop::Ended(format!("cannot form the cluster: {error}")))?;
+    }
+    if config.corruption.compares_first {
+        compare_first(&raft, config.election).await?;
     }
     tasks.spawn(async move { tokens.expire().await });
     tasks.spawn(countdown::run(
@@ -201,6 +216,55 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         closing,
         _directory: platform.lock,
     })
+}
+
+/// Waits until this member is known to hold what its leader does: etcd's check at the start.
+///
+/// Errors: it does not.
+async fn compare_first(raft: &Raft, election: Duration) -> Result<(), Stop> {
+    tracing::info!("starting initial corruption check");
+    tokio::select! {
+        why = raft.stopped() => Err(Stop::Ended(format!("found data inconsistency with peers: {why}"))),
+        () = raft.agreed(REQUEST_MAX + election * 2) => {
+            tracing::info!("initial corruption checking passed; no corruption");
+            Ok(())
+        }
+    }
+}
+
+/// Makes this member the only one of its cluster, as `--force-new-cluster` says.
+async fn force(
+    config: &Config,
+    platform: &Platform,
+    wal: &Wal,
+    held: (Option<LogPosition>, Option<Bytes>),
+    member: MemberId,
+) -> Result<(), Stop> {
+    let urls = config.peer.advertise.iter().map(Url::to_string).collect();
+    let forced = raft::force_new_cluster(wal, held, (member, urls), platform.offload).await?;
+    let Some(raft::Forced {
+        dropped,
+        was_learner,
+        at,
+    }) = forced
+    else {
+        tracing::warn!(
+            "--force-new-cluster changes nothing: this member is alone; start it without"
+        );
+        return Ok(());
+    };
+    let dropped: Vec<String> = dropped.iter().map(MemberId::to_string).collect();
+    tracing::warn!(
+        dropped = dropped.join(","),
+        index = at.index,
+        "forced a new cluster of this member alone; the others are refused from now on, start them with an empty --data-dir"
+    );
+    if was_learner {
+        tracing::warn!(
+            "this member was a learner: it may lack writes that were acknowledged without it"
+        );
+    }
+    Ok(())
 }
 
 /// The addresses that were bound; sockets of the file system have none.

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::clock::Moment;
 use crate::command::{LeaderKey, LogPosition, MemberId};
 use crate::state::RunningHash;
+pub(super) use watch::Alarms;
 
 /// Newest entries whose hash is kept. A heartbeat speaks of what the leader had applied when it was sent, and is on its way
 /// while this member applies more: for a second or so at any pace that was measured.
@@ -47,8 +48,14 @@ struct Inner {
     is_settled: bool,
     /// The findings of members that said they differ from this leader.
     differ: BTreeMap<MemberId, AppliedHash>,
-    /// The leadership of `differ`.
+    /// Members that refuse this leader, because they have applied what it lacks.
+    refuse: BTreeSet<MemberId>,
+    /// Those of both kinds whose alarm was raised.
+    alarmed: BTreeSet<MemberId>,
+    /// The leadership of `differ` and what stands below it.
     leads: Option<LeaderKey>,
+    /// Whether its hash was once found to be its leader's.
+    has_agreed: bool,
 }
 
 /// The fact that contradicts this member.
@@ -68,6 +75,7 @@ enum Found {
 struct Shared {
     inner: Mutex<Inner>,
     found: Notify,
+    agreed: Notify,
     /// How long a leader is given to find out that it is the one that differs.
     patience: Duration,
 }
@@ -169,8 +177,8 @@ impl Agreement {
         }
     }
 
-    /// Another member says what is committed.
-    pub(super) fn committed(&self, theirs: LogPosition) {
+    /// Another member says what is committed. Whether this one can have it; if not, it ends.
+    pub(super) fn committed(&self, theirs: LogPosition) -> bool {
         let mut inner = self.lock();
         if let Some(ours) = inner.last
             && let Some(why) = contradiction(ours, theirs)
@@ -178,7 +186,9 @@ impl Agreement {
             inner.found = Some((Found::Position(why), Moment::now()));
             inner.is_settled = true;
             self.0.found.notify_one();
+            return false;
         }
+        true
     }
 
     /// Whether a leader may go on after, or with, `theirs`, where `committed` is known to be committed here. If not, this
@@ -209,6 +219,10 @@ impl Agreement {
         let Some(ours) = inner.at(theirs.index) else {
             return;
         };
+        if ours == theirs.hash && !inner.has_agreed {
+            inner.has_agreed = true;
+            self.0.agreed.notify_waiters();
+        }
         if ours != theirs.hash && inner.found.is_none() {
             let found = Found::Hash {
                 leadership,
@@ -225,10 +239,7 @@ impl Agreement {
     /// A member says what it has where this one, which leads, has told it otherwise.
     pub(super) fn differs(&self, leadership: LeaderKey, member: MemberId, theirs: AppliedHash) {
         let mut inner = self.lock();
-        if inner.leads != Some(leadership) {
-            inner.leads = Some(leadership);
-            inner.differ.clear();
-        }
+        inner.lead(leadership);
         if inner.differ.insert(member, theirs) != Some(theirs) {
             tracing::error!(
                 %member,
@@ -237,6 +248,38 @@ impl Agreement {
                 "a member's applied log is not this leader's"
             );
             self.0.found.notify_one();
+        }
+    }
+
+    /// A member refuses this one, which leads, because it has applied what is not in this leader's log.
+    pub(super) fn refuses(&self, leadership: LeaderKey, member: MemberId) {
+        let mut inner = self.lock();
+        inner.lead(leadership);
+        if inner.refuse.insert(member) {
+            tracing::error!(%member, "a member has applied entries that are not in this leader's log");
+            self.0.found.notify_one();
+        }
+    }
+
+    /// The members that differ from this one, which leads, and whose alarm was not raised yet.
+    fn to_alarm(&self) -> Vec<MemberId> {
+        let inner = self.lock();
+        let found = inner.differ.keys().chain(&inner.refuse);
+        let found: BTreeSet<MemberId> = found.copied().collect();
+        found.difference(&inner.alarmed).copied().collect()
+    }
+
+    fn was_alarmed(&self, member: MemberId) {
+        self.lock().alarmed.insert(member);
+    }
+
+    /// Resolves once this member's hash was found to be a leader's.
+    pub(super) async fn agreed(&self) {
+        let mut agreed = std::pin::pin!(self.0.agreed.notified());
+        // First listen, then look: the other order misses what is found in between.
+        agreed.as_mut().enable();
+        if !self.lock().has_agreed {
+            agreed.await;
         }
     }
 
@@ -282,6 +325,16 @@ impl Agreement {
 }
 
 impl Inner {
+    /// The word of others is about this leadership from here on.
+    fn lead(&mut self, leadership: LeaderKey) {
+        if self.leads != Some(leadership) {
+            self.leads = Some(leadership);
+            self.differ.clear();
+            self.refuse.clear();
+            self.alarmed.clear();
+        }
+    }
+
     fn at(&self, index: u64) -> Option<RunningHash> {
         let back = self.last?.index.checked_sub(index)?;
         let place = self.hashes.len().checked_sub(1)?;

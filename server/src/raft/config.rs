@@ -28,6 +28,8 @@ pub struct Config {
     pub election: Duration,
     /// Where the state store is.
     pub state: StatePlace,
+    /// Whether the alarm CORRUPT is raised for a member that is found to differ; it stops in any case.
+    pub raises_corrupt: bool,
     /// How much log is kept.
     pub limits: Limits,
     /// How peers are reached.

@@ -14,6 +14,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::sync::watch;
 
+use super::agreement::Agreement;
 use super::applied::AppliedMark;
 use super::core::Core;
 use super::leadership::Leadership;
@@ -65,6 +66,7 @@ pub struct Raft {
     pub(super) contact: watch::Receiver<Leadership>,
     /// openraft's word about this member; kept, because even asking for it costs something.
     pub(super) metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
+    pub(super) agreement: Agreement,
     pub(super) stop: watch::Sender<Option<String>>,
     pub(super) _tasks: Arc<Tasks>,
     pub(super) election: Duration,
@@ -297,6 +299,20 @@ impl Raft {
                 Err(Unavailable::Timeout.into())
             }
         }
+    }
+
+    /// Resolves once this member was found to have applied what its leader has, or leads; or after `limit`, as etcd's check at the
+    /// start goes on when no peer answers it.
+    pub async fn agreed(&self, limit: Duration) {
+        let mut leadership = self.leadership.clone();
+        let compared = async {
+            tokio::select! {
+                () = self.agreement.agreed() => {}
+                _ = leadership.wait_for(|leadership| leadership.is_self) => {}
+            }
+        };
+        // Out of time: it goes on, and is compared with the first leader it hears.
+        let _ = tokio::time::timeout(limit, compared).await;
     }
 
     /// Resolves with the reason when this member cannot go on: the core died, the log failed, or it was removed.

@@ -51,8 +51,12 @@ pub(super) async fn watch_state(fault: impl Future<Output = Option<String>>, sto
     }
 }
 
+/// Election timeouts after which a member asks even while all seems well.
+const ASK_ANYWAY: u32 = 5;
+
 /// Peers stop talking to a member that was removed, often before it has heard of it. So one that hears no leader for a
-/// while asks them.
+/// while asks them. Now and then it asks in any case: those that a survivor has dropped (`forced`) may have a leader and a quorum of
+/// their own.
 pub(super) async fn watch_removal(
     own: MemberId,
     membership: Membership,
@@ -63,14 +67,18 @@ pub(super) async fn watch_removal(
 ) {
     // The newest membership with this member in it: one without may be of before its time.
     let mut known = None;
+    let mut asked = 0u32;
     loop {
         tokio::time::sleep(election).await;
+        asked += 1;
         known = membership.committed_with(own).or(known);
         let members = membership.effective();
         let leads = membership.leadership.borrow().is_self;
-        if leads || heard.ago() < election * 2 {
+        let is_well = leads || heard.ago() < election * 2;
+        if is_well && asked < ASK_ANYWAY {
             continue;
         }
+        asked = 0;
         for (member, urls, _) in members {
             if member != own && peer::ask::is_removed(&peers, member, &urls, known).await {
                 let why = format!(

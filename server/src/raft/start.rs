@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::agreement::Agreement;
+use super::agreement::{Agreement, Alarms};
 use super::applied::AppliedMark;
 use super::config::{Config, core_config};
 use super::core::Core;
@@ -140,6 +140,10 @@ impl Raft {
             remembered: remembered.clone(),
             wal: wal.clone(),
         };
+        let alarms = config.raises_corrupt.then(|| Alarms {
+            own: config.id,
+            proposer: proposer.clone(),
+        });
         let tasks = vec![
             tokio::spawn(remembered.keep(wal.clone(), membership.clone())),
             tokio::spawn(remembered::watch(
@@ -150,7 +154,11 @@ impl Raft {
                 config.election,
                 stop.clone(),
             )),
-            tokio::spawn(agreement.watch(membership.clone(), stop.clone())),
+            tokio::spawn(
+                agreement
+                    .clone()
+                    .watch(membership.clone(), alarms, stop.clone()),
+            ),
             tokio::spawn(clock::run(core.clone(), config.id.0)),
             tokio::spawn(leadership::follow(core.server_metrics(), leadership_now)),
             tokio::spawn(leadership::watch_contact(
@@ -203,6 +211,7 @@ impl Raft {
         ];
         Ok(Self {
             metrics: core.metrics(),
+            agreement,
             core,
             proposer,
             rounds,

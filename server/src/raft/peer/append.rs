@@ -229,6 +229,9 @@ pub(super) struct Beside<'a> {
     pub(super) wal: &'a Wal,
 }
 
+/// In the header of a refusal: the member has applied what is not in this leader's log, and ends.
+pub(super) const REFUSES: &str = "coord-refuses";
+
 /// A call for heartbeats that stays open: openraft sends each of them, and each read round, as a stream of its own, and
 /// a call for each would cost more than the heartbeat.
 #[derive(Default)]
@@ -305,7 +308,12 @@ impl Heartbeats {
         let closed = || Status::unavailable("the peer closed the call");
         open.requests.send(message).await.map_err(|_| closed())?;
         loop {
-            let mut answer = open.answers.message().await?.ok_or_else(closed)?;
+            let answer = open.answers.message().await.inspect_err(|status| {
+                if status.metadata().contains_key(REFUSES) {
+                    agreement.refuses(leadership, line.to);
+                }
+            });
+            let mut answer = answer?.ok_or_else(closed)?;
             if answer.number == self.number {
                 if let (Some(carried), Some(said)) = (carried, answer.sideband.take()) {
                     outbox.answered(leadership, line.to, &carried, said.body);

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::append::REFUSES;
 use super::handshake::{self, Stamp};
 use super::snapshot::Receiving;
 use super::{MESSAGE_BYTES_MAX, convert, fetch, sideband};
@@ -102,6 +103,14 @@ fn is_followed(answer: &StreamAppendResult<TypeConfig>) -> bool {
     }
 }
 
+/// This member's answer to a leader whose log cannot be the one that it has applied.
+fn refuses() -> Status {
+    let why = "this member has applied entries that are not of its leader's log, and ends";
+    let mut headers = tonic::metadata::MetadataMap::new();
+    headers.insert(REFUSES, tonic::metadata::MetadataValue::from_static("1"));
+    Status::with_metadata(tonic::Code::FailedPrecondition, why, headers)
+}
+
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 impl Service {
@@ -122,6 +131,17 @@ impl Service {
             let members = self.membership.effective();
             let urls = members.into_iter().find(|(id, ..)| *id == from);
             handshake::certify(request, &urls.map(|(_, urls, _)| urls).unwrap_or_default())?;
+        }
+        Ok(from)
+    }
+
+    /// The caller, if it is none that was removed: such a one may not know yet, and neither leads nor votes here.
+    fn member<T>(&self, request: &Request<T>) -> Result<MemberId, Status> {
+        let from = self.caller(request)?;
+        if self.membership.has_removed(from, None) {
+            let why = format!("member {from} was removed from this cluster");
+            handshake::refused(&why);
+            return Err(Status::failed_precondition(why));
         }
         Ok(from)
     }
@@ -148,9 +168,7 @@ impl Service {
         {
             return Ok(());
         }
-        Err(Status::failed_precondition(
-            "this member has applied entries that are not of its leader's log, and ends",
-        ))
+        Err(refuses())
     }
 
     /// One message of a member's stream.
@@ -233,7 +251,7 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        self.caller(&request)?;
+        self.member(&request)?;
         let heard = self.heard.clone();
         let this = self.clone();
         // A message that cannot be read ends the call; the leader starts anew from what is acknowledged.
@@ -260,7 +278,7 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::HeartbeatStream>, Status> {
-        let from = self.caller(&request)?;
+        let from = self.member(&request)?;
         let (core, heard) = (self.core.clone(), self.heard.clone());
         let remembered = self.remembered.clone();
         let this = Arc::new(self.clone());
@@ -289,8 +307,10 @@ impl Peer for Service {
                 let is_taken = answer.is_ok();
                 let mut response = convert::appended(answer, number);
                 // Two commits are facts, from any teller.
-                if let Some(committed) = committed {
-                    this.agreement.committed(committed);
+                if let Some(committed) = committed
+                    && !this.agreement.committed(committed)
+                {
+                    return Err(refuses());
                 }
                 if is_taken && leadership.1 == from {
                     // A leader counts itself among those who have an entry as soon as it is on its own disk.
@@ -321,7 +341,7 @@ impl Peer for Service {
         &self,
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteResponse>, Status> {
-        let from = self.caller(&request)?;
+        let from = self.member(&request)?;
         let message = request.into_inner();
         let pre_vote = message.pre_vote;
         // A candidate votes for itself before it asks others; one that only asks whether it would be elected has not
@@ -344,7 +364,7 @@ impl Peer for Service {
         &self,
         request: Request<wire::TransferRequest>,
     ) -> Result<Response<wire::TransferResponse>, Status> {
-        self.caller(&request)?;
+        self.member(&request)?;
         let request = counted(convert::read_transfer(request.into_inner()))?;
         let response = self.core.handle_transfer_leader(request).await;
         let response = response.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
@@ -355,7 +375,7 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<wire::SnapshotRequest>>,
     ) -> Result<Response<wire::SnapshotResponse>, Status> {
-        self.caller(&request)?;
+        self.member(&request)?;
         self.heard.touch();
         let received = self.receiving.run(&self.core, request.into_inner()).await;
         self.heard.touch();

@@ -110,6 +110,7 @@ impl Member {
             heartbeat: Duration::from_millis(50),
             election: Duration::from_millis(1000),
             state: StatePlace::Memory(None),
+            raises_corrupt: true,
             limits,
             network: Network::Sockets,
             offload: Offload::Threads,

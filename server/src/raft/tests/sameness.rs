@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::{Cluster, OPTIONS, put};
+use crate::command::{Alarm, AlarmKind, MemberId};
 use crate::state::FEATURE_LEVEL;
 use crate::wal::{MemoryDisk, Wal};
 
@@ -70,6 +71,48 @@ async fn a_leader_that_has_applied_otherwise_than_the_others_stops_and_they_do_n
             cluster.members[other].raft.stopped(),
         );
         assert!(ended.await.is_err(), "it is one of the majority");
+    }
+}
+
+/// Whether the alarm CORRUPT of `of` stands on a member, soon.
+async fn alarm_stands(member: &super::Member, of: MemberId) {
+    let alarm = Alarm {
+        kind: AlarmKind::Corrupt,
+        member: of,
+    };
+    let stands = async {
+        while !member.state.with(|state| state.alarms()).contains(&alarm) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let stands = tokio::time::timeout(LIMIT, stands).await;
+    stands.expect("nobody raises the alarm");
+}
+
+#[tokio::test]
+async fn the_leader_raises_the_alarm_of_a_follower_that_differs() {
+    let cluster = Cluster::start(3).await;
+    let place = cluster.follower();
+    cluster.members[place].state.with(|state| state.disturb());
+    let leader = cluster.leader().await;
+    leader.put("k", "v").await;
+    alarm_stands(leader, cluster.members[place].id).await;
+    cluster.end_of(place).await;
+    assert_eq!(leader.state.with(|state| state.alarms()).len(), 1);
+}
+
+#[tokio::test]
+async fn a_leader_that_differs_raises_its_own_alarm_and_no_other() {
+    let cluster = Cluster::start(3).await;
+    let place = cluster.place_of_leader().await;
+    cluster.members[place].state.with(|state| state.disturb());
+    cluster.members[place].put("k", "v").await;
+    cluster.end_of(place).await;
+    let id = cluster.members[place].id;
+    for other in (0..3).filter(|other| *other != place) {
+        alarm_stands(&cluster.members[other], id).await;
+        let alarms = cluster.members[other].state.with(|state| state.alarms());
+        assert_eq!(alarms.len(), 1, "{alarms:?}");
     }
 }
 
