@@ -7,6 +7,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::layers::Visit;
 use super::space::Space;
 use super::store::Store;
 use crate::command::Fault;
@@ -47,7 +48,7 @@ impl Ahead {
         start: &[u8],
         end: Option<&[u8]>,
         rows: usize,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), Fault> {
         if end.is_some_and(|end| end <= start) {
             return Ok(());

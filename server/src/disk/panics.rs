@@ -37,8 +37,11 @@ fn open_stores() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
     OPEN.lock().expect("nothing panics while it holds the lock")
 }
 
+/// Hears the words of a panic.
+type Tell = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Told of every panic first, in a process that only looks at a store.
-static TELL: OnceLock<Box<dyn Fn(&str) + Send + Sync>> = OnceLock::new();
+static TELL: OnceLock<Tell> = OnceLock::new();
 
 /// From now on `tell` is told of panics while a store is open, and may end the process.
 pub fn tell_panics(tell: impl Fn(&str) + Send + Sync + 'static) {

@@ -135,7 +135,7 @@ impl<L> Large<L> {
         match &self.stage {
             Stage::Measuring { part: Some(_), .. } => Vec::new(),
             Stage::Measuring { part: None, next } => {
-                let next = next.into_iter();
+                let next = next.iter();
                 next.map(|from| part(*from..u32::MAX, self.prevs)).collect()
             }
             Stage::Telling(current) => {
