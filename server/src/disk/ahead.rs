@@ -4,7 +4,6 @@
 //! system's of files. It asks fjall alone, past the layers in memory, so it needs no lock and shows nothing that may
 //! be relied on.
 
-use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::layers::Visit;
