@@ -2,10 +2,6 @@
 //!
 //! Each test runs operators of its own as processes, for its own namespace; the installed one sleeps meanwhile.
 //! The same faults at every single write, one history each, are in `operator/tests/plan_crashes.rs`.
-#![expect(
-    clippy::unwrap_used,
-    reason = "clippy lets only the test functions themselves unwrap, not what they call"
-)]
 
 #[path = "operator/trial.rs"]
 mod trial;
@@ -121,7 +117,7 @@ async fn an_operator_that_slept_past_its_lease_does_nothing_when_it_wakes() {
     builder.kill().unwrap();
 
     trial.scale(1).await.unwrap();
-    let flags = ["--pause-after-writes=1"];
+    let flags = ["--pause-before-step=RemoveMember"];
     let mut sleeper = trial
         .operators
         .start_with_lease("sleeper", &flags, &admin)

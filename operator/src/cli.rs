@@ -106,12 +106,12 @@ pub struct RunArgs {
 
 /// When a process ends or stops itself: in `coord-operator-failpoints` only, which no image holds.
 #[cfg(feature = "failpoints")]
-#[derive(Clone, Copy, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Failpoints {
     /// End the process right after this many writes.
     #[arg(long)]
     pub exit_after_writes: Option<u64>,
-    /// Stop the process (SIGSTOP) right after this many writes.
+    /// Stop the process (SIGSTOP) before each step of this name, such as RemoveMember: written down, nothing of it sent.
     #[arg(long)]
-    pub pause_after_writes: Option<u64>,
+    pub pause_before_step: Option<String>,
 }

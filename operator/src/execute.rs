@@ -175,7 +175,10 @@ pub async fn send(writer: &Writer<'_>, write: &Write) -> Result<Sent, ExecuteErr
             step,
             version,
             evicts,
-        } => execute(writer, step, version.clone(), *evicts).await?,
+        } => {
+            writer.writes.about_to(step.name());
+            execute(writer, step, version.clone(), *evicts).await?;
+        }
     }
     Ok(Sent::Done)
 }

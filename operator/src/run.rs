@@ -63,7 +63,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     #[cfg(feature = "failpoints")]
     let writes = Writes::with(
         args.failpoints.exit_after_writes,
-        args.failpoints.pause_after_writes,
+        args.failpoints.pause_before_step,
     );
     #[cfg(not(feature = "failpoints"))]
     let writes = Writes::default();

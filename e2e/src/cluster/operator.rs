@@ -153,7 +153,7 @@ impl Operator {
         }
     }
 
-    /// Waits until it has stopped itself (`--pause-after-writes`).
+    /// Waits until it has stopped itself (`--pause-before-step`).
     pub async fn wait_stopped(&mut self, limit: Duration) -> Result<()> {
         let end = Instant::now() + limit;
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
