@@ -14,6 +14,7 @@ mod learner;
 mod leftover;
 mod protect;
 mod repair;
+mod replacement;
 mod roll;
 mod safety;
 mod scale_down;
@@ -196,9 +197,9 @@ impl<'a> Case<'a> {
         self.desired.replicas as usize
     }
 
-    /// Voters that there are to be now: as many as the spec says, and one more while two are parted.
+    /// Voters that there are to be now: as many as the spec says, and one more while two are parted or one is replaced.
     fn wanted(&self, membership: &Membership) -> usize {
-        self.replicas() + spread::more(self, membership)
+        self.replicas() + spread::more(self, membership).max(replacement::more(self, membership))
     }
 
     /// True if the only voter is to get company: two at once.

@@ -101,7 +101,13 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
             prop_assert!(healthy_but(0) >= quorum(voters));
             let numbers = list.members.iter().filter_map(|m| m.ordinal);
             let is_shared = !observed.shared_nodes(numbers.clone()).is_empty();
-            let wanted = desired.replicas as usize + usize::from(is_shared);
+            let is_replaced = list.voters().filter_map(|m| m.ordinal).any(|n| {
+                let pod = observed.pods.get(&n).map(|pod| &pod.template_hash);
+                let set = observed.sets.get(&n).map(|set| &set.template_hash);
+                let is_outdated = pod.or(set).is_some_and(|h| *h != desired.template_hash);
+                is_outdated && observed.volumes.get(&n).is_some_and(|v| v.deleting)
+            });
+            let wanted = desired.replicas as usize + usize::from(is_shared || is_replaced);
             prop_assert!(numbers.count() < wanted, "one more than anybody needs");
             let volume = &observed.volumes[ordinal];
             prop_assert_eq!(volume.cluster_id, recorded);
@@ -151,12 +157,9 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
                     !observed.is_healthy(member) || healthy == left,
                     "the dead go first"
                 );
-                let volume = member.ordinal.and_then(|n| observed.volumes.get(&n));
                 prop_assert!(
-                    !observed.is_healthy(member)
-                        || voters > desired.replicas as usize
-                        || volume.is_some_and(|v| v.deleting),
-                    "a healthy voter on a whole disk goes, and nobody takes its place"
+                    !observed.is_healthy(member) || voters > desired.replicas as usize,
+                    "a healthy voter goes before another has taken its place"
                 );
             }
         }

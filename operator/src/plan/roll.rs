@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 
 use super::safety::{Loss, may_lose};
-use super::{Case, DEAD_SECONDS, Step, Verdict, aside, leftover};
+use super::{Case, DEAD_SECONDS, Step, Verdict, aside, leftover, replacement, scale_up};
 use crate::model::{Ordinal, names};
 use crate::observe::{MemberSeen, Membership};
 
@@ -92,11 +92,20 @@ pub(super) fn is_a_pod_outdated(case: &Case) -> Verdict {
     if case.is_claim_going(n) && voters > 1 {
         // Its disk goes with its pod, so that a restart is a removal: made one in order.
         let because = format!(
-            "{} restarts with the new pod template, and its claim is being deleted; it will join again as a new member",
+            "{} must restart with the new pod template, and its claim is being deleted",
             next.name
         );
+        if !replacement::has_joined(case, membership) {
+            let missing = scale_up::what_is_missing(case, membership);
+            return Verdict::Later(format!(
+                "{because}: another takes its place first{}. To have it replaced at once, with a voter less meanwhile: kubectl \
+                 delete pod {}",
+                aside(missing.as_deref()),
+                names::pod(&case.desired.name, n)
+            ));
+        }
         return match may_lose(case, membership, next, Loss::Removed) {
-            Ok(()) => case.remove(next, because),
+            Ok(()) => case.remove(next, format!("{because}; another has taken its place")),
             Err(why) => Verdict::Later(format!("{because}, but {why}")),
         };
     }
@@ -109,7 +118,8 @@ pub(super) fn is_a_pod_outdated(case: &Case) -> Verdict {
     )
 }
 
-/// The one voter whose StatefulSet takes the template of today, because it restarts next.
+/// The one voter whose StatefulSet takes the template of today, because it restarts next. One that is replaced never
+/// restarts.
 pub(super) fn turn(case: &Case) -> Option<Ordinal> {
     let membership = case.membership()?;
     let outdated = outdated(case, membership);
@@ -118,9 +128,11 @@ pub(super) fn turn(case: &Case) -> Option<Ordinal> {
     (is_alone || next.id != membership.leader)
         .then_some(next.ordinal)
         .flatten()
+        .filter(|n| !case.is_claim_going(*n))
 }
 
-/// The voters that run something else, in the order in which they restart.
+/// The voters that run something else, in the order in which they restart. Those that are replaced come last: another
+/// must join first, and nobody waits for it.
 fn outdated<'a>(case: &Case, membership: &'a Membership) -> Vec<&'a MemberSeen> {
     let mut outdated: Vec<&MemberSeen> = membership
         .voters()
@@ -129,6 +141,7 @@ fn outdated<'a>(case: &Case, membership: &'a Membership) -> Vec<&'a MemberSeen> 
     outdated.sort_by_key(|m| {
         (
             case.is_healthy(m),
+            m.ordinal.is_some_and(|n| case.is_claim_going(n)),
             m.id == membership.leader,
             Reverse(case.observed.lag_of(m)),
             Reverse(m.ordinal),

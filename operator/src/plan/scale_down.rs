@@ -1,5 +1,6 @@
-//! Fewer voters: the dead first, then one whose disk shares a node with another's that stays, then from the highest number
-//! down, the leader last and after a transfer. From three to one in one change: of two voters neither disk could be lost.
+//! Fewer voters: the dead first, then those whose claims are being deleted, then one whose disk shares a node with another's
+//! that stays, then from the highest number down, the leader last and after a transfer. From three to one in one change: of
+//! two voters neither disk could be lost.
 
 use std::cmp::Reverse;
 
@@ -14,7 +15,8 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
         .voters()
         .filter(|m| m.ordinal.is_some())
         .collect();
-    voters.sort_by_key(|m| Reverse(m.ordinal));
+    let is_going = |m: &&MemberSeen| m.ordinal.is_some_and(|n| case.is_claim_going(n));
+    voters.sort_by_key(|m| (Reverse(is_going(m)), Reverse(m.ordinal)));
     let excess = voters.len() - case.replicas();
     if case.shrinks_to_one(membership) {
         return to_one(case, membership, &voters);
@@ -33,7 +35,7 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
             let shares = |m: &&&MemberSeen| spread::shares(case, membership, m);
             let may_go = |m: &&&MemberSeen| m.id != membership.leader;
             // Those that were asked for last go, unless that leaves two on one node that one of them could leave.
-            let parted = match leaving.iter().any(|m| shares(&m)) {
+            let parted = match leaving.iter().any(|m| is_going(m) || shares(&m)) {
                 true => None,
                 false => voters.iter().filter(shares).find(may_go),
             };

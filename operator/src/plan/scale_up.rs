@@ -1,6 +1,6 @@
 //! More voters: one waiting pod at a time is added as a learner, whichever runs; two beside a single voter.
 
-use super::{Case, Step, Verdict, aside, leftover, spread};
+use super::{Case, Step, Verdict, aside, leftover, replacement, spread};
 use crate::model::{Ordinal, names, quorum};
 use crate::observe::{Membership, VolumeSeen, WaitReason};
 
@@ -37,8 +37,9 @@ pub(super) fn next(case: &Case, membership: &Membership) -> Verdict {
         return Verdict::Act(step, format!("{name} is about to join"));
     }
     let managed = membership.voters().filter(|m| m.ordinal.is_some()).count();
-    let because = match spread::why(case, membership).filter(|_| managed == case.replicas()) {
-        Some(why) => format!("{why}; {name} joins as a learner, and then one of them goes"),
+    let why = replacement::why(case, membership).or_else(|| spread::why(case, membership));
+    let because = match why.filter(|_| managed == case.replicas()) {
+        Some(why) => format!("{why}; {name} joins as a learner first"),
         None => format!(
             "{managed} voters, {} wanted; {name} joins as a learner",
             case.replicas()

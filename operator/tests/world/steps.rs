@@ -113,9 +113,15 @@ impl World {
                 let leads = self.leader.is_some_and(|id| removed.contains(&id));
                 assert!(late || !leads, "the leader was removed");
                 let before = self.voters().count();
+                let serves = |m: &&Member| removed.contains(&m.id) && self.is_up(m);
+                let served = self.voters().filter(serves).count();
                 self.members.retain(|m| !removed.contains(&m.id));
                 self.removed.extend(removed);
                 let voters = self.voters().count();
+                assert!(
+                    late || served == 0 || voters >= self.replicas as usize,
+                    "a voter that served was removed before another took its place"
+                );
                 assert!(
                     late || self.replicas > 1 || (before, voters) != (3, 2),
                     "from three voters to one by way of two, of which neither may be lost"
