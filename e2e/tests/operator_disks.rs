@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use disks::{copy, empty, exchange, folder, keys_at};
-use trial::{READY, Trial, alone, condition, is_at_rest, leader, members, spec};
+use trial::{READY, Trial, alone, condition, is_at_rest, leader, members, spec, with};
 
 /// Long enough for a server to start on what it finds and for the operator to look at it several times.
 const A_WHILE: Duration = Duration::from_secs(20);
@@ -119,6 +119,51 @@ async fn the_only_member_is_not_restarted_while_its_claim_is_being_deleted() {
     quiet["replicas"] = json!(3);
     trial.apply(&quiet).await.unwrap();
     trial.ready().await.unwrap();
+    trial.finish(writer, 200).await.unwrap();
+}
+
+/// Each would lose its disk with its restart: another takes its place first, so that there never are just two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_whose_claims_are_being_deleted_are_replaced_before_they_restart() {
+    let _alone = alone().await;
+    let (trial, _operator, writer) = Trial::running("going", spec(3)).await.unwrap();
+    let before = members(&trial.get().await.unwrap());
+    for n in 0..3 {
+        let line = format!("delete pvc data-trial-{n}-0 --wait=false");
+        trial.kubectl(&line).await.unwrap();
+    }
+    let told = ["ClaimDeleted", "data-trial-2-0"];
+    trial.until_told("Degraded", &told).await.unwrap();
+    // An image that does not run costs nobody a disk.
+    let mut wanted = with("image", json!("coord.dev/no-such-image:1"));
+    wanted["imagePullPolicy"] = json!("Never");
+    trial.apply(&wanted).await.unwrap();
+    trial
+        .until_told(
+            "Progressing",
+            &["ErrImageNeverPull", "takes its place first"],
+        )
+        .await
+        .unwrap();
+    sleep(A_WHILE).await;
+    let now = trial.get().await.unwrap();
+    assert_eq!(
+        members(&now),
+        before,
+        "removed for an image that does not run"
+    );
+    assert_eq!(now["status"]["healthyReplicas"], 3);
+
+    let wanted = with("server", json!({"logLevel": "warn"}));
+    trial.apply(&wanted).await.unwrap();
+    let at_rest = |cluster: &Value| {
+        let voters = cluster["status"]["replicas"].as_i64();
+        assert!(voters >= Some(3), "{voters:?} voters");
+        is_at_rest(cluster)
+    };
+    let after = members(&trial.until(at_rest).await.unwrap());
+    let is_new = |id: &String| before.values().all(|old| old != id);
+    assert!(after.values().all(is_new), "{before:?}, {after:?}");
     trial.finish(writer, 200).await.unwrap();
 }
 

@@ -105,6 +105,7 @@ fn answer(world: &mut World, command: &str) -> String {
         ["the", "stranger", "leads"] => world.lead(STRANGER),
         ["take", "out", "the", "stranger"] => world.take_out(STRANGER),
         ["take", "out", n] => world.take_out(number(n)),
+        ["strip", "marks", n] => world.strip_marks(number(n)),
         ["delete", "pod", n] => world.delete_pod(number(n)),
         ["forget", "disk", n] => drop(world.volumes.remove(&number(n))),
         ["lose", "status"] => world.lose_status(),

@@ -188,11 +188,10 @@ pub(super) fn is_quorate(case: &Case) -> Verdict {
         return Verdict::Pass;
     }
     let observed = case.observed;
-    if !observed
-        .volumes
-        .values()
-        .any(|v| v.cluster_id == observed.record.cluster_id && !v.lost)
-    {
+    // One without a mark may be one of them, of which somebody took it off.
+    let may_be_ours =
+        |v: &VolumeSeen| v.cluster_id.is_none() || v.cluster_id == observed.record.cluster_id;
+    if !observed.volumes.values().any(|v| may_be_ours(v) && !v.lost) {
         return Verdict::Stall(
             "every disk of this cluster is gone, and with them its data. To begin with an empty cluster, delete this \
              CoordCluster and create it again"

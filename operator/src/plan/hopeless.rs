@@ -101,9 +101,14 @@ fn too_much_is_lost(case: &Case) -> Option<String> {
         let waiting = observed.waiting.get(n);
         waiting.filter(|waiting| waiting.reason == WaitReason::Foreign)
     };
+    // Somebody may have taken the marks off a disk: only the server that starts on it knows that it is a new one.
+    let is_new = |n: &Ordinal| {
+        let waiting = observed.waiting.get(n);
+        waiting.is_some_and(|waiting| waiting.reason == WaitReason::NotAdded)
+    };
     let has_data = |n: &Ordinal| {
-        let volume = observed.volumes.get(n);
-        let is_there = volume.is_some_and(|v| v.member_id.is_some() && !v.lost);
+        let volume = observed.volumes.get(n).filter(|v| !v.lost);
+        let is_there = volume.is_some_and(|v| v.member_id.is_some() || !is_new(n));
         is_there && !observed.is_emptied(*n) && foreign(n).is_none()
     };
     let (left, lost): (Vec<Ordinal>, Vec<Ordinal>) = known.into_iter().partition(has_data);

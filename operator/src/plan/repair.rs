@@ -65,12 +65,8 @@ fn loss(case: &Case, member: &MemberSeen) -> Option<Disk> {
         None => return gone(),
         Some(volume) => volume,
     };
-    // A learner's disk is marked only after it has joined. A voter's was marked before it became one, so an unmarked
-    // disk is a new one.
-    let is_anothers = match volume.member_id {
-        None => !member.is_learner,
-        Some(id) => id != member.id,
-    };
+    // A disk without a mark may be a new one, or somebody took the mark off: the server that starts on it will tell.
+    let is_anothers = volume.member_id.is_some_and(|id| id != member.id);
     if volume.lost || is_anothers {
         return gone();
     }

@@ -78,6 +78,16 @@ impl World {
         }
     }
 
+    /// Somebody takes the marks off the claim of `n`: a tool that knows no annotations but its own.
+    pub(crate) fn strip_marks(&mut self, n: Ordinal) {
+        if let Some(volume) = self.volumes.get_mut(&n) {
+            volume.cluster_mark = None;
+            volume.member_mark = None;
+            volume.removed_mark = None;
+            volume.version += 1;
+        }
+    }
+
     /// Somebody adds a voter that runs elsewhere, out of the operator's sight.
     pub(crate) fn add_stranger(&mut self) {
         let id = 0xa0 + self.fresh();

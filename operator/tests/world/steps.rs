@@ -115,6 +115,17 @@ impl World {
                 let before = self.voters().count();
                 let serves = |m: &&Member| removed.contains(&m.id) && self.is_up(m);
                 let served = self.voters().filter(serves).count();
+                let is_whole = |m: &Member| {
+                    let volume = self.volumes.get(&m.ordinal);
+                    volume.is_some_and(|v| {
+                        v.data.is_some_and(|(_, id)| id == m.id) && !v.terminating && !v.stranded
+                    })
+                };
+                let loses_one = (self.voters()).any(|m| removed.contains(&m.id) && is_whole(m));
+                assert!(
+                    late || before > self.replicas as usize || !loses_one,
+                    "a voter was removed whose disk is whole and stays"
+                );
                 self.members.retain(|m| !removed.contains(&m.id));
                 self.removed.extend(removed);
                 let voters = self.voters().count();
