@@ -163,6 +163,14 @@ fn next<'a>(
     if voters == 1 && case.replicas() > 1 && is_company_on_its_way(case, membership) {
         return Err("; the only voter restarts once it has company".to_owned());
     }
+    if voters == 1
+        && let Some((n, trouble)) = a_failure_elsewhere(case, next)
+    {
+        return Err(format!(
+            ", and {} does not run with it: {trouble}; the only voter is left as it is",
+            case.name(n)
+        ));
+    }
     if voters == 1 && next.ordinal.is_some_and(|n| case.is_claim_going(n)) {
         let claim = names::volume(&case.desired.name, next.ordinal.unwrap_or_default());
         return Err(format!(
@@ -209,6 +217,18 @@ fn is_company_on_its_way(case: &Case, membership: &Membership) -> bool {
         .into_iter()
         .chain(learners.filter_map(|m| m.ordinal));
     numbers.any(|n| !is_broken(case, n))
+}
+
+/// A pod other than that of `voter` that was made from the template of today, has a node, and does not run there: nor would
+/// the only voter. One that finds no node says nothing about the template.
+fn a_failure_elsewhere<'a>(case: &Case<'a>, voter: &MemberSeen) -> Option<(Ordinal, &'a str)> {
+    let others = case.observed.pods.iter();
+    let mut failed = others.filter(|(n, pod)| {
+        let is_todays = pod.template_hash == case.desired.template_hash && pod.node.is_some();
+        Some(**n) != voter.ordinal && is_todays && is_broken(case, **n)
+    });
+    let (n, pod) = failed.next()?;
+    Some((*n, pod.trouble.as_deref().unwrap_or_default()))
 }
 
 /// Gives the leadership of `leader` to the best of the voters that stay.

@@ -57,6 +57,7 @@ impl World {
                 PodSeen {
                     uid: pod.uid.clone(),
                     running,
+                    node: (self.nodes.is_empty() || pod.is_placed).then(|| format!("n{n}")),
                     ready: serves,
                     template_hash: pod.hash.clone(),
                     labelled_voter: pod.voter_label,

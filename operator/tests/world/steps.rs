@@ -4,7 +4,7 @@ use coord_operator::crd::Bootstrap;
 use coord_operator::model::quorum;
 use coord_operator::plan::Step;
 
-use super::{Member, World};
+use super::{Member, Pod, World};
 
 impl World {
     /// The record of a status that announces `step`.
@@ -191,6 +191,17 @@ impl World {
                 assert!(
                     late || !is_going,
                     "a pod was restarted whose disk goes with it"
+                );
+                let is_known_bad = self.sets.get(ordinal).is_some_and(|set| {
+                    let shows_it = |(n, pod): (&u32, &Pod)| {
+                        let is_placed = pod.is_placed || self.nodes.is_empty();
+                        n != ordinal && pod.hash == set.hash && is_placed
+                    };
+                    set.hash.contains("bad") && self.pods.iter().any(shows_it)
+                });
+                assert!(
+                    late || !is_voter || self.voters().count() > 1 || !is_known_bad,
+                    "the only voter was restarted with an image that another pod does not run with"
                 );
                 let had_quorum = self.has_quorum();
                 let pod = self.pods.remove(ordinal).expect("restarted pods exist");
