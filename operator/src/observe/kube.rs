@@ -79,11 +79,10 @@ pub(super) async fn read(
             is_of_ours,
         )
     }));
-    listed_volumes.extend(
-        more_volumes?
-            .into_iter()
-            .filter(|volume| is_our_volume(volume, &uid, &observed.record)),
-    );
+    let found = more_volumes?.into_iter();
+    listed_volumes.extend(found.filter(|volume| {
+        is_our_volume(volume, &uid, &observed.record) || is_a_members(volume, cluster)
+    }));
     for set in listed_sets {
         let Some(n) = names::ordinal_of_member(&name, &set.name_any()) else {
             continue;
@@ -248,6 +247,18 @@ fn is_our_volume(volume: &PersistentVolumeClaim, uid: &str, record: &Record) -> 
         || token.is_some() && token == record.bootstrap.as_ref().map(|b| b.token.as_str())
 }
 
+/// True if `volume` has the name of the claim of a recorded member, whose pod uses it. One that lost labels and marks alike
+/// is not gone: its server says what is on it.
+fn is_a_members(volume: &PersistentVolumeClaim, cluster: &CoordCluster) -> bool {
+    let rows = cluster.status.iter().flat_map(|status| &status.members);
+    let mut members = rows.filter(|row| row.id.is_some());
+    let name = volume.name_any();
+    members.any(|row| {
+        let n = names::ordinal_of_member(&cluster.name_any(), &row.name);
+        n.is_some_and(|n| names::volume(&cluster.name_any(), n) == name)
+    })
+}
+
 fn is_stripped<K: Resource>(object: &K, cluster: &str, n: Ordinal) -> bool {
     let there = object.labels();
     labels::of_member(cluster, n)
@@ -302,4 +313,31 @@ pub(super) fn annotation<'a>(
     key: &str,
 ) -> Option<&'a str> {
     annotations.get(key).map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_claim_without_labels_and_marks_is_a_members_by_its_name_and_no_other() {
+        let cluster: CoordCluster = serde_json::from_value(json!({
+            "apiVersion": "coord.dev/v1alpha1", "kind": "CoordCluster", "metadata": { "name": "demo" },
+            "spec": { "storage": { "size": "1Gi" } },
+            "status": { "members": [
+                { "name": "demo-1", "id": "a1", "role": "voter", "healthy": true },
+                { "name": "demo-2", "role": "joining", "healthy": false },
+            ] },
+        }))
+        .expect("a cluster");
+        let of = |name: &str| {
+            let claim = json!({ "metadata": { "name": name } });
+            is_a_members(&serde_json::from_value(claim).expect("a claim"), &cluster)
+        };
+        assert!(of("data-demo-1-0"));
+        for other in ["data-demo-2-0", "data-demo-3-0", "data-other-1-0"] {
+            assert!(!of(other), "{other}");
+        }
+    }
 }
