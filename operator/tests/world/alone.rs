@@ -8,15 +8,11 @@ impl World {
     /// The moves that Kubernetes and the servers make by themselves in a moment.
     pub(crate) fn settle(&mut self) {
         self.now += 1;
-        let orphans: Vec<Ordinal> = self
-            .pods
-            .keys()
-            .filter(|n| !self.sets.contains_key(n))
-            .copied()
-            .collect();
-        for n in orphans {
-            self.pods.remove(&n);
+        for (n, pod) in &mut self.pods {
+            pod.is_orphan &= !self.sets.contains_key(n);
         }
+        self.pods
+            .retain(|n, pod| pod.is_orphan || self.sets.contains_key(n));
         let going: Vec<Ordinal> = self
             .volumes
             .iter()
@@ -46,6 +42,7 @@ impl World {
                     is_placed: false,
                     revision: set.content.clone(),
                     is_nonsense: set.is_nonsense,
+                    is_orphan: false,
                 },
             );
         }

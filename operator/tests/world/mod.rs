@@ -55,6 +55,8 @@ pub(crate) struct Pod {
     /// The template it was made from.
     revision: String,
     is_nonsense: bool,
+    /// Its StatefulSet was deleted and it was left behind; the next one of that name takes it over.
+    is_orphan: bool,
 }
 
 /// A disk, and what a server wrote on it.

@@ -70,6 +70,21 @@ impl World {
         self.pods.remove(&n);
     }
 
+    /// Somebody deletes the StatefulSet of `n`, with its pod or without.
+    pub(crate) fn delete_set(&mut self, n: Ordinal, with_pod: bool) {
+        self.sets.remove(&n);
+        match self.pods.get_mut(&n) {
+            Some(pod) if !with_pod => pod.is_orphan = true,
+            Some(_) | None => drop(self.pods.remove(&n)),
+        }
+    }
+
+    /// Somebody deletes the Services, the account and the budget.
+    pub(crate) fn delete_children(&mut self) {
+        self.children.clear();
+        self.min_available = None;
+    }
+
     /// Somebody deletes the claim of `n`: Kubernetes keeps it for as long as there is a pod.
     pub(crate) fn delete_claim(&mut self, n: Ordinal) {
         if let Some(volume) = self.volumes.get_mut(&n) {
