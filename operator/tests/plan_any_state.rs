@@ -168,7 +168,11 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
                 .volumes
                 .get(ordinal)
                 .is_some_and(|v| v.deleting && (recorded.is_some() || v.member_id.is_some()));
-            prop_assert!(!is_going, "a disk goes with the pod");
+            let is_nobodys = list.is_some() && in_list(*ordinal).is_none();
+            prop_assert!(!is_going || is_nobodys, "a disk goes with the pod");
+            if is_nobodys {
+                not_of_a_member(observed, *ordinal)?;
+            }
             if let Some(member) =
                 in_list(*ordinal).filter(|m| !m.is_learner && observed.is_healthy(m))
             {

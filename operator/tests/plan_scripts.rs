@@ -107,6 +107,7 @@ fn answer(world: &mut World, command: &str) -> String {
         ["take", "out", n] => world.take_out(number(n)),
         ["strip", "marks", n] => world.strip_marks(number(n)),
         ["delete", "pod", n] => world.delete_pod(number(n)),
+        ["orphan", "pod", n] => world.delete_set(number(n), false),
         ["forget", "disk", n] => drop(world.volumes.remove(&number(n))),
         ["lose", "status"] => world.lose_status(),
         ["recreate", replicas] => world.recreate(replicas.parse().expect("a number of voters")),

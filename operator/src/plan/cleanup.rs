@@ -1,4 +1,5 @@
-//! The remains of members: StatefulSet first, then its pod goes, then the disk.
+//! The remains of members: StatefulSet first, then its pod goes, then the disk. A pod that stays behind, because somebody
+//! deleted its StatefulSet alone, is deleted.
 //!
 //! Only with a member list that a quorum confirmed; a number that is in the list is never touched here. Nor is one whose
 //! pod answers as a member of this cluster, whatever the list says, or whose member left the list without this operator.
@@ -20,6 +21,7 @@ pub(super) fn is_anything_left_over(case: &Case) -> Verdict {
         .sets
         .keys()
         .chain(observed.volumes.keys())
+        .chain(observed.pods.keys())
         .copied()
         .collect();
     let mut waiting = Verdict::Pass;
@@ -47,7 +49,20 @@ pub(super) fn is_anything_left_over(case: &Case) -> Verdict {
             };
             return Verdict::Act(step, format!("{name} is not a member"));
         }
-        if observed.sets.contains_key(&n) || observed.pods.contains_key(&n) {
+        let pod = observed.pods.get(&n);
+        if let (false, Some(pod)) = (observed.sets.contains_key(&n), pod)
+            && pod.deleting_since.is_none()
+        {
+            let step = Step::RestartPod {
+                ordinal: n,
+                uid: pod.uid.clone(),
+            };
+            return Verdict::Act(
+                step,
+                format!("{name} is not a member, and its pod has no StatefulSet"),
+            );
+        }
+        if observed.sets.contains_key(&n) || pod.is_some() {
             waiting = Verdict::Later(format!(
                 "waiting for the pod of {name}, which was removed, to end"
             ));

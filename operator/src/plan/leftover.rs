@@ -38,11 +38,12 @@ pub(super) fn leftover(case: &Case, membership: &Membership, n: Ordinal) -> Left
             .zip(patience)
             .is_some_and(|(since, patience)| case.now - since >= patience)
     };
-    // A disk on which a member lived never serves another one: its data would speak under a removed id.
+    // A disk on which a member lived never serves another one: its data would speak under a removed id. A pod whose
+    // StatefulSet was deleted alone is taken over by the next one of that name.
     let is_dirty = volume.is_some_and(|v| {
         v.deleting || v.lost || v.removed_id.is_some() || v.member_id.is_some() || is_out_of_reach()
     }) || set.is_some_and(|s| s.deleting)
-        || (pod.is_some() && set.is_none());
+        || (set.is_none() && pod.is_some_and(|pod| pod.deleting_since.is_some()));
     let is_stuck = pod
         .and_then(|p| p.deleting_since)
         .is_some_and(|since| case.now - since > STUCK_SECONDS);

@@ -138,7 +138,7 @@ pub enum Step {
         /// The claim's UID.
         uid: String,
     },
-    /// Delete a pod, so that it comes back from the new template.
+    /// Delete a pod, so that it comes back from the new template; or one that nobody needs and that has no StatefulSet.
     RestartPod {
         /// The member's number.
         ordinal: Ordinal,

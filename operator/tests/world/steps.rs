@@ -187,7 +187,9 @@ impl World {
                     "a serving voter was restarted while another was down"
                 );
                 let volume = self.volumes.get(ordinal);
-                let is_going = volume.is_some_and(|v| v.terminating && v.data.is_some());
+                let is_a_members = |(_, id)| self.members.iter().any(|m| m.id == id);
+                let is_going =
+                    volume.is_some_and(|v| v.terminating && v.data.is_some_and(is_a_members));
                 assert!(
                     late || !is_going,
                     "a pod was restarted whose disk goes with it"
