@@ -124,6 +124,12 @@ mod tests {
         }
     }
 
+    /// Every namespace has a ServiceAccount `default`, which is nobody's to change.
+    #[test]
+    fn a_cluster_may_be_called_default() {
+        assert_ne!(service_account("default"), "default");
+    }
+
     #[test]
     fn a_member_is_its_host_whatever_scheme_and_port_it_is_reached_by() {
         for url in [
