@@ -167,6 +167,8 @@ pub struct PodSeen {
     pub labelled_voter: bool,
     /// True if it lacks a label of ours: found by its name.
     pub stripped: bool,
+    /// True if its StatefulSet was deleted alone: nothing ends it, or brings it back, before the next one takes it over.
+    pub orphan: bool,
     /// Why it does not run, in the scheduler's or the kubelet's words.
     pub trouble: Option<String>,
 }

@@ -35,6 +35,10 @@ pub(super) fn pod_seen(pod: &Pod) -> PodSeen {
         revision: pod.labels().get("controller-revision-hash").cloned(),
         labelled_voter: pod.labels().get(labels::ROLE).map(String::as_str) == Some(labels::VOTER),
         stripped: false,
+        orphan: !pod
+            .owner_references()
+            .iter()
+            .any(|o| o.controller == Some(true)),
         trouble: trouble(pod),
     }
 }

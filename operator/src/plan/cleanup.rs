@@ -51,6 +51,7 @@ pub(super) fn is_anything_left_over(case: &Case) -> Verdict {
         }
         let pod = observed.pods.get(&n);
         if let (false, Some(pod)) = (observed.sets.contains_key(&n), pod)
+            && pod.orphan
             && pod.deleting_since.is_none()
         {
             let step = Step::RestartPod {

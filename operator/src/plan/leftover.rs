@@ -39,11 +39,11 @@ pub(super) fn leftover(case: &Case, membership: &Membership, n: Ordinal) -> Left
             .is_some_and(|(since, patience)| case.now - since >= patience)
     };
     // A disk on which a member lived never serves another one: its data would speak under a removed id. A pod whose
-    // StatefulSet was deleted alone is taken over by the next one of that name.
+    // StatefulSet was deleted with it is about to go; one that was left behind is taken over by the next of that name.
     let is_dirty = volume.is_some_and(|v| {
         v.deleting || v.lost || v.removed_id.is_some() || v.member_id.is_some() || is_out_of_reach()
     }) || set.is_some_and(|s| s.deleting)
-        || (set.is_none() && pod.is_some_and(|pod| pod.deleting_since.is_some()));
+        || (set.is_none() && pod.is_some_and(|pod| !pod.orphan || pod.deleting_since.is_some()));
     let is_stuck = pod
         .and_then(|p| p.deleting_since)
         .is_some_and(|since| case.now - since > STUCK_SECONDS);

@@ -81,6 +81,7 @@ fn pod() -> impl Strategy<Value = PodSeen> {
                 labelled_voter,
                 deleting_since,
                 trouble,
+                orphan: ready.is_none(),
                 revision: Some("r1".to_owned()),
                 ..PodSeen::default()
             },

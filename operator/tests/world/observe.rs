@@ -59,6 +59,7 @@ impl World {
                     running,
                     node: (self.nodes.is_empty() || pod.is_placed).then(|| format!("n{n}")),
                     ready: serves,
+                    orphan: pod.is_orphan && !self.sets.contains_key(n),
                     template_hash: pod.hash.clone(),
                     labelled_voter: pod.voter_label,
                     revision: Some(pod.revision.clone()),
