@@ -9,7 +9,6 @@ mod members;
 mod quota;
 mod stored;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use crate::countdown::Questions;
 use crate::metrics::metrics;
 use crate::offload::Offload;
 use crate::raft::{ChangeError, Raft};
+use crate::scratch;
 use crate::state::{self, Ahead, No};
 pub use crate::state::{Answer, History, LargeRevision, Part, Reading};
 use crate::watch::{Hub, Needs};
@@ -104,7 +104,7 @@ pub struct Coordinator {
     renewals: Renewals,
     quota: Quota,
     election: Duration,
-    scratch: Option<PathBuf>,
+    scratch: Option<scratch::Room>,
     tokens: Arc<Tokens>,
     passwords: Passwords,
     offload: Offload,
@@ -125,7 +125,7 @@ pub struct Parts {
     /// etcd's election timeout.
     pub election: Duration,
     /// Where files may be put that nobody needs after a restart.
-    pub scratch: Option<PathBuf>,
+    pub scratch: Option<scratch::Room>,
     /// The tokens that are good.
     pub tokens: Arc<Tokens>,
     /// Hashes and checks passwords.

@@ -16,6 +16,9 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Threads that wait for disks and look-ups. Each keeps memory of its own, and as many as there are slow streams would
+/// fill a small machine.
+const WAITING_THREADS: usize = 24;
 /// How long work that blocks may hold up the end of the process.
 const LOOK_UPS_MAX: Duration = Duration::from_millis(200);
 /// The exit code of Go programs on a wrong flag.
@@ -50,6 +53,7 @@ pub(crate) fn main() -> ExitCode {
     // One thread carries clients, Raft and peers: a hand-over between threads costs more than the work it moves.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(WAITING_THREADS)
         .build()
         .expect("the runtime needs epoll");
     let ended = runtime.block_on(serve(config));

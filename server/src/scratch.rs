@@ -13,8 +13,32 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Bytes of a run that are read at a time. Eight gigabytes are 500 runs of 16 MiB: 16 MiB in memory.
 const READ_BYTES: usize = if cfg!(test) { 64 } else { 32 << 10 };
+/// Bytes that are sorted in memory, beyond them on disk.
+const SORT_BYTES: usize = 16 << 20;
+/// On a small machine, this part of its memory: two copies and a checksum may be made at once.
+const SORT_PART_OF_MEMORY: u64 = 64;
 /// Key and length before each record of a run.
 const HEAD_BYTES: usize = 20;
+
+/// Where work is done that needs more than memory should hold.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// Where files are.
+    pub dir: PathBuf,
+    /// Bytes that are sorted in memory.
+    pub sort_bytes: usize,
+}
+
+impl Room {
+    /// In `dir`, of a process that may take `memory_bytes`.
+    pub fn new(dir: PathBuf, memory_bytes: u64) -> Self {
+        let part = usize::try_from(memory_bytes / SORT_PART_OF_MEMORY);
+        Self {
+            dir,
+            sort_bytes: part.map_or(SORT_BYTES, |part| part.min(SORT_BYTES)),
+        }
+    }
+}
 
 /// An empty file in `dir` that has no name any more.
 pub fn file(dir: &Path) -> io::Result<File> {
@@ -81,8 +105,7 @@ impl Write for Sparing<'_> {
 /// Takes records in any order.
 #[derive(Debug)]
 pub struct Sorter {
-    dir: PathBuf,
-    bytes_max: usize,
+    room: Room,
     entries: Vec<Entry>,
     data: Vec<u8>,
     spilled: Option<Spilled>,
@@ -104,11 +127,10 @@ struct Spilled {
 }
 
 impl Sorter {
-    /// Keeps about `bytes_max` in memory, what is beyond it in `dir`.
-    pub fn new(dir: PathBuf, bytes_max: usize) -> Self {
+    /// Without records.
+    pub fn new(room: Room) -> Self {
         Self {
-            dir,
-            bytes_max,
+            room,
             entries: Vec::new(),
             data: Vec::new(),
             spilled: None,
@@ -121,7 +143,7 @@ impl Sorter {
         let at = self.data.len();
         self.entries.push(Entry { key, at, bytes });
         self.data.extend_from_slice(record);
-        if self.data.len() + self.entries.len() * size_of::<Entry>() >= self.bytes_max {
+        if self.data.len() + self.entries.len() * size_of::<Entry>() >= self.room.sort_bytes {
             self.spill()?;
         }
         Ok(())
@@ -162,7 +184,7 @@ impl Sorter {
         let Spilled { file, runs } = match self.spilled.take() {
             Some(spilled) => spilled,
             None => Spilled {
-                file: file(&self.dir)?,
+                file: file(&self.room.dir)?,
                 runs: Vec::new(),
             },
         };
@@ -261,7 +283,11 @@ mod tests {
         let mut random = StdRng::seed_from_u64(1);
         for bytes_max in [usize::MAX, 10_000, 300, 1] {
             let dir = tempfile::tempdir().unwrap();
-            let mut sorter = Sorter::new(dir.path().to_owned(), bytes_max);
+            let room = Room {
+                dir: dir.path().to_owned(),
+                sort_bytes: bytes_max,
+            };
+            let mut sorter = Sorter::new(room);
             let mut numbers: Vec<u16> = (0..500).collect();
             numbers.shuffle(&mut random);
             let record = |number: u16| vec![number.to_le_bytes()[0]; usize::from(number)];
@@ -283,7 +309,7 @@ mod tests {
 
     #[test]
     fn nothing_is_no_record() {
-        let sorter = Sorter::new(PathBuf::new(), 1);
+        let sorter = Sorter::new(Room::new(PathBuf::new(), 0));
         sorter.each(|_, _| panic!("there is none")).unwrap();
     }
 }

@@ -58,6 +58,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "metrics",
             // Rows are read ahead where a thread may wait.
             "offload",
+            // It hands on where copies are sorted.
+            "scratch",
         ],
     ),
     // Users and permissions are law; this room knows passwords and tokens.

@@ -1,9 +1,8 @@
 //! All that is stored, to be copied or hashed: read page by page at one moment, beside the clients' work.
 
-use std::path::Path;
-
 use super::{Coordinator, Error};
 use crate::command::{AuthTables, Lease, LogPosition, Member, Revision, Unavailable};
+use crate::scratch;
 use crate::state::StoredPage;
 pub use crate::state::{Stored, StoredReading};
 
@@ -73,7 +72,7 @@ impl Coordinator {
     }
 
     /// Where files may be put that nobody needs after a restart; `None` if this member has no directory.
-    pub fn scratch(&self) -> Option<&Path> {
-        self.scratch.as_deref()
+    pub fn scratch(&self) -> Option<&scratch::Room> {
+        self.scratch.as_ref()
     }
 }

@@ -8,7 +8,6 @@ mod gather;
 mod hash;
 mod snapshot;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use coord_proto::etcd::etcdserverpb as pb;
@@ -23,10 +22,10 @@ use crate::command::{
     self, Alarm, AlarmCommand, AlarmKind, MemberId, Query, Revision, Unavailable,
 };
 use crate::coordinator::Consistency;
-use crate::scratch::Sorter;
+use crate::scratch::{Room, Sorter};
 use backend::{Backend, KEY_BUCKET};
 use crc32c::Crc32c;
-use hash::{KeysHash, SORT_BYTES};
+use hash::KeysHash;
 use pb::alarm_request::AlarmAction;
 
 /// Checksums at the same time; more wait.
@@ -164,7 +163,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         let moment = moment.map_err(|error| status(&error))?;
         let revision = moment.stored.revision();
         let alarms = self.alarms();
-        let mut backend = Backend::new(&moment, &alarms, Sorter::new(scratch, SORT_BYTES));
+        let mut backend = Backend::new(&moment, &alarms, Sorter::new(scratch));
         let hash = gather::gather(coordinator, moment.stored, move |mut pages| {
             while let Some(page) = pages.next()? {
                 for stored in page {
@@ -300,10 +299,10 @@ impl MaintenanceService {
     }
 
     /// Where files may be put. A simulated machine has no place for them.
-    fn scratch(&self) -> Result<PathBuf, Status> {
+    fn scratch(&self) -> Result<Room, Status> {
         let scratch = self.gate.coordinator.scratch();
         let scratch = scratch.ok_or_else(|| not_yet("a copy of a state in memory"))?;
-        Ok(scratch.to_owned())
+        Ok(scratch.clone())
     }
 
     async fn hash_turn(&self) -> Result<SemaphorePermit<'_>, Status> {

@@ -11,6 +11,7 @@ use crate::disk::MemoryRows;
 use crate::network::Network;
 use crate::offload::Offload;
 use crate::raft::Limits;
+use crate::scratch;
 use crate::state::{StatePlace, resident_bytes_max};
 use crate::wal::{self, Wal};
 
@@ -72,9 +73,11 @@ impl Platform {
     }
 
     /// The data directory, if this machine has one.
-    pub(super) fn scratch(&self) -> Option<PathBuf> {
+    pub(super) fn scratch(&self) -> Option<scratch::Room> {
         match &self.log {
-            LogPlace::Directory(data_dir) => Some(data_dir.clone()),
+            LogPlace::Directory(data_dir) => {
+                Some(scratch::Room::new(data_dir.clone(), self.memory_bytes))
+            }
             LogPlace::Simulated(_) => None,
         }
     }

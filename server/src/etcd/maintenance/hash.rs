@@ -1,20 +1,16 @@
 //! `HashKV`: etcd's checksum over the keys up to a revision, the same on every member and on an etcd that holds the same.
 //!
 //! etcd goes through its `key` bucket, which is in the order of revisions; ours is in the order of keys. So each change is
-//! summed up by itself, the sums are put in order and joined: 48 bytes of memory for each change, on disk beyond 16 MiB.
+//! summed up by itself, the sums are put in order and joined: 48 bytes of memory for each change, on disk beyond 16 MiB or less.
 //! Source: etcd `server/storage/mvcc/hash.go`.
 
 use std::io;
-use std::path::PathBuf;
 
 use super::backend::{KEY_BUCKET, bucket_key, bucket_value, from_place, place};
 use super::crc32c::Crc32c;
 use crate::command::Revision;
 use crate::coordinator::Stored;
-use crate::scratch::Sorter;
-
-/// Bytes sorted in memory; beyond it on disk.
-pub(super) const SORT_BYTES: usize = 16 << 20;
+use crate::scratch::{Room, Sorter};
 
 /// A checksum in the making.
 pub(super) struct KeysHash {
@@ -25,10 +21,10 @@ pub(super) struct KeysHash {
 }
 
 impl KeysHash {
-    pub(super) fn new(floor: Option<Revision>, scratch: PathBuf) -> Self {
+    pub(super) fn new(floor: Option<Revision>, scratch: Room) -> Self {
         Self {
             floor,
-            sums: Sorter::new(scratch, SORT_BYTES),
+            sums: Sorter::new(scratch),
             any_stands: false,
         }
     }

@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -23,10 +22,9 @@ use tonic::Status;
 
 use super::backend::{Backend, bucket_value, place};
 use super::gather::{failed, gather};
-use super::hash::SORT_BYTES;
 use crate::cli::ETCD_CLUSTER_VERSION;
 use crate::coordinator::{Coordinator, Moment};
-use crate::scratch::{self, Sorter};
+use crate::scratch::{self, Room, Sorter};
 
 /// Bytes of one message, as etcd's.
 const PIECE_BYTES: usize = 32 << 10;
@@ -46,13 +44,13 @@ pub(super) fn begin(
     coordinator: Arc<Coordinator>,
     moment: Moment,
     alarms: &[pb::AlarmMember],
-    scratch: PathBuf,
+    scratch: Room,
     turn: OwnedSemaphorePermit,
 ) -> Pieces {
     let (pieces, receiver) = mpsc::channel(PIECES_WAITING);
     let has_stalled = Arc::new(AtomicBool::new(false));
     let told = has_stalled.clone();
-    let keys = Sorter::new(scratch.clone(), SORT_BYTES);
+    let keys = Sorter::new(scratch.clone());
     let mut backend = Backend::new(&moment, alarms, keys);
     tokio::spawn(async move {
         let reader = pieces.clone();
@@ -64,7 +62,7 @@ pub(super) fn begin(
             }
             // From here on it holds nothing.
             drop(pages);
-            let file = scratch::file(&scratch)?;
+            let file = scratch::file(&scratch.dir)?;
             let bytes = backend.write(&file)?;
             Ok((file, bytes))
         });
