@@ -16,9 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// machine that has a few gigabytes.
 const BYTES_MAX: usize = 256 << 20;
 /// On a smaller machine, this part of its memory.
-const PART_OF_MEMORY: u64 = 16;
+const PART_OF_MEMORY: u64 = 32;
 /// One thing alone, in its turn, may take this part: while it is encoded it is there twice.
-const ONE_PART_OF_MEMORY: u64 = 8;
+const ONE_PART_OF_MEMORY: u64 = 16;
 /// And on no machine more than this, which is what gRPC's clients can take.
 const ONE_BYTES_MAX: usize = i32::MAX as usize;
 /// Bytes that the requests, and that the answers of a connection may always hold: a few of usual size. At most two

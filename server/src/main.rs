@@ -7,7 +7,7 @@ use std::time::Duration;
 use coord_server::cli::{self, CheckWords, Invocation};
 use coord_server::config::Config;
 use coord_server::node::check::{self, Check};
-use coord_server::node::{Node, Stop};
+use coord_server::node::{Node, Stop, memory};
 use coord_server::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,9 +16,13 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Threads that wait for disks and look-ups. Each keeps memory of its own, and as many as there are slow streams would
-/// fill a small machine.
-const WAITING_THREADS: usize = 24;
+/// Threads that wait for disks and look-ups. Each keeps some memory of its own, so that a small machine has fewer.
+fn waiting_threads() -> usize {
+    const EACH_BYTES: u64 = 32 << 20;
+    let threads = memory::available_bytes() / EACH_BYTES;
+    usize::try_from(threads).unwrap_or(usize::MAX).clamp(8, 32)
+}
+
 /// How long work that blocks may hold up the end of the process.
 const LOOK_UPS_MAX: Duration = Duration::from_millis(200);
 /// The exit code of Go programs on a wrong flag.
@@ -53,7 +57,7 @@ pub(crate) fn main() -> ExitCode {
     // One thread carries clients, Raft and peers: a hand-over between threads costs more than the work it moves.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(WAITING_THREADS)
+        .max_blocking_threads(waiting_threads())
         .build()
         .expect("the runtime needs epoll");
     let ended = runtime.block_on(serve(config));

@@ -7,7 +7,7 @@ pub mod check;
 mod directory;
 mod identity;
 mod join;
-mod memory;
+pub mod memory;
 mod owner;
 mod platform;
 mod rebuild;

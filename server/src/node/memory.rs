@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Bytes that this process may have in memory, as the kernel would end it above. `u64::MAX` if it does not say.
-pub(super) fn available_bytes() -> u64 {
+pub fn available_bytes() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let machine = of_machine(&read("/proc/meminfo")).unwrap_or(u64::MAX);
     let files = limit_files(&read("/proc/self/cgroup"));
