@@ -32,7 +32,7 @@ const TAKEN_BYTES: usize = 1 << 20;
 /// Entries of which it is looked at what they read, before a turn that applies them.
 const AHEAD_ENTRIES: usize = 64;
 /// Bytes the state store may be behind before applying waits for it.
-const UNWRITTEN_BYTES_MAX: usize = 32 << 20;
+const UNWRITTEN_BYTES_MAX: usize = 16 << 20;
 
 pub(in crate::raft) struct StateMachine {
     pub(in crate::raft) offload: Offload,
