@@ -306,8 +306,9 @@ impl Field {
         let kinds = [(false, false), (false, true), (true, false), (true, true)];
         let mut told = Vec::new();
         let mut idle = Vec::new();
-        // A message that is not read keeps the rest of its connection waiting.
+        // A message that is not read keeps the rest of its connection waiting, so those that fall behind at once come last.
         for (client, other) in clients.iter().zip(self.clients()?) {
+            let mut behind = Vec::new();
             for (fragment, prev_kv) in kinds {
                 let request = pb::WatchCreateRequest {
                     fragment,
@@ -318,15 +319,17 @@ impl Field {
                 let watch = client.watching(request.clone()).await?;
                 told.push(tokio::spawn(deletions(watch, self.size, prev_kv)));
                 idle.push(other.watching(request).await?);
-                let behind = pb::WatchCreateRequest {
+                behind.push(pb::WatchCreateRequest {
                     start_revision: 2,
                     fragment,
                     prev_kv,
                     ..watch_everything()
-                };
+                });
+            }
+            for request in behind {
                 let watch = other.watch();
                 for _ in 0..20 {
-                    watch.send(RequestUnion::CreateRequest(behind.clone()));
+                    watch.send(RequestUnion::CreateRequest(request.clone()));
                 }
                 idle.push(watch);
             }
