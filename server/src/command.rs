@@ -8,6 +8,7 @@
 mod alarm;
 mod auth;
 pub mod codec;
+pub mod format;
 mod kv;
 mod lease;
 pub mod level;

@@ -166,10 +166,11 @@ impl State {
     }
 
     fn load(disk: Disk, level_max: u32, resident_bytes_max: usize) -> Result<Self, Fault> {
+        // First of all: rows of a level that this version does not know are neither read nor changed.
+        let level = level::load(&disk.rows(), level_max)?;
         let ledger = Ledger::load(&disk.rows())?;
         unfinished::undo(&disk, ledger.revision)?;
         let mut rows = disk.rows();
-        let level = level::load(&rows, level_max)?;
         let mvcc = Mvcc::open(&rows, resident_bytes_max)?;
         let superseded = Superseded::load(&rows)?;
         let leases = lease::load(&rows)?;

@@ -51,6 +51,7 @@ pub use stepper::{Stepper, Waits};
 #[cfg(not(any(test, feature = "simulation")))]
 pub use unsimulated::{Place, Stepper, Waits};
 
+use crate::command::level::FIRST_LEVEL;
 use crate::command::{Fault, LogPosition};
 use queue::{Closer, Shared};
 use record::Record;
@@ -507,7 +508,9 @@ fn create_on(disk: &Arc<dyn Disk>, identity: &Identity, options: Options) -> Res
         source,
     };
     let ids = (identity.cluster, identity.member);
-    Writer::first_segment(disk, ids, options.segment_bytes).map_err(fault)?;
-    disk.write_small(identity::FILE, &identity.encode())
+    // Nobody has told this member its cluster's level yet, and every version reads what the first one writes.
+    let level = FIRST_LEVEL;
+    Writer::first_segment(disk, ids, options.segment_bytes, level).map_err(fault)?;
+    disk.write_small(identity::FILE, &identity.encode(level))
         .map_err(fault)
 }

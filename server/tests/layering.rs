@@ -10,6 +10,7 @@
 mod source;
 
 use source::rooms_named;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A room, and the rooms it may name. Rooms stand from door to base; an arrow points down the page but for those
@@ -176,6 +177,53 @@ fn the_law_asks_nobody() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Kinds of bytes with a format (`command/format.rs`), each with the rooms that write and read it.
+const FORMATS: &[(&str, &str)] = &[
+    ("Envelope", "command"),
+    ("Membership", "raft"),
+    ("Segment", "wal"),
+    ("Identity", "wal"),
+    ("Store", "disk"),
+    ("Snapshot", "state"),
+    ("Countdown", "countdown"),
+];
+
+#[test]
+fn every_format_is_written_and_read_by_its_number_at_the_level() {
+    use coord_server::command::format::Format;
+    let all: Vec<String> = Format::ALL.map(|format| format!("{format:?}")).into();
+    assert_eq!(
+        all,
+        FORMATS.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+    );
+    let mut wrong = Vec::new();
+    let (mut written, mut read) = (BTreeSet::new(), BTreeSet::new());
+    for (room, path, code) in sources() {
+        if path.ends_with("command/format.rs") {
+            continue;
+        }
+        let code: String = code.split_whitespace().collect();
+        for (name, owner) in FORMATS {
+            let (writes, reads) = (
+                code.contains(&format!("Format::{name}.at(")),
+                code.contains(&format!("Format::{name}.check(")),
+            );
+            if (writes || reads) && room != *owner {
+                wrong.push(format!("{}: {name} is of '{owner}'", path.display()));
+            }
+            written.extend(writes.then_some(*name));
+            read.extend(reads.then_some(*name));
+        }
+        // A number of its own would be written whatever the cluster's level is.
+        if code.contains("constFORMAT:") || code.contains("_FORMAT:u") {
+            wrong.push(format!("{}: has a format of its own", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let all: BTreeSet<&str> = FORMATS.iter().map(|(name, _)| *name).collect();
+    assert_eq!((&written, &read), (&all, &all));
 }
 
 #[test]

@@ -12,16 +12,13 @@ pub mod wire;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::level::Formats;
+use super::format::{Format, UnknownFormat};
 use super::{Command, Envelope, Principal, Proposal, UnixMillis};
 use crate::failpoints::{self, Bug};
 use wire::{Counter, Reader, Sink, Writer};
 
 /// First bytes of every envelope.
 const MAGIC: &[u8; 2] = b"CE";
-/// The only format that is read: 2, since proposals say who asks. Format 1 was never released. Writers
-/// follow the envelope's feature level ([`Formats`]).
-const FORMAT: u8 = 2;
 
 /// Bytes that are not a canonical envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -30,8 +27,8 @@ pub enum CodecError {
     #[error("wrong magic")]
     Magic,
     /// A format this version does not know.
-    #[error("unknown format {0}")]
-    Format(u8),
+    #[error(transparent)]
+    Format(#[from] UnknownFormat),
     /// They end too early.
     #[error("cut short at byte {at}")]
     Truncated {
@@ -114,7 +111,7 @@ pub fn encode_envelope(envelope: &Envelope) -> Bytes {
     } = envelope;
     let mut out = Writer::with_capacity(64 + 512 * proposals.len());
     out.raw(MAGIC);
-    out.u8(Formats::at(*feature_level).envelope);
+    out.u8(Format::Envelope.at(*feature_level));
     out.u64(u64::from(*feature_level));
     out.u64(leader_time.0);
     out.u64(proposals.len() as u64);
@@ -130,10 +127,7 @@ pub fn decode_envelope(bytes: &Bytes) -> Result<Envelope, CodecError> {
     if input.raw(MAGIC.len())?.as_ref() != MAGIC {
         return Err(CodecError::Magic);
     }
-    let format = input.u8()?;
-    if format != FORMAT {
-        return Err(CodecError::Format(format));
-    }
+    Format::Envelope.check(input.u8()?)?;
     let feature_level = input.u32("feature level")?;
     let leader_time = UnixMillis(input.u64()?);
     // Six bytes is the smallest proposal: a claimed count never makes us allocate more than was sent.

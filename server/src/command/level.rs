@@ -1,50 +1,18 @@
-//! The feature level: which law the cluster's entries are written for, and what of it each command and format needs.
+//! The feature level: which law the cluster's entries are written for, and what of it each command needs.
 //!
 //! Nothing is written above the level of the cluster, or a member of an older version could not read it and there would be
 //! no way back. So a new command is entered in [`Command::needs`], which does not compile without it, and a new format in
-//! [`Formats`]; the level comes from the replicated state, never from the version.
+//! `format.rs`; the level comes from the replicated state, never from the version.
 
 use super::codec::wire::{Reader, Sink};
 use super::codec::{Canonical, CodecError, unknown};
+pub use super::format::{FEATURE_LEVEL, FIRST_LEVEL};
 use super::{
     AlarmCommand, AuthCommand, Command, KvCommand, LeaseCommand, LimitRefusal, MemberCommand,
 };
 
-/// The newest level that this version knows: what it can apply and read.
-pub const FEATURE_LEVEL: u32 = 1;
-/// The level of a cluster that was never raised: all of the first release.
-pub const FIRST_LEVEL: u32 = 1;
 /// Of what raises the level, and so must be possible at any.
 const ALWAYS: u32 = 0;
-
-/// The formats that are written while a cluster is at a level. A reader takes those of all levels that it knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Formats {
-    /// Of envelopes: what stands in the log.
-    pub envelope: u8,
-    /// Of snapshots between members.
-    pub snapshot: u8,
-    /// Of the log's segments: tags of records, header.
-    pub segment: u32,
-}
-
-/// From which level on which formats are written, ascending.
-const FORMATS: &[(u32, Formats)] = &[(
-    FIRST_LEVEL,
-    Formats {
-        envelope: 2,
-        snapshot: 1,
-        segment: 2,
-    },
-)];
-
-impl Formats {
-    /// Those of a cluster at this level.
-    pub fn at(level: u32) -> Self {
-        let written = FORMATS.iter().rev().find(|(from, _)| *from <= level);
-        written.unwrap_or(&FORMATS[0]).1
-    }
-}
 
 impl Command {
     /// The level that the cluster must have before this is written, and what it is called.
@@ -147,21 +115,6 @@ impl Canonical for LevelCommand {
 mod tests {
     use super::*;
     use crate::command::{Alarm, AlarmKind, MemberId};
-
-    #[test]
-    fn formats_are_those_of_the_newest_level_that_is_reached() {
-        let mut levels = FORMATS.iter().map(|(from, _)| *from);
-        assert!(
-            levels.clone().is_sorted(),
-            "they are looked up from the end"
-        );
-        assert!(levels.all(|level| level <= FEATURE_LEVEL));
-        for (from, formats) in FORMATS {
-            assert_eq!(Formats::at(*from), *formats);
-        }
-        // A level of a later version: this one writes what it knows, if it is asked at all.
-        assert_eq!(Formats::at(u32::MAX), FORMATS[FORMATS.len() - 1].1);
-    }
 
     #[test]
     fn a_command_above_the_level_is_refused_by_its_name() {

@@ -3,6 +3,7 @@
 
 use thiserror::Error;
 
+use super::format::UnknownFormat;
 use super::{AuthRefusal, KvRefusal, LeaseRefusal, MemberRefusal};
 
 /// A deterministic no: every member decides it alike, and it changes nothing. One family for each noun.
@@ -98,6 +99,14 @@ pub enum Fault {
         what: String,
         /// The defect that was found.
         why: String,
+    },
+    /// A file or its content is of a format that this version does not know. Nothing is wrong with it.
+    #[error("{place}: {unknown}; start that version")]
+    Newer {
+        /// The file.
+        place: String,
+        /// Its format.
+        unknown: UnknownFormat,
     },
     /// A log entry this version cannot apply.
     #[error("entry {index} is unknown to this version: {why}")]

@@ -134,7 +134,8 @@ pub(super) async fn gather<C: Consensus>(
 /// Asks one member until it answers.
 async fn ask<C: Consensus>(consensus: &C, voter: MemberId, leadership: LeaderKey) -> Option<Table> {
     loop {
-        let asked = consensus.collect(voter, leadership, wire::collect()).await;
+        let question = wire::collect(consensus.feature_level());
+        let asked = consensus.collect(voter, leadership, question).await;
         match read(asked).await {
             Ok(Held::Table(table)) => return Some(table),
             Ok(Held::Nothing) => return None,

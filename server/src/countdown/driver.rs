@@ -38,6 +38,8 @@ pub trait Consensus: Clone + Send + Sync + 'static {
     fn others(&self) -> Vec<MemberId>;
     /// The bytes that heartbeats carry while this member leads.
     fn outbox(&self) -> Outbox;
+    /// The cluster's feature level, which messages are written for.
+    fn feature_level(&self) -> u32;
     /// Asks the countdown of another member, as the leader that it follows.
     fn collect(
         &self,
@@ -77,6 +79,10 @@ impl Consensus for Raft {
 
     fn outbox(&self) -> Outbox {
         Raft::outbox(self)
+    }
+
+    fn feature_level(&self) -> u32 {
+        Raft::feature_level(self)
     }
 
     fn collect(
@@ -209,7 +215,7 @@ impl<C: Consensus> Driver<C> {
                         true => self.replica.take(Moment::now(), leadership, delta),
                         false => Ack::NotFollowing,
                     };
-                    answer(reply, wire::ack(ack));
+                    answer(reply, wire::ack(self.consensus.feature_level(), ack));
                 }
                 // Not answered, so it is said again: to the log, too, until both members are of versions that match.
                 Err(error) => tracing::debug!(%error, "the leader's countdown cannot be read"),
@@ -224,7 +230,8 @@ impl<C: Consensus> Driver<C> {
                     true => table().map_or(Held::Nothing, Held::Table),
                     false => Held::NotFollowing,
                 };
-                answer(reply, Box::new(wire::pages(held)));
+                let level = self.consensus.feature_level();
+                answer(reply, Box::new(wire::pages(level, held)));
             }
         }
     }

@@ -32,7 +32,10 @@ impl Questions {
     }
 
     async fn ask(&self, question: &Question) -> Result<Vec<Option<Duration>>, Unavailable> {
-        let answer = self.0.ask_leader(KIND, wire::question(question)).await?;
+        let answer = self
+            .0
+            .ask_leader(KIND, wire::question(self.0.feature_level(), question))
+            .await?;
         // A leader that answers something else is no leader to rely on.
         wire::read_times(answer).map_err(|_| Unavailable::LeaderChanged)
     }

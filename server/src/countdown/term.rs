@@ -126,10 +126,11 @@ impl<'a, C: Consensus> Term<'a, C> {
         self.take_answers();
         let outbox = self.driver.consensus.outbox();
         let others = self.driver.consensus.others();
+        let level = self.driver.consensus.feature_level();
         self.broadcast.keep(&others);
         for member in others {
             if let Some(delta) = self.broadcast.delta(now, member) {
-                outbox.put(member, wire::delta(&delta));
+                outbox.put(member, wire::delta(level, &delta));
             }
         }
     }
@@ -189,7 +190,8 @@ impl<'a, C: Consensus> Term<'a, C> {
     }
 
     async fn answer_all(&mut self, received: Vec<Received>) {
-        let asked = questions(received);
+        let level = self.driver.consensus.feature_level();
+        let asked = questions(level, received);
         let renewed = asked.iter().flat_map(|(question, _)| match question {
             Question::Renew(of) => of.as_slice(),
             Question::Remaining(_) => &[],
@@ -210,7 +212,7 @@ impl<'a, C: Consensus> Term<'a, C> {
                     }
                 }
             });
-            answer(reply, answers.map(|answers| wire::times(&answers)));
+            answer(reply, answers.map(|answers| wire::times(level, &answers)));
         }
     }
 
@@ -333,7 +335,7 @@ fn leases(of: &[Counted]) -> Vec<LeaseId> {
 }
 
 /// The questions among what was received. The rest is answered: a leader follows nobody.
-fn questions(received: Vec<Received>) -> Vec<(Question, Reply)> {
+fn questions(level: u32, received: Vec<Received>) -> Vec<(Question, Reply)> {
     let mut questions = Vec::new();
     for received in received {
         match received {
@@ -342,9 +344,9 @@ fn questions(received: Vec<Received>) -> Vec<(Question, Reply)> {
                 // Of a member whose version asks what this one does not know.
                 Err(_) => answer(reply, Err(Unavailable::Timeout)),
             },
-            Received::Heartbeat { reply, .. } => answer(reply, wire::ack(Ack::NotFollowing)),
+            Received::Heartbeat { reply, .. } => answer(reply, wire::ack(level, Ack::NotFollowing)),
             Received::Collect { reply, .. } => {
-                answer(reply, Box::new(wire::pages(Held::NotFollowing)));
+                answer(reply, Box::new(wire::pages(level, Held::NotFollowing)));
             }
         }
     }

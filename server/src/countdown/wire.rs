@@ -1,7 +1,7 @@
 //! The messages of members' countdowns to each other, and their bytes at both ends.
 //!
-//! Raft carries them beside its own messages (`raft::sideband`) and does not look inside. Each begins with [`FORMAT`]
-//! and a tag, and is canonical: bytes that are not known exactly are refused. Times are milliseconds, on the leader's
+//! Raft carries them beside its own messages (`raft::sideband`) and does not look inside. Each begins with the format of the
+//! cluster's level ([`Format::Countdown`]) and a tag, and is canonical: bytes that are not known exactly are refused. Times are milliseconds, on the leader's
 //! clock where it is a moment. The golden tests pin every message; `docs/formats.md` describes them.
 
 use std::time::Duration;
@@ -11,13 +11,12 @@ use bytes::Bytes;
 use super::counted::Counted;
 use crate::command::codec::wire::{Reader, Writer};
 use crate::command::codec::{CodecError, read_list, unknown, write_list};
+use crate::command::format::Format;
 use crate::command::{LeaderKey, LeaseId, MemberId};
 use crate::raft::sideband::Kind;
 
 /// This room's bytes among those that Raft carries.
 pub(super) const KIND: Kind = Kind(1);
-/// The first byte of each. A later format is said only to members that read it: once the cluster's feature level is theirs.
-const FORMAT: u8 = 1;
 
 /// Entries in one page of a copy: a quarter of a megabyte.
 const PAGE: usize = 16 * 1024;
@@ -112,9 +111,10 @@ pub(super) enum Held {
     Table(Table),
 }
 
-fn begin(tag: u8, bytes: usize) -> Writer {
+/// Begins a message between members of a cluster at this level.
+fn begin(level: u32, tag: u8, bytes: usize) -> Writer {
     let mut out = Writer::with_capacity(2 + bytes);
-    out.u8(FORMAT);
+    out.u8(Format::Countdown.at(level));
     out.u8(tag);
     out
 }
@@ -122,10 +122,7 @@ fn begin(tag: u8, bytes: usize) -> Writer {
 /// Reads the head of a message that must have one of these tags.
 fn open(body: Bytes, tags: &[u8]) -> Result<(u8, Reader), CodecError> {
     let mut input = Reader::new(body);
-    let format = input.u8()?;
-    if format != FORMAT {
-        return Err(CodecError::Format(format));
-    }
+    Format::Countdown.check(input.u8()?)?;
     let at = input.at();
     let tag = input.u8()?;
     match tags.contains(&tag) {
@@ -151,12 +148,12 @@ fn read_counted(input: &mut Reader) -> Result<Counted, CodecError> {
     }
 }
 
-pub(super) fn question(question: &Question) -> Bytes {
+pub(super) fn question(level: u32, question: &Question) -> Bytes {
     let (tag, of) = match question {
         Question::Renew(of) => (tag::RENEW, of),
         Question::Remaining(of) => (tag::REMAINING, of),
     };
-    let mut out = begin(tag, 12 * of.len());
+    let mut out = begin(level, tag, 12 * of.len());
     write_list(&mut out, of, |counted, out| write_counted(out, *counted));
     out.finish()
 }
@@ -172,8 +169,8 @@ pub(super) fn read_question(body: Bytes) -> Result<Question, CodecError> {
 }
 
 /// The answer to a question.
-pub(super) fn times(times: &[Option<Duration>]) -> Bytes {
-    let mut out = begin(tag::TIMES, 6 * times.len());
+pub(super) fn times(level: u32, times: &[Option<Duration>]) -> Bytes {
+    let mut out = begin(level, tag::TIMES, 6 * times.len());
     write_list(&mut out, times, |time, out| {
         out.bool(time.is_some());
         if let Some(time) = time {
@@ -195,7 +192,7 @@ pub(super) fn read_times(body: Bytes) -> Result<Vec<Option<Duration>>, CodecErro
     Ok(times)
 }
 
-pub(super) fn delta(delta: &Delta) -> Bytes {
+pub(super) fn delta(level: u32, delta: &Delta) -> Bytes {
     let Delta {
         now,
         through,
@@ -204,7 +201,7 @@ pub(super) fn delta(delta: &Delta) -> Bytes {
         from,
         changes,
     } = delta;
-    let mut out = begin(tag::DELTA, 50 + 18 * changes.len());
+    let mut out = begin(level, tag::DELTA, 50 + 18 * changes.len());
     out.i64(now.0);
     for number in [through, copy, whole, from] {
         out.u64(*number);
@@ -240,8 +237,8 @@ pub(super) fn read_delta(body: Bytes) -> Result<Delta, CodecError> {
     Ok(delta)
 }
 
-pub(super) fn ack(ack: Ack) -> Bytes {
-    let mut out = begin(tag::ACK, 21);
+pub(super) fn ack(level: u32, ack: Ack) -> Bytes {
+    let mut out = begin(level, tag::ACK, 21);
     match ack {
         Ack::NotFollowing => out.u8(0),
         Ack::Taken { copy, upto } => {
@@ -271,8 +268,8 @@ pub(super) fn read_ack(body: Bytes) -> Result<Ack, CodecError> {
 }
 
 /// A new leader's question to every voter.
-pub(super) fn collect() -> Bytes {
-    begin(tag::COLLECT, 0).finish()
+pub(super) fn collect(level: u32) -> Bytes {
+    begin(level, tag::COLLECT, 0).finish()
 }
 
 pub(super) fn read_collect(body: Bytes) -> Result<(), CodecError> {
@@ -280,7 +277,7 @@ pub(super) fn read_collect(body: Bytes) -> Result<(), CodecError> {
 }
 
 /// The pages of the answer to a new leader; at least one. All but the entries is alike on each.
-pub(super) fn pages(held: Held) -> impl Iterator<Item = Bytes> + Send + 'static {
+pub(super) fn pages(level: u32, held: Held) -> impl Iterator<Item = Bytes> + Send + 'static {
     let (word, table) = match held {
         Held::NotFollowing => (0, None),
         Held::Nothing => (1, None),
@@ -289,7 +286,7 @@ pub(super) fn pages(held: Held) -> impl Iterator<Item = Bytes> + Send + 'static 
     let entries = table.as_ref().map_or(0, |table| table.ends.len());
     let count = entries.div_ceil(PAGE).max(1);
     (0..count).map(move |number| {
-        let mut out = begin(tag::COPY, 64 + 16 * PAGE.min(entries));
+        let mut out = begin(level, tag::COPY, 64 + 16 * PAGE.min(entries));
         out.u8(word);
         if let Some(Table {
             leadership: (term, leader),

@@ -129,6 +129,11 @@ impl Fresh {
         })
     }
 
+    /// Says which level the state has that fills it, before the first row. Until then it is the first.
+    pub fn written_for(&mut self, level: u32) {
+        self.store.written_for(level);
+    }
+
     /// Writes rows of the layout's first space, in any order. Blocks, and may sleep while fjall is behind.
     pub fn write(&mut self, rows: &[(Bytes, Bytes)]) -> Result<(), Fault> {
         let mark = Mark {

@@ -8,14 +8,16 @@
 
 use std::ops::RangeInclusive;
 
+use crate::command::format::{Format, UnknownFormat};
+
 /// First byte of the room's own keys.
 pub(super) const OWN: u8 = 0;
 /// First byte of the callers' keys.
 pub(super) const ROW: u8 = 1;
 /// Key of the format row.
 pub(super) const FORMAT_KEY: [u8; 2] = [OWN, b'f'];
-/// Its required value: magic and format version.
-pub(super) const FORMAT: [u8; 3] = [b'C', b'S', 3];
+/// First bytes of its value; the number of the format follows.
+const MAGIC: [u8; 2] = *b"CS";
 /// Key of the list of spaces, in the first of them only.
 pub(super) const LIST_KEY: [u8; 2] = [OWN, b's'];
 /// Key of the mark.
@@ -26,6 +28,32 @@ pub(super) const BATCH_PREFIX: [u8; 2] = [OWN, b'b'];
 pub(super) const NEWEST: [u8; 0] = [];
 /// .. and at one that the next batch has seen.
 pub(super) const FOLLOWED: [u8; 1] = [1];
+
+/// The value of the format row.
+pub(super) fn format_row(format: u8) -> [u8; 3] {
+    [MAGIC[0], MAGIC[1], format]
+}
+
+/// The format that a format row says.
+///
+/// Errors: it is no such row, or of a format that this version does not know.
+pub(super) fn read_format(row: &[u8]) -> Result<u8, BadFormat> {
+    match row {
+        [magic @ .., format] if magic == MAGIC => {
+            Format::Store.check(*format).map_err(BadFormat::Newer)
+        }
+        _ => Err(BadFormat::None),
+    }
+}
+
+/// Why a format row cannot be read.
+#[derive(Debug)]
+pub(super) enum BadFormat {
+    /// It is of a newer version.
+    Newer(UnknownFormat),
+    /// It is no such row.
+    None,
+}
 
 /// The list of spaces, as it is stored: names, each followed by a zero.
 pub(super) fn list(names: &[String]) -> Vec<u8> {

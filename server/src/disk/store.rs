@@ -13,13 +13,14 @@ use fjall::{
 
 use super::error::{OpenError, classify};
 use super::filling::{FillError, Filling};
-use super::marks::{self, Mark};
+use super::marks::{self, BadFormat, Mark};
 use super::merging::{self, Merging};
 use super::note::{self, Note};
 use super::panics::{self, WatchedWorkers};
 use super::space::{Layout, Space};
 use super::{background, journal_tail, tree_versions};
 use crate::command::Fault;
+use crate::command::format::{FIRST_LEVEL, Format};
 
 /// Blocks read again soon: enough for the index and filter blocks of some million rows.
 const CACHE_BYTES: u64 = 24 << 20;
@@ -41,6 +42,8 @@ pub(super) struct Store {
     path: PathBuf,
     /// The batches that the spaces held when it was opened.
     pub(super) mark: Mark,
+    /// What its own rows are written in, for as long as it lives.
+    format: u8,
     _watched: WatchedWorkers,
 }
 
@@ -88,9 +91,10 @@ impl Store {
             names,
             path: path.to_owned(),
             mark: Mark::default(),
+            format: Format::Store.at(FIRST_LEVEL),
             _watched: workers,
         };
-        store.mark = store.check_marks(&listed)?;
+        (store.mark, store.format) = store.check_marks(&listed)?;
         store.add_spaces(&listed)?;
         if note.is_some() {
             tracing::warn!(path = %path.display(), "every row is checked, because the store failed when it was in use");
@@ -117,8 +121,9 @@ impl Store {
         Ok(())
     }
 
-    /// The mark that all spaces have which the list names. A store whose first batch is not written yet has no list.
-    fn check_marks(&self, listed: &[String]) -> Result<Mark, OpenError> {
+    /// The mark and the format that all spaces have which the list names. A store whose first batch is not written yet has
+    /// no list, and the format that it was made with.
+    fn check_marks(&self, listed: &[String]) -> Result<(Mark, u8), OpenError> {
         let mut marks = Vec::new();
         for (keyspace, name) in self.spaces.iter().zip(&self.names) {
             if !listed.is_empty() && !listed.contains(name) {
@@ -139,22 +144,16 @@ impl Store {
                     .map_err(|error| classify(&self.path, error))
             };
             match read(&marks::FORMAT_KEY)? {
-                None => marks.push(Mark::default()),
-                Some(format) if format.as_ref() == marks::FORMAT => {
+                None => marks.push((Mark::default(), self.format)),
+                Some(row) => {
+                    let format =
+                        marks::read_format(&row).map_err(|bad| self.bad_format(&row, bad))?;
                     let mark = read(&marks::MARK_KEY)?;
                     let mark = mark.and_then(|mark| Mark::decode(&mark)).ok_or_else(|| {
                         OpenError::Damaged(format!("space {:?} has no mark", keyspace.name()))
                     })?;
                     self.check_numbers(keyspace, mark)?;
-                    marks.push(mark);
-                }
-                Some(format) => {
-                    return Err(OpenError::Fault(Fault::Store(format!(
-                        "{} has format {:?}, this version knows {:?}: start the version that wrote it",
-                        self.path.display(),
-                        format.as_ref(),
-                        marks::FORMAT
-                    ))));
+                    marks.push((mark, format));
                 }
             }
         }
@@ -180,7 +179,7 @@ impl Store {
             .zip(&self.names)
             .filter(|(_, name)| is_new(name))
         {
-            batch.insert(keyspace, marks::FORMAT_KEY, marks::FORMAT);
+            batch.insert(keyspace, marks::FORMAT_KEY, marks::format_row(self.format));
             batch.insert(keyspace, marks::MARK_KEY, self.mark.encode());
             for number in self.mark.numbers() {
                 let seen: &[u8] = match number == self.mark.last {
@@ -193,6 +192,24 @@ impl Store {
         batch.insert(self.small(), marks::LIST_KEY, marks::list(&self.names));
         let added = batch.durability(Some(PersistMode::SyncAll)).commit();
         added.map_err(|error| classify(&self.path, error))
+    }
+
+    /// Begins a store for a cluster at this level; nothing may be written to it yet.
+    pub(super) fn written_for(&mut self, level: u32) {
+        assert_eq!(
+            self.mark,
+            Mark::default(),
+            "its first batch says its format"
+        );
+        self.format = Format::Store.at(level);
+    }
+
+    fn bad_format(&self, row: &[u8], bad: BadFormat) -> OpenError {
+        let place = self.path.display().to_string();
+        OpenError::Fault(match bad {
+            BadFormat::Newer(unknown) => Fault::Newer { place, unknown },
+            BadFormat::None => Fault::Store(format!("{place}: its format row is {row:?}")),
+        })
     }
 
     fn small(&self) -> &Keyspace {
@@ -284,7 +301,7 @@ impl Store {
         }
         for keyspace in &self.spaces {
             if mark.last == 1 {
-                batch.insert(keyspace, marks::FORMAT_KEY, marks::FORMAT);
+                batch.insert(keyspace, marks::FORMAT_KEY, marks::format_row(self.format));
             }
             batch.insert(keyspace, marks::MARK_KEY, mark.encode());
             batch.insert(keyspace, marks::batch_key(mark.last), marks::NEWEST);
@@ -431,7 +448,7 @@ fn read_list(small: &Keyspace, path: &Path) -> Result<Vec<String>, OpenError> {
     let read = |key: &[u8]| small.get(key).map_err(|error| classify(path, error));
     match (read(&marks::FORMAT_KEY)?, read(&marks::LIST_KEY)?) {
         // Another format is refused where the marks are checked.
-        (Some(format), _) if format.as_ref() != marks::FORMAT => Ok(Vec::new()),
+        (Some(format), _) if marks::read_format(&format).is_err() => Ok(Vec::new()),
         (_, Some(list)) => marks::listed(&list)
             .ok_or_else(|| OpenError::Damaged("the list of spaces cannot be read".to_owned())),
         (Some(_), None) => Err(OpenError::Damaged(

@@ -165,7 +165,7 @@ impl Raft {
 
     /// The feature level of the cluster, as this member has applied it.
     pub fn feature_level(&self) -> u32 {
-        self.membership.state.with(|state| state.feature_level())
+        self.membership.state.feature_level()
     }
 
     /// Asks the room of this kind on another member, as the leader that it follows.

@@ -21,7 +21,7 @@ fn next(now: u32, members: &[MemberId], records: &[MemberRecord]) -> Option<u32>
 /// Tells this member's log the level, and while this member leads looks at the members' reports and proposes what follows.
 pub(super) async fn raise(membership: Membership, proposer: Proposer, wal: Wal, pause: Duration) {
     loop {
-        wal.written_for(membership.state.with(|state| state.feature_level()));
+        wal.written_for(membership.state.feature_level());
         tokio::time::sleep(pause).await;
         if !membership.leadership.borrow().is_self {
             continue;

@@ -101,7 +101,13 @@ impl Raft {
             agreement: agreement.clone(),
         };
         let promised = Promised::at_start(&wal, state.with(|state| state.applied()));
-        let store = LogStore::new(wal.clone(), durable, promised.clone(), offload);
+        let store = LogStore::new(
+            wal.clone(),
+            durable,
+            promised.clone(),
+            offload,
+            state.clone(),
+        );
         let core = Core::new(config.id.0, core_config, network, store, machine).await;
         let core =
             core.map_err(|fatal| Fault::Store(format!("the log cannot be continued: {fatal}")))?;
@@ -261,7 +267,7 @@ pub async fn refuse_older_copy(
     let Some(bytes) = bytes else {
         return Ok(());
     };
-    let members = types::decode_members(&bytes).map_err(str::to_owned)?;
+    let members = types::decode_members(&bytes)?;
     let stamp = Stamp {
         cluster,
         member,

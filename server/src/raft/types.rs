@@ -11,6 +11,7 @@ use openraft::alias::{EntryOf, LogIdOf, SnapshotMetaOf, StoredMembershipOf, Vote
 use openraft::entry::RaftEntry;
 use openraft::{EntryPayload, LogId, Membership};
 
+use crate::command::format::Format;
 use crate::command::{Fault, LogPosition, MemberId};
 use crate::wal;
 
@@ -98,12 +99,15 @@ pub(super) fn wal_vote(vote: &Vote) -> wal::Vote {
     }
 }
 
-pub(super) fn wal_entry(entry: Entry) -> wal::Entry {
+/// The entry as the log and the peers have it, while the cluster is at this level.
+pub(super) fn wal_entry(entry: Entry, level: u32) -> wal::Entry {
     let position = position(&entry.log_id());
     let payload = match entry.payload {
         EntryPayload::Blank => wal::Payload::Blank,
         EntryPayload::Normal(proposals) => wal::Payload::Proposals(proposals),
-        EntryPayload::Membership(members) => wal::Payload::Membership(encode_members(&members)),
+        EntryPayload::Membership(members) => {
+            wal::Payload::Membership(encode_members(&members, level))
+        }
     };
     wal::Entry { position, payload }
 }
@@ -114,10 +118,7 @@ pub(super) fn entry(entry: wal::Entry) -> Result<Entry, Fault> {
         wal::Payload::Proposals(proposals) => EntryPayload::Normal(proposals),
         wal::Payload::Membership(bytes) => {
             let index = entry.position.index;
-            let unknown = |why: &str| Fault::UnknownEntry {
-                index,
-                why: why.to_owned(),
-            };
+            let unknown = |why| Fault::UnknownEntry { index, why };
             EntryPayload::Membership(decode_members(&bytes).map_err(unknown)?)
         }
     };
@@ -127,22 +128,24 @@ pub(super) fn entry(entry: wal::Entry) -> Result<Entry, Fault> {
 pub(super) fn stored((at, bytes): (Option<LogPosition>, Bytes)) -> Result<Stored, Fault> {
     let members = decode_members(&bytes).map_err(|why| Fault::Corrupt {
         what: "the membership in the state store".to_owned(),
-        why: why.to_owned(),
+        why,
     })?;
     Ok(Stored::new(at.map(log_id), members))
 }
 
-const MEMBERS_FORMAT: u8 = 2;
-
-/// The canonical bytes of a membership: `format u8`, then the configurations (one, or two during a change), each a
+/// The canonical bytes of a membership while the cluster is at this level: `format u8`, then the configurations (one, or two during a change), each a
 /// count and ids, then the members: count, id, whether it awaits its vote (`u8`, 0 or 1), count of URLs, each a length and
 /// text. Numbers are little-endian, counts and lengths `u32`; ids ascend.
-pub(super) fn encode_members(members: &Members) -> Bytes {
+pub(super) fn encode_members(members: &Members, level: u32) -> Bytes {
+    encode_as(Format::Membership.at(level), members)
+}
+
+fn encode_as(format: u8, members: &Members) -> Bytes {
     fn count(out: &mut Vec<u8>, count: usize) {
         let count = u32::try_from(count).expect("memberships are small");
         out.extend_from_slice(&count.to_le_bytes());
     }
-    let mut out = vec![MEMBERS_FORMAT];
+    let mut out = vec![format];
     let configs = members.get_joint_config();
     count(&mut out, configs.len());
     for config in configs {
@@ -170,8 +173,20 @@ pub(super) fn encode_members(members: &Members) -> Bytes {
 
 /// The membership these bytes mean.
 ///
-/// Errors: their defect.
-pub(super) fn decode_members(all: &[u8]) -> Result<Members, &'static str> {
+/// Errors: their defect, or the format that this version does not know.
+pub(super) fn decode_members(all: &[u8]) -> Result<Members, String> {
+    let (format, rest) = all.split_first().ok_or("the membership is empty")?;
+    let format = Format::Membership
+        .check(*format)
+        .map_err(|unknown| unknown.to_string())?;
+    let members = decode_known(rest)?;
+    if encode_as(format, &members).as_ref() != all {
+        return Err("the membership is not in its one order, or names something twice".to_owned());
+    }
+    Ok(members)
+}
+
+fn decode_known(mut bytes: &[u8]) -> Result<Members, &'static str> {
     const SHORT: &str = "the membership is too short";
     fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], &'static str> {
         let (part, rest) = bytes.split_at_checked(length).ok_or(SHORT)?;
@@ -185,10 +200,6 @@ pub(super) fn decode_members(all: &[u8]) -> Result<Members, &'static str> {
     fn id(bytes: &mut &[u8]) -> Result<u64, &'static str> {
         let part = take(bytes, 8)?;
         Ok(u64::from_le_bytes(part.try_into().map_err(|_| SHORT)?))
-    }
-    let mut bytes = all;
-    if take(&mut bytes, 1)? != [MEMBERS_FORMAT] {
-        return Err("the membership has an unknown format");
     }
     let mut configs = Vec::new();
     for _ in 0..count(&mut bytes)? {
@@ -221,12 +232,7 @@ pub(super) fn decode_members(all: &[u8]) -> Result<Members, &'static str> {
     if !bytes.is_empty() {
         return Err("the membership is too long");
     }
-    let members =
-        Membership::new(configs, nodes).map_err(|_| "the membership contradicts itself")?;
-    if encode_members(&members).as_ref() != all {
-        return Err("the membership is not in its one order, or names something twice");
-    }
-    Ok(members)
+    Membership::new(configs, nodes).map_err(|_| "the membership contradicts itself")
 }
 
 #[cfg(test)]
@@ -234,22 +240,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::command::level::FIRST_LEVEL;
 
     proptest! {
         #[test]
         fn a_membership_that_decodes_has_no_other_bytes(at: usize, bytes: [u8; 3]) {
-            let mut changed = encode_members(&members()).to_vec();
+            let mut changed = encode_members(&members(), FIRST_LEVEL).to_vec();
             let at = at % changed.len();
             let end = changed.len().min(at + 1 + usize::from(bytes[0] % 2));
             changed[at..end].copy_from_slice(&bytes[1..=end - at]);
             if let Ok(members) = decode_members(&changed) {
-                prop_assert_eq!(encode_members(&members), changed);
+                prop_assert_eq!(encode_members(&members, FIRST_LEVEL), changed);
             }
         }
 
         #[test]
         fn any_bytes_after_the_format_are_no_panic(bytes: Vec<u8>) {
-            let _ = decode_members(&[&[MEMBERS_FORMAT], bytes.as_slice()].concat());
+            let format = Format::Membership.at(FIRST_LEVEL);
+            let _ = decode_members(&[&[format], bytes.as_slice()].concat());
         }
     }
 
@@ -270,18 +278,18 @@ mod tests {
     #[test]
     fn a_membership_survives_its_bytes() {
         assert_eq!(
-            decode_members(&encode_members(&members())).unwrap(),
+            decode_members(&encode_members(&members(), FIRST_LEVEL)).unwrap(),
             members()
         );
         assert_eq!(
-            decode_members(&encode_members(&Members::default())).unwrap(),
+            decode_members(&encode_members(&Members::default(), FIRST_LEVEL)).unwrap(),
             Members::default()
         );
     }
 
     #[test]
     fn the_bytes_of_a_membership_never_change() {
-        let hex: String = encode_members(&members())
+        let hex: String = encode_members(&members(), FIRST_LEVEL)
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
@@ -295,8 +303,17 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_membership_is_refused_by_its_format() {
+        let mut bytes = encode_members(&members(), FIRST_LEVEL).to_vec();
+        bytes[0] += 1;
+        let error = decode_members(&bytes).unwrap_err();
+        let says = "the membership is of format 3, this version knows 2";
+        assert!(error.starts_with(says), "{error}");
+    }
+
+    #[test]
     fn no_prefix_of_a_membership_is_one() {
-        let bytes = encode_members(&members());
+        let bytes = encode_members(&members(), FIRST_LEVEL);
         for length in 0..bytes.len() {
             assert!(decode_members(&bytes[..length]).is_err(), "{length}");
         }

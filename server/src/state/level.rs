@@ -53,3 +53,36 @@ pub(super) fn beyond(level: u32, level_max: u32) -> String {
         "the cluster is at feature level {level}, this version knows {level_max}: start a newer version"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::disk::Disk;
+    use crate::mvcc::RESIDENT_BYTES_MAX;
+    use crate::state::State;
+    use crate::state::spaces::LAYOUT;
+
+    /// Its other rows may be of any form: as they cannot be read, they must not pass for damage, which is set aside.
+    #[test]
+    fn a_store_above_the_level_is_refused_before_anything_else_of_it_is_read() {
+        let disk = Disk::in_memory(&LAYOUT);
+        let mut rows = disk.rows();
+        rows.put(
+            SYSTEM,
+            Bytes::from_static(&[tag::LEVEL]),
+            Bytes::from_static(&[2]),
+        );
+        let unknown = Bytes::from_static(b"of another form");
+        rows.put(SYSTEM, Bytes::from_static(&[tag::LEDGER]), unknown);
+        drop(rows);
+        let refused = State::load(disk, 1, RESIDENT_BYTES_MAX).err().unwrap();
+        assert!(matches!(refused, Fault::Store(_)), "{refused}");
+        assert!(
+            refused
+                .to_string()
+                .contains("at feature level 2, this version knows 1")
+        );
+    }
+}

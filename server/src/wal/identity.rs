@@ -4,7 +4,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::record::Cursor;
+use super::record::{Cursor, Unreadable};
+use crate::command::format::Format;
 use crate::command::{ClusterId, Incarnation, MemberId};
 
 /// The owner of a data directory. Written once, never changed.
@@ -25,13 +26,13 @@ pub struct Identity {
 /// Name of the file.
 pub(super) const FILE: &str = "identity";
 const MAGIC: &[u8; 8] = b"COORDWHO";
-const FORMAT: u32 = 2;
 
 impl Identity {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// Writes it for a cluster at this level.
+    pub(super) fn encode(&self, level: u32) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT.to_le_bytes());
+        out.extend_from_slice(&u32::from(Format::Identity.at(level)).to_le_bytes());
         out.extend_from_slice(&self.cluster.0.to_le_bytes());
         out.extend_from_slice(&self.member.0.to_le_bytes());
         out.extend_from_slice(&self.incarnation.0.to_le_bytes());
@@ -45,20 +46,18 @@ impl Identity {
         out
     }
 
-    pub(super) fn decode(bytes: Vec<u8>) -> Result<Self, &'static str> {
+    pub(super) fn decode(bytes: Vec<u8>) -> Result<Self, Unreadable> {
         let Some((body, sum)) = bytes.split_last_chunk::<4>() else {
-            return Err("it is too short");
+            return Err("it is too short".into());
         };
         if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
-            return Err("its checksum does not match");
+            return Err("its checksum does not match".into());
         }
         let Some(body) = body.strip_prefix(MAGIC) else {
-            return Err("it is not an identity file");
+            return Err("it is not an identity file".into());
         };
         let mut cursor = Cursor(Bytes::copy_from_slice(body));
-        if cursor.u32() != Some(FORMAT) {
-            return Err("its format is unknown to this version");
-        }
+        Format::Identity.check(cursor.u32().ok_or("it is too short")?)?;
         let mut read = || {
             Some(Self {
                 cluster: ClusterId(cursor.u64()?),
@@ -72,7 +71,7 @@ impl Identity {
         if cursor.is_empty() {
             Ok(identity)
         } else {
-            Err("it is too long")
+            Err("it is too long".into())
         }
     }
 }

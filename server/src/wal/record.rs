@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::entry::{Entry, Payload, PeerMemory, Proposals, Vote};
-use crate::command::level::Formats;
+use crate::command::format::{Format, UnknownFormat};
 use crate::command::{ClusterId, LogPosition, MemberId};
 
 /// One step of the log's history.
@@ -238,9 +238,28 @@ impl Cursor {
     }
 }
 
+/// Why bytes of the log cannot be read.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// A newer version wrote them.
+    Newer(UnknownFormat),
+    /// They are not what was written.
+    Wrong(&'static str),
+}
+
+impl From<UnknownFormat> for Unreadable {
+    fn from(unknown: UnknownFormat) -> Self {
+        Self::Newer(unknown)
+    }
+}
+
+impl From<&'static str> for Unreadable {
+    fn from(why: &'static str) -> Self {
+        Self::Wrong(why)
+    }
+}
+
 const MAGIC: &[u8; 8] = b"COORDWAL";
-/// The only segment format that is read. Writers follow the cluster's feature level ([`Formats`]).
-pub(super) const FORMAT: u32 = 2;
 
 /// The first frame of a segment: its log's identity, and the state of the stream before it, so that older segments
 /// are not needed to understand it.
@@ -266,7 +285,7 @@ impl Header {
     /// Writes it for a cluster at this level.
     pub(super) fn encode(&self, level: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&Formats::at(level).segment.to_le_bytes());
+        out.extend_from_slice(&u32::from(Format::Segment.at(level)).to_le_bytes());
         out.extend_from_slice(&self.cluster.0.to_le_bytes());
         out.extend_from_slice(&self.member.0.to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
@@ -282,14 +301,12 @@ impl Header {
         put_peers(out, &self.peers);
     }
 
-    pub(super) fn decode(bytes: Bytes) -> Result<Self, &'static str> {
+    pub(super) fn decode(bytes: Bytes) -> Result<Self, Unreadable> {
         let mut cursor = Cursor(bytes);
         if cursor.take(8).as_deref() != Some(MAGIC) {
-            return Err("it is not a log segment");
+            return Err("it is not a log segment".into());
         }
-        if cursor.u32() != Some(FORMAT) {
-            return Err("its format is unknown to this version");
-        }
+        Format::Segment.check(cursor.u32().ok_or("its header is too short")?)?;
         let mut read = || {
             Some(Self {
                 cluster: ClusterId(cursor.u64()?),
@@ -311,7 +328,7 @@ impl Header {
         if cursor.is_empty() {
             Ok(header)
         } else {
-            Err("its header is too long")
+            Err("its header is too long".into())
         }
     }
 }
@@ -339,7 +356,8 @@ mod tests {
 
         #[test]
         fn a_header_that_decodes_has_no_other_bytes(bytes in prop::collection::vec(0u8..3, 34..150)) {
-            let bytes = [MAGIC, FORMAT.to_le_bytes().as_slice(), &bytes].concat();
+            let format = u32::from(Format::Segment.at(FIRST_LEVEL)).to_le_bytes();
+            let bytes = [MAGIC, format.as_slice(), &bytes].concat();
             if let Ok(header) = Header::decode(Bytes::from(bytes.clone())) {
                 let mut again = Vec::new();
                 header.encode(FIRST_LEVEL, &mut again);

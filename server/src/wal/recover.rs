@@ -10,7 +10,7 @@ use super::carried::Carried;
 use super::disk::{Aligned, Disk, SegmentFile};
 use super::identity::{self, Identity};
 use super::log::{FrameAt, Log};
-use super::record::{Cursor, Header, Record};
+use super::record::{Cursor, Header, Record, Unreadable};
 use super::sector::{self, BLOCK, Found, Place};
 use super::writer::{Active, Spare, Writer, name};
 use crate::command::Fault;
@@ -63,7 +63,7 @@ pub(super) fn recover(
         return Err(damaged(disk, identity::FILE, None, "the file is missing"));
     };
     let identity =
-        Identity::decode(bytes).map_err(|why| damaged(disk, identity::FILE, None, why))?;
+        Identity::decode(bytes).map_err(|why| unreadable(disk, identity::FILE, None, why))?;
     let mut generations = VecDeque::new();
     for found in disk.names().map_err(io(""))? {
         if found.ends_with(".tmp") {
@@ -110,6 +110,16 @@ fn damaged(disk: &Arc<dyn Disk>, file: &str, at: Option<u64>, why: &str) -> Faul
         None => path.display().to_string(),
     };
     Fault::irreparable(what, why)
+}
+
+fn unreadable(disk: &Arc<dyn Disk>, file: &str, at: Option<u64>, why: Unreadable) -> Fault {
+    match why {
+        Unreadable::Newer(unknown) => Fault::Newer {
+            place: disk.place().join(file).display().to_string(),
+            unknown,
+        },
+        Unreadable::Wrong(why) => damaged(disk, file, at, why),
+    }
 }
 
 impl Reader<'_> {
@@ -225,7 +235,7 @@ impl Reader<'_> {
                     chain,
                 };
                 Header::decode(Bytes::from(records))
-                    .map_err(|why| self.damaged(generation, 0, why))?
+                    .map_err(|why| unreadable(self.disk, &name(generation), Some(0), why))?
             }
             Found::Unfinished => {
                 let (later, _) = sector::written_beyond(&content, place);

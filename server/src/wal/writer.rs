@@ -13,7 +13,6 @@ use super::disk::{Aligned, Disk, SegmentFile};
 use super::log::{FrameAt, Log};
 use super::record::{self, Record};
 use super::sector::{self, BLOCK, Place};
-use crate::command::level::FIRST_LEVEL;
 use crate::command::{ClusterId, MemberId};
 use crate::metrics::metrics;
 
@@ -116,17 +115,18 @@ impl Writer {
         }
     }
 
-    /// Makes the first segment of a log.
+    /// Makes the first segment of a log, for a cluster at this level.
     pub(super) fn first_segment(
         disk: &Arc<dyn Disk>,
         ids: (ClusterId, MemberId),
         bytes: u64,
+        level: u32,
     ) -> io::Result<()> {
         const FIRST: u64 = 1;
         let file = disk.create_segment(&name(FIRST), bytes)?;
         let blocks = u32::try_from(bytes / BLOCK as u64).expect("segments are far smaller");
         let carried = Carried::default();
-        write_header(&file, ids, FIRST, blocks, 0, &carried, FIRST_LEVEL)?;
+        write_header(&file, ids, FIRST, blocks, 0, &carried, level)?;
         Ok(())
     }
 

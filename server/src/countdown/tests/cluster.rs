@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Moment;
+use crate::command::level::FIRST_LEVEL;
 use crate::command::{
     Command, LeaderKey, LeaseCommand, LeaseId, MemberId, Outcome, Response, Revision, Unavailable,
 };
@@ -106,6 +107,10 @@ impl Consensus for Node {
 
     fn outbox(&self) -> Outbox {
         lock(&self.net).member(self.id).outbox.clone()
+    }
+
+    fn feature_level(&self) -> u32 {
+        FIRST_LEVEL
     }
 
     async fn collect(
@@ -290,7 +295,7 @@ impl Cluster {
     ) -> Result<Vec<i64>, Unavailable> {
         let (reply, answer) = oneshot::channel();
         let received = self.lock().member(MemberId(member)).received.clone();
-        let body = wire::question(&question);
+        let body = wire::question(FIRST_LEVEL, &question);
         let sent = received.send(Received::Question { body, reply }).await;
         sent.map_err(|_| Unavailable::Stopped)?;
         let answer = answer.await.map_err(|_| Unavailable::Stopped)??;

@@ -22,6 +22,7 @@ use crate::raft::agreement::Agreement;
 use crate::raft::remembered::Remembered;
 use crate::raft::sideband::Outbox;
 use crate::raft::types::TypeConfig;
+use crate::state;
 use crate::wal::Wal;
 
 type Append = AppendEntriesRequest<TypeConfig>;
@@ -64,6 +65,8 @@ struct Sending<S> {
     input: S,
     window: Arc<Mutex<Window>>,
     number: u64,
+    /// Asked only for the level that entries are written for.
+    state: state::Handle,
 }
 
 impl<S: Stream<Item = Append> + Unpin> Stream for Sending<S> {
@@ -91,7 +94,7 @@ impl<S: Stream<Item = Append> + Unpin> Stream for Sending<S> {
             return Poll::Ready(None);
         }
         self.number += 1;
-        let message = convert::append(request, self.number);
+        let message = convert::append(request, self.number, self.state.feature_level());
         let bytes = message
             .entries
             .iter()
@@ -128,6 +131,7 @@ where
         input,
         window: window.clone(),
         number: 0,
+        state: line.members.clone(),
     };
     let request = line.request(sending);
     let response = line.client()?.append(request).await?;
@@ -298,7 +302,7 @@ impl Heartbeats {
             }
         };
         self.number += 1;
-        let mut message = convert::append(request, self.number);
+        let mut message = convert::append(request, self.number, line.members.feature_level());
         message.without_quorum = !has_quorum;
         let leadership = convert::leadership(&message)?;
         let carried = outbox.carried(leadership, line.to);

@@ -75,9 +75,9 @@ pub(super) fn read_vote(vote: Option<wire::VoteState>) -> Result<Vote, Status> {
     }))
 }
 
-fn entry(entry: Entry) -> wire::Entry {
+fn entry(entry: Entry, level: u32) -> wire::Entry {
     use wire::entry::Kind;
-    let wal::Entry { position, payload } = types::wal_entry(entry);
+    let wal::Entry { position, payload } = types::wal_entry(entry, level);
     let kind = match payload {
         wal::Payload::Blank => Kind::Blank,
         wal::Payload::Proposals(_) => Kind::Proposals,
@@ -108,7 +108,8 @@ fn read_entry(entry: wire::Entry) -> Result<Entry, Status> {
     types::entry(entry).map_err(|fault| Status::invalid_argument(fault.to_string()))
 }
 
-pub(super) fn append(request: Append, number: u64) -> wire::AppendRequest {
+/// A request of a leader whose cluster is at this level.
+pub(super) fn append(request: Append, number: u64, level: u32) -> wire::AppendRequest {
     let Append {
         vote: leader,
         prev_log_id,
@@ -119,7 +120,7 @@ pub(super) fn append(request: Append, number: u64) -> wire::AppendRequest {
         number,
         vote: Some(vote(&leader)),
         previous: prev_log_id.as_ref().map(position),
-        entries: entries.into_iter().map(entry).collect(),
+        entries: entries.into_iter().map(|one| entry(one, level)).collect(),
         committed: leader_commit.as_ref().map(position),
         sideband: None,
         without_quorum: false,
@@ -434,6 +435,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::command::level::FIRST_LEVEL;
 
     fn sample() -> wire::AppendRequest {
         let at = |index| {
@@ -448,7 +450,7 @@ mod tests {
             kind: kind.into(),
             payload: payload.into(),
         };
-        let members = types::encode_members(&types::Members::default());
+        let members = types::encode_members(&types::Members::default(), FIRST_LEVEL);
         wire::AppendRequest {
             number: 5,
             vote: Some(wire::VoteState {
@@ -475,7 +477,7 @@ mod tests {
 
     fn is_the_same_again(message: &wire::AppendRequest) -> bool {
         let read = read_append(message.clone());
-        read.is_ok_and(|request| append(request, message.number) == *message)
+        read.is_ok_and(|request| append(request, message.number, FIRST_LEVEL) == *message)
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub(super) struct Line {
     stamp: Stamp,
     pub(super) to: MemberId,
     network: Network,
-    members: state::Handle,
+    /// Asked only for what other members published, and for the cluster's level.
+    pub(super) members: state::Handle,
     state: Mutex<LineState>,
 }
 

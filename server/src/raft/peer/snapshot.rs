@@ -151,7 +151,7 @@ pub(super) async fn send(
         vote: Some(convert::vote(&vote)),
         last: last_log_id.as_ref().map(convert::position),
         membership_position: last_membership.log_id().as_ref().map(convert::position),
-        membership: types::encode_members(last_membership.membership()),
+        membership: types::encode_members(last_membership.membership(), state.feature_level()),
     };
     let failed = Failed::default();
     let message = |part| wire::SnapshotRequest { part: Some(part) };

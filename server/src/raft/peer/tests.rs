@@ -19,6 +19,7 @@ use openraft::raft::{
 use prost::Message;
 
 use super::{convert, sideband};
+use crate::command::level::FIRST_LEVEL;
 use crate::command::{ClusterId, Incarnation, LogPosition, MemberId, MemberRefusal, Unavailable};
 use crate::raft::agreement::AppliedHash;
 use crate::raft::membership::MemberChange;
@@ -104,7 +105,7 @@ fn who_calls_whom() {
 
 #[test]
 fn append_request() {
-    let members = types::encode_members(&members());
+    let members = types::encode_members(&members(), FIRST_LEVEL);
     let request = openraft::raft::AppendEntriesRequest::<TypeConfig> {
         vote: vote(true),
         prev_log_id: Some(at(6)),
@@ -118,7 +119,7 @@ fn append_request() {
         ],
         leader_commit: Some(at(6)),
     };
-    let mut message = convert::append(request, 2);
+    let mut message = convert::append(request, 2, FIRST_LEVEL);
     message.sideband = Some(sideband::carried(&carried()));
     message.without_quorum = true;
     let applied = AppliedHash {
@@ -260,7 +261,7 @@ fn snapshot_request_and_response() {
         vote: Some(convert::vote(&vote(true))),
         last: Some(convert::position(&at(9))),
         membership_position: Some(convert::position(&at(2))),
-        membership: types::encode_members(&members()),
+        membership: types::encode_members(&members(), FIRST_LEVEL),
     };
     let request = |part| wire::SnapshotRequest { part: Some(part) };
     pin(

@@ -207,7 +207,7 @@ pub(in crate::raft) async fn run(
                 if taken.proposals.is_empty() {
                     break;
                 }
-                let level = state.with(|state| state.feature_level());
+                let level = state.feature_level();
                 let batch = if now.is_self {
                     write(&gather, &core, &pending, taken, key, level).await
                 } else {

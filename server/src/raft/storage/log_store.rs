@@ -15,6 +15,7 @@ use crate::failpoints::{self, Bug};
 use crate::offload::Offload;
 use crate::raft::remembered::Promised;
 use crate::raft::types::{self, Entry, Log, TypeConfig, Vote};
+use crate::state;
 use crate::wal::{self, Wal};
 
 /// Bytes of entries in one message to a peer: large enough to fill a fast link, small enough not to hold up the runtime.
@@ -30,6 +31,8 @@ pub(in crate::raft) struct LogStore {
     /// Told of votes before they are replaced.
     promised: Promised,
     offload: Offload,
+    /// Asked only for the level that entries are written for.
+    state: state::Handle,
 }
 
 /// The membership of the newest entry that changes it, whether committed or not.
@@ -58,12 +61,14 @@ impl LogStore {
         durable: DurableMark,
         promised: Promised,
         offload: Offload,
+        state: state::Handle,
     ) -> Self {
         Self {
             wal,
             durable,
             promised,
             offload,
+            state,
         }
     }
 
@@ -189,7 +194,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(types::wal_entry);
+        let level = self.state.feature_level();
+        let entries = entries
+            .into_iter()
+            .map(|entry| types::wal_entry(entry, level));
         match callback {
             // Each of these is waited for by itself; the others are watermarks.
             callback @ IOFlushed::Signal(_) => self

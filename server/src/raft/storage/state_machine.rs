@@ -135,7 +135,8 @@ impl StateMachine {
             match &entry.payload {
                 EntryPayload::Blank => state.apply_blank(at)?,
                 EntryPayload::Membership(members) => {
-                    state.apply_membership(at, types::encode_members(members))?;
+                    let level = state.feature_level();
+                    state.apply_membership(at, types::encode_members(members, level))?;
                 }
                 EntryPayload::Normal(proposals) => {
                     let envelope = taken.decoded.front().and_then(Option::as_ref);

@@ -118,9 +118,12 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
         let wal = Wal::create_on(Arc::new(MemoryDisk::default()), &identity, options).unwrap();
         let promised = Promised::at_start(&wal, None);
         let (_, _, pending) = Proposer::new(MemberId(1), 1, 1 << 20);
+        let state = state::Handle::new(State::in_memory());
+        let durable = DurableMark::unbounded();
+        let store = LogStore::new(wal, durable, promised, Offload::Threads, state.clone());
         let machine = StateMachine {
             offload: Offload::Threads,
-            state: state::Handle::new(State::in_memory()),
+            state,
             hub: Hub::new(Revision(1)),
             leases: mpsc::unbounded_channel().0,
             tokens: mpsc::unbounded_channel().0,
@@ -129,11 +132,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
             durable: DurableMark::default(),
             agreement: Agreement::default(),
         };
-        Ok((
-            (),
-            LogStore::new(wal, DurableMark::unbounded(), promised, Offload::Threads),
-            Gapless(machine, self.source.clone()),
-        ))
+        Ok(((), store, Gapless(machine, self.source.clone())))
     }
 }
 

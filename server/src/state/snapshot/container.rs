@@ -5,13 +5,13 @@ use bytes::Bytes;
 use crate::command::Fault;
 use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
-use crate::command::level::Formats;
+use crate::command::format::Format;
 use crate::disk::Space;
 use crate::state::spaces;
 
 const MAGIC: &[u8; 4] = b"CSNP";
-/// The only format that is read.
-const FORMAT: u8 = 1;
+
+const SNAPSHOT: &str = "a snapshot from a peer";
 
 const HEADER: u8 = 1;
 const ROWS: u8 = 2;
@@ -31,23 +31,28 @@ pub(super) enum Chunk {
     Footer { rows: u64 },
 }
 
-/// The checksum so far. A chunk that is missing, repeated or out of place does not fit it.
+/// The chunks of one snapshot so far: the level that the header says, and the checksum. A chunk that is missing, repeated
+/// or out of place does not fit it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Chain(u32);
+pub(super) struct Chain {
+    level: u32,
+    sum: u32,
+}
 
 impl Chain {
     pub(super) fn encode(&mut self, chunk: &Chunk) -> Bytes {
         let mut out = Writer::with_capacity(512);
         match chunk {
             Chunk::Header { feature_level } => {
+                self.level = *feature_level;
                 out.u8(HEADER);
                 out.raw(MAGIC);
-                out.u8(Formats::at(*feature_level).snapshot);
+                out.u8(Format::Snapshot.at(*feature_level));
                 out.u64(u64::from(*feature_level));
             }
             Chunk::Rows { space, rows } => {
                 out.u8(ROWS);
-                out.u8(spaces::tag(*space));
+                out.u8(spaces::tag(*space, self.level));
                 out.u64(rows.len() as u64);
                 for (key, value) in rows {
                     out.bytes(key);
@@ -75,28 +80,36 @@ impl Chain {
             return Err(damaged("a chunk's checksum does not fit"));
         }
         let body = framed.slice(..body.len());
-        read(body).map_err(|error| damaged(&error.to_string()))
+        let chunk = read(body, self.level).map_err(|error| match error {
+            CodecError::Format(unknown) => Fault::Newer {
+                place: SNAPSHOT.to_owned(),
+                unknown,
+            },
+            error => damaged(&error.to_string()),
+        })?;
+        if let Chunk::Header { feature_level } = chunk {
+            self.level = feature_level;
+        }
+        Ok(chunk)
     }
 
     fn add(&mut self, body: &[u8]) -> u32 {
-        let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.sum);
         hasher.update(body);
-        self.0 = hasher.finalize();
-        self.0
+        self.sum = hasher.finalize();
+        self.sum
     }
 }
 
-fn read(body: Bytes) -> Result<Chunk, CodecError> {
+/// Reads a chunk of a snapshot whose header says this level.
+fn read(body: Bytes, level: u32) -> Result<Chunk, CodecError> {
     let mut input = Reader::new(body);
     let chunk = match input.u8()? {
         HEADER => {
             if input.raw(MAGIC.len())?.as_ref() != MAGIC {
                 return Err(CodecError::Magic);
             }
-            let format = input.u8()?;
-            if format != FORMAT {
-                return Err(CodecError::Format(format));
-            }
+            Format::Snapshot.check(input.u8()?)?;
             Chunk::Header {
                 feature_level: input.u32("feature level")?,
             }
@@ -104,7 +117,7 @@ fn read(body: Bytes) -> Result<Chunk, CodecError> {
         ROWS => {
             let at = input.at();
             let tag = input.u8()?;
-            let space = spaces::tagged(tag).ok_or(CodecError::Unknown {
+            let space = spaces::tagged(tag, level).ok_or(CodecError::Unknown {
                 what: "space",
                 tag,
                 at,
@@ -131,7 +144,7 @@ fn read(body: Bytes) -> Result<Chunk, CodecError> {
 
 pub(super) fn damaged(why: &str) -> Fault {
     Fault::Corrupt {
-        what: "a snapshot from a peer".to_owned(),
+        what: SNAPSHOT.to_owned(),
         why: why.to_owned(),
     }
 }
@@ -141,7 +154,44 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::command::level::FIRST_LEVEL;
     use crate::mvcc::CURRENT;
+
+    /// Within a snapshot of the first level, with no checksum yet.
+    fn chain() -> Chain {
+        Chain {
+            level: FIRST_LEVEL,
+            sum: 0,
+        }
+    }
+
+    #[test]
+    fn a_newer_snapshot_is_refused_by_its_format() {
+        let mut bytes = Chain::default().encode(&Chunk::Header {
+            feature_level: FIRST_LEVEL,
+        });
+        let mut body = bytes.split_to(bytes.len() - 4).to_vec();
+        body[1 + MAGIC.len()] += 1;
+        let error = Chain::default().decode(&framed(&body)).unwrap_err();
+        let says = "a snapshot from a peer: the snapshot is of format 2, this version knows 1";
+        assert!(error.to_string().starts_with(says), "{error}");
+    }
+
+    #[test]
+    fn rows_of_a_space_above_the_level_are_refused() {
+        let rows = Chunk::Rows {
+            space: CURRENT,
+            rows: Vec::new(),
+        };
+        let framed = chain().encode(&rows);
+        assert_eq!(chain().decode(&framed).unwrap(), rows);
+        let below = Chain {
+            level: FIRST_LEVEL - 1,
+            sum: 0,
+        };
+        let error = { below }.decode(&framed).unwrap_err();
+        assert!(error.to_string().contains("unknown space 2"), "{error}");
+    }
 
     /// A chunk's bytes with a checksum that fits, as a peer could send on purpose.
     fn framed(body: &[u8]) -> Bytes {
@@ -158,14 +208,14 @@ mod tests {
                 _ => b"\x03",
             };
             let framed = framed(&[begin, bytes.as_slice()].concat());
-            if let Ok(chunk) = Chain::default().decode(&framed) {
-                prop_assert_eq!(Chain::default().encode(&chunk), framed);
+            if let Ok(chunk) = chain().decode(&framed) {
+                prop_assert_eq!(chain().encode(&chunk), framed);
             }
         }
 
         #[test]
         fn any_chunk_is_refused_without_panic(bytes: Vec<u8>) {
-            let _ = Chain::default().decode(&framed(&bytes));
+            let _ = chain().decode(&framed(&bytes));
         }
     }
 
@@ -173,9 +223,9 @@ mod tests {
     fn a_count_of_rows_beyond_the_bytes_is_refused() {
         let mut out = Writer::with_capacity(16);
         out.u8(ROWS);
-        out.u8(spaces::tag(CURRENT));
+        out.u8(spaces::tag(CURRENT, FIRST_LEVEL));
         out.u64(u64::MAX);
-        let error = Chain::default().decode(&framed(&out.finish()));
+        let error = chain().decode(&framed(&out.finish()));
         assert!(error.is_err());
     }
 }

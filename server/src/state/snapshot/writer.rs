@@ -82,6 +82,9 @@ impl SnapshotWriter {
         match (&self.stage, self.chain.decode(&chunk)?) {
             (Stage::Header, Chunk::Header { feature_level }) if feature_level <= FEATURE_LEVEL => {
                 self.stage = Stage::Rows;
+                if let Target::Disk(fresh) = &mut self.target {
+                    fresh.written_for(feature_level);
+                }
                 Ok(())
             }
             (Stage::Header, Chunk::Header { feature_level }) => Err(Fault::Store(format!(

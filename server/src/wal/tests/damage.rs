@@ -1,6 +1,7 @@
 //! Damage anywhere: the same contents, or a refusal that says where it is and how to go on. Never less.
 
 use super::*;
+use crate::command::level::FIRST_LEVEL;
 use crate::wal::Files;
 
 fn check(files: Files, before: &Contents, what: &str) -> bool {
@@ -106,7 +107,7 @@ fn the_log_of_another_member_is_refused() {
         member: MemberId(0xb2),
         ..identity()
     };
-    files.insert("identity".to_owned(), other.encode());
+    files.insert("identity".to_owned(), other.encode(FIRST_LEVEL));
     let fault = open(&MemoryDisk::with(files), 4).map(|_| ()).unwrap_err();
     assert!(fault.to_string().contains("another member's"), "{fault}");
 }

@@ -61,6 +61,7 @@ async fn nothing_is_sent_from_a_request_with_a_gap_on() {
         input: futures::stream::iter(requests),
         window: window.clone(),
         number: 0,
+        state: Handle::new(State::in_memory()),
     };
     let sent: Vec<_> = sending.collect().await;
     assert_eq!(sent.len(), 1);
