@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use coord_e2e::robust::campaign;
-use coord_e2e::robust::run::{Failure, Plan};
+use coord_e2e::robust::failure::Failure;
+use coord_e2e::robust::run::Plan;
 use coord_e2e::robust::scenario::Scenario;
 
 /// Void runs that are repeated with another seed before the test gives up: on a busy machine a leadership may end by

@@ -12,13 +12,18 @@ use std::time::Duration;
 
 use coord_server::command::Fault;
 use coord_server::disk::{MemoryRows, RowsCopy};
-use coord_server::wal::{self, Aligned, SegmentFile, Stepper, Waits, Wal};
+use coord_server::wal::{self, Aligned, Options, SegmentFile, Stepper, Waits, Wal};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::member::LOG;
 use crate::{interpose, trace};
 
+/// Small segments, and little in memory, so that a short run sees the log change over, be cut and read from disk.
+pub const LOG: Options = Options {
+    segment_bytes: 128 << 10,
+    recent_bytes_max: 16 << 10,
+    threaded: false,
+};
 /// Bytes that a disk writes whole or not at all.
 const SECTOR: usize = 512;
 /// How long something that nobody waits for stays unwritten.

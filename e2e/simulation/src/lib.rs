@@ -17,3 +17,4 @@ pub mod network;
 pub mod seeds;
 pub mod trace;
 pub mod world;
+pub mod wrong;

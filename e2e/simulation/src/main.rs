@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use coord_simulation::seeds::{self, Campaign, Wrong};
-use coord_simulation::world::{self, Sabotage};
+use coord_simulation::seeds::{self, Campaign};
+use coord_simulation::world;
+use coord_simulation::wrong::{Sabotage, Wrong};
 use coord_simulation::{host, interpose};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::FmtContext;

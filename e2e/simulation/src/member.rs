@@ -7,19 +7,13 @@ use coord_server::config::Config;
 use coord_server::network as product;
 use coord_server::node::{Node, Platform};
 use coord_server::raft::{Leadership, Limits};
-use coord_server::wal::{Options, Place, Stepper};
+use coord_server::wal::{Place, Stepper};
 use tokio::sync::watch;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, LOG};
 use crate::host::Host;
 use crate::network::{HostId, Network};
 
-/// Small segments, and little in memory, so that a short run sees the log change over, be cut and read from disk.
-pub const LOG: Options = Options {
-    segment_bytes: 128 << 10,
-    recent_bytes_max: 16 << 10,
-    threaded: false,
-};
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
 

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use coord_server::failpoints::{self, Bug};
 
-use crate::world::Sabotage;
+use crate::wrong::{BUG, Wrong};
 
 /// A run takes a second or two; one that takes longer than this hangs.
 const RUN_MAX: Duration = Duration::from_secs(240);
@@ -30,38 +29,6 @@ pub struct Campaign {
     pub wrong: Wrong,
     /// Whether the first failure is enough.
     pub is_search: bool,
-}
-
-/// The fault that a run has on purpose and that must be found: none, as a rule.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Wrong {
-    /// In the simulation.
-    pub sabotage: Option<Sabotage>,
-    /// In the server.
-    pub bug: Option<Bug>,
-}
-
-/// Chooses a planted bug, as in the server.
-const BUG: &str = "COORD_FAILPOINT";
-
-impl Wrong {
-    /// The faults of this process: its own sabotage, and the bug that the environment chooses.
-    ///
-    /// Errors: a bug that this build does not have.
-    pub fn here(sabotage: Option<Sabotage>) -> Result<Self> {
-        let Ok(name) = std::env::var(BUG) else {
-            return Ok(Self {
-                sabotage,
-                bug: None,
-            });
-        };
-        let bug = Bug::ALL.into_iter().find(|bug| bug.name() == name);
-        ensure!(
-            bug.is_some_and(failpoints::has),
-            "{BUG}={name}, but this build does not have that bug: it needs the feature failpoints"
-        );
-        Ok(Self { sabotage, bug })
-    }
 }
 
 /// The result of a campaign.

@@ -20,7 +20,7 @@ use crate::host::Host;
 use crate::judge::{self, Last};
 use crate::member::{Ended, Member};
 use crate::network::{HostId, Network};
-use crate::seeds::Wrong;
+use crate::wrong::{Sabotage, Wrong};
 use crate::{interpose, trace};
 
 /// The time in which faults come.
@@ -40,22 +40,6 @@ const REFUSED_IN: Duration = Duration::from_secs(8);
 /// Unoptimised futures are large.
 const STACK: usize = 64 << 20;
 const CLIENTS: HostId = HostId(100);
-
-/// A deliberate fault of the simulation itself, that must be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Sabotage {
-    /// Disks acknowledge writes and lose them when the power is cut.
-    LyingDisks,
-}
-
-impl Sabotage {
-    /// As on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::LyingDisks => "lying-disks",
-        }
-    }
-}
 
 /// The result of a run.
 pub struct Outcome {

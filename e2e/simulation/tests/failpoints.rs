@@ -9,7 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use coord_server::failpoints::Bug;
-use coord_simulation::seeds::{self, Campaign, Wrong};
+use coord_simulation::seeds::{self, Campaign};
+use coord_simulation::wrong::Wrong;
 
 /// How many hours are searched for one.
 const HOURS_MAX: f64 = 8.0;

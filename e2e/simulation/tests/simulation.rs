@@ -8,8 +8,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use coord_simulation::seeds::{self, Campaign, Report, Wrong};
-use coord_simulation::world::Sabotage;
+use coord_simulation::seeds::{self, Campaign, Report};
+use coord_simulation::wrong::{Sabotage, Wrong};
 
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_coord-simulation"))

@@ -10,13 +10,8 @@ use anyhow::{Context, Result, ensure};
 use super::addresses::Addresses;
 use super::image::{Archive, Built, Image};
 use super::layout::{Layout, NODES};
-use super::node::volumes;
+use super::node::{BUSYBOX, volumes};
 use super::tools::{Tools, data_dir};
-
-/// The image of pod sandboxes, of the volume provisioner's helper, and of tests that need a shell in a pod.
-///
-/// Not tagged by content like the others: containerd's configuration names it.
-pub const BUSYBOX: &str = "coord.dev/e2e/busybox:1";
 
 /// The images of the addons.
 #[derive(Debug)]

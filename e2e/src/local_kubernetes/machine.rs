@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
+use super::files::{create_parent, write};
 use super::layout::Layout;
 use super::run::{cmd, run, tail};
 use super::{cgroup, network};
@@ -217,21 +218,6 @@ fn make_mount_point(layout: &Layout, folder: &Path) -> Result<()> {
     // First the list, then the folder: an interruption between the two leaves nothing unknown.
     write(&list, &text)?;
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))
-}
-
-/// Writes a file and the folders above it, whole or not at all. Only root reads it: many of them name keys.
-pub fn write(path: &Path, text: &str) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    create_parent(path)?;
-    let unfinished = path.with_extension("unfinished");
-    fs::write(&unfinished, text).with_context(|| format!("write {}", unfinished.display()))?;
-    fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&unfinished, path).with_context(|| format!("write {}", path.display()))
-}
-
-fn create_parent(path: &Path) -> Result<()> {
-    let parent = path.parent().context("a file has a folder")?;
-    fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))
 }
 
 /// The `coord-e2e` program: this one, or for a test the one cargo built beside it.

@@ -9,8 +9,8 @@ use std::fs;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::addresses::{Addresses, Range};
+use super::files::write;
 use super::layout::{CONTROL_PLANE, Layout, NODES, SWITCH};
-use super::machine::write;
 use super::run::sh;
 use crate::netns;
 

@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::addons::BUSYBOX;
 use super::addresses::Addresses;
 use super::control_plane::{network_settings, proxy};
 use super::layout::{Layout, NODES, ZONES};
 use super::machine::{Machine, MachineSpec, Program};
 use super::network;
 use super::pki::kubeconfig;
+
+/// The image of pod sandboxes, of the volume provisioner's helper, and of tests that need a shell in a pod.
+///
+/// Not tagged by content like the others: containerd's configuration names it.
+pub const BUSYBOX: &str = "coord.dev/e2e/busybox:1";
 
 /// A node of a running instance: a machine that tests may pull the plug of.
 #[derive(Debug, Clone)]

@@ -11,8 +11,8 @@ use rcgen::{
 };
 
 use super::addresses::Addresses;
+use super::files::write;
 use super::layout::{Layout, NODES};
-use super::machine::write;
 
 /// The owner of a certificate.
 struct Subject {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 
 use super::failpoints::{self, Planted};
+use super::failure::Failure;
 use super::record::Record;
-use super::run::{self, Failure, Plan, Report};
+use super::run::{self, Plan, Report};
 use super::scenario::Scenario;
 
 /// A run that takes longer hangs, or its machine does: usually it takes 10 to 30 seconds.

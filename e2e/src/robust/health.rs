@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::run::Failure;
+use super::failure::Failure;
 use super::scenario::Site;
 use crate::clients::etcd::request::put;
 use crate::cluster::within;

@@ -8,6 +8,7 @@ use coord_proto::etcd::etcdserverpb as pb;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::failure::Failure;
 use super::load::Load;
 use super::record::Record;
 use super::scenario::{Scenario, Site};
@@ -40,23 +41,6 @@ pub struct Plan {
     pub time: Duration,
     /// A bug planted in every member, by its name.
     pub bug: Option<&'static str>,
-}
-
-/// Why a run did not pass.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// Something that was promised did not hold.
-    #[error("BROKEN: {0}")]
-    Broken(String),
-    /// The run proves nothing: its fault did not happen, its load was too low, or a tool failed.
-    #[error("VOID: {0:#}")]
-    Void(#[from] anyhow::Error),
-}
-
-impl From<tonic::Status> for Failure {
-    fn from(status: tonic::Status) -> Self {
-        Self::Void(status.into())
-    }
 }
 
 /// A run that passed.

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use super::failure::Failure;
 use super::load::{Load, Profile};
-use super::run::Failure;
 use crate::cluster::Cluster;
 use crate::nemesis::disk_full::SmallDisk;
 use crate::nemesis::disk_slow::Brake;

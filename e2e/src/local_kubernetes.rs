@@ -22,6 +22,7 @@ pub mod addons;
 pub mod addresses;
 pub mod cgroup;
 pub mod control_plane;
+pub mod files;
 pub mod image;
 pub mod instance;
 pub mod layout;
