@@ -1,7 +1,13 @@
-//! How bytes travel between members and from clients: the sockets of the operating system, or a simulated network.
+//! How bytes travel between members and from clients: the sockets of the operating system, or in a build for simulations
+//! also a simulated network.
 //!
 //! Owns [`Network`] (which of the two), [`Listener`] and [`Stream`]. It knows no protocol: doors and peers speak theirs
 //! over a stream without asking what carries it.
+
+#[cfg(feature = "simulation")]
+mod simulated;
+#[cfg(not(feature = "simulation"))]
+mod unsimulated;
 
 use std::fmt;
 use std::io;
@@ -9,15 +15,18 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsStream;
 
 use crate::tls;
+#[cfg(feature = "simulation")]
+pub use simulated::{Duplex, Port, Simulated};
+pub use simulated::{SimulatedNetwork, SimulatedPort, SimulatedStream};
+#[cfg(not(feature = "simulation"))]
+use unsimulated as simulated;
 
 /// Connections that may wait to be accepted, up to the kernel's own limit: the number that Go's servers ask for. When
 /// a member comes back all its clients are there at once.
@@ -32,25 +41,8 @@ pub enum Network {
     /// The operating system's, with TLS to peers whose URL asks for it.
     Secured(tls::Client),
     /// One that lives in this process.
-    Simulated(Arc<dyn Simulated>),
+    Simulated(SimulatedNetwork),
 }
-
-/// A network in this process, as seen from one of its hosts. Addresses are `IP:port`; nothing is looked up.
-pub trait Simulated: Send + Sync {
-    /// Opens a port of this host.
-    fn listen(&self, address: SocketAddr) -> io::Result<Arc<dyn Port>>;
-    /// Connects to a port of any host; resolves when it accepted, or with what a socket would say.
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Duplex>>>;
-}
-
-/// An open port. It closes when the last handle goes.
-pub trait Port: Send + Sync {
-    /// The next connection, and where it comes from.
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Duplex>, SocketAddr)>>;
-}
-
-/// Both directions of a simulated connection.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,7 +119,7 @@ pub async fn connect_secured(client: &tls::Client, host: &str, port: u16) -> io:
 }
 
 /// Connects through a simulated network, to `IP:port`.
-pub async fn connect(network: Arc<dyn Simulated>, authority: &str) -> io::Result<Stream> {
+pub async fn connect(network: SimulatedNetwork, authority: &str) -> io::Result<Stream> {
     let stream = network.connect(parse(authority)?).await?;
     Ok(Stream::Simulated(stream))
 }
@@ -139,7 +131,7 @@ pub enum Listener {
     /// A socket of the file system.
     Unix(UnixListener),
     /// A simulated one, and its address.
-    Simulated(Arc<dyn Port>, SocketAddr),
+    Simulated(SimulatedPort, SocketAddr),
 }
 
 impl Listener {
@@ -203,7 +195,7 @@ pub enum Stream {
     /// One of these, secured.
     Secure(Box<TlsStream<Stream>>),
     /// A simulated one.
-    Simulated(Box<dyn Duplex>),
+    Simulated(SimulatedStream),
 }
 
 impl Stream {

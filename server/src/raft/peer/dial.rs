@@ -1,7 +1,6 @@
 //! How a connection to a peer is made: by tonic itself, over TLS, or through a simulated network.
 
 use std::io;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
@@ -10,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::network::{self, Network, Simulated, Stream};
+use crate::network::{self, Network, SimulatedNetwork, Stream};
 use crate::tls;
 
 /// A channel that connects at its first call, and again after a failure.
@@ -62,7 +61,7 @@ impl Service<Uri> for OverTls {
 
 /// Makes a gRPC client's connections through a simulated network; URLs name `IP:port`.
 #[derive(Clone)]
-pub struct Through(pub Arc<dyn Simulated>);
+pub struct Through(pub SimulatedNetwork);
 
 impl Service<Uri> for Through {
     type Response = TokioIo<Stream>;
