@@ -9,6 +9,7 @@ mod members;
 mod memory;
 mod observed;
 mod pod;
+mod text;
 mod volume;
 
 use ::kube::{Client, ResourceExt};

@@ -5,6 +5,7 @@
 
 mod conditions;
 mod events;
+mod members;
 mod record;
 mod spread;
 mod status;

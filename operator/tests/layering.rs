@@ -6,6 +6,8 @@
     reason = "clippy lets only the test functions themselves unwrap, not what they call"
 )]
 
+#[path = "../../server/tests/layering/circles.rs"]
+mod circles;
 #[path = "../../server/tests/layering/source.rs"]
 mod source;
 
@@ -85,8 +87,18 @@ const PURE_NEVER: &[&str] = &[
     "kube::Api",
 ];
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
 fn sources() -> Vec<(String, PathBuf, String)> {
-    source::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+    source::of(&root())
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let circles = circles::of(&root());
+    assert!(circles.is_empty(), "{circles:?}");
 }
 
 #[test]
@@ -118,8 +130,7 @@ fn the_rooms_that_decide_ask_nobody() {
 
 #[test]
 fn every_file_says_at_its_head_what_it_owns() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for (_, path, _) in source::of(&root) {
+    for (_, path, _) in sources() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("//!"), "{}: no header", path.display());
     }

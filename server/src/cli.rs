@@ -6,6 +6,7 @@
 
 mod check;
 mod file;
+mod flag;
 mod flags;
 mod help;
 mod tls;
@@ -13,7 +14,7 @@ mod tls;
 use std::collections::BTreeMap;
 
 pub use check::CheckWords;
-use flags::{Effect, Flag};
+use flag::{Effect, Flag};
 
 /// The action that the command line asks for.
 #[derive(Debug, PartialEq, Eq)]

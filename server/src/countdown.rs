@@ -7,21 +7,25 @@
 //! election timeout beyond it, across changes of leader; `docs/decisions/0005-leases-across-leaders.md` has the argument.
 //!
 //! Pure are [`deadlines`] (when each lease ends), [`broadcast`] (who was told what), [`replica`] (a copy); [`collect`] puts
-//! copies together for a new leader, [`driver`] is a member's part, [`term`] the leader's turns, [`questions`] what the doors
-//! ask. Members' countdowns speak to each other in bytes that only [`wire`] knows; Raft carries them. A lease is one kind of
+//! copies together for a new leader, [`run`] is a member's task, which leads ([`term`]) or follows ([`follow`]), [`questions`]
+//! what the doors ask. Members' countdowns speak to each other in bytes that only [`wire`] knows; Raft carries them. A lease is one kind of
 //! [`counted`] thing; a session will be another.
 
 mod broadcast;
 mod collect;
+mod consensus;
 mod counted;
 mod deadlines;
 mod driver;
+mod follow;
 mod questions;
 mod replica;
+mod run;
 mod term;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub use driver::{Consensus, count_down, inbox, run};
+pub use consensus::Consensus;
 pub use questions::Questions;
+pub use run::{count_down, inbox, run};

@@ -1,12 +1,14 @@
 //! Where state rows live: a layer in memory in front of fjall, the only room that names it.
 //!
-//! Owns [`Disk`]: the ordered spaces of rows that the room above declares ([`Layout`]), the writer thread, the generations of the state directory and its marks.
+//! Owns [`Disk`]: the ordered spaces of rows that the room above declares ([`Layout`]), the writer thread, the generations
+//! of the state directory and its marks.
 //! In go the rows of whole turns of applying ([`Disk::rows`]); they are visible at once and reach fjall behind the caller's
 //! back, coalesced, in one atomic batch that always holds whole turns. Nothing here waits for fjall to write.
 //!
 //! It does not know what a row means: not revisions, not keys, not leases. Durability of a single entry is the log's
 //! business; [`Disk::persist`] says up to where the log is no longer needed.
-//! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs`, `filling.rs` and `merging.rs` for fjall, `view.rs` for all rows of one moment, `generation.rs` for files.
+//! Read `layers.rs` for the memory side, `writer.rs` for the thread, `store.rs`, `filling.rs` and `merging.rs` for fjall,
+//! `view.rs` for all rows of one moment, `generation.rs` for files.
 
 mod ahead;
 mod background;
@@ -48,15 +50,14 @@ use error::OpenError;
 pub use generation::Fresh;
 use generation::Generation;
 pub use inspect::{Contents, contents, copy};
-pub use layers::{Rows, Visit};
+pub use layers::Rows;
 use layers::{Shared, Waiting};
 pub use memory::MemoryRows;
 #[cfg(any(test, feature = "simulation"))]
 pub use memory::RowsCopy;
 pub use panics::tell_panics;
-pub use space::{Layout, Space};
+pub use space::{Garbage, Layout, Space, Sweep, Visit};
 use store::Store;
-pub use sweep::{Garbage, Sweep};
 #[cfg(not(any(test, feature = "simulation")))]
 use unsimulated as memory;
 pub use view::{Scan, View};

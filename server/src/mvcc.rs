@@ -8,6 +8,7 @@
 //! It decides nothing: no limits, leases, refusals or revisions of its own. Callers say what to write and only ask for
 //! revisions above the compaction floor. Read [`Mvcc`] first, then `leaves.rs` for how current keys are found.
 
+mod budget;
 mod counting;
 mod history;
 mod leaves;
@@ -24,6 +25,7 @@ use std::cell::RefCell;
 
 use crate::command::{Fault, KeyValue, LeaseId, Revision, Stamp};
 use crate::disk::{Rows, Space};
+pub use budget::Budget;
 pub use counting::Counting;
 pub(crate) use history::removed;
 pub use history::{Change, Changes, garbage, read_changes_ahead};
@@ -32,7 +34,7 @@ use leaves::{Absent, Leaves};
 pub use moment::{Page, Removals, log_page, page_at, past_page, removals, superseded, versions_at};
 use past::Remainders;
 pub use row::{Version, key_fits};
-pub use span::{AsOf, Budget, Slice, Span};
+pub use span::{AsOf, Slice, Span};
 pub use undo::{Undone, undo};
 
 /// Each key's live version.

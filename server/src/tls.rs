@@ -12,11 +12,13 @@ mod load;
 mod reload;
 mod settings;
 mod sides;
+mod suites;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 pub use certificate::ClientCertificate;
 pub use generate::self_signed;
-pub use settings::{Allowed, Flags, Settings, Unfit, Versions, is_cipher_suite};
+pub use settings::{Allowed, Flags, Settings, Unfit, Versions};
 pub use sides::{Client, Server};
+pub use suites::is_cipher_suite;

@@ -6,6 +6,8 @@
     reason = "clippy lets only the test functions themselves unwrap, not what they call"
 )]
 
+#[path = "layering/circles.rs"]
+mod circles;
 #[path = "layering/source.rs"]
 mod source;
 
@@ -135,9 +137,27 @@ const LAW_NEVER: &[&str] = &[
     "std::env",
 ];
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
 /// Room, path and code of every source file that ships.
 fn sources() -> Vec<(String, PathBuf, String)> {
-    source::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+    source::of(&root())
+}
+
+/// Files in a circle, each circle defended in docs/decisions/0017-circles-of-files.md.
+const CIRCLES: &[&str] = &[
+    "state/ahead state/apply state/auth state/history state/kv state/law state/lease state/level state/reading state/txn",
+    "watch/hub watch/outlet watch/piece",
+    "watch/large watch/pump",
+];
+
+#[test]
+fn no_files_import_each_other_but_those_that_a_decision_defends() {
+    let circles = circles::of(&root());
+    let circles: Vec<String> = circles.iter().map(|files| files.join(" ")).collect();
+    assert_eq!(circles, CIRCLES);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::pod::pod_seen;
+use super::text::{annotation, id};
 use super::volume::{can_grow, storage_class, volume_seen};
 use super::{ChildSeen, Observed, Record, SetSeen, child_key};
 use crate::crd::CoordCluster;
@@ -300,19 +301,6 @@ fn set_seen(set: &StatefulSet) -> SetSeen {
         deleting: set.metadata.deletion_timestamp.is_some(),
         trouble: None,
     }
-}
-
-/// A number that is written in hexadecimal.
-pub(super) fn id(hexadecimal: &str) -> Option<u64> {
-    u64::from_str_radix(hexadecimal, 16).ok()
-}
-
-/// The annotation of that key.
-pub(super) fn annotation<'a>(
-    annotations: &'a BTreeMap<String, String>,
-    key: &str,
-) -> Option<&'a str> {
-    annotations.get(key).map(String::as_str)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod,
 use kube::ResourceExt;
 
 use super::PodSeen;
-use super::kube::annotation;
+use super::text::annotation;
 use crate::model::{labels, template::SERVER};
 
 /// `pod`, as the planner sees it.

@@ -7,7 +7,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::ListParams;
 use kube::{Api, Client, Error, ResourceExt};
 
-use super::kube::{annotation, id};
+use super::text::{annotation, id};
 use super::{Observed, StorageClassSeen, VolumeSeen};
 use crate::crd::{Bootstrap, CoordCluster, quantity};
 use crate::model::labels;

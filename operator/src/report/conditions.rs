@@ -212,7 +212,7 @@ fn degraded(input: &StatusInput) -> ConditionDraft {
             let lost = membership
                 .voters()
                 .filter(|m| !input.observed.is_healthy(m))
-                .filter_map(|m| super::status::lost_home(input.observed, m.ordinal?))
+                .filter_map(|m| super::members::lost_home(input.observed, m.ordinal?))
                 .count();
             let reason = if lost > 0 {
                 NODE_LOST
@@ -365,7 +365,7 @@ fn sentences(problems: &[crate::validate::Problem]) -> String {
 }
 
 fn sick(input: &StatusInput) -> String {
-    let rows = super::status::members(input);
+    let rows = super::members::rows(input);
     let sick = rows
         .iter()
         .filter(|row| !row.healthy && row.role != "learner" && row.role != "joining");

@@ -1,6 +1,7 @@
 //! `--help`: the flags in etcd's groups and order of groups.
 
-use super::flags::{self, Effect, Flag};
+use super::flag::{Effect, Flag};
+use super::flags;
 
 /// A part of the help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The flags of TLS.
 
-use super::flags::{Flag, flag, switch};
+use super::flag::{Flag, flag, switch};
 
 pub(super) const FLAGS: &[Flag] = &[
     flag(

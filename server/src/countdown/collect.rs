@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 
+use super::consensus::Consensus;
 use super::counted::Counted;
-use super::driver::Consensus;
 use super::replica::Clock;
 use super::wire::{self, Held, LeaderMillis, Table};
 use crate::clock::Moment;

@@ -12,8 +12,9 @@ use tokio::sync::oneshot;
 
 use super::broadcast::{Broadcast, QUIET_MAX};
 use super::collect::is_quorum;
+use super::consensus::Consensus;
 use super::counted::{Counted, Record};
-use super::driver::{Consensus, Driver, answer};
+use super::driver::{Driver, answer};
 use super::wire::{self, Ack, Held, KIND, Question};
 use crate::clock::Moment;
 use crate::command::{

@@ -1,8 +1,9 @@
 //! The messages of members' countdowns to each other, and their bytes at both ends.
 //!
-//! Raft carries them beside its own messages (`raft::sideband`) and does not look inside. Each begins with the format of the
-//! cluster's level ([`Format::Countdown`]) and a tag, and is canonical: bytes that are not known exactly are refused. Times are milliseconds, on the leader's
-//! clock where it is a moment. The golden tests pin every message; `docs/formats.md` describes them.
+//! Raft carries them beside its own messages (`raft::sideband`) and does not look inside. Each begins with the format of
+//! the cluster's level ([`Format::Countdown`]) and a tag, and is canonical: bytes that are not known exactly are refused.
+//! Times are milliseconds, on the leader's clock where it is a moment. The golden tests pin every message;
+//! `docs/formats.md` describes them.
 
 use std::time::Duration;
 

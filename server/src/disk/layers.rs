@@ -14,9 +14,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::Flushed;
 use super::memory::{self, MemoryRows};
-use super::space::{Layout, Space};
+use super::space::{Layout, Space, Visit};
 use super::store::{Snapshot, Store};
-use super::sweep;
 use super::view::Scan;
 use crate::command::{Fault, LogPosition};
 
@@ -204,9 +203,6 @@ impl Shared {
     }
 }
 
-/// Is shown key and value of one row after another, and says when to stop.
-pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
-
 /// The rows, held for one turn of applying or one slice of a question.
 pub struct Rows<'a> {
     layers: MutexGuard<'a, Layers>,
@@ -270,9 +266,31 @@ impl<'a> Rows<'a> {
     /// Lets what the sweep calls garbage below `floor` go, once everything written until now is in fjall.
     pub fn sweep_below(&mut self, floor: u64) -> Result<(), Fault> {
         if self.store.is_none() {
-            return sweep::in_memory(self, self.shared.layout(), floor);
+            return self.sweep_memory(floor);
         }
         self.layers.forming.sweep_below = Some(floor);
+        Ok(())
+    }
+
+    /// Removes what the writer thread removes step by step where there is a store, all at once.
+    fn sweep_memory(&mut self, floor: u64) -> Result<(), Fault> {
+        let Layout { swept, sweep, .. } = *self.shared.layout();
+        let mut garbage = Vec::new();
+        self.scan(
+            swept,
+            &[],
+            None,
+            &mut |key, value| match sweep(key, value, floor) {
+                Some(mut found) => {
+                    garbage.append(&mut found.rows);
+                    ControlFlow::Continue(())
+                }
+                None => ControlFlow::Break(()),
+            },
+        )?;
+        for (space, key) in garbage {
+            self.delete(space, key);
+        }
         Ok(())
     }
 

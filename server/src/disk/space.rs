@@ -1,6 +1,8 @@
 //! The spaces of a store: declared by the room above, which knows what their rows mean.
 
-use super::sweep::Sweep;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
 
 /// One ordered space of rows: its place in the [`Layout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +17,20 @@ impl Space {
     pub(super) const fn index(self) -> usize {
         self.0 as usize
     }
+}
+
+/// Is shown key and value of one row after another, and says when to stop.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
+/// Says which rows one row of [`Layout::swept`] makes garbage once `floor` is the oldest revision anybody may read; `None`
+/// if that row and all after it are needed.
+pub type Sweep = fn(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage>;
+
+/// Rows that may go.
+#[derive(Default)]
+pub struct Garbage {
+    /// The rows, each in its space.
+    pub rows: Vec<(Space, Bytes)>,
 }
 
 /// The spaces of a store.

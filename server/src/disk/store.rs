@@ -42,7 +42,7 @@ pub(super) struct Store {
     path: PathBuf,
     /// The batches that the spaces held when it was opened.
     pub(super) mark: Mark,
-    /// What its own rows are written in, for as long as it lives.
+    /// The format of its own rows, for as long as it lives.
     format: u8,
     _watched: WatchedWorkers,
 }

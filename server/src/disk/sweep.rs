@@ -1,27 +1,13 @@
 //! Removing rows that nobody can ask for any more, in small steps on the writer thread.
 
-use std::ops::ControlFlow;
-
 use bytes::Bytes;
 
-use super::layers::Rows;
 use super::space::{Layout, Space};
 use super::store::Store;
 use crate::command::Fault;
 
 /// Rows looked at in one step: a commit of about a millisecond.
 const STEP_ROWS: usize = 512;
-
-/// Says which rows one row of [`Layout::swept`] makes garbage once `floor` is the oldest revision anybody may read; `None`
-/// if that row and all after it are needed.
-pub type Sweep = fn(key: &[u8], value: &[u8], floor: u64) -> Option<Garbage>;
-
-/// Rows that may go.
-#[derive(Default)]
-pub struct Garbage {
-    /// The rows, each in its space.
-    pub rows: Vec<(Space, Bytes)>,
-}
 
 /// Where a sweep stands.
 #[derive(Default)]
@@ -68,25 +54,4 @@ impl Sweeper {
         }
         Ok(garbage)
     }
-}
-
-/// The same for rows in memory, all at once.
-pub(super) fn in_memory(rows: &mut Rows<'_>, layout: &Layout, floor: u64) -> Result<(), Fault> {
-    let mut garbage = Vec::new();
-    rows.scan(
-        layout.swept,
-        &[],
-        None,
-        &mut |key, value| match (layout.sweep)(key, value, floor) {
-            Some(mut found) => {
-                garbage.append(&mut found.rows);
-                ControlFlow::Continue(())
-            }
-            None => ControlFlow::Break(()),
-        },
-    )?;
-    for (space, key) in garbage {
-        rows.delete(space, key);
-    }
-    Ok(())
 }

@@ -9,8 +9,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 
 use super::ahead::Ahead;
-use super::layers::Visit;
-use super::space::Space;
+use super::space::{Space, Visit};
 use super::store::{Snapshot, Store};
 use crate::command::Fault;
 

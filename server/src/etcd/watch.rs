@@ -4,6 +4,7 @@
 //! towards the client; [`wire`] makes bytes of it. It holds at most two turns of responses, counted in its connection's
 //! share, so a client that stops reading costs a bounded amount of memory and makes its own watchers lag.
 
+mod said;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,8 @@ use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
-use self::session::{Said, Session};
+use self::said::Said;
+use self::session::Session;
 use self::wire::{Responses, Turn, Writer};
 use super::check::STREAM_REQUEST_BYTES_MAX;
 use super::gate::{self, Credentials, Gate, OnLearner};

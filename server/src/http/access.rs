@@ -5,21 +5,16 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 
-use super::router::Page;
+use super::page::{Page, refused_in_words};
 
 const ANY: &str = "*";
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE");
 const ALLOWED_HEADERS: HeaderValue =
     HeaderValue::from_static("accept, content-type, authorization");
-const NO_SNIFF: (HeaderName, HeaderValue) = (
-    header::X_CONTENT_TYPE_OPTIONS,
-    HeaderValue::from_static("nosniff"),
-);
 
 /// The mark of a request over TLS: a browser has looked at the host's certificate then.
 #[derive(Clone, Copy, Debug)]
@@ -77,16 +72,6 @@ impl Origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
     }
-}
-
-/// A refusal in plain words, as Go's `http.Error` writes it.
-pub(super) fn refused_in_words(status: StatusCode, words: &str) -> Page {
-    let mut refused = Response::new(Full::new(Bytes::from(format!("{words}\n"))));
-    *refused.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    refused.headers_mut().insert(header::CONTENT_TYPE, kind);
-    refused.headers_mut().insert(NO_SNIFF.0, NO_SNIFF.1);
-    refused
 }
 
 fn allows(list: &BTreeSet<String>, one: &str) -> bool {

@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 use tonic::Status;
 
 use super::gunzip::Gunzip;
+use super::prefix::PREFIX_BYTES;
 use super::words::Words;
 use crate::budget::{Held, OpenCall, Share};
 
@@ -26,8 +27,6 @@ const COUNTED_BYTES_MIN: usize = 1024;
 const SLICE_BYTES: usize = 256 * 1024;
 /// How often a stream looks whether there is room again for its next answer.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
-/// The head before each message: compressed or not, and its length.
-pub(super) const PREFIX_BYTES: usize = 5;
 
 /// Whether a call has one request, or many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use flate2::write::GzDecoder;
 use tonic::Status;
 
-use super::bodies::PREFIX_BYTES;
+use super::prefix::PREFIX_BYTES;
 use super::words::too_large;
 
 /// Unpacks one stream of messages.

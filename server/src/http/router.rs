@@ -12,10 +12,11 @@ use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::access::{Access, refused_in_words};
+use super::access::Access;
 use super::bodies::{Received, Requests, Sending};
 use super::gateway::{self, Answers, Found, Place, Source};
 use super::gunzip::Gunzip;
+use super::page::{Page, refused_in_words};
 use super::unary;
 use super::words::{Words, in_go_words};
 use crate::budget::{Held, OpenCall, Share};
@@ -27,8 +28,6 @@ const GRPC_ENCODING: &str = "grpc-encoding";
 /// A call on its way to its answer.
 pub type Answering =
     Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send + 'static>>;
-/// An answer to plain HTTP.
-pub type Page = Response<Full<Bytes>>;
 
 /// The body of an answer: a call's, one as JSON, or a page.
 pub type Reply = Either<Sending<CountedBody<unary::Reply>>, Either<Sending<Answers>, Full<Bytes>>>;

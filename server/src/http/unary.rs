@@ -17,7 +17,7 @@ use prost::Message;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use super::bodies::PREFIX_BYTES as PREFIX;
+use super::prefix::PREFIX_BYTES as PREFIX;
 use super::words::too_large;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

@@ -9,8 +9,9 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::budget::Budget;
 use super::history::{self, Change};
-use super::span::{AsOf, Budget, Span};
+use super::span::{AsOf, Span};
 use super::{Mvcc, RowSpan};
 use crate::command::{Fault, Revision, Stamp};
 use crate::disk::Rows;

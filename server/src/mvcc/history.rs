@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Mvcc;
+use super::budget::Budget;
 use super::leaves::Visited;
 use super::past::ended_after;
 use super::row::{self, Version};
-use super::span::Budget;
 use super::{CURRENT, LOG, PAST};
 use crate::command::{Event, EventKind, Fault, KeyValue, Revision, Stamp};
 use crate::disk::{Ahead, Garbage, Rows, Scan};

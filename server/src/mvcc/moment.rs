@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::budget::Budget;
 use super::history::removal;
 use super::past::{after, damaged_past};
 use super::row::{self, Version};
-use super::span::{AsOf, Budget, Slice, Span, rows_as_of};
+use super::span::{AsOf, Slice, Span, rows_as_of};
 use super::{LOG, PAST};
 use crate::command::{Fault, Revision, Stamp};
 use crate::disk::{Scan, Space};

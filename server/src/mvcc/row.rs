@@ -1,4 +1,4 @@
-//! The bytes of versions and of the keys of `Past` and `Log`; `docs/formats.md` describes them, golden tests pin them.
+//! The bytes of versions and of the keys of `past` and `log`; `docs/formats.md` describes them, golden tests pin them.
 
 use bytes::Bytes;
 

@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::Mvcc;
+use super::budget::Budget;
 use super::history;
 use super::leaves::{LOADS_KEPT, Visited};
 use super::past::{damaged_past, superseded_at};
@@ -23,34 +24,6 @@ use crate::disk::{Rows, Scan};
 const STEPS_MAX: usize = 16;
 /// Changes since a revision that are looked at one by one, rather than all that was ever superseded in the span.
 const CHANGES_CHEAP: usize = 256;
-
-/// How much one look may do before others get a turn.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// Rows looked at.
-    pub rows: usize,
-    /// Bytes of what is found.
-    pub bytes: usize,
-}
-
-impl Budget {
-    /// No bound.
-    pub const NONE: Self = Self {
-        rows: usize::MAX,
-        bytes: usize::MAX,
-    };
-
-    /// Takes what a row costs out of it.
-    pub fn spend(&mut self, rows: usize, bytes: usize) {
-        self.rows = self.rows.saturating_sub(rows);
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-
-    /// Whether nothing is left.
-    pub fn is_spent(&self) -> bool {
-        self.rows == 0 || self.bytes == 0
-    }
-}
 
 /// The keys of `[start, end)`, to the end of the key space without `end`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -71,6 +71,22 @@ impl Ledger {
         rows.put(SYSTEM, Bytes::from_static(&[tag::LEDGER]), self.encode());
     }
 
+    /// The part of it that the running hash covers: revision, floor, leader time, logical bytes.
+    pub(super) fn hashed(&self) -> [u64; 4] {
+        let Self {
+            applied: _,
+            ahead: _,
+            revision,
+            floor,
+            leader_time,
+            logical_bytes,
+            hash: _,
+            hash_ahead: _,
+        } = self;
+        let floor = floor.map_or(0, |floor| floor.0);
+        [revision.0, floor, leader_time.0, *logical_bytes]
+    }
+
     pub(super) fn encode(&self) -> Bytes {
         let Self {
             applied,

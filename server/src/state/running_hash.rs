@@ -7,7 +7,6 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::ledger::Ledger;
 use crate::command::{Event, EventKind, LogPosition};
 
 /// The hash after an entry. 0 before the first.
@@ -63,25 +62,8 @@ impl RunningHash {
     }
 
     /// Ends an entry, with what the ledger says after it.
-    pub(super) fn end(&mut self, ledger: &Ledger, level: u32) {
-        let Ledger {
-            applied: _,
-            ahead: _,
-            revision,
-            floor,
-            leader_time,
-            logical_bytes,
-            hash: _,
-            hash_ahead: _,
-        } = ledger;
-        let floor = floor.map_or(0, |floor| floor.0);
-        let tail = [
-            revision.0,
-            floor,
-            leader_time.0,
-            *logical_bytes,
-            u64::from(level),
-        ];
+    pub(super) fn end(&mut self, [revision, floor, leader_time, bytes]: [u64; 4], level: u32) {
+        let tail = [revision, floor, leader_time, bytes, u64::from(level)];
         self.add(numbers(tail).as_flattened());
     }
 }

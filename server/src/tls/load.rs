@@ -13,23 +13,12 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
-use super::settings::{Settings, Unfit, Versions, full_name};
+use super::settings::{Settings, Unfit, Versions};
+use super::suites::{full_name, has_suite, suite_name};
 use super::verify::{AnyServer, CheckedClient, CheckedServer, Checks, serial};
 
 /// Protocols spoken over TLS, best first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
-
-/// Whether rustls has a cipher suite of this name.
-pub(super) fn has_suite(name: &str) -> bool {
-    let all = aws_lc_rs::ALL_CIPHER_SUITES.iter();
-    all.map(suite_name).any(|known| known == full_name(name))
-}
-
-/// The RFCs' name; rustls calls those of TLS 1.3 by another.
-fn suite_name(suite: &rustls::SupportedCipherSuite) -> String {
-    let name = suite.suite().as_str().unwrap_or_default();
-    name.replace("TLS13_", "TLS_")
-}
 
 fn provider(settings: &Settings) -> Result<Arc<CryptoProvider>, Unfit> {
     let mut provider = aws_lc_rs::default_provider();

@@ -12,6 +12,7 @@ use prost::Message;
 use super::super::check::{self, RECEIVE_BYTES_MAX};
 use super::super::convert;
 use super::super::header::signed;
+use super::said::Said;
 use super::wire;
 use crate::command::{Keys, Revision, Unavailable};
 use crate::coordinator::LargeRevision;
@@ -27,22 +28,6 @@ const WATCHER_BYTES: usize = 600;
 /// Memory that a watcher will hold.
 pub(super) fn bytes_of(request: &pb::WatchCreateRequest) -> usize {
     WATCHER_BYTES + request.key.len() + request.range_end.len()
-}
-
-/// A message of the stream.
-#[derive(Debug)]
-pub(super) enum Said {
-    /// A response.
-    Response(WatchResponse),
-    /// The beginning of a response that is too large to be held; its events follow before anything else.
-    Begins {
-        /// With its first events.
-        response: WatchResponse,
-        /// The encoded size of all of it.
-        bytes: u64,
-    },
-    /// More events of it, and nothing else.
-    GoesOn(WatchResponse),
 }
 
 /// One stream's watchers and what their client is still to be told.

@@ -10,7 +10,8 @@ use coord_proto::etcd::etcdserverpb as pb;
 use coord_proto::etcd::mvccpb;
 use prost::Message;
 
-use super::session::{Said, Session};
+use super::said::Said;
+use super::session::Session;
 use super::wire::Writer;
 use crate::command::{Event, EventKind, KeyValue, Keys, Revision, Unavailable};
 use crate::watch::{Changes, Hub, Part, Past};

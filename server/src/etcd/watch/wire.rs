@@ -15,7 +15,7 @@ use tonic::Status;
 use tonic::codec::{DecodeBuf, Decoder};
 
 use super::super::convert;
-use super::session::Said;
+use super::said::Said;
 use crate::budget::Held;
 use crate::command::Event;
 

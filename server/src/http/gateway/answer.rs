@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use super::Place;
 use super::json::{Stopped, Writer};
 use crate::budget::Held;
-use crate::http::bodies::PREFIX_BYTES;
+use crate::http::prefix::PREFIX_BYTES;
 use crate::http::unary;
 use crate::metrics::CountedBody;
 

@@ -13,7 +13,8 @@ use tonic::Status;
 
 use super::Place;
 use crate::budget::{Held, Share};
-use crate::http::bodies::{Begun, PREFIX_BYTES};
+use crate::http::bodies::Begun;
+use crate::http::prefix::PREFIX_BYTES;
 use crate::http::words::{Words, too_large};
 
 /// As JSON a message takes more: bytes a third, small numbers and names several times their size.
