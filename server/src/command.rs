@@ -24,11 +24,13 @@ pub use auth::{
     ROOT, TokenChange,
 };
 pub use kv::{
-    Compare, CompareOperand, CompareResult, DeleteRange, Event, EventKind, KeyValue, Keys,
-    KvCommand, KvRefusal, Op, OpResponse, Order, Put, PutLease, PutValue, Range, RangeFilter,
+    Compare, CompareOperand, CompareResult, DeleteRange, Event, EventKind, KEY_BYTES_MAX, KeyValue,
+    Keys, KvCommand, KvRefusal, Op, OpResponse, Order, Put, PutLease, PutValue, Range, RangeFilter,
     RangeResponse, SortTarget, TXN_DEPTH_MAX, Txn,
 };
-pub use lease::{Lease, LeaseChange, LeaseCommand, LeaseId, LeaseRefusal, LeaseTimeToLive};
+pub use lease::{
+    Lease, LeaseChange, LeaseCommand, LeaseId, LeaseRefusal, LeaseTimeToLive, TTL_SECONDS_MAX,
+};
 pub use level::LevelCommand;
 pub use member::{
     ClusterId, Incarnation, LeaderKey, Member, MemberCommand, MemberId, MemberRecord, MemberRefusal,
@@ -215,9 +217,9 @@ pub struct Proposal {
 }
 
 impl Proposal {
-    /// The waiting proposer, to which its outcome goes.
-    pub fn proposer(&self) -> Proposer {
-        Proposer {
+    /// Its identity, by which its outcome finds the caller that waits.
+    pub fn id(&self) -> ProposalId {
+        ProposalId {
             origin: self.origin,
             run: self.run,
             sequence: self.sequence,
@@ -315,9 +317,9 @@ pub struct Outcome {
     pub result: Result<Response, Refusal>,
 }
 
-/// The place where a proposal's outcome is waited for.
+/// The identity of a proposal, which says where its outcome is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Proposer {
+pub struct ProposalId {
     /// The member that answers the client.
     pub origin: MemberId,
     /// The run of its process.

@@ -3,8 +3,11 @@
 //! Owns the meaning of the settings: URLs, sizes, durations, the initial cluster. After [`Config::resolve`] no room
 //! looks at a flag again.
 
+mod auth;
 mod compaction;
 mod gates;
+mod initial;
+mod requests;
 mod tls;
 mod url;
 mod web;
@@ -14,7 +17,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use auth::Auth;
 pub use compaction::AutoCompaction;
+pub use initial::{Initial, InitialState};
+pub use requests::Requests;
 pub use tls::Tls;
 pub use url::Url;
 pub use web::Web;
@@ -26,22 +32,8 @@ use crate::go_duration;
 const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 /// At 10,000 entries a second, half a minute; at the 1,000 that gathering makes of a busy cluster, minutes.
 const CATCHUP_ENTRIES_DEFAULT: u64 = 300_000;
-/// etcd's `--auth-token-ttl`, in seconds.
-const AUTH_TOKEN_TTL_DEFAULT: u32 = 300;
-/// etcd's `--bcrypt-cost`.
-const BCRYPT_COST_DEFAULT: u32 = 10;
 /// etcd's bound on `--election-timeout`.
 const ELECTION_MILLIS_MAX: u64 = 50_000;
-
-/// etcd's default of `--max-request-bytes`.
-const REQUEST_BYTES_DEFAULT: usize = 1536 * 1024;
-/// Bytes of a request, at most: with the head before it it must fit into a file of the log, on every member.
-const REQUEST_BYTES_MAX: usize = 3584 * 1024;
-/// etcd's default of `--max-txn-ops`.
-const TXN_OPS_DEFAULT: usize = 128;
-/// etcd's default of `--watch-progress-notify-interval`, and the least that it can be.
-const PROGRESS_DEFAULT: Duration = Duration::from_secs(600);
-const PROGRESS_MIN: Duration = Duration::from_millis(100);
 
 /// One member's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,17 +78,6 @@ pub struct Config {
     pub auth: Auth,
 }
 
-/// How clients show who they are, once authentication is on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Auth {
-    /// `simple`, or `jwt` with its options.
-    pub token: String,
-    /// How long a simple token lives that nobody uses.
-    pub ttl: Duration,
-    /// Cost of bcrypt.
-    pub bcrypt_cost: u32,
-}
-
 /// The measures against members that have not applied the same, beyond that the one which differs stops. Members always compare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Corruption {
@@ -105,30 +86,6 @@ pub struct Corruption {
     /// The alarm CORRUPT is raised, which stops all writes until somebody ends it: `--corrupt-check-time`, or the gate
     /// `CompactHashCheck`.
     pub raises_alarm: bool,
-}
-
-/// Bounds on clients' requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Requests {
-    /// Bytes of a request that changes something.
-    pub bytes_max: usize,
-    /// Operations in each list of a transaction.
-    pub txn_ops_max: usize,
-    /// How often watchers that asked for it are told that nothing has changed.
-    pub progress_interval: Duration,
-    /// Whether the common name of a certificate says who asks, where no token does: with `--client-cert-auth`.
-    pub common_names_are_users: bool,
-}
-
-impl Default for Requests {
-    fn default() -> Self {
-        Self {
-            bytes_max: REQUEST_BYTES_DEFAULT,
-            txn_ops_max: TXN_OPS_DEFAULT,
-            progress_interval: PROGRESS_DEFAULT,
-            common_names_are_users: false,
-        }
-    }
 }
 
 /// The owner that this member's data directory must have.
@@ -149,29 +106,6 @@ pub struct Side {
     pub advertise: Vec<Url>,
     /// How its connections are secured.
     pub tls: Tls,
-}
-
-/// How the cluster comes about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Initial {
-    /// Members by name. For `new` the whole cluster; for `existing` this member and places to ask.
-    pub cluster: Vec<(String, Vec<Url>)>,
-    /// Form a cluster, or join one.
-    pub state: InitialState,
-    /// Tells clusters apart.
-    pub token: String,
-    /// Why it can neither form a cluster nor join one. No matter where there is data: manifests are edited after the first
-    /// start, and members move.
-    pub unfit: Option<Invalid>,
-}
-
-/// Form or join.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InitialState {
-    /// Form a cluster with everyone named.
-    New,
-    /// Wait to be added to a cluster that is there.
-    Existing,
 }
 
 /// A setting that cannot be.
@@ -217,7 +151,7 @@ impl Config {
             "initial-advertise-peer-urls",
             "http://localhost:2380",
         )?;
-        let initial = initial(settings, &name, &peer)?;
+        let initial = initial::resolve(settings, &name, &peer)?;
         let corruption = corruption(settings)?;
         let heartbeat = millis(settings, "heartbeat-interval", 100)?;
         let election = millis(settings, "election-timeout", 1000)?;
@@ -246,7 +180,7 @@ impl Config {
             election,
             quota_bytes: quota(settings)?,
             auto_compaction: compaction::resolve(settings)?,
-            requests: requests(settings)?,
+            requests: requests::resolve(settings)?,
             web: web::resolve(settings)?,
             streams_max: streams_max(settings)?,
             metrics_listen: metrics_listen(settings)?,
@@ -255,7 +189,7 @@ impl Config {
             corruption,
             force_new_cluster: settings.get("force-new-cluster") == Some("true"),
             owner: owner(settings),
-            auth: auth(settings)?,
+            auth: auth::resolve(settings)?,
             name,
         })
     }
@@ -301,48 +235,6 @@ fn side(
     })
 }
 
-fn initial(settings: &Settings, name: &str, peer: &Side) -> Result<Initial, Invalid> {
-    const FLAG: &str = "initial-cluster";
-    let mut cluster: Vec<(String, Vec<Url>)> = Vec::new();
-    match settings.get(FLAG) {
-        None => cluster.push((name.to_owned(), peer.advertise.clone())),
-        Some(text) => {
-            for part in text.split(',').filter(|part| !part.trim().is_empty()) {
-                let Some((member, url)) = part.trim().split_once('=') else {
-                    return Err(invalid(
-                        FLAG,
-                        format!("'{part}' is not of the form name=URL"),
-                    ));
-                };
-                let url = Url::parse(url).map_err(|why| invalid(FLAG, why))?;
-                match cluster.iter_mut().find(|(known, _)| known == member) {
-                    Some((_, urls)) => urls.push(url),
-                    None => cluster.push((member.to_owned(), vec![url])),
-                }
-            }
-        }
-    }
-    let state = match settings.get("initial-cluster-state").unwrap_or("new") {
-        "new" => InitialState::New,
-        "existing" => InitialState::Existing,
-        other => {
-            let why = format!("unexpected value '{other}', use 'new' or 'existing'");
-            return Err(invalid("initial-cluster-state", why));
-        }
-    };
-    let token = settings
-        .get("initial-cluster-token")
-        .unwrap_or("etcd-cluster")
-        .to_owned();
-    let unfit = unfit(&cluster, state, name, peer).map(|why| invalid(FLAG, why));
-    Ok(Initial {
-        cluster,
-        state,
-        token,
-        unfit,
-    })
-}
-
 fn corruption(settings: &Settings) -> Result<Corruption, Invalid> {
     let gates::Gates {
         compares_first,
@@ -366,37 +258,6 @@ fn corruption(settings: &Settings) -> Result<Corruption, Invalid> {
         compares_first,
         raises_alarm: raises_corrupt || is_periodic,
     })
-}
-
-/// Why a member without data cannot start with this, if it cannot.
-fn unfit(
-    cluster: &[(String, Vec<Url>)],
-    state: InitialState,
-    name: &str,
-    peer: &Side,
-) -> Option<String> {
-    let Some((_, own)) = cluster.iter().find(|(member, _)| member == name) else {
-        return Some(format!(
-            "does not name this member, '{name}'; add {name}=URL"
-        ));
-    };
-    if sorted(own) != sorted(&peer.advertise) {
-        return Some(format!(
-            "says that '{name}' has {}, but --initial-advertise-peer-urls says {}",
-            Url::list(own),
-            Url::list(&peer.advertise)
-        ));
-    }
-    let alone = state == InitialState::Existing && cluster.len() < 2;
-    alone.then(|| {
-        "names nobody to ask; with --initial-cluster-state=existing add a running member".to_owned()
-    })
-}
-
-fn sorted(urls: &[Url]) -> Vec<String> {
-    let mut texts: Vec<String> = urls.iter().map(Url::to_string).collect();
-    texts.sort();
-    texts
 }
 
 fn millis(settings: &Settings, flag: &'static str, default: u64) -> Result<Duration, Invalid> {
@@ -427,33 +288,6 @@ fn quota(settings: &Settings) -> Result<Option<u64>, Invalid> {
     }
 }
 
-fn requests(settings: &Settings) -> Result<Requests, Invalid> {
-    const BYTES: &str = "max-request-bytes";
-    const OPS: &str = "max-txn-ops";
-    const PROGRESS: &str = "watch-progress-notify-interval";
-    let number = |flag: &'static str, default: usize| {
-        let text = settings.get(flag);
-        text.map_or(Ok(default), str::parse)
-            .map_err(|_| invalid(flag, "must be a whole number"))
-    };
-    let bytes_max = number(BYTES, REQUEST_BYTES_DEFAULT)?;
-    if bytes_max > REQUEST_BYTES_MAX {
-        let why =
-            format!("{bytes_max} is more than fits into the log: at most {REQUEST_BYTES_MAX}");
-        return Err(invalid(BYTES, why));
-    }
-    let progress = settings.get(PROGRESS);
-    let progress = progress.map_or(Ok(PROGRESS_DEFAULT), duration);
-    Ok(Requests {
-        bytes_max,
-        txn_ops_max: number(OPS, TXN_OPS_DEFAULT)?,
-        progress_interval: progress
-            .map_err(|why| invalid(PROGRESS, why))?
-            .max(PROGRESS_MIN),
-        common_names_are_users: settings.get("client-cert-auth") == Some("true"),
-    })
-}
-
 fn streams_max(settings: &Settings) -> Result<u32, Invalid> {
     const FLAG: &str = "max-concurrent-streams";
     let text = settings.get(FLAG);
@@ -482,27 +316,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     go_duration::parse(text).ok_or_else(wrong)
 }
 
-fn auth(settings: &Settings) -> Result<Auth, Invalid> {
-    let number = |flag: &'static str, default: u32| match settings.get(flag) {
-        None => Ok(default),
-        Some(text) => text
-            .parse()
-            .map_err(|_| invalid(flag, format!("'{text}' is not a number"))),
-    };
-    // As etcd, where 0 is the default.
-    let ttl = match number("auth-token-ttl", AUTH_TOKEN_TTL_DEFAULT)? {
-        0 => AUTH_TOKEN_TTL_DEFAULT,
-        seconds => seconds,
-    };
-    let token = settings.get("auth-token").unwrap_or("simple");
-    crate::auth::check(token).map_err(|error| invalid("auth-token", error.to_string()))?;
-    Ok(Auth {
-        token: token.to_owned(),
-        ttl: Duration::from_secs(u64::from(ttl)),
-        bcrypt_cost: number("bcrypt-cost", BCRYPT_COST_DEFAULT)?,
-    })
-}
-
 fn owner(settings: &Settings) -> Option<Owner> {
     let name = settings
         .get("coord-owner")
@@ -528,7 +341,7 @@ fn log_level(settings: &Settings) -> Result<String, Invalid> {
 mod tests {
     use super::*;
 
-    fn config(pairs: &[(&'static str, &str)]) -> Result<Config, Invalid> {
+    pub(super) fn config(pairs: &[(&'static str, &str)]) -> Result<Config, Invalid> {
         let settings = pairs
             .iter()
             .fold(Settings::default(), |all, (name, value)| {
@@ -544,19 +357,6 @@ mod tests {
         assert_eq!(config.client.listen[0].to_string(), "http://localhost:2379");
         assert_eq!(config.initial.cluster.len(), 1);
         assert_eq!(config.quota_bytes, Some(QUOTA_BYTES_DEFAULT));
-    }
-
-    #[test]
-    fn the_initial_cluster_groups_urls_by_name() {
-        let config = config(&[
-            ("name", "a"),
-            ("initial-advertise-peer-urls", "http://h1:1,http://h2:1"),
-            (
-                "initial-cluster",
-                "b=http://h3:1,a=http://h2:1,a=http://h1:1",
-            ),
-        ]);
-        assert_eq!(config.unwrap().initial.cluster[1].1.len(), 2);
     }
 
     #[test]
@@ -605,20 +405,6 @@ mod tests {
     }
 
     #[test]
-    fn an_initial_cluster_that_nobody_can_start_with_matters_only_without_data() {
-        for (pair, why) in [
-            (("initial-cluster", "b=http://h:1"), "does not name"),
-            (("initial-cluster", "default=http://h:1"), "says that"),
-            (("initial-cluster-state", "existing"), "nobody to ask"),
-        ] {
-            let unfit = config(&[pair]).unwrap().initial.unfit.unwrap();
-            assert_eq!(unfit.flag, "initial-cluster");
-            assert!(unfit.why.contains(why), "{unfit}");
-        }
-        assert_eq!(config(&[]).unwrap().initial.unfit, None);
-    }
-
-    #[test]
     fn a_negative_quota_is_no_limit() {
         assert_eq!(
             config(&[("quota-backend-bytes", "-1")])
@@ -626,21 +412,5 @@ mod tests {
                 .quota_bytes,
             None
         );
-    }
-
-    #[test]
-    fn a_kind_of_token_that_cannot_be_is_refused_by_flag() {
-        for (token, is_taken) in [
-            ("simple", true),
-            ("none", false),
-            ("jwt", false),
-            ("jwt,sign-method=none,priv-key=nowhere", false),
-        ] {
-            let read = config(&[("auth-token", token)]);
-            assert_eq!(read.is_ok(), is_taken, "{token}");
-            if let Err(why) = read {
-                assert_eq!(why.flag, "auth-token");
-            }
-        }
     }
 }

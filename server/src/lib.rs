@@ -10,8 +10,8 @@
 //!   [`auth`] (passwords and tokens).
 //! - law: [`state`] (pure: the effect of a command).
 //! - memory: [`mvcc`] (keys by revision).
-//! - base: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (who a
-//!   member is on the wire), [`offload`], [`clock`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
+//! - base: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (a member's identity
+//!   on the wire), [`offload`], [`clock`], [`metrics`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
 //!   sorting), [`go_duration`] (`1h30m`), [`failpoints`] (bugs for the fault runs to find, in builds of their own).
 
 pub mod admin;

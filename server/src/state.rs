@@ -62,8 +62,6 @@ pub use crate::command::level::FEATURE_LEVEL;
 const BLOCK: u64 = 4096;
 /// On a small machine the keys in memory take this part of it.
 const RESIDENT_PART_OF_MEMORY: u64 = 16;
-/// Longest key the store takes.
-pub const KEY_BYTES_MAX: usize = 32 << 10;
 
 /// Where a member's state store is.
 #[derive(Clone, Debug)]
@@ -244,11 +242,6 @@ impl State {
     /// All leases, by id.
     pub fn leases(&self) -> Vec<Lease> {
         self.leases.values().copied().collect()
-    }
-
-    /// Whether there is such a lease.
-    pub fn lease_exists(&self, id: LeaseId) -> bool {
-        self.leases.contains_key(&id)
     }
 
     /// The records that members published of themselves, by id; members that left stay listed.

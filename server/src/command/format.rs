@@ -34,7 +34,7 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the {what} is of format {found}, this version knows {newest}: a newer version wrote it", what = .format.what())]
 pub struct UnknownFormat {
-    /// What they would be.
+    /// Their kind.
     pub format: Format,
     /// Its number.
     pub found: u32,

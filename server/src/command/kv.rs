@@ -18,6 +18,9 @@ use super::Revision;
 use super::codec::wire::{Reader, Sink};
 use super::codec::{Canonical, CodecError, unknown};
 
+/// Longest key: the store takes 64 KiB with its own bytes. The door refuses longer ones, and so does the law.
+pub const KEY_BYTES_MAX: usize = 32 << 10;
+
 /// A change to the etcd key space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KvCommand {

@@ -6,6 +6,9 @@ use thiserror::Error;
 use super::codec::wire::{Reader, Sink};
 use super::codec::{Canonical, CodecError, read_list, unknown, write_list};
 
+/// Longest time to live; etcd's bound.
+pub const TTL_SECONDS_MAX: i64 = 9_000_000_000;
+
 /// Identity of a lease; never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub i64);

@@ -89,6 +89,9 @@ pub enum Fault {
         /// Why.
         source: std::io::Error,
     },
+    /// The member cannot start as it was told to.
+    #[error("cannot start: {0}")]
+    Start(String),
     /// The state store failed.
     #[error("state store: {0}")]
     Store(String),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::error::Invalid;
-use crate::command::{KvRefusal, LimitRefusal, Refusal};
+use crate::command::{KEY_BYTES_MAX, KvRefusal, LimitRefusal, Refusal};
 use crate::config::{Requests, Url};
 
 /// A watcher's changes in one message where it asked for them in fragments; etcd's default.
@@ -15,8 +15,6 @@ const RECEIVE_BYTES_MORE: usize = 512 * 1024;
 /// One message of a stream of requests: a watch of two longest keys. Smaller than etcd's, because each of thousands of
 /// streams may have one half received.
 pub(super) const STREAM_REQUEST_BYTES_MAX: usize = 128 * 1024;
-/// Longest key: the store takes 64 KiB with its own bytes, and law refuses longer ones too.
-const KEY_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes that gRPC receives at most.
 pub(super) fn receive_bytes_max(requests: Requests) -> usize {

@@ -149,7 +149,8 @@ async fn observe(queue: &Queue, prefix: &[u8], told: &Told) -> Option<Status> {
     }
 }
 
-/// Waits for a leader and tells what it proclaims until it is gone; of several values in a moment the last. Answers whether the observer is still there.
+/// Waits for a leader and tells what it proclaims until it is gone; of several values in a moment the last. Answers whether
+/// the observer is still there.
 async fn reign(queue: &Queue, prefix: &[u8], told: &Told) -> Result<bool, Status> {
     let mut all = queue.watch_all(prefix);
     let leader = loop {

@@ -12,11 +12,11 @@ use super::error::{self, refused};
 use super::gate::{Credentials, Gate, OnLearner};
 use super::header;
 use crate::budget::{Budget, Share};
-use crate::command::{self, LeaseCommand, LeaseId, LeaseRefusal, Principal, Query, Refusal};
+use crate::command::{
+    self, LeaseCommand, LeaseId, LeaseRefusal, Principal, Query, Refusal, TTL_SECONDS_MAX,
+};
 use crate::coordinator::{Consistency, Error};
 
-/// etcd's largest time to live.
-const TTL_SECONDS_MAX: i64 = 9_000_000_000;
 /// Ids drawn for one grant; drawing a taken one twice in 63 bits does not happen.
 const DRAWS_MAX: usize = 3;
 

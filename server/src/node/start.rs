@@ -84,7 +84,8 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         founders => founders,
     };
     if config.force_new_cluster && !is_new {
-        let held = (state.applied(), state.membership().map(|(_, bytes)| bytes));
+        let membership = state.membership().map(|(_, bytes)| bytes);
+        let held = (state.applied(), membership, state.feature_level());
         force(&config, &platform, &wal, held, identity.member).await?;
     }
     let hub = Hub::new(state.revision());
@@ -237,7 +238,7 @@ async fn force(
     config: &Config,
     platform: &Platform,
     wal: &Wal,
-    held: (Option<LogPosition>, Option<Bytes>),
+    held: (Option<LogPosition>, Option<Bytes>, u32),
     member: MemberId,
 ) -> Result<(), Stop> {
     let urls = config.peer.advertise.iter().map(Url::to_string).collect();

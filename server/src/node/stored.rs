@@ -51,5 +51,9 @@ pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     let done = offload.run(work).await;
-    done.unwrap_or_else(|error| Err(Fault::Store(format!("a start was cut short: {error}"))))
+    done.unwrap_or_else(|error| {
+        Err(Fault::Start(format!(
+            "reading the data was cut short: {error}"
+        )))
+    })
 }

@@ -10,7 +10,7 @@
 //! member compares as soon as it has applied as much. Two committed positions that cannot stand in one log are found
 //! without a hash. A leader that a majority contradicts is itself the one that differs.
 
-mod watch;
+mod stop;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use crate::clock::Moment;
 use crate::command::{LeaderKey, LogPosition, MemberId};
 use crate::state::RunningHash;
-pub(super) use watch::Alarms;
+pub(super) use stop::Alarms;
 
 /// Newest entries whose hash is kept. A heartbeat speaks of what the leader had applied when it was sent, and is on its way
 /// while this member applies more: for a second or so at any pace that was measured.

@@ -63,7 +63,7 @@ pub(super) fn core_config(config: &Config) -> Result<Arc<openraft::Config>, Faul
         ..openraft::Config::default()
     };
     let core = core.validate().map_err(|error| {
-        Fault::Store(format!(
+        Fault::Start(format!(
             "--heartbeat-interval and --election-timeout do not fit together: {error}"
         ))
     })?;

@@ -24,13 +24,13 @@ pub struct Forced {
     pub at: LogPosition,
 }
 
-/// Makes `own` the only member, a voter; `None` if it is that already. `applied` and `membership` are the state's, `peer_urls` where
+/// Makes `own` the only member, a voter; `None` if it is that already. `applied`, `membership` and `level` are the state's, `peer_urls` where
 /// it is reached if the membership does not say. Before [`Raft::start`](super::Raft::start) and nothing else that uses the log.
 ///
 /// Errors: `Io`; `Corrupt`.
 pub async fn force_new_cluster(
     wal: &Wal,
-    (applied, membership): (Option<LogPosition>, Option<bytes::Bytes>),
+    (applied, membership, level): (Option<LogPosition>, Option<bytes::Bytes>, u32),
     (own, peer_urls): (MemberId, Vec<String>),
     offload: Offload,
 ) -> Result<Option<Forced>, Fault> {
@@ -91,7 +91,7 @@ pub async fn force_new_cluster(
     };
     let entry = Entry {
         position: at,
-        payload: Payload::Membership(types::encode_members(&alone)),
+        payload: Payload::Membership(types::encode_members(&alone, level)),
     };
     let (written, durable) = tokio::sync::oneshot::channel();
     let told = move |result| {
@@ -151,7 +151,7 @@ mod tests {
         let entries = (0..6).map(|index| Entry {
             position: at(index),
             payload: match index {
-                0 => Payload::Membership(types::encode_members(&members)),
+                0 => Payload::Membership(types::encode_members(&members, FIRST_LEVEL)),
                 _ => Payload::Blank,
             },
         });
@@ -162,7 +162,8 @@ mod tests {
 
     async fn forced(wal: &Wal, own: u64, applied: Option<LogPosition>) -> Option<Forced> {
         let own = (MemberId(own), vec!["http://elsewhere:1".to_owned()]);
-        let forced = force_new_cluster(wal, (applied, None), own, Offload::Inline).await;
+        let forced =
+            force_new_cluster(wal, (applied, None, FIRST_LEVEL), own, Offload::Inline).await;
         forced.unwrap()
     }
 

@@ -20,11 +20,12 @@ pub(super) mod sideband;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 pub use dial::Through;
 pub use fetch::{fetch_state, places_in_log};
 pub(super) use forward::{LeaderLink, Lost};
-pub(super) use handshake::Stamp;
+pub(super) use handshake::CallStamp;
 pub use join::{AskError, Asker, JoinAnswer, ask_membership};
 pub(super) use line::Peers;
 pub(super) use network::Network;

@@ -11,7 +11,7 @@ use super::core::Core;
 use super::handle::{Raft, Tasks};
 use super::leadership::{self, Leadership};
 use super::membership::{self, Membership};
-use super::peer::{Heard, LeaderLink, Network, Peers, Receiving, Service, Stamp};
+use super::peer::{CallStamp, Heard, LeaderLink, Network, Peers, Receiving, Service};
 use super::propose::{self, Proposer};
 use super::read_index::ReadRounds;
 use super::remembered::{self, Promised, Remembered};
@@ -60,7 +60,7 @@ impl Raft {
             writing.ok().and_then(|writing| writing.fault.clone())
         };
 
-        let stamp = Stamp {
+        let stamp = CallStamp {
             cluster: config.cluster,
             member: config.id,
             incarnation: config.incarnation,
@@ -110,7 +110,7 @@ impl Raft {
         );
         let core = Core::new(config.id.0, core_config, network, store, machine).await;
         let core =
-            core.map_err(|fatal| Fault::Store(format!("the log cannot be continued: {fatal}")))?;
+            core.map_err(|fatal| Fault::Start(format!("the log cannot be continued: {fatal}")))?;
 
         let (leadership_now, leadership) = watch::channel(Leadership::default());
         let membership = Membership {
@@ -160,11 +160,11 @@ impl Raft {
                 config.election,
                 stop.clone(),
             )),
-            tokio::spawn(
-                agreement
-                    .clone()
-                    .watch(membership.clone(), alarms, stop.clone()),
-            ),
+            tokio::spawn(agreement.clone().stop_if_it_differs(
+                membership.clone(),
+                alarms,
+                stop.clone(),
+            )),
             tokio::spawn(clock::run(core.clone(), config.id.0)),
             tokio::spawn(leadership::follow(core.server_metrics(), leadership_now)),
             tokio::spawn(leadership::watch_contact(
@@ -268,7 +268,7 @@ pub async fn refuse_older_copy(
         return Ok(());
     };
     let members = types::decode_members(&bytes)?;
-    let stamp = Stamp {
+    let stamp = CallStamp {
         cluster,
         member,
         incarnation,

@@ -16,7 +16,7 @@ use super::reading::Answer;
 use super::running_hash::RunningHash;
 use super::{State, level};
 use crate::command::{
-    Envelope, Event, Fault, Keys, LeaseChange, LogPosition, Outcome, Proposer, Revision,
+    Envelope, Event, Fault, Keys, LeaseChange, LogPosition, Outcome, ProposalId, Revision,
     TokenChange, codec,
 };
 use crate::failpoints::{self, Bug};
@@ -29,13 +29,13 @@ const TURN_BYTES: usize = 512 << 10;
 pub struct Turn<'a> {
     changes: usize,
     bytes: usize,
-    is_wanted: &'a dyn Fn(&Proposer) -> bool,
+    is_wanted: &'a dyn Fn(&ProposalId) -> bool,
 }
 
 impl<'a> Turn<'a> {
     /// A turn like any other. Outcomes are made of those proposals that `is_wanted` says somebody waits for here; it makes
     /// no difference to what is applied.
-    pub fn new(is_wanted: &'a dyn Fn(&Proposer) -> bool) -> Self {
+    pub fn new(is_wanted: &'a dyn Fn(&ProposalId) -> bool) -> Self {
         Self {
             changes: TURN_CHANGES,
             bytes: TURN_BYTES,
@@ -55,7 +55,7 @@ pub struct Applied {
     /// Store revision now.
     pub revision: Revision,
     /// Of proposals that are through and that somebody waits for, in order.
-    pub outcomes: Vec<(Proposer, Answer)>,
+    pub outcomes: Vec<(ProposalId, Answer)>,
     /// Changes in `(mod_revision, sub)` order; all changes of one revision are together.
     pub events: Vec<Event>,
     /// A revision after those of `events` that is too large for its events to be kept: they are read from history.
@@ -147,8 +147,8 @@ impl State {
                 if law.is_spent() {
                     return Ok(false);
                 }
-                let proposer = proposal.proposer();
-                law.is_wanted = is_wanted(&proposer);
+                let id = proposal.id();
+                law.is_wanted = is_wanted(&id);
                 let answer = match law.decide(proposal)? {
                     Verdict::NotYet(running) => {
                         law.making.running = Some(running);
@@ -162,7 +162,7 @@ impl State {
                 };
                 law.ledger.ahead += 1;
                 if law.is_wanted {
-                    outcomes.push((proposer, answer));
+                    outcomes.push((id, answer));
                 }
             }
         })?;
@@ -249,7 +249,7 @@ impl State {
         }
         if is_whole {
             let mut hash = law.ledger.hash_ahead;
-            hash.end(law.ledger, *law.level);
+            hash.end(law.ledger.hashed(), *law.level);
             law.ledger.hash = hash;
             law.ledger.hash_ahead = RunningHash::default();
             law.ledger.ahead = 0;

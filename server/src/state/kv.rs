@@ -5,10 +5,10 @@ use bytes::Bytes;
 use super::law::Law;
 use super::ledger::VERSION_BYTES;
 use super::spaces::SYSTEM;
-use super::{KEY_BYTES_MAX, No, lease};
+use super::{No, lease};
 use crate::command::{
-    Event, EventKind, Fault, KeyValue, Keys, KvRefusal, LeaseId, LeaseRefusal, Put, PutLease,
-    PutValue, Refusal, Response,
+    Event, EventKind, Fault, KEY_BYTES_MAX, KeyValue, Keys, KvRefusal, LeaseId, LeaseRefusal, Put,
+    PutLease, PutValue, Refusal, Response,
 };
 use crate::mvcc::{self, Budget, Span, Store, Version};
 

@@ -10,11 +10,11 @@ use super::ledger::{self, VERSION_BYTES, system_key, tag};
 use super::spaces::SYSTEM;
 use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
-use crate::command::{Fault, Lease, LeaseChange, LeaseId, LeaseRefusal, Refusal, Response};
+use crate::command::{
+    Fault, Lease, LeaseChange, LeaseId, LeaseRefusal, Refusal, Response, TTL_SECONDS_MAX,
+};
 use crate::disk::Rows;
 
-/// Longest time to live; etcd's bound.
-const TTL_SECONDS_MAX: i64 = 9_000_000_000;
 /// Bytes before the key in a row that attaches it: a tag and the lease.
 const ATTACHMENT_PREFIX_BYTES: usize = 1 + size_of::<LeaseId>();
 /// Keys of a lease that are looked up together.

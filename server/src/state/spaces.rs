@@ -15,7 +15,7 @@ pub(super) const LAYOUT: Layout = Layout {
 };
 
 /// The tag of each space in a snapshot, and the level from which on it has rows.
-const SENT: [(Space, u8, u32); 4] = [
+const SENT: &[(Space, u8, u32)] = &[
     (SYSTEM, 1, FIRST_LEVEL),
     (CURRENT, 2, FIRST_LEVEL),
     (PAST, 3, FIRST_LEVEL),

@@ -1,4 +1,5 @@
-//! The writer of this log: a small file of its own, beside the segments that repeat the ids in their headers.
+//! The identity of a log: of which cluster, member and data directory it is. A small file of its own, beside the segments that
+//! repeat the ids in their headers.
 
 use std::path::Path;
 

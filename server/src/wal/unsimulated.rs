@@ -31,7 +31,7 @@ impl Place {
     /// Errors: that it cannot.
     pub fn open(&self) -> Result<Wal, Fault> {
         let why = "this build simulates no disk";
-        Err(Fault::Store(why.to_owned()))
+        Err(Fault::Start(why.to_owned()))
     }
 }
 

@@ -113,7 +113,8 @@ impl Findings {
                 self.damage(part, &path.display().to_string(), source.to_string(), remedy);
             }
             Fault::Io { path, source } => self.unchecked(format!("{}: {source}", path.display())),
-            Fault::Store(why) => self.unchecked(why),
+            Fault::Store(why) | Fault::Start(why) => self.unchecked(why),
+            Fault::Newer { place, unknown } => self.unchecked(format!("{place}: {unknown}")),
             Fault::UnknownEntry { index, why } => self.unchecked(format!(
                 "entry {index} is unknown to this version ({why}): check with the version that wrote it"
             )),

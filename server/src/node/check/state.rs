@@ -81,7 +81,11 @@ fn of_original(fault: Fault, copied: &Path, path: &Path) -> Fault {
             why: name(why),
         },
         Fault::Store(why) => Fault::Store(name(why)),
-        Fault::Io { .. } | Fault::UnknownEntry { .. } => fault,
+        Fault::Newer { place, unknown } => Fault::Newer {
+            place: name(place),
+            unknown,
+        },
+        Fault::Io { .. } | Fault::UnknownEntry { .. } | Fault::Start(_) => fault,
     }
 }
 

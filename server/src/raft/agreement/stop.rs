@@ -35,7 +35,7 @@ impl Alarms {
 
 impl Agreement {
     /// Ends this member once it is known to differ. With `alarms`, a leader raises the alarm of members that do, or its own.
-    pub(in crate::raft) async fn watch(
+    pub(in crate::raft) async fn stop_if_it_differs(
         self,
         membership: Membership,
         alarms: Option<Alarms>,

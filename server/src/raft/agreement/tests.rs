@@ -1,3 +1,5 @@
+//! Members whose running hash differs from the leader's, and the one of them that ends.
+
 use super::*;
 
 const LEADER: LeaderKey = (3, MemberId(2));

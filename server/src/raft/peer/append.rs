@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::line::Line;
+use super::whole::is_whole;
 use super::{convert, sideband};
 use crate::clock::Moment;
 use crate::command::{LeaderKey, MemberId};
@@ -43,21 +44,6 @@ struct Window {
     has_gap: bool,
     /// The leadership that sends.
     leadership: Option<LeaderKey>,
-}
-
-/// Whether the entries of a request follow one another, and what it says comes before them.
-///
-/// openraft does not promise it. It may go on with a range of entries that it has begun, although the log was cut
-/// meanwhile because the peer is sent a snapshot; the rest of the range then begins anywhere. A peer that took it would
-/// miss the entries in between.
-pub(super) fn is_whole(request: &Append) -> bool {
-    let mut before = request.prev_log_id.map(|previous| previous.index);
-    request.entries.iter().all(|entry| {
-        let index = entry.log_id.index;
-        let next = before.map_or(Some(0), |before| before.checked_add(1));
-        before = Some(index);
-        next == Some(index)
-    })
 }
 
 /// The requests of one call: numbered, encoded, and held back while too much is unanswered.

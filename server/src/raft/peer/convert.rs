@@ -8,7 +8,7 @@ use openraft::raft::{
 use openraft::raft::{StreamAppendResult, TransferLeaderResponse};
 use tonic::Status;
 
-use super::append::is_whole;
+use super::whole::is_whole;
 use crate::command::{LeaderKey, LogPosition, MemberId, MemberRefusal, Unavailable};
 use crate::raft::agreement::AppliedHash;
 use crate::raft::membership::{ChangeError, MemberChange};
@@ -397,7 +397,7 @@ pub(super) fn changed(result: Result<(), ChangeError>) -> wire::ChangeResponse {
     };
     let why = match result {
         Err(ChangeError::Unavailable(why)) => unavailable(why),
-        _ => wire::Unavailable::Unknown,
+        Ok(()) | Err(ChangeError::Refused(_)) => wire::Unavailable::Unknown,
     };
     wire::ChangeResponse {
         result: word.into(),

@@ -5,7 +5,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use tonic::Status;
 
-use super::handshake::Stamp;
+use super::handshake::CallStamp;
 use super::join::{AskError, Asker, JoinAnswer, ask_membership};
 use super::snapshot::{self, Failed};
 use super::{MESSAGE_BYTES_MAX, line};
@@ -105,7 +105,7 @@ pub async fn fetch_state(
             ));
         }
     }
-    let stamp = Stamp {
+    let stamp = CallStamp {
         cluster: own.cluster,
         member: own.member,
         incarnation: own.incarnation,
@@ -130,7 +130,7 @@ async fn fetch_from(
     network: &Network,
     url: &str,
     member: MemberId,
-    stamp: &Stamp,
+    stamp: &CallStamp,
     at_least: u64,
     place: &StatePlace,
     offload: Offload,

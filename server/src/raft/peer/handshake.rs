@@ -23,9 +23,9 @@ const INCARNATION: &str = "coord-incarnation";
 const TO_INCARNATION: &str = "coord-to-incarnation";
 const LEVEL: &str = "coord-level";
 
-/// This member's identity, as its peers must know it.
+/// This member's identity, stamped on each of its calls.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::raft) struct Stamp {
+pub(in crate::raft) struct CallStamp {
     pub(in crate::raft) cluster: ClusterId,
     pub(in crate::raft) member: MemberId,
     pub(in crate::raft) incarnation: Incarnation,
@@ -80,7 +80,7 @@ fn read(metadata: &MetadataMap, name: &str) -> Result<u64, Status> {
     number.ok_or_else(|| Status::failed_precondition(format!("the caller does not say its {name}")))
 }
 
-impl Stamp {
+impl CallStamp {
     /// A call to member `to`, whose data directory must be this one if it is known.
     pub(super) fn request<T>(
         &self,
@@ -168,8 +168,8 @@ mod tests {
     };
     use crate::state::State;
 
-    fn stamp(member: u64, level_max: u32) -> Stamp {
-        Stamp {
+    fn stamp(member: u64, level_max: u32) -> CallStamp {
+        CallStamp {
             cluster: ClusterId(7),
             member: MemberId(member),
             incarnation: Incarnation(member),

@@ -10,7 +10,7 @@ use tonic::{Code, Request, Status};
 
 use super::MESSAGE_BYTES_MAX;
 use super::dial;
-use super::handshake::Stamp;
+use super::handshake::CallStamp;
 use crate::command::MemberId;
 use crate::network::Network;
 use crate::state;
@@ -60,7 +60,7 @@ pub(super) fn client(network: &Network, url: &str) -> Result<PeerClient<Channel>
 
 /// One connection to one member, by one of its URLs at a time. It follows the member to other URLs.
 pub(super) struct Line {
-    stamp: Stamp,
+    stamp: CallStamp,
     pub(super) to: MemberId,
     network: Network,
     /// Asked only for what other members published, and for the cluster's level.
@@ -138,14 +138,14 @@ type Lines = HashMap<(MemberId, Purpose), Arc<Line>>;
 /// All connections of this member. Clones share them.
 #[derive(Clone)]
 pub(in crate::raft) struct Peers {
-    stamp: Stamp,
+    stamp: CallStamp,
     network: Network,
     members: state::Handle,
     lines: Arc<Mutex<Lines>>,
 }
 
 impl Peers {
-    pub(in crate::raft) fn new(stamp: Stamp, network: Network, members: state::Handle) -> Self {
+    pub(in crate::raft) fn new(stamp: CallStamp, network: Network, members: state::Handle) -> Self {
         Self {
             stamp,
             network,

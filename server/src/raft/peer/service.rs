@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::REFUSES;
-use super::handshake::{self, Stamp};
+use super::handshake::{self, CallStamp};
 use super::snapshot::Receiving;
 use super::{MESSAGE_BYTES_MAX, convert, fetch, sideband};
 use crate::clock::Moment;
@@ -73,7 +73,7 @@ impl Heard {
 /// The peer service. Clones share all.
 #[derive(Clone)]
 pub(in crate::raft) struct Service {
-    pub(in crate::raft) stamp: Stamp,
+    pub(in crate::raft) stamp: CallStamp,
     pub(in crate::raft) token: String,
     pub(in crate::raft) receiving: Receiving,
     pub(in crate::raft) core: Core,

@@ -80,7 +80,7 @@ fn carried() -> Carried {
 
 #[test]
 fn who_calls_whom() {
-    let stamp = super::Stamp {
+    let stamp = super::CallStamp {
         cluster: ClusterId(0xc0de),
         member: MemberId(0xa1),
         incarnation: Incarnation(0xbeef),

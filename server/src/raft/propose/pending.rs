@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
-use crate::command::{Command, LeaderKey, MemberId, Principal, Proposal, Proposer, Unavailable};
+use crate::command::{Command, LeaderKey, MemberId, Principal, Proposal, ProposalId, Unavailable};
 use crate::state::Answer;
 
 /// Proposals of this member that may wait for their outcome.
@@ -131,11 +131,11 @@ impl Pending {
     }
 
     /// Answers what was applied. Of what was given up [`waits_for`](Self::waits_for) has heard before.
-    pub(in crate::raft) fn resolve(&self, outcomes: Vec<(Proposer, Answer)>) {
+    pub(in crate::raft) fn resolve(&self, outcomes: Vec<(ProposalId, Answer)>) {
         let mut inner = self.lock();
-        for (proposer, outcome) in outcomes {
-            if proposer.origin == self.origin && proposer.run == self.run {
-                inner.answer(proposer.sequence, Ok(outcome));
+        for (id, outcome) in outcomes {
+            if id.origin == self.origin && id.run == self.run {
+                inner.answer(id.sequence, Ok(outcome));
             }
         }
         inner.tidy();
@@ -170,14 +170,14 @@ impl Pending {
     ///
     /// A proposal that was given up is forgotten here, since it will have no outcome. It would stand before all later
     /// ones for ever, and their batches would count as under way until no further one may leave.
-    pub(in crate::raft) fn waits_for(&self, proposer: &Proposer) -> bool {
-        if proposer.origin != self.origin || proposer.run != self.run {
+    pub(in crate::raft) fn waits_for(&self, id: &ProposalId) -> bool {
+        if id.origin != self.origin || id.run != self.run {
             return false;
         }
-        let is_wanted = self.is_wanted(proposer.sequence);
+        let is_wanted = self.is_wanted(id.sequence);
         if !is_wanted {
             self.lock()
-                .answer(proposer.sequence, Err(Unavailable::LeaderChanged));
+                .answer(id.sequence, Err(Unavailable::LeaderChanged));
         }
         is_wanted
     }
@@ -265,7 +265,7 @@ mod tests {
             let proposal = pending
                 .register(Principal::System, command, 1, reply)
                 .unwrap();
-            (proposal.proposer(), outcome)
+            (proposal.id(), outcome)
         };
         let (given_up, outcome) = propose();
         let (kept, mut waited_for) = propose();

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::durable::DurableMark;
 use super::snapshot::{self, Builder, Snapshot, SnapshotData};
 use crate::command::{
-    Envelope, Event, Fault, LeaseChange, LogPosition, Proposer, Revision, TokenChange, codec,
+    Envelope, Event, Fault, LeaseChange, LogPosition, ProposalId, Revision, TokenChange, codec,
 };
 use crate::metrics::metrics;
 use crate::offload::Offload;
@@ -61,7 +61,7 @@ fn size(item: &Item) -> usize {
 #[derive(Default)]
 struct Done {
     revision: Option<Revision>,
-    outcomes: Vec<(Proposer, Answer)>,
+    outcomes: Vec<(ProposalId, Answer)>,
     events: Vec<Event>,
     large: Option<Large>,
     leases: Vec<LeaseChange>,
@@ -108,7 +108,7 @@ impl Taken {
 impl StateMachine {
     /// Applies entries for one turn, and makes visible what is through.
     fn apply_turn(&self, taken: &mut Taken) -> Result<(), Fault> {
-        let is_wanted = |proposer: &Proposer| self.pending.waits_for(proposer);
+        let is_wanted = |id: &ProposalId| self.pending.waits_for(id);
         let mut turn = Turn::new(&is_wanted);
         let mut done = Done::default();
         self.state.with(|state| {

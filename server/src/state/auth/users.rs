@@ -3,8 +3,7 @@
 use bytes::Bytes;
 
 use super::{Role, User};
-use crate::command::{AuthRefusal, KvRefusal, ROOT, Refusal, TokenChange};
-use crate::state::KEY_BYTES_MAX;
+use crate::command::{AuthRefusal, KEY_BYTES_MAX, KvRefusal, ROOT, Refusal, TokenChange};
 use crate::state::law::Law;
 
 /// A name is part of a row's key, which has a bound.

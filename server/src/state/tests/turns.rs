@@ -54,7 +54,7 @@ fn what_is_applied_does_not_depend_on_who_waits() {
             let envelope = envelope(index, command);
             for (waits, state) in [true, false].into_iter().zip(&mut states) {
                 loop {
-                    let is_wanted = |_: &Proposer| waits;
+                    let is_wanted = |_: &ProposalId| waits;
                     let mut turn = Turn::new(&is_wanted);
                     let applied = state.apply_some(position(index), &envelope, &mut turn);
                     let applied = applied.unwrap();

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::command::{ClusterId, Incarnation, LogPosition, MemberId};
 use crate::network::Network;
-use crate::raft::peer::Stamp;
+use crate::raft::peer::CallStamp;
 use crate::raft::peer::line::{Peers, Purpose};
 use crate::raft::types::{self, Entry, Log};
 use crate::state::{Handle, State};
@@ -83,7 +83,7 @@ async fn take_the_call(mut stream: TcpStream) {
 async fn leaves_within(patience: Duration, limit: Duration) -> bool {
     let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", peer.local_addr().unwrap());
-    let stamp = Stamp {
+    let stamp = CallStamp {
         cluster: ClusterId(7),
         member: MemberId(1),
         incarnation: Incarnation(1),

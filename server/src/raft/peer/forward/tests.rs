@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::command::{ClusterId, Incarnation};
 use crate::network::Network;
-use crate::raft::peer::Stamp;
+use crate::raft::peer::CallStamp;
 use crate::state::{self, State};
 
 const MARK: &[u8] = b"a batch that must not be in two places";
@@ -16,7 +16,7 @@ const MARK: &[u8] = b"a batch that must not be in two places";
 const WHILE: Duration = Duration::from_millis(500);
 
 fn link(leader: &TcpListener) -> LeaderLink {
-    let stamp = Stamp {
+    let stamp = CallStamp {
         cluster: ClusterId(7),
         member: MemberId(2),
         incarnation: Incarnation(2),
