@@ -114,12 +114,12 @@ DENY := cargo-deny@0.20.2
 MACHETE := cargo-machete@0.9.2
 
 # In the order of what fails fastest. Nothing here changes a file of the project.
-verify: ## Formatting, unused dependencies, licences and who may depend on what, links in docs, lints, rustdoc
+verify: ## Formatting, unused dependencies, licences and who may depend on what, documents, charts, lints, rustdoc
 	cargo fmt --all --check
 	cargo install --locked --quiet $(MACHETE) $(DENY)
 	cargo machete
 	cargo deny --log-level error check bans licenses sources
-	cargo test --workspace --quiet --test documents
+	cargo test --workspace --quiet --test documents --test charts
 	cargo clippy --workspace --all-targets --test '*' -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --quiet
 

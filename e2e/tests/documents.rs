@@ -104,6 +104,33 @@ fn every_link_inside_the_repository_leads_somewhere() {
     );
 }
 
+/// The pages that are read in an editor as often as in a browser.
+const WRAPPED: [&str; 5] = [
+    "README.md",
+    "docs/architecture.md",
+    "docs/compatibility-contract.md",
+    "docs/formats.md",
+    "docs/operator.md",
+];
+/// Characters of a line.
+const WIDTH: usize = 120;
+
+#[test]
+fn the_pages_that_are_read_first_are_wrapped() {
+    let mut long = Vec::new();
+    for page in WRAPPED {
+        let text = fs::read_to_string(root().join(page)).expect("a text file");
+        let mut is_code = false;
+        for (number, line) in (1..).zip(text.lines()) {
+            is_code ^= line.trim_start().starts_with("```");
+            if !is_code && !line.starts_with('|') && line.chars().count() > WIDTH {
+                long.push(format!("{page}:{number}"));
+            }
+        }
+    }
+    assert!(long.is_empty(), "longer than {WIDTH}: {}", long.join(" "));
+}
+
 #[test]
 fn a_link_is_found_in_text_and_not_in_code() {
     let text = "see [a](b.md) and [`c`](d.md#e)\n```\n[x](nowhere)\n```\n`[y](nowhere)`";

@@ -6,8 +6,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::layers::Visit;
-use super::space::Space;
+use super::space::{Space, Visit};
 use super::store::Store;
 use crate::command::Fault;
 

@@ -117,6 +117,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::command::level::FIRST_LEVEL;
     use crate::command::{ClusterId, Incarnation};
     use crate::wal::{Identity, MemoryDisk, Options};
 
