@@ -114,7 +114,7 @@ fn list(members: &Members) -> Vec<Listed> {
 /// The members of a membership that stands in the log, by its bytes.
 ///
 /// Errors: their defect.
-pub fn members_of(bytes: &[u8]) -> Result<Vec<Listed>, &'static str> {
+pub fn members_of(bytes: &[u8]) -> Result<Vec<Listed>, String> {
     Ok(list(&types::decode_members(bytes)?))
 }
 

@@ -6,7 +6,7 @@ use super::findings::Findings;
 use super::log::Log;
 use super::scratch::Scratch;
 use super::state::remedy;
-use crate::command::{Envelope, Fault, LogPosition, Proposer, Refusal, Revision, codec};
+use crate::command::{Envelope, Fault, LogPosition, ProposalId, Refusal, Revision, codec};
 use crate::node::stored;
 use crate::raft;
 use crate::state::{Answer, RunningHash, State};
@@ -128,7 +128,7 @@ fn one(
     let envelope = match &entry.payload {
         Payload::Blank => None,
         Payload::Membership(bytes) => {
-            raft::members_of(bytes).map_err(|why| unknown(why.to_owned()))?;
+            raft::members_of(bytes).map_err(unknown)?;
             None
         }
         Payload::Proposals(proposals) => {
@@ -167,7 +167,7 @@ fn apply(
         (_, Some(envelope)) => {
             let mut before = state.revision();
             let outcomes = state.apply(entry.position, envelope)?.outcomes;
-            let came_to = |(_, answer): (Proposer, Answer)| {
+            let came_to = |(_, answer): (ProposalId, Answer)| {
                 let (revision, refused) = match answer {
                     Answer::Done(outcome) => (outcome.revision, outcome.result.err()),
                     Answer::More(reading) => (reading.revision(), None),
