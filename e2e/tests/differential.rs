@@ -31,7 +31,7 @@ use generate::Generator;
 use pair::{Difference, Pair};
 
 /// As many as `make test` has time for.
-const OPERATIONS: u64 = 100_000;
+const OPERATIONS: u64 = 30_000;
 /// Operations on one pair of servers, before the next begins anew with another seed.
 const ON_ONE_PAIR: u64 = 5_000;
 /// Pairs at one time: operations of one pair wait for each other, and often for etcd, which looks ten times a second for watchers
