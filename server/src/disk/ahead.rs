@@ -33,7 +33,7 @@ impl Ahead {
         Ok(row.map_or(0, |row| row.len()))
     }
 
-    /// What `read` makes of the store; `None` if it is closed.
+    /// The result of `read` on the store; `None` if that is closed.
     pub(super) fn of_store<T>(&self, read: impl FnOnce(&Store) -> T) -> Option<T> {
         let store = self.0.read().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().map(|store| read(store))

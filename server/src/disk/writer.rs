@@ -182,7 +182,7 @@ impl Writer {
                 self.shared.lock().sealed = None;
                 drop(sealed);
                 for view in views {
-                    // Whoever asked may have lost interest.
+                    // The caller may have lost interest.
                     let _ = view.send(self.store.snapshot());
                 }
             }

@@ -30,7 +30,7 @@ pub enum History {
     Large(LargeRevision),
 }
 
-/// What is read of history next.
+/// A part of history that is read next.
 #[derive(Debug)]
 pub enum Piece<'a> {
     /// See [`State::history`].

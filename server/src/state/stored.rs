@@ -10,7 +10,7 @@ use crate::command::{Fault, KeyValue, Refusal, Revision, Stamp};
 use crate::disk::{Scan, View};
 use crate::mvcc::{self, AsOf, Version};
 
-/// Bytes of rows after which a page ends: about a millisecond. So long waits who wants to close the store.
+/// Bytes of rows after which a page ends: about a millisecond. A store that is being closed waits that long.
 const PAGE_BYTES: usize = if cfg!(test) { 512 } else { 192 << 10 };
 
 /// One change that is still stored.
@@ -124,7 +124,7 @@ impl State {
     }
 }
 
-/// What follows from a stage on, and where it ends.
+/// The changes from a stage on, and the stage after them.
 fn page(
     rows: &dyn Scan,
     stage: Stage,

@@ -125,7 +125,7 @@ impl<L> Large<L> {
         part + self.spans.len() * size_of::<(WatcherId, Span)>()
     }
 
-    /// What its next turn reads at most.
+    /// The parts that its next turn reads at most.
     pub(super) fn needs(&self, watchers: &BTreeMap<WatcherId, Arc<Wanted>>) -> Vec<Needs<'_, L>> {
         let part = |places, prevs| Needs::Part {
             large: &self.large,

@@ -227,7 +227,7 @@ fn old_versions_are_read_ahead_where_all_current_rows_are_in_memory() {
     }
     state.persist().blocking_recv().unwrap().unwrap();
     assert!(!state.reads_ahead(), "ten keys are in memory");
-    // What changed a moment ago is in memory nearly always.
+    // Recent changes are in memory nearly always.
     let (changes, looks) = history_with_ahead(&state, Revision(1202));
     assert_eq!(changes, 1200);
     assert!(looks > 1000, "old versions are not in memory: {looks}");
