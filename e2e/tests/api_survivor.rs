@@ -116,7 +116,7 @@ async fn differs(cluster: &mut Cluster) -> Claim {
         ..pb::AlarmRequest::default()
     };
     within(FOUND_MAX, "the alarm stands", || async {
-        let alarms = client.alarm(get.clone()).await?.alarms;
+        let alarms = client.alarm(get).await?.alarms;
         let alarms: Vec<_> = alarms
             .iter()
             .map(|alarm| (alarm.member_id, alarm.alarm()))
