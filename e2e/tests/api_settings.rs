@@ -40,11 +40,11 @@ fn all_flags_that_cannot_be_had_are_named_at_once() -> Result<()> {
             said.contains("-nor-this"),
             "etcd names the first only: {said}"
         );
-        let output = ended(&["--force-new-cluster", "--wal-dir=/w"], &[])?;
+        let output = ended(&["--discovery=d", "--wal-dir=/w"], &[])?;
         assert_eq!(output.status.code(), Some(2));
         let said = self::said(&output);
         assert!(
-            said.contains("force-new-cluster") && said.contains("wal-dir"),
+            said.contains("discovery") && said.contains("wal-dir"),
             "{said}"
         );
     }

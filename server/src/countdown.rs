@@ -7,7 +7,7 @@
 //! election timeout beyond it, across changes of leader; `docs/decisions/0005-leases-across-leaders.md` has the argument.
 //!
 //! Pure are [`deadlines`] (when each lease ends), [`broadcast`] (who was told what), [`replica`] (a copy); [`collect`] puts
-//! copies together for a new leader, [`run`] is a member's task, which leads ([`term`]) or follows ([`follow`]), [`questions`]
+//! copies together for a new leader, [`mod@run`] is a member's task, which leads ([`term`]) or follows ([`follow`]), [`questions`]
 //! what the doors ask. Members' countdowns speak to each other in bytes that only [`wire`] knows; Raft carries them. A lease is one kind of
 //! [`counted`] thing; a session will be another.
 
