@@ -396,9 +396,9 @@ mod tests {
     async fn a_small_machine_has_a_small_pool_and_bears_no_answer_larger_than_itself() {
         let budget = Budget::of(256 << 20);
         let (one, other) = (budget.share().hold(), budget.share().hold());
-        one.grow(8 << 20).unwrap();
+        one.grow(4 << 20).unwrap();
         assert_eq!(one.grow(1), Err(Full));
-        other.grow_in_turn(32 << 20).await.unwrap();
+        other.grow_in_turn(16 << 20).await.unwrap();
         assert_eq!(other.grow_in_turn(1).await, Err(Full));
         let budget = Budget::of(u64::MAX);
         assert_eq!(budget.share().hold().grow_in_turn(1 << 31).await, Err(Full));
