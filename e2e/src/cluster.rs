@@ -7,6 +7,7 @@
 pub mod address;
 pub mod api_faults;
 pub mod claims;
+pub mod files;
 pub mod in_process;
 pub mod kubernetes;
 mod lives;

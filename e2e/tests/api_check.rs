@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use coord_e2e::clients::etcd::request::{delete, op, put, txn};
 use coord_e2e::cluster::claims::{self, Claim};
-use coord_e2e::cluster::{Cluster, Kind, process};
+use coord_e2e::cluster::{Cluster, Kind, files, process};
 use serde_json::{Value, json};
 
 #[test]
@@ -30,19 +30,13 @@ fn check(words: &[&str], dir: &Path) -> anyhow::Result<Output> {
 }
 
 /// All files below a folder, with what is in them and when that was written.
-fn files(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Vec<u8>, std::time::SystemTime)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files(&path)?);
-        } else {
-            let changed = fs::metadata(&path)?.modified()?;
-            found.push((path.clone(), fs::read(path)?, changed));
-        }
-    }
-    found.sort();
-    Ok(found)
+fn contents(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Vec<u8>, std::time::SystemTime)>> {
+    let read = |path: PathBuf| {
+        let changed = fs::metadata(&path)?.modified()?;
+        let bytes = fs::read(&path)?;
+        Ok((path, bytes, changed))
+    };
+    files::below(folder)?.into_iter().map(read).collect()
 }
 
 /// A member with some history, which has ended.
@@ -63,7 +57,7 @@ async fn filled(cluster: &mut Cluster) -> anyhow::Result<PathBuf> {
 
 async fn is_whole(cluster: &mut Cluster) -> Claim {
     let dir = filled(cluster).await?;
-    let before = files(&dir)?;
+    let before = contents(&dir)?;
     let checked = check(&[], &dir)?;
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert_eq!(checked.status.code(), Some(0), "{said}");
@@ -131,7 +125,7 @@ async fn is_whole(cluster: &mut Cluster) -> Claim {
         .map(|txn| (&txn["success"][0]["keyText"], &txn["revision"]))
         .collect();
     assert_eq!(txns, [(&json!("in-a-txn"), &json!(6))]);
-    assert_eq!(files(&dir)?, before, "not a byte is changed");
+    assert_eq!(contents(&dir)?, before, "not a byte is changed");
     cluster.restart(0).await?;
     Ok(())
 }
@@ -143,7 +137,7 @@ async fn is_damaged(cluster: &mut Cluster) -> Claim {
     let mut bytes = whole.clone();
     bytes[4096 + 100] ^= 1;
     fs::write(&segment, bytes)?;
-    let before = files(&dir)?;
+    let before = contents(&dir)?;
     let checked = check(&["--json"], &dir)?;
     assert_eq!(checked.status.code(), Some(1));
     let json: Value = serde_json::from_slice(&checked.stdout)?;
@@ -159,17 +153,17 @@ async fn is_damaged(cluster: &mut Cluster) -> Claim {
     );
     let remedy = found["remedy"].as_str().unwrap_or_default();
     assert!(remedy.contains("etcdctl member remove"), "{json}");
-    assert_eq!(files(&dir)?, before);
+    assert_eq!(contents(&dir)?, before);
     fs::write(&segment, whole)?;
     // The state is rebuilt from such a log.
-    let pointer = files(&dir.join("state/1/keyspaces"))?;
+    let pointer = contents(&dir.join("state/1/keyspaces"))?;
     for (path, mut bytes, _) in pointer {
         if let Some(byte) = bytes.first_mut() {
             *byte ^= 0x40;
             fs::write(&path, bytes)?;
         }
     }
-    let before = files(&dir)?;
+    let before = contents(&dir)?;
     let checked = check(&[], &dir)?;
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert_eq!(checked.status.code(), Some(1), "{said}");
@@ -178,7 +172,7 @@ async fn is_damaged(cluster: &mut Cluster) -> Claim {
         said.contains("it sets the state aside and rebuilds it from its log"),
         "{said}"
     );
-    assert_eq!(files(&dir)?, before);
+    assert_eq!(contents(&dir)?, before);
     cluster.restart(0).await?;
     cluster.kill(0).await?;
     let checked = check(&[], &dir)?;

@@ -2,11 +2,11 @@
 //! Each byte is tried inside the server (`make damage`); here the whole program is asked, for each way it can end.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use coord_e2e::clients::etcd::request::{prefix, put};
-use coord_e2e::cluster::Cluster;
 use coord_e2e::cluster::claims::Claim;
+use coord_e2e::cluster::{Cluster, files};
 use coord_e2e::{on_each_cluster, on_three_processes};
 
 on_each_cluster!(
@@ -38,25 +38,11 @@ async fn filled(cluster: &mut Cluster) -> anyhow::Result<usize> {
     Ok(member)
 }
 
-/// All files below a folder.
-fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files(&path)?);
-        } else {
-            found.push(path);
-        }
-    }
-    Ok(found)
-}
-
 async fn a_damaged_state_is_set_aside_and_rebuilt(cluster: &mut Cluster) -> Claim {
     let member = filled(cluster).await?;
     let state = cluster.data_dir(member).join("state");
     let mut damaged = 0;
-    for file in files(&state.join("1/keyspaces"))? {
+    for file in files::below(&state.join("1/keyspaces"))? {
         let mut bytes = fs::read(&file)?;
         if let Some(byte) = bytes.first_mut() {
             *byte ^= 0x40;

@@ -32,6 +32,12 @@ pub use stored::{Moment, Stored, StoredReading};
 
 /// The time that etcd waits for a request beyond two election timeouts.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
+
+/// The time that a request may take, with etcd's election timeout.
+pub fn request_limit(election: Duration) -> Duration {
+    REQUEST_TIMEOUT_BASE + election * 2
+}
+
 /// The cluster and member whose data this member serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -391,13 +397,12 @@ impl Coordinator {
         Unavailable::Stopped.into()
     }
 
-    /// etcd's overall limit of a request: five seconds and two election timeouts.
+    /// Does it within [`request_limit`].
     async fn in_time<T, E: From<Unavailable>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let limit = REQUEST_TIMEOUT_BASE + self.election * 2;
-        tokio::time::timeout(limit, work)
+        tokio::time::timeout(request_limit(self.election), work)
             .await
             .unwrap_or_else(|_| Err(Unavailable::Timeout.into()))
     }

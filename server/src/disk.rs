@@ -56,11 +56,11 @@ pub use memory::MemoryRows;
 #[cfg(any(test, feature = "simulation"))]
 pub use memory::RowsCopy;
 pub use panics::tell_panics;
-pub use space::{Garbage, Layout, Space, Sweep, Visit};
+pub use space::{Garbage, Layout, Scan, Space, Sweep, Visit};
 use store::Store;
 #[cfg(not(any(test, feature = "simulation")))]
 use unsimulated as memory;
-pub use view::{Scan, View};
+pub use view::View;
 
 /// Follows [`Flushed`].
 pub type Progress = watch::Receiver<Flushed>;

@@ -48,21 +48,7 @@ impl Ahead {
         rows: usize,
         visit: Visit<'_>,
     ) -> Result<(), Fault> {
-        if end.is_some_and(|end| end <= start) {
-            return Ok(());
-        }
-        let read = |store: &Store| {
-            let mut stored = store.range(space, start, end);
-            for _ in 0..rows {
-                let Some((key, value)) = stored.next()? else {
-                    break;
-                };
-                if visit(Store::strip(&key), &value).is_break() {
-                    break;
-                }
-            }
-            Ok(())
-        };
+        let read = |store: &Store| store.scan(None, (space, start, end), rows, visit);
         self.of_store(read).unwrap_or(Ok(()))
     }
 }

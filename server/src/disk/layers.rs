@@ -6,7 +6,7 @@
 //! turn leaves half done, the state undoes when it is opened.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
@@ -14,9 +14,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::Flushed;
 use super::memory::{self, MemoryRows};
-use super::space::{Layout, Space, Visit};
+use super::space::{Layout, Scan, Space, Visit, bounds};
 use super::store::{Snapshot, Store};
-use super::view::Scan;
 use crate::command::{Fault, LogPosition};
 
 /// Memory of a row beyond its bytes: two handles, its share of a tree node, two allocations.
@@ -299,22 +298,19 @@ impl<'a> Rows<'a> {
         self.layers.fault = Some(why.to_string());
         self.shared.wake.notify_one();
     }
+}
 
-    /// Shows the rows of `[start, end)` in key order, until `visit` breaks.
-    pub fn scan(
+impl Scan for Rows<'_> {
+    fn scan(
         &self,
         space: Space,
         start: &[u8],
         end: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), Fault> {
-        if end.is_some_and(|end| end <= start) {
+        let Some(bounds) = bounds(start, end) else {
             return Ok(());
-        }
-        let bounds = (
-            Bound::Included(start),
-            end.map_or(Bound::Unbounded, Bound::Excluded),
-        );
+        };
         let mut forming = self.layers.forming.spaces[space.index()]
             .range::<[u8], _>(bounds)
             .peekable();
@@ -326,7 +322,7 @@ impl<'a> Rows<'a> {
             .into_iter()
             .flatten()
             .peekable();
-        let mut stored = self.store.map(|store| store.range(space, start, end));
+        let mut stored = self.store.map(|store| store.range(None, space, start, end));
         let mut next_stored = match &mut stored {
             Some(stored) => stored.next()?,
             None => None,
@@ -369,18 +365,6 @@ impl<'a> Rows<'a> {
                 return Ok(());
             }
         }
-    }
-}
-
-impl Scan for Rows<'_> {
-    fn scan(
-        &self,
-        space: Space,
-        start: &[u8],
-        end: Option<&[u8]>,
-        visit: Visit<'_>,
-    ) -> Result<(), Fault> {
-        Rows::scan(self, space, start, end, visit)
     }
 }
 

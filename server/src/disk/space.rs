@@ -1,8 +1,10 @@
 //! The spaces of a store: declared by the room above, which knows what their rows mean.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
+
+use crate::command::Fault;
 
 /// One ordered space of rows: its place in the [`Layout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +19,28 @@ impl Space {
     pub(super) const fn index(self) -> usize {
         self.0 as usize
     }
+}
+
+/// The rows of `[start, end)`, as bounds; `None` if there can be none.
+pub(super) fn bounds<'a>(
+    start: &'a [u8],
+    end: Option<&'a [u8]>,
+) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+    let is_empty = end.is_some_and(|end| end <= start);
+    let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+    (!is_empty).then_some((Bound::Included(start), end))
+}
+
+/// Rows that can be read in order.
+pub trait Scan {
+    /// Shows the rows of `[start, end)` in key order, until `visit` breaks.
+    fn scan(
+        &self,
+        space: Space,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), Fault>;
 }
 
 /// Is shown key and value of one row after another, and says when to stop.

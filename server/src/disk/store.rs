@@ -17,7 +17,7 @@ use super::marks::{self, BadFormat, Mark};
 use super::merging::{self, Merging};
 use super::note::{self, Note};
 use super::panics::{self, WatchedWorkers};
-use super::space::{Layout, Space};
+use super::space::{Layout, Space, Visit, bounds};
 use super::{background, journal_tail, tree_versions};
 use crate::command::Fault;
 use crate::command::format::{FIRST_LEVEL, Format};
@@ -254,37 +254,57 @@ impl Store {
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// The rows of `[start, end)`; keys still carry their first byte, see [`strip`](Self::strip).
-    pub(super) fn range(&self, space: Space, start: &[u8], end: Option<&[u8]>) -> Stored<'_> {
+    /// The rows of `[start, end)`, of now or of a snapshot of this store; keys still carry their first byte, see
+    /// [`strip`](Self::strip).
+    pub(super) fn range(
+        &self,
+        at: Option<&Snapshot>,
+        space: Space,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Stored<'_> {
         #[cfg(test)]
-        super::reads::note(space, start, end);
+        if at.is_none() {
+            super::reads::note(space, start, end);
+        }
         let start = marks::row_key(start);
         let end = end.map_or_else(|| vec![marks::ROW + 1], marks::row_key);
+        let keyspace = &self.spaces[space.index()];
         Stored {
-            rows: self.spaces[space.index()].range(start..end),
+            rows: match at {
+                Some(snapshot) => snapshot.range(keyspace, start..end),
+                None => keyspace.range(start..end),
+            },
             store: self,
         }
+    }
+
+    /// Shows the first `rows` rows of [`range`](Self::range), without that byte, until `visit` breaks.
+    pub(super) fn scan(
+        &self,
+        at: Option<&Snapshot>,
+        (space, start, end): (Space, &[u8], Option<&[u8]>),
+        rows: usize,
+        visit: Visit<'_>,
+    ) -> Result<(), Fault> {
+        if bounds(start, end).is_none() {
+            return Ok(());
+        }
+        let mut stored = self.range(at, space, start, end);
+        for _ in 0..rows {
+            let Some((key, value)) = stored.next()? else {
+                break;
+            };
+            if visit(Self::strip(&key), &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// All that is committed now.
     pub(super) fn snapshot(&self) -> Snapshot {
         self.db.snapshot()
-    }
-
-    /// As [`range`](Self::range), of what a snapshot of this store holds.
-    pub(super) fn range_at(
-        &self,
-        snapshot: &Snapshot,
-        space: Space,
-        start: &[u8],
-        end: Option<&[u8]>,
-    ) -> Stored<'_> {
-        let start = marks::row_key(start);
-        let end = end.map_or_else(|| vec![marks::ROW + 1], marks::row_key);
-        Stored {
-            rows: snapshot.range(&self.spaces[space.index()], start..end),
-            store: self,
-        }
     }
 
     /// The caller's key in a stored one.

@@ -36,7 +36,7 @@ impl Sweeper {
         store: &Store,
         layout: &Layout,
     ) -> Result<Vec<(Space, Bytes)>, Fault> {
-        let mut rows = store.range(layout.swept, &self.next, None);
+        let mut rows = store.range(None, layout.swept, &self.next, None);
         let mut garbage = Vec::new();
         for _ in 0..STEP_ROWS {
             let found = rows.next()?;

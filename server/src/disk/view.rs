@@ -4,26 +4,13 @@
 //! applying. fjall keeps what it shows until it is dropped: whoever holds one does not wait for clients.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 
 use super::ahead::Ahead;
-use super::space::{Space, Visit};
+use super::space::{Scan, Space, Visit, bounds};
 use super::store::{Snapshot, Store};
 use crate::command::Fault;
-
-/// Rows that can be read.
-pub trait Scan {
-    /// Shows the rows of `[start, end)` in key order, until `visit` breaks.
-    fn scan(
-        &self,
-        space: Space,
-        start: &[u8],
-        end: Option<&[u8]>,
-        visit: Visit<'_>,
-    ) -> Result<(), Fault>;
-}
 
 /// The rows of one moment. Dropping it lets go of what it held.
 pub struct View(Kind);
@@ -42,8 +29,8 @@ impl View {
         Self(Kind::Memory(spaces))
     }
 
-    /// Has `read` read it; `None` if its store is closed: another took its place. That waits for `read`, which should be
-    /// done in some milliseconds.
+    /// Has `read` read it; `None` if its store is closed: another took its place. Closing it waits for `read`, which
+    /// should be done in some milliseconds.
     pub fn read<T>(&self, read: impl FnOnce(&dyn Scan) -> T) -> Option<T> {
         match &self.0 {
             Kind::Files { store, snapshot } => {
@@ -73,16 +60,9 @@ impl Scan for OfStore<'_> {
         end: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), Fault> {
-        if end.is_some_and(|end| end <= start) {
-            return Ok(());
-        }
-        let mut stored = self.store.range_at(self.snapshot, space, start, end);
-        while let Some((key, value)) = stored.next()? {
-            if visit(Store::strip(&key), &value).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        let rows = (space, start, end);
+        self.store
+            .scan(Some(self.snapshot), rows, usize::MAX, visit)
     }
 }
 
@@ -94,15 +74,11 @@ impl Scan for Vec<BTreeMap<Bytes, Bytes>> {
         end: Option<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), Fault> {
-        if end.is_some_and(|end| end <= start) {
+        let Some(bounds) = bounds(start, end) else {
             return Ok(());
-        }
-        let bounds = (
-            Bound::Included(start),
-            end.map_or(Bound::Unbounded, Bound::Excluded),
-        );
+        };
         for (key, value) in self[space.index()].range::<[u8], _>(bounds) {
-            if visit(key, value) == ControlFlow::Break(()) {
+            if visit(key, value).is_break() {
                 break;
             }
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::CURRENT;
 use crate::command::Fault;
-use crate::disk::Rows;
+use crate::disk::{Rows, Scan};
 
 /// Keys a leaf begins with; it is split at twice as many.
 const LEAF_KEYS: usize = 64;

@@ -1,8 +1,9 @@
 //! `coord-server check`: whether a data directory holds all that its member was told is on disk, without changing it.
 //!
-//! The readers are those of a start. The log's is given a directory that cannot be written ([`ReadOnly`](crate::wal::ReadOnly)), the state's a
-//! copy ([`disk::copy`](crate::disk::copy)), because opening it writes. Then the log is applied to an empty state, or to that copy where the log
-//! no longer begins at the beginning, which says whether the state is what its own log comes to.
+//! The readers are those of a start. The log's is given a directory that cannot be written
+//! ([`ReadOnly`](crate::wal::ReadOnly)), the state's a copy ([`disk::copy`](crate::disk::copy)), because opening it writes.
+//! Then the log is applied to an empty state, or to that copy where the log no longer begins at the beginning, which says
+//! whether the state is what its own log comes to.
 //! Read [`run`], then `findings` for the words.
 
 mod dump;

@@ -123,7 +123,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::command::{ClusterId, Incarnation, MemberId};
+    use crate::command::MemberId;
     use crate::wal::{Ends, Entry, Identity, MemoryDisk, Options, Payload};
 
     fn at(term: u64, index: u64) -> LogPosition {
@@ -142,13 +142,7 @@ mod tests {
 
     /// A log of the entries 3 to 9, all of term 2.
     fn log(disk: &MemoryDisk) -> Wal {
-        let identity = Identity {
-            cluster: ClusterId(1),
-            member: MemberId(1),
-            incarnation: Incarnation(1),
-            token: String::new(),
-            owner: String::new(),
-        };
+        let identity = Identity::of_test(1, 1);
         let wal = Wal::create_on(Arc::new(disk.clone()), &identity, OPTIONS).unwrap();
         let entries = (0..10).map(|index| Entry {
             position: at(2, index),

@@ -18,7 +18,7 @@ use crate::command::{
     Command, Incarnation, LogPosition, MemberCommand, MemberId, MemberRecord, Unavailable,
 };
 use crate::config::{Config, InitialState, Url};
-use crate::coordinator::{Coordinator, Identity, Parts};
+use crate::coordinator::{Coordinator, Identity, Parts, request_limit};
 use crate::http::{self, Endpoint, Router};
 use crate::network::Network;
 use crate::raft::{self, Raft};
@@ -29,9 +29,6 @@ use crate::{auto_compaction, config, countdown, etcd};
 
 /// Pause between attempts to publish this member's name and URLs.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
-
-/// With two election timeouts, as long as etcd lets a request take.
-const REQUEST_MAX: Duration = Duration::from_secs(5);
 
 /// The initial members, when this start forms a cluster.
 type Founders = Option<Vec<(MemberId, Vec<String>)>>;
@@ -226,7 +223,7 @@ async fn compare_first(raft: &Raft, election: Duration) -> Result<(), Stop> {
     tracing::info!("starting initial corruption check");
     tokio::select! {
         why = raft.stopped() => Err(Stop::Ended(format!("found data inconsistency with peers: {why}"))),
-        () = raft.agreed(REQUEST_MAX + election * 2) => {
+        () = raft.agreed(request_limit(election)) => {
             tracing::info!("initial corruption checking passed; no corruption");
             Ok(())
         }

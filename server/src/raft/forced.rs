@@ -118,7 +118,6 @@ mod tests {
 
     use super::*;
     use crate::command::level::FIRST_LEVEL;
-    use crate::command::{ClusterId, Incarnation};
     use crate::wal::{Identity, MemoryDisk, Options};
 
     const OPTIONS: Options = Options {
@@ -138,13 +137,7 @@ mod tests {
     /// A log of member 1: voters 1 and 2, learner 3, then entries up to the fifth, of which the fourth is the last known to be
     /// committed.
     fn log(disk: &MemoryDisk) -> Wal {
-        let identity = Identity {
-            cluster: ClusterId(1),
-            member: MemberId(1),
-            incarnation: Incarnation(1),
-            token: String::new(),
-            owner: String::new(),
-        };
+        let identity = Identity::of_test(1, 1);
         let place = |id: u64| (id, Place::at(vec![format!("http://m{id}:1")]));
         let nodes = BTreeMap::from([place(1), place(2), place(3)]);
         let members = Members::new(vec![BTreeSet::from([1, 2])], nodes).unwrap();

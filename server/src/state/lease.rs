@@ -13,7 +13,7 @@ use crate::command::codec::wire::{Reader, Writer};
 use crate::command::{
     Fault, Lease, LeaseChange, LeaseId, LeaseRefusal, Refusal, Response, TTL_SECONDS_MAX,
 };
-use crate::disk::Rows;
+use crate::disk::{Rows, Scan};
 
 /// Bytes before the key in a row that attaches it: a tag and the lease.
 const ATTACHMENT_PREFIX_BYTES: usize = 1 + size_of::<LeaseId>();

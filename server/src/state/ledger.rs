@@ -10,7 +10,7 @@ use super::spaces::SYSTEM;
 use crate::command::codec::CodecError;
 use crate::command::codec::wire::{Reader, Writer};
 use crate::command::{Fault, LogPosition, MemberId, Revision, UnixMillis};
-use crate::disk::Rows;
+use crate::disk::{Rows, Scan};
 
 /// First byte of the keys of [`SYSTEM`]. Never used again for something else.
 pub(super) mod tag {

@@ -15,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 use super::spaces::SYSTEM;
 use super::*;
 use crate::command::*;
+use crate::disk::Scan;
 use crate::mvcc;
 
 /// Applies commands one entry each, as a log would.

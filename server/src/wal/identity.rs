@@ -28,6 +28,20 @@ pub struct Identity {
 pub(super) const FILE: &str = "identity";
 const MAGIC: &[u8; 8] = b"COORDWHO";
 
+#[cfg(test)]
+impl Identity {
+    /// The first directory of a test's member.
+    pub(crate) fn of_test(cluster: u64, member: u64) -> Self {
+        Self {
+            cluster: ClusterId(cluster),
+            member: MemberId(member),
+            incarnation: Incarnation(1),
+            token: String::new(),
+            owner: String::new(),
+        }
+    }
+}
+
 impl Identity {
     /// Writes it for a cluster at this level.
     pub(super) fn encode(&self, level: u32) -> Vec<u8> {

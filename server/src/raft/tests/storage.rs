@@ -9,7 +9,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, StorageError};
 use tokio::sync::mpsc;
 
-use crate::command::{ClusterId, Fault, Incarnation, LogPosition, MemberId, Revision};
+use crate::command::{Fault, LogPosition, MemberId, Revision};
 use crate::offload::Offload;
 use crate::raft::agreement::Agreement;
 use crate::raft::applied::AppliedMark;
@@ -103,13 +103,7 @@ struct Builder {
 
 impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
     async fn build(&self) -> Result<((), LogStore, Gapless), StorageError<TypeConfig>> {
-        let identity = Identity {
-            cluster: ClusterId(1),
-            member: MemberId(1),
-            incarnation: Incarnation(1),
-            token: String::new(),
-            owner: String::new(),
-        };
+        let identity = Identity::of_test(1, 1);
         let options = Options {
             segment_bytes: 1 << 16,
             recent_bytes_max: 256,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Pin;
 use super::container::{Chain, Chunk, Row};
 use crate::command::{Fault, Keys, LogPosition, Revision};
+use crate::disk::Scan;
 use crate::failpoints::{self, Bug};
 use crate::mvcc::{self, AsOf, RowSpan};
 use crate::state::State;

@@ -1,7 +1,7 @@
 //! Entries that take many turns, answers that take many slices, and what a crash leaves of them.
 
 use super::*;
-use crate::disk::Space;
+use crate::disk::{Scan, Space};
 
 /// All rows but those that say where the state stands.
 fn rows(state: &State) -> Vec<(Space, Bytes, Bytes)> {

@@ -91,13 +91,7 @@ async fn leaves_within(patience: Duration, limit: Duration) -> bool {
     };
     let peers = Peers::new(stamp, Network::Sockets, Handle::new(State::in_memory()));
     let line = peers.line(MemberId(2), &[url], Purpose::Control);
-    let identity = wal::Identity {
-        cluster: ClusterId(7),
-        member: MemberId(1),
-        incarnation: Incarnation(1),
-        token: String::new(),
-        owner: String::new(),
-    };
+    let identity = wal::Identity::of_test(7, 1);
     let options = wal::Options {
         threaded: false,
         ..wal::Options::default()
