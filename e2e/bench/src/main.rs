@@ -55,7 +55,8 @@ struct Cli {
     /// Coord's executable; by default the release build beside this program
     #[arg(long, env = "COORD_BENCH_COORD")]
     coord: Option<PathBuf>,
-    /// etcd's executable; by default one that was built here, for the benchmark or for the local Kubernetes
+    /// etcd's executable; by default one that was built here, for the benchmark or for the local Kubernetes. A server that
+    /// takes etcd's flags may stand in its place: an earlier build of Coord, to measure what a change costs
     #[arg(long, env = "COORD_BENCH_ETCD")]
     etcd: Option<PathBuf>,
     /// Where the members keep their data; should be on a real disk

@@ -21,11 +21,11 @@ impl Space {
     }
 }
 
+/// Where rows begin and end, as an ordered map wants it.
+pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The rows of `[start, end)`, as bounds; `None` if there can be none.
-pub(super) fn bounds<'a>(
-    start: &'a [u8],
-    end: Option<&'a [u8]>,
-) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+pub(super) fn bounds<'a>(start: &'a [u8], end: Option<&'a [u8]>) -> Option<Bounds<'a>> {
     let is_empty = end.is_some_and(|end| end <= start);
     let end = end.map_or(Bound::Unbounded, Bound::Excluded);
     (!is_empty).then_some((Bound::Included(start), end))
