@@ -24,15 +24,21 @@ pub async fn within<T, F: Future<Output = Result<T>>>(
 ) -> Result<T> {
     const PAUSE: Duration = Duration::from_millis(20);
     let deadline = Instant::now() + limit;
+    let mut last: Option<anyhow::Error> = None;
     loop {
         let answer = match tokio::time::timeout_at(deadline, ask()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error,
-            Err(_) => anyhow::anyhow!("the last attempt did not end"),
+            // What the one before it said tells more.
+            Err(_) => match last.take() {
+                Some(error) => error.context("the last attempt did not end, the one before it"),
+                None => anyhow::anyhow!("the only attempt did not end"),
+            },
         };
         if Instant::now() >= deadline {
             return Err(answer.context(format!("waited {} s in vain for {what}", limit.as_secs())));
         }
+        last = Some(answer);
         tokio::time::sleep(PAUSE).await;
     }
 }
