@@ -18,7 +18,7 @@ mod writer;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -108,12 +108,13 @@ async fn copy_namespace(
 }
 
 /// The Raft term that `etcdctl endpoint status` reads through the client Service.
-async fn term(trial: &Trial) -> Result<Value> {
+async fn term(trial: &Trial) -> Result<u64> {
     let endpoint = trial.kubernetes.endpoint(&trial.namespace, NAME).await?;
     let words = "endpoint status --write-out=json";
     let said = trial.kubernetes.etcdctl(&endpoint.url(), words).await?;
     let said: Value = serde_json::from_str(&said)?;
-    Ok(said[0]["Status"]["raftTerm"].clone())
+    let term = said[0]["Status"]["raftTerm"].as_u64();
+    term.context("etcdctl says the Raft term")
 }
 
 async fn serves_nobody(trial: &Trial) {
@@ -122,9 +123,11 @@ async fn serves_nobody(trial: &Trial) {
     }
 }
 
-/// The original has the members that it had, and no election came.
-async fn stands_as_before(original: &Trial, before: &Value, term_before: &Value) {
-    assert_eq!(&term(original).await.unwrap(), term_before);
+/// The original has the members that it had. A machine that is short of time may elect another leader once; copies that take
+/// part do so again and again, for they answer for members that have voted.
+async fn stands_as_before(original: &Trial, before: &Value, term_before: u64) {
+    let elections = term(original).await.unwrap() - term_before;
+    assert!(elections <= 1, "{elections} elections");
     let after = original.ready().await.unwrap();
     assert_eq!(members(&after), members(before));
 }
@@ -176,7 +179,7 @@ async fn a_copied_namespace_starts_no_member_and_says_whose_disks_it_has() {
     assert_eq!(copy.kubectl("get pods --output=name").await.unwrap(), "");
     starts_anew(&copy, &before["status"]["clusterId"]).await;
 
-    stands_as_before(&original, &before, &term_before).await;
+    stands_as_before(&original, &before, term_before).await;
     takes_away(copy, &copies).await;
     original.finish(writer, 200).await.unwrap();
 }
@@ -211,7 +214,7 @@ async fn a_copy_without_that_mark_is_refused_by_the_servers_and_says_so() {
     copy.apply(&spec(3)).await.unwrap();
     starts_anew(&copy, &before["status"]["clusterId"]).await;
 
-    stands_as_before(&original, &before, &term_before).await;
+    stands_as_before(&original, &before, term_before).await;
     takes_away(copy, &copies).await;
     original.finish(writer, 200).await.unwrap();
 }

@@ -147,11 +147,10 @@ async fn members_whose_claims_are_being_deleted_are_replaced_before_they_restart
         .unwrap();
     sleep(A_WHILE).await;
     let now = trial.get().await.unwrap();
-    assert_eq!(
-        members(&now),
-        before,
-        "removed for an image that does not run"
-    );
+    // The newcomer has no id yet.
+    let mut left = members(&now);
+    left.retain(|_, id| !id.is_empty());
+    assert_eq!(left, before, "removed for an image that does not run");
     assert_eq!(now["status"]["healthyReplicas"], 3);
 
     let wanted = with("server", json!({"logLevel": "warn"}));
