@@ -8,6 +8,7 @@
 mod jwt;
 mod password;
 mod pem;
+mod recognized;
 mod simple;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Password hashes: bcrypt, as etcd's. Each takes a core for some fifty milliseconds. They are made on threads of their
 //! own and a few at a time: a flood of logins must not take the processor from everybody else's requests. Logins of one
-//! user are checked one after the other: however many guess at one user's password, another user waits for one of them.
+//! user are checked one after the other: however many guess at one user's password, another user waits for one of them, and
+//! that user's own login for none if it was right before.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use super::recognized::Recognized;
 use crate::command::AuthRefusal;
 use crate::offload::Offload;
 
@@ -25,6 +27,7 @@ pub struct Passwords {
     turns: Arc<Semaphore>,
     /// A turn for each user whose password is being checked, and how many wait for it or have it.
     users: Mutex<HashMap<String, (Arc<Semaphore>, usize)>>,
+    recognized: Recognized,
 }
 
 /// A wish to have a user's password checked. The user is forgotten with the last of them.
@@ -59,6 +62,7 @@ impl Passwords {
             offload,
             turns: Arc::new(Semaphore::new((cores / 2).max(1))),
             users: Mutex::default(),
+            recognized: Recognized::new(),
         }
     }
 
@@ -80,16 +84,23 @@ impl Passwords {
 
     /// Whether this is the password that the user's hash was made of.
     pub async fn is_right(&self, user: &str, password: String, hash: Bytes) -> bool {
+        if self.recognized.knows(user, &password, &hash) {
+            return true;
+        }
         let wish = self.wish(user);
         let Ok(turn) = wish.turn.clone().acquire_owned().await else {
             return false;
         };
         let checked = self.aside(move || {
             let _turn = turn;
-            let hash = std::str::from_utf8(&hash).ok()?;
-            bcrypt::verify(password, hash).ok()
+            let is_right = bcrypt::verify(&password, std::str::from_utf8(&hash).ok()?).ok()?;
+            is_right.then_some((password, hash))
         });
-        checked.await.flatten() == Some(true)
+        let Some((password, hash)) = checked.await.flatten() else {
+            return false;
+        };
+        self.recognized.add(user, &password, hash);
+        true
     }
 
     fn wish<'a>(&'a self, user: &'a str) -> Wish<'a> {
@@ -208,6 +219,32 @@ mod tests {
         while !passwords.users().is_empty() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_login_that_was_right_before_waits_for_no_guess_at_the_same_password() {
+        let passwords = Passwords::new(COST_MIN, Offload::Threads);
+        let hash = passwords.hash("secret".to_owned()).await.unwrap();
+        let login = |password: &str, hash: &Bytes| {
+            let asked = passwords.is_right("u", password.to_owned(), hash.clone());
+            tokio::time::timeout(std::time::Duration::from_millis(50), asked)
+        };
+        assert!(
+            passwords
+                .is_right("u", "secret".to_owned(), hash.clone())
+                .await
+        );
+        // As if somebody guessed: whatever needs a hash waits.
+        let guess = passwords.wish("u");
+        let turn = guess.turn.clone().acquire_owned().await.unwrap();
+        assert_eq!(login("secret", &hash).await.ok(), Some(true));
+        assert!(login("guessed", &hash).await.is_err());
+        // The password was changed: the old one is not recognized.
+        let changed = passwords.hash("other".to_owned()).await.unwrap();
+        assert!(login("secret", &changed).await.is_err());
+        drop(turn);
+        let is_right = passwords.is_right("u", "secret".to_owned(), changed).await;
+        assert!(!is_right);
     }
 
     #[tokio::test]
