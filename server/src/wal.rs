@@ -69,6 +69,21 @@ pub struct Options {
     pub threaded: bool,
 }
 
+impl Options {
+    /// As the default, of a process that may take `memory_bytes` in all: on a small machine it keeps fewer entries in memory.
+    pub fn of(memory_bytes: u64) -> Self {
+        const PART_OF_MEMORY: u64 = 32;
+        let usual = Self::default();
+        let part = usize::try_from(memory_bytes / PART_OF_MEMORY);
+        Self {
+            recent_bytes_max: part.map_or(usual.recent_bytes_max, |part| {
+                part.min(usual.recent_bytes_max)
+            }),
+            ..usual
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -101,12 +116,7 @@ impl Wal {
     /// Makes an empty log in a directory that does not exist yet.
     ///
     /// Errors: `Io`. A crash in the middle leaves nothing under that name.
-    pub fn create(path: &Path, identity: Identity) -> Result<Self, Fault> {
-        Self::create_with(path, &identity, Options::default())
-    }
-
-    /// As [`Wal::create`], run in another way.
-    pub fn create_with(path: &Path, identity: &Identity, options: Options) -> Result<Self, Fault> {
+    pub fn create(path: &Path, identity: &Identity, options: Options) -> Result<Self, Fault> {
         let fault = |source| Fault::Io {
             path: path.to_owned(),
             source,
@@ -133,8 +143,8 @@ impl Wal {
     /// Opens the log that is there.
     ///
     /// Errors: `Corrupt` if it is not all that was acknowledged, saying where and how to go on; `Io`.
-    pub fn open(path: &Path) -> Result<Self, Fault> {
-        Self::open_on(directory(path), Options::default())
+    pub fn open(path: &Path, options: Options) -> Result<Self, Fault> {
+        Self::open_on(directory(path), options)
     }
 
     /// Opens a log to look at it: nothing on the disk is changed, and nothing can be appended.

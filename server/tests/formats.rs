@@ -24,7 +24,7 @@ use coord_server::command::{
     Keys, Order, Query, Range, RangeFilter, Response, Revision, SortTarget, codec,
 };
 use coord_server::state::{FEATURE_LEVEL, Handle, SnapshotWriter, State};
-use coord_server::wal::{Payload, Wal};
+use coord_server::wal::{Options, Payload, Wal};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -147,7 +147,7 @@ fn the_state_of_every_version_can_be_read() {
 fn the_log_of_every_version_makes_the_same_state() {
     for version in versions() {
         let (_dir, data) = unpacked(&version);
-        let log = Wal::open(&data.join("wal")).unwrap();
+        let log = Wal::open(&data.join("wal"), Options::default()).unwrap();
         let mut state = State::in_memory();
         let ends = log.ends();
         assert_eq!(ends.purged, None, "a short log holds everything");

@@ -17,6 +17,9 @@ use super::{background, panics};
 
 /// Tables that may overlap before a round of merges begins. fjall slows writers down from 20 on.
 const TABLES: usize = 8;
+/// Merged tables are about this large. While one is written, fjall's index of it holds the last key of each block as a part
+/// of the block that it was read from, so that a merge holds as many bytes in memory as a table has.
+const TABLE_BYTES: u64 = 8 << 20;
 /// Between two merges.
 const REST: Duration = Duration::from_millis(1);
 
@@ -138,7 +141,8 @@ fn run(
 fn merge(keyspace: &Keyspace, floor: SeqNo) -> Result<bool, fjall::Error> {
     let tables = || keyspace.tree.current_version().id();
     let before = tables();
-    keyspace.tree.compact(Arc::new(Leveled::default()), floor)?;
+    let strategy = Leveled::default().with_table_target_size(TABLE_BYTES);
+    keyspace.tree.compact(Arc::new(strategy), floor)?;
     let has_changed = tables() != before;
     if has_changed {
         std::thread::sleep(REST);
@@ -223,6 +227,39 @@ mod tests {
             });
             check(&keyspaces, rounds);
         }
+    }
+
+    #[test]
+    fn merged_tables_are_small_because_a_merge_holds_one_in_memory() {
+        const ROWS: u32 = 3_000;
+        let dir = tempfile::tempdir().unwrap();
+        let (_db, mut keyspaces) = open(dir.path());
+        keyspaces.truncate(1);
+        let merging = Merging::start(dir.path().to_owned(), keyspaces.clone(), || 0);
+        let mut value = [0; 1024];
+        let mut round = 0;
+        while keyspaces[0].l0_table_count() < TABLES {
+            for row in 0..ROWS {
+                rand::fill(&mut value);
+                let key = row.to_be_bytes().into_iter().chain([round]);
+                keyspaces[0]
+                    .insert(key.collect::<Vec<u8>>(), value)
+                    .unwrap();
+            }
+            keyspaces[0].rotate_memtable_and_wait().unwrap();
+            round += 1;
+        }
+        merging.ask(&keyspaces).unwrap();
+        until(|| keyspaces[0].l0_table_count() == 0);
+        drop(merging);
+        let tables = keyspaces[0].path().join("tables");
+        let tables = std::fs::read_dir(tables).unwrap();
+        let sizes = tables.map(|table| table.unwrap().metadata().unwrap().len());
+        let sizes: Vec<u64> = sizes.collect();
+        assert!(
+            sizes.iter().all(|size| *size < 2 * TABLE_BYTES),
+            "{sizes:?}"
+        );
     }
 
     #[test]

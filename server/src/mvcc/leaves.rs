@@ -21,8 +21,8 @@ const LEAF_BYTES: usize = 256 << 10;
 const BLOCK_LEAVES: usize = 256;
 /// Bound on rows kept in memory: some hundred thousand keys of a few hundred bytes. Tests must not fit.
 pub(crate) const RESIDENT_BYTES_MAX: usize = if cfg!(test) { 64 << 10 } else { 64 << 20 };
-/// Memory of a row beyond its bytes: two handles and two allocations.
-const ROW_OVERHEAD_BYTES: usize = 96;
+/// Memory of a row beyond its bytes: two handles and two allocations, and two more once a reader has shared them.
+const ROW_OVERHEAD_BYTES: usize = 160;
 /// Misses by points after which a leaf is loaded, while there is room ..
 const MISSES_WITH_ROOM: u8 = 4;
 /// .. and while there is none: loading costs as much as some twenty points.

@@ -109,15 +109,21 @@ impl LogPlace {
 
     pub(super) fn create(&self, identity: wal::Identity) -> Result<Wal, Fault> {
         match self {
-            Self::Directory(data_dir) => Wal::create(&directory::wal(data_dir), identity),
+            Self::Directory(data_dir) => {
+                Wal::create(&directory::wal(data_dir), &identity, Self::options())
+            }
             Self::Simulated(place) => place.create(identity),
         }
     }
 
     pub(super) fn open(&self) -> Result<Wal, Fault> {
         match self {
-            Self::Directory(data_dir) => Wal::open(&directory::wal(data_dir)),
+            Self::Directory(data_dir) => Wal::open(&directory::wal(data_dir), Self::options()),
             Self::Simulated(place) => place.open(),
         }
+    }
+
+    fn options() -> wal::Options {
+        wal::Options::of(memory::available_bytes())
     }
 }

@@ -21,6 +21,13 @@ fn options(blocks: u64) -> Options {
     }
 }
 
+#[test]
+fn a_small_machine_keeps_fewer_entries_in_memory() {
+    let bytes = |memory_bytes| Options::of(memory_bytes).recent_bytes_max;
+    assert_eq!(bytes(256 << 20), 8 << 20);
+    assert_eq!(bytes(u64::MAX), Options::default().recent_bytes_max);
+}
+
 fn identity() -> Identity {
     Identity {
         cluster: ClusterId(0xc1),

@@ -51,7 +51,7 @@ impl Member {
             owner: String::new(),
         };
         fs::create_dir_all(dir).unwrap();
-        let wal = Wal::create_with(&directory::wal(dir), &identity, OPTIONS).unwrap();
+        let wal = Wal::create(&directory::wal(dir), &identity, OPTIONS).unwrap();
         let state = stored::state(&state_place(dir)).unwrap();
         let mut member = Self {
             wal,
