@@ -60,6 +60,9 @@ pub use stored::{Stored, StoredPage, StoredReading};
 pub use crate::command::level::FEATURE_LEVEL;
 /// Bytes that a file system gives at least.
 const BLOCK: u64 = 4096;
+/// The disk may be behind by half of what is kept of rows in memory, but for these bounds.
+const PENDING_BYTES_LEAST: usize = 1 << 20;
+const PENDING_BYTES_MOST: usize = 16 << 20;
 /// On a small machine the keys in memory take this part of it.
 const RESIDENT_PART_OF_MEMORY: u64 = 16;
 
@@ -100,6 +103,7 @@ pub struct State {
     level: u32,
     /// The highest level that may be applied here.
     level_max: u32,
+    pending_bytes_max: usize,
 }
 
 impl State {
@@ -194,6 +198,8 @@ impl State {
             pins: snapshot::Pins::default(),
             level,
             level_max,
+            pending_bytes_max: (resident_bytes_max / 2)
+                .clamp(PENDING_BYTES_LEAST, PENDING_BYTES_MOST),
         })
     }
 
@@ -284,6 +290,12 @@ impl State {
     /// 0 once the disk has failed: then the next entry says so.
     pub fn pending_bytes(&self) -> usize {
         self.disk.pending_bytes()
+    }
+
+    /// Bytes that the disk may be behind before applying should wait for it: on a small machine fewer, since each is held several
+    /// times on its way.
+    pub fn pending_bytes_max(&self) -> usize {
+        self.pending_bytes_max
     }
 
     /// Returns when the writer thread has committed something, has failed, or has nothing to do.

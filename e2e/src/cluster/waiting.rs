@@ -29,7 +29,7 @@ pub async fn within<T, F: Future<Output = Result<T>>>(
         let answer = match tokio::time::timeout_at(deadline, ask()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => error,
-            // What the one before it said tells more.
+            // The attempt before it tells more.
             Err(_) => match last.take() {
                 Some(error) => error.context("the last attempt did not end, the one before it"),
                 None => anyhow::anyhow!("the only attempt did not end"),

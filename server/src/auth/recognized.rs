@@ -1,8 +1,8 @@
 //! Passwords that were right once, recognized without a hash that takes fifty milliseconds: a login of somebody who has
 //! logged in before does not wait behind those who guess at the same user's password.
 //!
-//! What is kept is a digest under a key of this process that is never written anywhere, and it counts only for the hash
-//! that it was checked against: a new password, or a new user of the same name, is unknown again.
+//! Only a digest is kept, under a key of this process that is never written anywhere, and it counts only for the hash that
+//! it was checked against: a new password, or a new user of the same name, is unknown again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -31,8 +31,6 @@ use crate::watch::Hub;
 const TAKEN_BYTES: usize = 1 << 20;
 /// Entries of which it is looked at what they read, before a turn that applies them.
 const AHEAD_ENTRIES: usize = 64;
-/// Bytes the state store may be behind before applying waits for it.
-const UNWRITTEN_BYTES_MAX: usize = 16 << 20;
 
 pub(in crate::raft) struct StateMachine {
     pub(in crate::raft) offload: Offload,
@@ -222,7 +220,7 @@ impl StateMachine {
     async fn wait_for_store(&self) {
         loop {
             let flushed = self.state.with(|state| {
-                let is_behind = state.pending_bytes() > UNWRITTEN_BYTES_MAX;
+                let is_behind = state.pending_bytes() > state.pending_bytes_max();
                 is_behind.then(|| state.flushed())
             });
             match flushed {
