@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use coord_operator::model::{Ordinal, quorum};
-use coord_operator::observe::{MemberSeen, Membership, Observed};
+use coord_operator::observe::{MemberSeen, Membership, Observed, WaitReason};
 use coord_operator::plan::{Plan, Step, plan};
 use coord_operator::validate::Desired;
 use proptest::prelude::*;
@@ -189,7 +189,17 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Test
                     "the leader restarted"
                 );
             } else if list.is_none() {
-                prop_assert!(!observed.pods[ordinal].running, "restarted on a guess");
+                // A claim on which nobody lived, and that is being deleted, goes with the pod whose server waits on it.
+                let waits_on_nothing = observed.waiting.get(ordinal).is_some_and(|waiting| {
+                    matches!(waiting.reason, WaitReason::NotAdded | WaitReason::Wiped)
+                }) && observed
+                    .volumes
+                    .get(ordinal)
+                    .is_some_and(|volume| volume.deleting && volume.member_id.is_none());
+                prop_assert!(
+                    !observed.pods[ordinal].running || waits_on_nothing,
+                    "restarted on a guess"
+                );
             }
         }
         Step::DeleteSet { ordinal, .. } => {

@@ -42,11 +42,12 @@ pub(super) fn children(case: &Case, step: &Step) -> Children {
             wanted.into_iter().for_each(|n| add(n, true));
         }
         (Some(recorded), None) => {
-            // A member that cannot be asked is kept as it is; a member with a disk of this cluster is started.
+            // A member that cannot be asked is kept as it is; a member with a disk of this cluster is started, and one whose
+            // disk lost its mark, or never had one: its server says whose it is.
             let with_disk = observed
                 .volumes
                 .iter()
-                .filter(|(_, v)| v.cluster_id == Some(recorded) && !v.deleting);
+                .filter(|(_, v)| v.cluster_id.is_none_or(|id| id == recorded) && !v.deleting);
             let with_set = observed.sets.iter().filter(|(_, set)| !set.deleting);
             let kept: BTreeSet<Ordinal> = with_disk
                 .map(|(n, _)| *n)
