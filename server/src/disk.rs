@@ -187,6 +187,12 @@ impl Disk {
         }
     }
 
+    /// Has rows wait while fjall's memtables take more than these bytes and some are being written out. Without this they may
+    /// take five memtables a space.
+    pub fn limit_memtables(&self, bytes: u64) {
+        self.shared.limit_memtables(bytes);
+    }
+
     /// Follows the writer thread: changes with each committed batch and when it fails.
     pub fn progress(&self) -> Progress {
         self.shared.flushed.subscribe()

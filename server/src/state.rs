@@ -63,6 +63,9 @@ const BLOCK: u64 = 4096;
 /// The disk may be behind by half of what is kept of rows in memory, but for these bounds.
 const PENDING_BYTES_LEAST: usize = 1 << 20;
 const PENDING_BYTES_MOST: usize = 16 << 20;
+/// fjall's memtables may take twice what is kept of rows, but for these bounds: less than one of each space cannot be.
+const MEMTABLE_BYTES_LEAST: usize = 32 << 20;
+const MEMTABLE_BYTES_MOST: usize = 96 << 20;
 /// On a small machine the keys in memory take this part of it.
 const RESIDENT_PART_OF_MEMORY: u64 = 16;
 
@@ -172,6 +175,9 @@ impl State {
         let level = level::load(&disk.rows(), level_max)?;
         let ledger = Ledger::load(&disk.rows())?;
         unfinished::undo(&disk, ledger.revision)?;
+        let memtable_bytes =
+            (2 * resident_bytes_max).clamp(MEMTABLE_BYTES_LEAST, MEMTABLE_BYTES_MOST);
+        disk.limit_memtables(memtable_bytes as u64);
         let mut rows = disk.rows();
         let mvcc = Mvcc::open(&rows, resident_bytes_max)?;
         let superseded = Superseded::load(&rows)?;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
@@ -94,6 +95,7 @@ pub(super) struct Shared {
     layout: &'static Layout,
     /// The memory that keeps rows across a simulated crash.
     kept: OnceLock<MemoryRows>,
+    memtable_bytes_max: AtomicU64,
 }
 
 impl Shared {
@@ -112,6 +114,7 @@ impl Shared {
             flushed: watch::Sender::new(Flushed::default()),
             layout,
             kept: OnceLock::new(),
+            memtable_bytes_max: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -119,6 +122,15 @@ impl Shared {
         self.layers
             .lock()
             .expect("a thread that panics with the rows in hand ends the process")
+    }
+
+    /// Bytes that memtables may take before the next rows wait for one to be written out.
+    pub(super) fn memtable_bytes_max(&self) -> u64 {
+        self.memtable_bytes_max.load(Relaxed)
+    }
+
+    pub(super) fn limit_memtables(&self, bytes: u64) {
+        self.memtable_bytes_max.store(bytes, Relaxed);
     }
 
     pub(super) fn layout(&self) -> &'static Layout {

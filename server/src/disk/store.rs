@@ -369,6 +369,11 @@ impl Store {
             .all(|keyspace| keyspace.sealed_memtable_count() == 0)
     }
 
+    /// Bytes in memtables, also in those that wait to be written out.
+    pub(super) fn memtable_bytes(&self) -> u64 {
+        self.db.write_buffer_size()
+    }
+
     /// Has tables merged where that is worth it.
     pub(super) fn merge(&self) -> Result<(), Fault> {
         self.merging

@@ -132,6 +132,22 @@ fn rows_come_back_in_order_from_every_layer() {
 }
 
 #[test]
+fn rows_for_which_memtables_have_no_room_wait_and_come_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
+    disk.limit_memtables(0);
+    for n in 1..=200 {
+        entry(&disk, n);
+        if n % 10 == 0 {
+            persist(&disk);
+        }
+    }
+    drop(disk);
+    let disk = Disk::open(dir.path(), &LAYOUT).unwrap();
+    assert_eq!(check(&disk).unwrap(), 200);
+}
+
+#[test]
 fn an_entry_that_was_given_up_never_reaches_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::open(dir.path(), &LAYOUT).unwrap();

@@ -25,6 +25,10 @@ const CHECKPOINT_BYTES: usize = if cfg!(test) { 8 << 10 } else { 32 << 20 };
 /// memtable out; unsynced megabytes would then delay a write to the log.
 const SYNC_BYTES: usize = 1 << 20;
 
+/// Between two looks at the room for memtables, and how many of them: two seconds in all.
+const ROOM_PAUSE: Duration = Duration::from_millis(2);
+const ROOM_LOOKS_MAX: usize = 1000;
+
 /// The first of [`TIDY_ROUNDS`] rotations of an idle store's memtables, counted from its last rows; each later one waits
 /// twice as long. fjall deletes merged tables only when it rotates a memtable, so an idle store would keep them for ever.
 const TIDY_AFTER: Duration = Duration::from_secs(2);
@@ -176,6 +180,7 @@ impl Writer {
             let is_closing = layers.is_closing;
             drop(layers);
 
+            self.await_room();
             // On failure `sealed` stays in front of fjall, so that reads go on as if nothing had happened.
             let committed = self.commit(&sealed);
             if committed.is_ok() {
@@ -215,6 +220,18 @@ impl Writer {
             if std::mem::take(&mut self.tidying.is_due) {
                 self.tidy()?;
             }
+        }
+    }
+
+    /// Waits while memtables take more memory than they should and some are being written out. fjall by itself waits for the
+    /// fifth of one space, for 100 ms at a time. One that is never written out fails the commit that follows.
+    fn await_room(&self) {
+        let bytes_max = self.shared.memtable_bytes_max();
+        for _ in 0..ROOM_LOOKS_MAX {
+            if self.store.memtable_bytes() <= bytes_max || self.store.is_rotated() {
+                return;
+            }
+            std::thread::sleep(ROOM_PAUSE);
         }
     }
 
