@@ -99,7 +99,12 @@ enum Output {
 /// Clients at work. Dropping it ends them.
 pub struct Load {
     common: Common,
-    tasks: JoinSet<Result<Output>>,
+    /// Those that change keys or leases, or ask for terms.
+    working: JoinSet<Result<Output>>,
+    /// Those that must see all that the others did.
+    watching: JoinSet<Result<Output>>,
+    /// Of those that have ended.
+    outputs: Vec<Output>,
 }
 
 impl Load {
@@ -117,7 +122,7 @@ impl Load {
             written: Arc::default(),
             compacted: Arc::default(),
         };
-        let mut tasks = JoinSet::new();
+        let (mut working, mut watching) = (JoinSet::new(), JoinSet::new());
         let members = endpoints.len();
         let mut seeds = seed;
         let mut rng = || {
@@ -125,22 +130,27 @@ impl Load {
             StdRng::seed_from_u64(seeds)
         };
         for number in 0..profile.writers {
-            tasks.spawn(keys::work(common.clone(), number, rng()));
+            working.spawn(keys::work(common.clone(), number, rng()));
         }
         for number in 0..profile.readers {
             let number = profile.writers + number;
-            tasks.spawn(keys::read(common.clone(), number, rng()));
+            working.spawn(keys::read(common.clone(), number, rng()));
         }
         for member in 0..members {
-            tasks.spawn(watchers::follow(common.clone(), member));
-            tasks.spawn(watchers::come_and_go(common.clone(), member, rng()));
-            tasks.spawn(leases::hold(common.clone(), member, rng()));
-            tasks.spawn(terms::ask(common.clone(), member));
+            watching.spawn(watchers::follow(common.clone(), member));
+            watching.spawn(watchers::come_and_go(common.clone(), member, rng()));
+            working.spawn(leases::hold(common.clone(), member, rng()));
+            working.spawn(terms::ask(common.clone(), member));
         }
         if profile.compacts {
-            tasks.spawn(compaction::keep_few(common.clone()));
+            working.spawn(compaction::keep_few(common.clone()));
         }
-        Ok(Self { common, tasks })
+        Ok(Self {
+            common,
+            working,
+            watching,
+            outputs: Vec::new(),
+        })
     }
 
     /// Time since the start, as all records count it.
@@ -177,17 +187,27 @@ impl Load {
         Ok(())
     }
 
-    /// Ends the clients that change something; watchers go on until [`Load::finish`].
-    pub fn stop_changing(&self) {
+    /// Ends the clients that change something, and waits for the answers that are on their way; watchers go on until
+    /// [`Load::finish`].
+    ///
+    /// What members hold afterwards has all that was acknowledged.
+    pub async fn stop_changing(&mut self) -> Result<()> {
         self.common.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.working.join_next().await {
+            self.outputs.push(ended.context("a client panicked")??);
+        }
+        Ok(())
     }
 
     /// Ends all clients once watchers have seen everything up to `goal`, and adds what they saw to the record.
     pub async fn finish(mut self, goal: i64, record: &mut Record) -> Result<()> {
-        self.common.stop.store(true, Ordering::Relaxed);
         self.common.goal.store(goal, Ordering::Relaxed);
-        while let Some(ended) = self.tasks.join_next().await {
-            match ended.context("a client panicked")?? {
+        self.stop_changing().await?;
+        while let Some(ended) = self.watching.join_next().await {
+            self.outputs.push(ended.context("a client panicked")??);
+        }
+        for output in self.outputs {
+            match output {
                 Output::Nothing => {}
                 Output::Watchers(watchers) => record.watchers.extend(watchers),
                 Output::Tenancies(tenancies) => record.tenancies.extend(tenancies),
@@ -197,5 +217,44 @@ impl Load {
         record.calls = self.common.history.calls();
         record.held = self.common.held.calls();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Members that take every request and end the connection after a moment without an answer.
+    async fn slow_members(count: usize) -> Vec<String> {
+        const MOMENT: Duration = Duration::from_millis(300);
+        let mut endpoints = Vec::new();
+        for _ in 0..count {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            endpoints.push(format!("http://{}", listener.local_addr().unwrap()));
+            tokio::spawn(async move {
+                while let Ok((mut connection, _)) = listener.accept().await {
+                    tokio::spawn(async move {
+                        let _ = connection.read(&mut [0; 1024]).await;
+                        tokio::time::sleep(MOMENT).await;
+                    });
+                }
+            });
+        }
+        endpoints
+    }
+
+    #[tokio::test]
+    async fn no_call_is_under_way_once_changing_has_stopped() {
+        let endpoints = slow_members(3).await;
+        let mut load = Load::start(&endpoints, 1, Profile::default()).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        load.stop_changing().await.unwrap();
+        let known = load.common.history.calls().len();
+        assert!(known > 0, "calls were under way");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(load.common.history.calls().len(), known);
     }
 }

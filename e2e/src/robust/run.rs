@@ -77,7 +77,7 @@ pub async fn run(plan: &Plan, record: &mut Record) -> Result<Report, Failure> {
             return Err(failure);
         }
     };
-    site.load.stop_changing();
+    site.load.stop_changing().await?;
     let goal = read_all(&site, record).await?;
     site.load.finish(goal, record).await?;
     // One that lost its disk has lost its term with it, and was given up.
