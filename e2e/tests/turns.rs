@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use coord_e2e::clients::etcd::Client;
 use coord_e2e::clients::etcd::request::{delete_to, op, prefix, put, range_to, txn, watch_prefix};
 use coord_e2e::clients::http;
-use coord_e2e::cluster::{Cluster, Kind};
+use coord_e2e::cluster::{Cluster, Kind, within};
 use coord_proto::etcd::etcdserverpb as pb;
 use futures::future::try_join_all;
 use pb::range_request::{SortOrder, SortTarget};
@@ -22,6 +22,8 @@ const WHILE: Duration = Duration::from_secs(8);
 const WRITERS: usize = 8;
 /// A put that waits longer was held up by more than a busy machine.
 const LONGEST: Duration = Duration::from_secs(1);
+/// The time that all keys may take to go once nobody waits for the answer.
+const GONE_MAX: Duration = Duration::from_secs(120);
 
 /// Times of puts, sorted.
 struct Puts(Vec<Duration>);
@@ -37,7 +39,12 @@ impl Puts {
     }
 }
 
-/// Puts until `ended`, and times each.
+/// Whether a member gave up waiting for it, as etcd does: it may still happen.
+fn is_late(status: &tonic::Status) -> bool {
+    status.message().contains("request timed out")
+}
+
+/// Puts until `ended`, and times each, also those that a member gave up.
 async fn puts(client: Client, mut ended: oneshot::Receiver<()>) -> Result<Puts> {
     let mut times = Vec::new();
     let mut number = 0;
@@ -45,8 +52,10 @@ async fn puts(client: Client, mut ended: oneshot::Receiver<()>) -> Result<Puts> 
         let one = async |writer: usize| -> Result<Duration> {
             let begun = Instant::now();
             let key = format!("beside/{writer}");
-            client.put(put(&key, &number.to_string())).await?;
-            Ok(begun.elapsed())
+            match client.put(put(&key, &number.to_string())).await {
+                Err(status) if !is_late(&status) => Err(status.into()),
+                Ok(_) | Err(_) => Ok(begun.elapsed()),
+            }
         };
         times.extend(try_join_all((0..WRITERS).map(one)).await?);
         number += 1;
@@ -150,6 +159,16 @@ async fn long_reads(client: Client, revision: i64) -> Result<usize> {
     Ok(asked)
 }
 
+/// Waits until no key is left: a change that takes longer than a request goes on without it.
+async fn until_gone(client: &Client) -> Result<()> {
+    within(GONE_MAX, "all keys are gone", || async {
+        let left = client.range(prefix("many/")).await?.count;
+        ensure!(left == 0, "{left} keys are left");
+        Ok(())
+    })
+    .await
+}
+
 /// All deleted, and a lease with all of them ended, under three watchers of each kind.
 async fn large_deletes(cluster: &Cluster, keys: usize) -> Result<()> {
     let client = cluster.client_of(cluster.leader().await?)?;
@@ -167,11 +186,20 @@ async fn large_deletes(cluster: &Cluster, keys: usize) -> Result<()> {
     let count = |event: &coord_proto::etcd::mvccpb::Event| event.r#type() as i32 == 1;
     let grant = pb::LeaseGrantRequest { ttl: 10_000, id: 0 };
     let lease = client.lease_grant(grant).await?.id;
-    client.delete(delete_to("many/", "many0")).await?;
+    let begun = Instant::now();
+    match client.delete(delete_to("many/", "many0")).await {
+        Err(status) if !is_late(&status) => return Err(status.into()),
+        Ok(_) | Err(_) => until_gone(&client).await?,
+    }
+    println!("a delete of all took {:?}", begun.elapsed());
     fill(&client, keys, lease).await?;
-    client
-        .lease_revoke(pb::LeaseRevokeRequest { id: lease })
-        .await?;
+    let begun = Instant::now();
+    let revoke = pb::LeaseRevokeRequest { id: lease };
+    match client.lease_revoke(revoke).await {
+        Err(status) if !is_late(&status) => return Err(status.into()),
+        Ok(_) | Err(_) => until_gone(&client).await?,
+    }
+    println!("the end of a lease of all took {:?}", begun.elapsed());
     for watcher in &mut watchers {
         let mut deleted = 0;
         while deleted < 2 * keys {

@@ -22,7 +22,7 @@ use crate::metrics::metrics;
 use crate::offload::Offload;
 use crate::raft::{ChangeError, Raft};
 use crate::scratch;
-use crate::state::{self, Ahead, No};
+use crate::state::{self, Ahead, No, State};
 pub use crate::state::{Answer, History, LargeRevision, Part, Reading};
 use crate::watch::{Hub, Needs};
 
@@ -296,12 +296,22 @@ impl Coordinator {
             }
             Consistency::Linearizable => self.in_time(self.raft.read_barrier()).await?,
         }
-        let ahead = self.state.with(|state| state.ahead_of_query(query));
-        self.read_ahead(ahead).await?;
-        let answer = self.state.with(|state| {
+        let ask = |state: &mut State| {
             let _turn = metrics().state_turns.read.start_timer();
             state.ask(principal, query)
+        };
+        // What is in memory, as nearly all is, costs one look at the state.
+        let near = self.state.with(|state| match state.ahead_of_query(query) {
+            None => Ok(ask(state)),
+            Some(ahead) => Err(ahead),
         });
+        let answer = match near {
+            Ok(answer) => answer,
+            Err(ahead) => {
+                self.read_ahead(Some(ahead)).await?;
+                self.state.with(ask)
+            }
+        };
         answer.map_err(|fault| self.stop_on(&fault))
     }
 

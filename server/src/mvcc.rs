@@ -44,6 +44,13 @@ pub const PAST: Space = Space::new(2);
 /// Changes, in order.
 pub const LOG: Space = Space::new(3);
 
+/// So many keys at least are read in one pass, if they lie close together: fewer cost less one by one.
+const MANY: usize = if cfg!(test) { 2 } else { 64 };
+/// Rows that are read for each key of such a pass, at most: where others lie between them, the rest are read one by one.
+pub const CLOSE: usize = 2;
+/// Bytes of such a pass.
+const CLOSE_BYTES: usize = 256 << 10;
+
 /// The fields that a put stores besides its place in history.
 #[derive(Clone, Debug)]
 pub struct Store<'a> {
@@ -159,6 +166,35 @@ impl Mvcc {
             .get(rows, key)?
             .map(Version::decode)
             .transpose()
+    }
+
+    /// The live versions of `keys`, which ascend, each at its key's place. Keys that lie close together are read in one pass.
+    pub fn get_each(&self, rows: &Rows<'_>, keys: &[Bytes]) -> Result<Vec<Option<Version>>, Fault> {
+        let mut versions = Vec::with_capacity(keys.len());
+        if let [first, .., last] = keys
+            && keys.len() >= MANY
+        {
+            let span = Span {
+                start: first.clone(),
+                end: Some(past::after(last)),
+            };
+            let mut budget = Budget {
+                rows: CLOSE * keys.len(),
+                bytes: CLOSE_BYTES,
+            };
+            let slice = self.live(rows, &span, usize::MAX, &mut budget)?;
+            let mut found = slice.found.into_iter().peekable();
+            let is_read = |key: &&Bytes| slice.next.as_ref().is_none_or(|next| *key < next);
+            for key in keys.iter().take_while(is_read) {
+                while found.next_if(|(other, _)| other < key).is_some() {}
+                let version = found.next_if(|(other, _)| other == key);
+                versions.push(version.map(|(_, version)| version));
+            }
+        }
+        for key in &keys[versions.len()..] {
+            versions.push(self.get(rows, key)?);
+        }
+        Ok(versions)
     }
 
     /// Writes a key's next version and answers the pair; `prev` is its live version, from [`get`](Self::get).

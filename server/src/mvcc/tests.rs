@@ -89,6 +89,35 @@ fn leaves_count_and_find_what_an_ordered_map_does() {
     }
 }
 
+#[test]
+fn keys_read_in_one_pass_are_what_they_are_one_by_one() {
+    let mut random = StdRng::seed_from_u64(1);
+    let disk = Disk::in_memory(&LAYOUT);
+    let mvcc = Mvcc::open(&disk.rows(), RESIDENT_BYTES_MAX).unwrap();
+    for main in 2..2000 {
+        // A few are so large that a pass ends at them.
+        let bytes = if main % 97 == 0 { CLOSE_BYTES } else { 20 };
+        let value = vec![7; bytes];
+        change(&disk, &mvcc, main, &format!("key/{main:05}"), Some(&value));
+    }
+    for round in 0..400 {
+        let apart = random.random_range(1..=5);
+        let first = random.random_range(0..2500);
+        let mut keys: Vec<Bytes> = (0..random.random_range(0..100))
+            .map(|place| first + place * apart + random.random_range(0..apart))
+            .map(|number| Bytes::from(format!("key/{number:05}")))
+            .collect();
+        keys.dedup();
+        if round % 3 == 0 {
+            mvcc.forget_resident();
+        }
+        let rows = disk.rows();
+        let one_by_one = keys.iter().map(|key| mvcc.get(&rows, key).unwrap());
+        let one_by_one: Vec<_> = one_by_one.collect();
+        assert_eq!(mvcc.get_each(&rows, &keys).unwrap(), one_by_one, "{keys:?}");
+    }
+}
+
 /// One change at a revision of its own: `value`, or a removal without one.
 fn change(disk: &Disk, mvcc: &Mvcc, main: u64, key: &str, value: Option<&[u8]>) {
     let mut rows = disk.rows();

@@ -92,11 +92,30 @@ impl Ahead {
                     ControlFlow::Continue(())
                 };
                 self.rows
-                    .scan(SYSTEM, &start, Some(&end), ROWS_MAX, visit)?;
-                keys.iter()
-                    .try_for_each(|key| self.rows.get(CURRENT, key).map(|_| ()))
+                    .scan(SYSTEM, &start, Some(&end), TURN_ROWS, visit)?;
+                self.read_keys(&keys)
             }
         }
+    }
+
+    /// Reads the current rows of `keys`, which ascend: all that lie close together at once, as
+    /// [`Mvcc::get_each`](mvcc::Mvcc::get_each) does.
+    fn read_keys(&self, keys: &[Bytes]) -> Result<(), Fault> {
+        let mut reached = 0;
+        if let (Some(first), Some(last)) = (keys.first(), keys.last()) {
+            let rows = mvcc::CLOSE * keys.len();
+            let visit = &mut |row: &[u8], _: &[u8]| {
+                reached += keys[reached..].partition_point(|key| key.as_ref() <= row);
+                match row < last.as_ref() {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            };
+            self.rows.scan(CURRENT, first, None, rows, visit)?;
+        }
+        keys[reached..]
+            .iter()
+            .try_for_each(|key| self.rows.get(CURRENT, key).map(|_| ()))
     }
 }
 

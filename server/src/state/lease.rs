@@ -51,8 +51,9 @@ impl Law<'_> {
             }
             let mut keys = Vec::new();
             let next = attached_keys(&self.rows, id, from, KEYS_AT_ONCE, &mut keys)?;
-            for key in keys {
-                if let Some(prev) = self.mvcc.get(&self.rows, &key)? {
+            let versions = self.mvcc.get_each(&self.rows, &keys)?;
+            for (key, prev) in keys.into_iter().zip(versions) {
+                if let Some(prev) = prev {
                     self.delete(key, &prev);
                 }
             }
