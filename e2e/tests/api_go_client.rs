@@ -7,7 +7,7 @@ use coord_e2e::cluster::claims;
 use coord_e2e::cluster::{Cluster, Kind};
 
 /// Claims that `e2e/clients/go` prints a line about.
-const CLAIMS: usize = 15;
+const CLAIMS: usize = 16;
 
 #[test]
 fn every_claim_of_the_go_client_holds() {

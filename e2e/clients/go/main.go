@@ -19,6 +19,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
+	"go.etcd.io/etcd/client/v3/leasing"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -46,6 +47,7 @@ var claims = []claim{
 	{"a mutex admits one at a time", mutex},
 	{"an election has one leader, and the next when it resigns", election},
 	{"software transactional memory loses no update", memory},
+	{"keys that two clients keep under leases are never read stale", leased},
 	{"the members are listed and their status is told", members},
 	{"compressed requests are taken, and bounded by what they become", compressed},
 }
@@ -485,6 +487,58 @@ func memory(ctx context.Context, client *clientv3.Client) error {
 		return err
 	}
 	return equal("count", string(found.Kvs[0].Value), fmt.Sprint(writers*rounds))
+}
+
+// leased has two clients that keep what they read, and a third that knows nothing of it. Their transactions compare ranges of
+// keys to see whether somebody else keeps one of them.
+func leased(ctx context.Context, client *clientv3.Client) error {
+	var keepers []clientv3.KV
+	for range 2 {
+		kv, stop, err := leasing.NewKV(client, "leasing/")
+		if err != nil {
+			return err
+		}
+		defer stop()
+		keepers = append(keepers, kv)
+	}
+	one, other := keepers[0], keepers[1]
+	for round := range 5 {
+		value := fmt.Sprint("value ", round)
+		if _, err := one.Put(ctx, "leased/a", value); err != nil {
+			return err
+		}
+		for number, kv := range []clientv3.KV{one, other, client} {
+			// The second time a keeper answers out of what it kept.
+			for range 2 {
+				got, err := kv.Get(ctx, "leased/a")
+				if err != nil {
+					return err
+				}
+				if len(got.Kvs) != 1 || string(got.Kvs[0].Value) != value {
+					return fmt.Errorf("client %d reads %v in round %d", number, got.Kvs, round)
+				}
+			}
+		}
+		put := clientv3.OpPut("leased/b", value)
+		some := clientv3.Compare(clientv3.CreateRevision("leased/"), ">", 0).WithPrefix()
+		none := clientv3.Compare(clientv3.CreateRevision("leased/x"), "=", 0).WithRange("leased/y")
+		done, err := other.Txn(ctx).If(none).Then(put, clientv3.OpDelete("leased/a")).Commit()
+		if err != nil {
+			return err
+		}
+		gone, err := one.Get(ctx, "leased/a")
+		if err != nil {
+			return err
+		}
+		still, err := one.Txn(ctx).If(some).Then(clientv3.OpGet("leased/b")).Commit()
+		if err != nil {
+			return err
+		}
+		if !done.Succeeded || len(gone.Kvs) != 0 || !still.Succeeded {
+			return fmt.Errorf("round %d: %v %v %v", round, done.Succeeded, gone.Kvs, still.Succeeded)
+		}
+	}
+	return nil
 }
 
 func members(ctx context.Context, client *clientv3.Client) error {
