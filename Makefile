@@ -20,7 +20,7 @@ ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 SIMULATION := --profile sim --package coord-simulation --features failpoints
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust failpoints damage hostile turns small lint verify differential bench snapshot sim test-sim
+.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust failpoints damage hostile clients turns small lint verify differential bench snapshot sim test-sim
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -96,6 +96,10 @@ failpoints: ## Find each bug planted in a server of its own; FAILPOINTS='--only 
 
 hostile: ## Ten thousand connections, floods, readers that stall, other people's clients at top speed; ten minutes
 	COORD_SPEED_SECONDS=60 cargo test --workspace --no-fail-fast --test 'hostile_*' -- --test-threads=1
+
+clients: ## Libraries of Python, Rust, Node and Java against a real etcd and Coord; needs npm and Maven, which make test does not
+	$(BINS)
+	COORD_CLIENTS=all cargo test --workspace --test client_libraries
 
 turns: ## How long the state is held, and what others notice: KEYS=1000000, server of a release build
 	$(BUILD)

@@ -19,6 +19,8 @@ mod generate;
 mod operation;
 #[path = "differential/pair.rs"]
 mod pair;
+#[path = "differential/scripted.rs"]
+mod scripted;
 #[path = "differential/shrink.rs"]
 mod shrink;
 #[path = "differential/side.rs"]
@@ -28,6 +30,7 @@ mod watching;
 
 use alter::Alteration;
 use generate::Generator;
+use operation::Operation;
 use pair::{Difference, Pair};
 
 /// As many as `make test` has time for.
@@ -99,6 +102,30 @@ fn coord_answers_as_etcd_does() {
         println!("{all} operations alike in {seconds:.1} s");
         Ok(())
     });
+}
+
+/// Does these operations to a pair of servers.
+///
+/// Errors: a difference.
+async fn alike(operations: Vec<Operation>) -> Result<()> {
+    let mut pair = Pair::start().await?;
+    for operation in operations.iter().chain([&Operation::Settle]) {
+        if let Err(difference) = pair.apply(operation).await? {
+            bail!("{difference}");
+        }
+    }
+    println!("{} operations alike", operations.len());
+    Ok(())
+}
+
+#[test]
+fn a_user_without_the_right_is_refused_as_by_etcd() {
+    run(alike(scripted::without_rights()));
+}
+
+#[test]
+fn rights_that_go_take_tokens_and_watchers_with_them_as_in_etcd() {
+    run(alike(scripted::rights_that_go()));
 }
 
 #[test]

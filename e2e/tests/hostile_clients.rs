@@ -1,7 +1,6 @@
 //! Honest clients at their worst: at their top speed, with all their calls out of time at once, with bursts of small
 //! messages. None of them loses its connection.
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -74,13 +73,7 @@ async fn at_top_speed(program: impl FnOnce() -> Result<Command> + Send + 'static
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_the_c_core_is_served_at_its_top_speed() -> Result<()> {
-    at_top_speed(|| {
-        let (python, program): (PathBuf, PathBuf) = programs::python_speed()?;
-        let mut command = Command::new(python);
-        command.arg(program);
-        Ok(command)
-    })
-    .await
+    at_top_speed(|| programs::python("speed.py")).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,12 +95,7 @@ async fn a_node_client_is_served_at_its_top_speed() -> Result<()> {
     if !is_long() {
         return Ok(());
     }
-    at_top_speed(|| {
-        let mut command = Command::new("node");
-        command.arg(programs::node_speed()?);
-        Ok(command)
-    })
-    .await
+    at_top_speed(|| programs::node("speed.js")).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,13 +103,7 @@ async fn a_java_client_is_served_at_its_top_speed() -> Result<()> {
     if !is_long() {
         return Ok(());
     }
-    at_top_speed(|| {
-        let (program, libraries) = programs::java_speed()?;
-        let mut command = Command::new("java");
-        command.arg("-cp").arg(libraries).arg(program);
-        Ok(command)
-    })
-    .await
+    at_top_speed(|| programs::java("Speed.java")).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Other people's clients as programs: built from source where they are Go, and run against a cluster.
+//! Other people's clients as programs: built, or given the libraries that they need, and run against a cluster.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,49 +37,121 @@ pub fn etcdctl_said(output: &std::process::Output) -> String {
     said
 }
 
-/// Python with gRPC's C core, in an environment of its own, and the program of `e2e/clients/python` to run with it.
-pub fn python_speed() -> Result<(PathBuf, PathBuf)> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python");
+/// A program of `e2e/clients/python`, to be run with what its `requirements.txt` names, in an environment of its own.
+pub fn python(program: &str) -> Result<Command> {
+    let source = sources("python");
     let environment = beside_tests()?.join("python");
     let python = environment.join("bin/python");
-    let requirements = source.join("requirements.txt");
-    let wanted = std::fs::read(&requirements)?;
-    // Written last, so that what was broken off is made again.
-    let stamp = environment.join("requirements.txt");
-    if std::fs::read(&stamp).ok().as_ref() != Some(&wanted) {
+    installed(&source, &["requirements.txt"], &environment, || {
         let mut make = Command::new("python3");
         ran(make.args(["-m", "venv", "--clear"]).arg(&environment))?;
         let mut install = Command::new(&python);
         install.args(["-m", "pip", "install", "--quiet", "--requirement"]);
-        ran(install.arg(&requirements))?;
-        std::fs::write(&stamp, wanted)?;
-    }
-    Ok((python, source.join("speed.py")))
+        ran(install.arg(source.join("requirements.txt")))
+    })?;
+    let mut command = Command::new(python);
+    command.arg(source.join(program));
+    Ok(command)
 }
 
-/// The program of `e2e/clients/node`, beside what npm has installed for it.
-pub fn node_speed() -> Result<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/node");
+/// A program of `e2e/clients/node`, to be run with what npm has installed for it.
+pub fn node(program: &str) -> Result<Command> {
+    let source = sources("node");
     let place = beside_tests()?.join("node");
-    std::fs::create_dir_all(&place)?;
-    for file in ["package.json", "package-lock.json", "speed.js"] {
-        std::fs::copy(source.join(file), place.join(file))?;
-    }
-    let mut install = Command::new("npm");
-    ran(install.args(["ci", "--silent"]).current_dir(&place))?;
-    Ok(place.join("speed.js"))
+    let files = ["package.json", "package-lock.json"];
+    installed(&source, &files, &place, || {
+        std::fs::create_dir_all(&place)?;
+        for file in files {
+            std::fs::copy(source.join(file), place.join(file))?;
+        }
+        let mut install = Command::new("npm");
+        ran(install.args(["ci", "--silent"]).current_dir(&place))
+    })?;
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", place.join("node_modules"));
+    command.arg(source.join(program));
+    Ok(command)
 }
 
-/// The program of `e2e/clients/java`, and the path of what Maven has copied for it.
-pub fn java_speed() -> Result<(PathBuf, String)> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/java");
+/// A program of `e2e/clients/java`, to be run with what Maven has copied for it.
+pub fn java(program: &str) -> Result<Command> {
+    let source = sources("java");
     let libraries = beside_tests()?.join("java");
-    let mut copy = Command::new("mvn");
-    copy.args(["--quiet", "--batch-mode", "dependency:copy-dependencies"]);
-    copy.arg(format!("-DoutputDirectory={}", libraries.display()));
-    ran(copy.current_dir(&source))?;
-    let every = format!("{}/*", libraries.display());
-    Ok((source.join("Speed.java"), every))
+    installed(&source, &["pom.xml"], &libraries, || {
+        // Of another version's libraries none may stay.
+        if libraries.exists() {
+            std::fs::remove_dir_all(&libraries)?;
+        }
+        let mut copy = Command::new("mvn");
+        copy.args(["--quiet", "--batch-mode", "dependency:copy-dependencies"]);
+        copy.arg(format!("-DoutputDirectory={}", libraries.display()));
+        ran(copy.current_dir(&source))
+    })?;
+    let mut command = Command::new("java");
+    command.arg("-cp").arg(format!("{}/*", libraries.display()));
+    command.arg(source.join(program));
+    Ok(command)
+}
+
+/// The compiler of protobuf definitions that `e2e/clients/rust` is built with: written in Rust, so cargo can bring it.
+const PROTOX: &str = "protox@0.10.0";
+
+/// The program of `e2e/clients/rust`, which is no part of the workspace.
+pub fn rust() -> Result<Command> {
+    let source = sources("rust");
+    let place = beside_tests()?.join("rust");
+    let cargo = || {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&source);
+        cargo
+    };
+    installed(&source, &["Cargo.lock"], &place, || {
+        let mut install = cargo();
+        install.args(["install", "--quiet", "--locked", "--debug", PROTOX]);
+        install.args(["--features", "bin", "--root"]).arg(&place);
+        ran(install.arg("--target-dir").arg(place.join("protox")))
+    })?;
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--locked"]);
+    build.env("PROTOC", place.join("bin/protox"));
+    ran(build.arg("--target-dir").arg(place.join("target")))?;
+    Ok(Command::new(place.join("target/debug/etcd-client-session")))
+}
+
+/// Whether the operating system finds these programs.
+#[must_use]
+pub fn are_there(programs: &[&str]) -> bool {
+    programs.iter().all(|program| {
+        let found = Command::new(program).arg("--version").output();
+        found.is_ok_and(|output| output.status.success())
+    })
+}
+
+fn sources(language: &str) -> PathBuf {
+    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    clients.join(language)
+}
+
+/// Runs `install`, which fills `place`, unless it has run for the same content of these files of `source`.
+fn installed(
+    source: &Path,
+    files: &[&str],
+    place: &Path,
+    install: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let mut wanted = Vec::new();
+    for file in files {
+        wanted.extend(std::fs::read(source.join(file))?);
+    }
+    // Written last, so that what was broken off is made again.
+    let stamp = place.join("installed-for");
+    if std::fs::read(&stamp).ok().as_ref() == Some(&wanted) {
+        return Ok(());
+    }
+    let name = source.display();
+    install().with_context(|| format!("{name}: its libraries come from a registry, once"))?;
+    std::fs::write(&stamp, wanted)?;
+    Ok(())
 }
 
 fn ran(command: &mut Command) -> Result<()> {
@@ -88,7 +160,8 @@ fn ran(command: &mut Command) -> Result<()> {
         .with_context(|| format!("cannot run {command:?}"))?;
     ensure!(
         output.status.success(),
-        "{command:?}:\n{}",
+        "{command:?}:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
