@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use coord_e2e::clients::programs;
-use coord_e2e::cluster::Cluster;
 use coord_e2e::cluster::claims::Claim;
+use coord_e2e::cluster::{Cluster, within};
 use coord_e2e::on_three_processes;
 use coord_proto::etcd::etcdserverpb as pb;
 use coord_proto::etcd::etcdserverpb::auth_client::AuthClient;
 use coord_proto::etcd::etcdserverpb::kv_client::KvClient;
+use coord_proto::etcd::etcdserverpb::lease_client::LeaseClient;
+use coord_proto::etcd::etcdserverpb::maintenance_client::MaintenanceClient;
 use coord_proto::etcd::etcdserverpb::watch_client::WatchClient;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -22,10 +24,18 @@ on_three_processes!(
     etcdctl_prints_what_etcd_prints,
     a_token_is_good_on_every_member_until_its_password_changes,
     a_watcher_needs_the_right_to_read_all_it_watches,
+    leases_end_although_users_change,
+    new_users_disturb_no_other_client,
 );
 
 /// Longer than a command waits by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
+const LEASES: i64 = 50;
+/// Long enough for what happens to users in the meantime.
+const TTL_SECONDS: i64 = 5;
+/// Clients that read while users are added.
+const READERS: usize = 20;
+const NEW_USERS: usize = 15;
 /// 16 letters, a dot, and a log index.
 const TOKEN_LETTERS: usize = 16;
 
@@ -239,5 +249,132 @@ async fn a_watcher_needs_the_right_to_read_all_it_watches(cluster: &mut Cluster)
         assert_eq!(answer.cancel_reason, reason);
         assert_eq!(answer.canceled, !reason.is_empty());
     }
+    Ok(())
+}
+
+/// An etcd ends leases as an internal user, whose word must not go stale.
+async fn leases_end_although_users_change(cluster: &mut Cluster) -> Claim {
+    let leader = cluster.leader().await?;
+    let other = cluster.client_of((leader + 1) % 3)?.status().await?;
+    let successor = other.header.context("it has a header")?.member_id;
+    with_users(cluster).await?;
+    let channels = channels(cluster).await?;
+    let root = login(&channels[0], "root", "rootpw").await?;
+    for id in 1..=LEASES {
+        let ttl = TTL_SECONDS;
+        let grant = with_token(pb::LeaseGrantRequest { id, ttl }, &root);
+        LeaseClient::new(channels[0].clone())
+            .lease_grant(grant)
+            .await?;
+        let put = pb::PutRequest {
+            key: format!("leased/{id:03}").into(),
+            lease: id,
+            ..Default::default()
+        };
+        let put = with_token(put, &root);
+        KvClient::new(channels[0].clone()).put(put).await?;
+    }
+    let mut auth = AuthClient::new(channels[0].clone());
+    let change = pb::AuthUserChangePasswordRequest {
+        name: "root".to_owned(),
+        password: "changed".to_owned(),
+        ..Default::default()
+    };
+    auth.user_change_password(with_token(change, &root)).await?;
+    let root = login(&channels[0], "root", "changed").await?;
+    auth.auth_disable(with_token(pb::AuthDisableRequest {}, &root))
+        .await?;
+    auth.auth_enable(pb::AuthEnableRequest {}).await?;
+    let root = login(&channels[0], "root", "changed").await?;
+    let request = pb::MoveLeaderRequest {
+        target_id: successor,
+    };
+    MaintenanceClient::new(channels[leader].clone())
+        .move_leader(with_token(request, &root))
+        .await?;
+    within(PATIENCE, "all keys are gone with their leases", || async {
+        let range = pb::RangeRequest {
+            key: "leased/".into(),
+            range_end: "leased0".into(),
+            count_only: true,
+            ..Default::default()
+        };
+        let range = with_token(range, &root);
+        let found = KvClient::new(channels[0].clone()).range(range).await?;
+        let count = found.into_inner().count;
+        ensure!(count == 0, "{count} are left");
+        Ok(())
+    })
+    .await?;
+    Ok(())
+}
+
+fn too_old() -> (Code, String) {
+    let words = "etcdserver: revision of auth store is old";
+    (Code::InvalidArgument, words.to_owned())
+}
+
+/// A token stays good while users change that it is not about.
+async fn new_users_disturb_no_other_client(cluster: &mut Cluster) -> Claim {
+    with_users(cluster).await?;
+    let channels = channels(cluster).await?;
+    let root = login(&channels[0], "root", "rootpw").await?;
+    let token = login(&channels[1], "ann", "annpw").await?;
+    let create = pb::WatchCreateRequest {
+        key: "a/1".into(),
+        ..Default::default()
+    };
+    let request = pb::WatchRequest {
+        request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)),
+    };
+    let requests = tokio_stream::iter([request]);
+    let mut watching = WatchClient::new(channels[2].clone())
+        .watch(with_token(requests, &token))
+        .await?
+        .into_inner();
+    let created = watching.message().await?.context("it is answered")?;
+    assert!(created.created && !created.canceled);
+    let (done, is_done) = tokio::sync::watch::channel(false);
+    let readers: Vec<_> = (0..READERS)
+        .map(|number| {
+            let (channel, token) = (channels[number % 3].clone(), token.clone());
+            let is_done = is_done.clone();
+            tokio::spawn(async move {
+                let mut count = 0_u64;
+                while !*is_done.borrow() {
+                    match get(&channel, &token, "a/1").await {
+                        Ok(_) => count += 1,
+                        // Users changed in the middle of it: clients of etcd ask again.
+                        Err(refused) if refused == too_old() => {}
+                        Err(refused) => return Err(refused),
+                    }
+                }
+                Ok::<u64, (Code, String)>(count)
+            })
+        })
+        .collect();
+    for number in 0..NEW_USERS {
+        let add = pb::AuthUserAddRequest {
+            name: format!("new-{number}"),
+            password: "password".to_owned(),
+            ..Default::default()
+        };
+        let mut auth = AuthClient::new(channels[number % 3].clone());
+        auth.user_add(with_token(add, &root)).await?;
+    }
+    done.send_replace(true);
+    for reader in readers {
+        let read = reader.await?;
+        assert!(read.as_ref().is_ok_and(|count| *count > 0), "{read:?}");
+    }
+    let put = pb::PutRequest {
+        key: "a/1".into(),
+        ..Default::default()
+    };
+    KvClient::new(channels[0].clone())
+        .put(with_token(put, &root))
+        .await?;
+    let told = tokio::time::timeout(PATIENCE, watching.message()).await??;
+    assert_eq!(told.context("the watch lives")?.events.len(), 1);
     Ok(())
 }

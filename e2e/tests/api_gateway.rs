@@ -2,6 +2,7 @@
 //! terms and sizes are masked.
 
 use anyhow::Context;
+use coord_e2e::clients::etcd::request::put;
 use coord_e2e::clients::http::{Ask, ask};
 use coord_e2e::cluster::claims::{self, Claim};
 use coord_e2e::cluster::{Cluster, Kind};
@@ -472,4 +473,38 @@ async fn claim_large_answers(cluster: &Cluster) -> Claim {
     assert_eq!(kvs.len(), 5);
     assert!(kvs.iter().all(|kv| kv["value"] == value.as_str()));
     Ok(())
+}
+
+#[test]
+fn a_watch_is_answered_at_once_and_ends_with_its_member() {
+    claims::run(async {
+        let mut cluster = Cluster::start(Kind::Processes(1)).await?;
+        let endpoint = cluster.endpoint(0);
+        let watch = r#"{"create_request":{"key":"YQ=="}}"#;
+        let until = async |lines| {
+            let asked = Ask {
+                body: watch,
+                lines,
+                ..Ask::default()
+            };
+            ask("POST", &endpoint, "/v3/watch", asked).await
+        };
+        let created = until(1).await?.whole_body();
+        assert!(created.contains(r#""created":true"#), "{created}");
+        let client = cluster.client()?;
+        let ending = async {
+            // The watch may not be there yet, so it is written until the end.
+            for _ in 0..10 {
+                client.put(put("a", "1")).await?;
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            drop(client);
+            cluster.stop(0).await
+        };
+        let (all, ended) = tokio::join!(until(0), ending);
+        ended?;
+        let all = all?.whole_body();
+        assert!(all.contains(r#""events""#), "{all}");
+        Ok(())
+    });
 }

@@ -18,6 +18,7 @@ use coord_server::network::{self, Stream};
 use coord_server::tls::{self, Flags, Settings};
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
+use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::Endpoint;
@@ -109,6 +110,12 @@ fn a_client_needs_a_certificate_that_the_authority_signed_and_that_still_counts(
             other.issue("stranger", &[], 7, FAR)?,
             authority.issue("expired", &[], 8, 2020)?,
             authority.issue("revoked", &[], 66, FAR)?,
+            authority.issue_with("early", &[], |params| {
+                params.not_before = date_time_ymd(FAR - 1, 1, 1);
+            })?,
+            authority.issue_with("for-servers", &[], |params| {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            })?,
         ] {
             let [cert, key] = with(wrong);
             fails(&url, &[&ca, &cert, &key, "put", "k", "w"]).await?;

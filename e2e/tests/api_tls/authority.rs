@@ -64,6 +64,19 @@ impl Authority {
         serial: u64,
         expires: i32,
     ) -> Result<Pair> {
+        self.issue_with(name, hosts, |params| {
+            params.serial_number = Some(SerialNumber::from(serial));
+            params.not_after = date_time_ymd(expires, 1, 1);
+        })
+    }
+
+    /// As [`Authority::issue`], with what `change` says.
+    pub(crate) fn issue_with(
+        &self,
+        name: &str,
+        hosts: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Result<Pair> {
         let mut params = CertificateParams::default();
         for host in hosts {
             params.subject_alt_names.push(match host.parse() {
@@ -73,8 +86,7 @@ impl Authority {
         }
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.serial_number = Some(SerialNumber::from(serial));
-        params.not_after = date_time_ymd(expires, 1, 1);
+        change(&mut params);
         let key = KeyPair::generate()?;
         let pair = Pair {
             cert: self.folder.join(format!("{name}.crt")),
