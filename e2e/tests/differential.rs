@@ -4,6 +4,8 @@
 //! with its seed and with a shortened sequence that shows it. That differences are seen is a test as well: replies are
 //! altered on their way, in each of several ways, and each must be found.
 //!
+//! A second pair of lists is about rights: every call by a user without them, and what becomes of tokens and watchers as they go.
+//!
 //! `COORD_DIFFERENTIAL_OPERATIONS` and `COORD_DIFFERENTIAL_SEED` say how many, and which: `make differential`.
 
 use std::time::Instant;
@@ -34,12 +36,12 @@ use operation::Operation;
 use pair::{Difference, Pair};
 
 /// As many as `make test` has time for.
-const OPERATIONS: u64 = 30_000;
+const OPERATIONS: u64 = 100_000;
 /// Operations on one pair of servers, before the next begins anew with another seed.
 const ON_ONE_PAIR: u64 = 5_000;
 /// Pairs at one time: operations of one pair wait for each other, and often for etcd, which looks ten times a second for watchers
 /// that are behind.
-const PAIRS: usize = 6;
+const PAIRS: usize = 8;
 /// An alteration that so many operations do not show is not found.
 const UNTIL_FOUND: usize = 4_000;
 

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use super::operation::{Operation, Who};
 
-const KEYS: [&str; 14] = [
-    "a", "a/1", "a/2", "a/3", "b", "b/1", "b/2", "c", "c/", "d", "e", "f", "\u{0}", "zz",
+/// Twelve: of more than that etcd sorts equal ones in any order (docs/compatibility.md, keys that are equal in what they are
+/// sorted by).
+const KEYS: [&str; 12] = [
+    "a", "a/1", "a/2", "a/3", "b", "b/1", "b/2", "c", "c/", "d", "\u{0}", "zz",
 ];
 pub(crate) const USERS: [&str; 4] = ["root", "ann", "bob", "cid"];
 const ROLES: [&str; 4] = ["root", "reader", "writer", "other"];

@@ -7,6 +7,7 @@ use coord_e2e::clients::programs;
 use coord_e2e::cluster::process::Program;
 use coord_e2e::cluster::{Cluster, Kind};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::alter::Alteration;
 use super::generate::Seen;
@@ -16,6 +17,9 @@ use super::watching::Stream;
 
 /// bcrypt at its cheapest: what passwords cost is not compared.
 const FLAGS: [(&str, &str); 1] = [("bcrypt-cost", "4")];
+/// Memory as files, and the bytes that must be left there: each server takes 70 MiB, most of it never written.
+const MEMORY: &str = "/dev/shm";
+const MEMORY_BYTES_MIN: u64 = 4 << 30;
 /// Looked at this often at least.
 const SETTLE_AFTER: u32 = 50;
 
@@ -50,6 +54,8 @@ impl fmt::Display for Difference {
 pub(crate) struct Pair {
     etcd: Side,
     coord: Side,
+    /// After the servers that keep their data in them.
+    _folders: [TempDir; 2],
     seen: Seen,
     since_settled: u32,
     alteration: Option<Alteration>,
@@ -58,6 +64,12 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) async fn start() -> Result<Self> {
         let mut etcd = Cluster::new(Kind::Processes(1), &FLAGS)?;
+        let mut coord = Cluster::new(Kind::Processes(1), &FLAGS)?;
+        let folders = [folder()?, folder()?];
+        for (cluster, folder) in [&mut etcd, &mut coord].into_iter().zip(&folders) {
+            let place = folder.path().join("data");
+            cluster.set_flag(0, "data-dir", &place.display().to_string());
+        }
         // Its data need not outlive the test, and a disk's leisure is not compared.
         etcd.set_flag(0, "unsafe-no-fsync", "true");
         etcd.set_program(Program {
@@ -65,11 +77,13 @@ impl Pair {
             ..Program::default()
         });
         etcd.spawn(0)?;
-        let coord = Cluster::start_with(Kind::Processes(1), &FLAGS).await?;
+        coord.spawn(0)?;
         etcd.ready(0).await?;
+        coord.ready(0).await?;
         Ok(Self {
             etcd: Side::new(etcd).await?,
             coord: Side::new(coord).await?,
+            _folders: folders,
             seen: Seen {
                 revision: 1,
                 ..Seen::default()
@@ -201,6 +215,19 @@ impl Pair {
             _ => {}
         }
     }
+}
+
+/// A folder for one server: in memory where there is room.
+fn folder() -> Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("coord-differential-");
+    let room = rustix::fs::statvfs(MEMORY).map(|memory| memory.f_bavail * memory.f_frsize);
+    if room.is_ok_and(|bytes| bytes >= MEMORY_BYTES_MIN)
+        && let Ok(folder) = builder.tempdir_in(MEMORY)
+    {
+        return Ok(folder);
+    }
+    Ok(builder.tempdir()?)
 }
 
 /// A watcher that begins at `newest` at the latest: etcd tells a stream of no progress as long as one of its watchers begins later. The

@@ -22,8 +22,8 @@ use super::side::Side;
 
 /// Longer than a busy server takes to tell of anything.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// etcd does not answer while a watcher is behind; it looks ten times a second.
-const AGAIN: Duration = Duration::from_millis(20);
+/// etcd does not answer while a watcher is behind, and looks for those ten times a second: asked sooner it only has more to read.
+const AGAIN: Duration = Duration::from_millis(110);
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// The id in progress of all watchers, and in refusals.
 const NO_ID: i64 = -1;
