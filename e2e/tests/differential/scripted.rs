@@ -212,7 +212,7 @@ pub(crate) fn without_rights() -> Vec<Operation> {
     operations
 }
 
-/// What ann's token and watcher are good for while her rights, her password and she herself go.
+/// The worth of ann's token and watcher while her rights, her password and she herself go.
 pub(crate) fn rights_that_go() -> Vec<Operation> {
     let (a, b) = (base64("a"), base64("b"));
     let get = || call(ANN, "KV/Range", json!({"key": a, "range_end": b}));
