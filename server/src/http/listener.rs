@@ -23,6 +23,7 @@ use super::access::IsSecure;
 use super::endpoint::{Endpoint, Security};
 use super::guard::{Guarded, HEAD_MAX};
 use super::limits::Limits;
+use super::remote::Remote;
 use crate::budget::{Budget, Share};
 use crate::clock::Moment;
 use crate::metrics::metrics;
@@ -94,7 +95,10 @@ pub async fn serve<S, B>(
                             let service = Identified {
                                 service,
                                 is_secure: matches!(stream, Stream::Secure(_)),
-                                certificate,
+                                remote: Remote {
+                                    address: from,
+                                    certificate,
+                                },
                             };
                             connection(stream, limits, service, evicted, closing).await;
                         }
@@ -260,11 +264,11 @@ fn rejected(side: &'static str, from: Option<SocketAddr>, error: &std::io::Error
     }
 }
 
-/// A connection's service, told whether it is secure and whose certificate the other side has.
+/// A connection's service, told whether it is secure, where it comes from and whose certificate the other side has.
 struct Identified<S> {
     service: S,
     is_secure: bool,
-    certificate: Option<Arc<ClientCertificate>>,
+    remote: Remote,
 }
 
 impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Identified<S> {
@@ -276,9 +280,10 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Identified<S>
         if self.is_secure {
             request.extensions_mut().insert(IsSecure);
         }
-        if let Some(certificate) = &self.certificate {
+        if let Some(certificate) = &self.remote.certificate {
             request.extensions_mut().insert(certificate.clone());
         }
+        request.extensions_mut().insert(self.remote.clone());
         self.service.call(request)
     }
 }
