@@ -99,9 +99,12 @@ async fn side_by_side(
     told: &mut impl FnMut(u32, Side, &Reading),
 ) -> Result<()> {
     let mut clusters: BTreeMap<Side, Cluster> = BTreeMap::new();
-    for (side, program) in programs {
-        let cluster = in_time(row, prepare(row, program, effort)).await;
-        clusters.insert(*side, cluster.with_context(|| format!("prepare {side}"))?);
+    for side in Side::BOTH {
+        let Some(program) = row.program(side, programs) else {
+            continue;
+        };
+        let cluster = in_time(row, prepare(row, &program, effort)).await;
+        clusters.insert(side, cluster.with_context(|| format!("prepare {side}"))?);
     }
     for round in 0..rounds {
         for side in order(round) {

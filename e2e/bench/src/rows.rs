@@ -9,13 +9,14 @@ mod million;
 mod transfer;
 mod watch;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Program};
+use crate::cluster::{Cluster, Program, Side};
 use crate::data;
 use crate::load::drive;
 use crate::reading::{Metric, Reading};
@@ -36,17 +37,20 @@ pub enum Group {
     Idle,
     /// A leader that goes.
     Failover,
+    /// The cost of the audit log: Coord with it beside Coord without.
+    Audit,
 }
 
 impl Group {
     /// In the order of the tables.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Writes,
         Self::Reads,
         Self::Coordination,
         Self::Million,
         Self::Idle,
         Self::Failover,
+        Self::Audit,
     ];
 
     /// The table's heading.
@@ -58,6 +62,17 @@ impl Group {
             Self::Million => "A million keys",
             Self::Idle => "Idle",
             Self::Failover => "A leader goes",
+            Self::Audit => "Audit log",
+        }
+    }
+
+    /// The names of its two sides.
+    pub fn side(self, side: Side) -> &'static str {
+        match (self, side) {
+            (Self::Audit, Side::Ours) => "with",
+            (Self::Audit, Side::Theirs) => "without",
+            (_, Side::Ours) => "Coord",
+            (_, Side::Theirs) => "etcd",
         }
     }
 
@@ -73,13 +88,15 @@ impl Group {
             ],
             Self::Idle => &[Metric::ResidentMegabytes, Metric::CpuPercent],
             Self::Failover => &[Metric::FailoverSeconds],
+            // Its picture would show two bars of one length.
+            Self::Audit => &[],
         }
     }
 
     /// The figures of its table, in the order of columns.
     pub fn columns(self) -> &'static [Metric] {
         match self {
-            Self::Writes | Self::Reads | Self::Coordination => &[
+            Self::Writes | Self::Reads | Self::Coordination | Self::Audit => &[
                 Metric::CpuMicros,
                 Metric::PerSecond,
                 Metric::P50Millis,
@@ -106,6 +123,8 @@ impl Group {
 pub enum Work {
     /// Random keys are overwritten.
     Put,
+    /// The same, by Coord with its audit log beside Coord without.
+    AuditedPut,
     /// Random keys are read.
     Get {
         /// By quorum, or by the member that is asked.
@@ -194,6 +213,28 @@ impl Row {
     /// Whether it is measured on two clusters that are up side by side, or on each alone.
     pub fn is_side_by_side(&self) -> bool {
         self.work != Work::Million
+    }
+
+    /// The program of a side: etcd's, unless the row compares Coord with itself.
+    pub fn program(&self, side: Side, programs: &BTreeMap<Side, Program>) -> Option<Program> {
+        if self.work != Work::AuditedPut {
+            return programs.get(&side).cloned();
+        }
+        let coord = programs.get(&Side::Ours)?.clone();
+        Some(Program { side, ..coord })
+    }
+
+    /// Flags of a side's members beyond their defaults. `dir` is the cluster's directory.
+    fn flags(&self, side: Side, dir: &Path) -> Vec<String> {
+        match (self.work, side) {
+            (Work::AuditedPut, Side::Ours) => {
+                vec![format!(
+                    "--coord-audit-log={}",
+                    dir.join("audit.log").display()
+                )]
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -355,6 +396,14 @@ pub const ROWS: &[Row] = &[
         Work::Transfer,
         Group::Failover,
     ),
+    row(
+        "audit-64",
+        "put, 64 clients, with and without the audit log",
+        1,
+        64,
+        Work::AuditedPut,
+        Group::Audit,
+    ),
 ];
 
 /// How long and where to measure.
@@ -380,7 +429,12 @@ impl Effort {
 
 /// Starts a cluster for `row` and gives it what the row expects to find.
 pub async fn prepare(row: &Row, program: &Program, effort: &Effort) -> Result<Cluster> {
-    let cluster = Cluster::start(program, row.nodes, &effort.dir_for(row, program)).await?;
+    let dir = effort.dir_for(row, program);
+    let program = Program {
+        flags: row.flags(program.side, &dir),
+        ..program.clone()
+    };
+    let cluster = Cluster::start(&program, row.nodes, &dir).await?;
     if !matches!(row.work, Work::Idle | Work::Million) {
         let connections = cluster.connections(8).await?;
         for _ in 0..row.fills() {
@@ -403,7 +457,9 @@ pub async fn measure(row: &Row, cluster: &mut Cluster, effort: &Effort) -> Resul
     let clients = row.clients;
     let seconds = effort.seconds;
     match row.work {
-        Work::Put => drive(cluster, kv::puts(&connections, clients), 1, seconds).await,
+        Work::Put | Work::AuditedPut => {
+            drive(cluster, kv::puts(&connections, clients), 1, seconds).await
+        }
         Work::Get { linearizable } => {
             let gets = kv::gets(&connections, clients, linearizable);
             drive(cluster, gets, 1, seconds).await

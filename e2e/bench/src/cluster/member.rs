@@ -61,7 +61,7 @@ impl Member {
             .enumerate()
             .map(|(index, (client, peer))| {
                 let data_dir = dir.join(name(index));
-                let arguments = [
+                let mut arguments = [
                     ("name", name(index)),
                     ("data-dir", data_dir.display().to_string()),
                     ("listen-client-urls", url(*client)),
@@ -73,6 +73,7 @@ impl Member {
                 ]
                 .map(|(flag, value)| format!("--{flag}={value}"))
                 .to_vec();
+                arguments.extend(program.flags.iter().cloned());
                 Self {
                     log: dir.join(format!("{}.log", name(index))),
                     name: name(index),

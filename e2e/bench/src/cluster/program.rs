@@ -38,6 +38,8 @@ pub struct Program {
     pub path: PathBuf,
     /// The version that it reports.
     pub version: String,
+    /// Flags of its members beyond their names, places and addresses.
+    pub flags: Vec<String>,
 }
 
 impl Program {
@@ -63,6 +65,7 @@ impl Program {
             side,
             path: path.to_owned(),
             version: line.replace(" Version:", ""),
+            flags: Vec::new(),
         })
     }
 }

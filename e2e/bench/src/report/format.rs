@@ -61,7 +61,13 @@ pub(super) fn spread(spread: &Spread) -> String {
 pub(super) fn wanted(verdict: &Verdict) -> String {
     let metric = verdict.target.metric.title();
     match verdict.target.bound {
-        Bound::Ratio { at_most, .. } => format!("{metric} at most {at_most:.2}x etcd's"),
+        Bound::Ratio { at_most, .. } => {
+            let other = match verdict.target.row.starts_with("audit-") {
+                true => "that without",
+                false => "etcd's",
+            };
+            format!("{metric} at most {at_most:.2}x {other}")
+        }
         Bound::Absolute { at_most, .. } => format!("{metric} at most {}", figure(at_most)),
     }
 }

@@ -111,6 +111,7 @@ fn file_name(group: Group) -> &'static str {
         Group::Million => "million.svg",
         Group::Idle => "idle.svg",
         Group::Failover => "failover.svg",
+        Group::Audit => "audit.svg",
     }
 }
 
@@ -144,8 +145,14 @@ fn table(page: &mut String, report: &Report, group: Group) {
     let _ = writeln!(page, "\n|---|---|{}", "--:|".repeat(group.columns().len()));
     for measured in report.group(group) {
         let lines = [
-            ("Coord", cells(measured, group, Some(Side::Ours))),
-            ("etcd", cells(measured, group, Some(Side::Theirs))),
+            (
+                group.side(Side::Ours),
+                cells(measured, group, Some(Side::Ours)),
+            ),
+            (
+                group.side(Side::Theirs),
+                cells(measured, group, Some(Side::Theirs)),
+            ),
             ("ratio", cells(measured, group, None)),
         ];
         for (index, (label, cells)) in lines.iter().enumerate() {

@@ -46,7 +46,7 @@ pub fn line(row: &Row, round: u32, side: Side, reading: &Reading) -> String {
         "{:<14} round {:<2} {:<6}",
         row.id(),
         round + 1,
-        side.to_string()
+        row.group.side(side)
     );
     for metric in row.group.columns() {
         if let Some(value) = reading.figures.get(metric) {
@@ -118,7 +118,8 @@ fn row(out: &mut String, measured: &Measured, paint: &Paint) {
         if pairs.of(side).is_empty() {
             continue;
         }
-        let _ = write!(out, "{:<SIDE$}", format!("  {side}"));
+        let side_name = format!("  {}", measured.row.group.side(side));
+        let _ = write!(out, "{side_name:<SIDE$}");
         for metric in measured.group.columns() {
             let text = pairs.spread(side, *metric);
             let text = text.map_or_else(|| "-".to_owned(), |spread| figure(spread.median));
