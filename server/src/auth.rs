@@ -122,6 +122,14 @@ impl Tokens {
         }
     }
 
+    /// The user whose token it is. Does not keep it.
+    pub fn owner(&self, token: &str) -> Option<String> {
+        match &self.0 {
+            Kind::Simple(simple) => simple.owner(token, Moment::now()),
+            Kind::Jwt(jwt) => jwt.check(token, clock::wall()).map(|(name, _)| name),
+        }
+    }
+
     /// Forgets tokens that nobody used for their time to live, for as long as the process runs.
     pub async fn expire(&self) {
         let Kind::Simple(simple) = &self.0 else {

@@ -3,6 +3,7 @@
 //! Owns the meaning of the settings: URLs, sizes, durations, the initial cluster. After [`Config::resolve`] no room
 //! looks at a flag again.
 
+mod audit;
 mod auth;
 mod compaction;
 mod gates;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use audit::Audit;
 pub use auth::Auth;
 pub use compaction::AutoCompaction;
 pub use initial::{Initial, InitialState};
@@ -76,6 +78,8 @@ pub struct Config {
     pub owner: Option<Owner>,
     /// How clients show who they are.
     pub auth: Auth,
+    /// The audit log, if there is to be one.
+    pub audit: Option<Audit>,
 }
 
 /// The measures against members that have not applied the same, beyond that the one which differs stops. Members always compare.
@@ -190,6 +194,7 @@ impl Config {
             force_new_cluster: settings.get("force-new-cluster") == Some("true"),
             owner: owner(settings),
             auth: auth::resolve(settings)?,
+            audit: audit::resolve(settings)?,
             name,
         })
     }

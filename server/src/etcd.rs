@@ -1,10 +1,11 @@
 //! The etcd v3 door: gRPC.
 //!
 //! In: the wire messages of `coord-proto`. Out: commands and queries to the coordinator, and its answers in etcd's
-//! words. One way through: [`gate`] lets the call in, [`check`] and [`convert`] make a command of it, the coordinator
+//! words. One way through: [`observed`] and [`record`] tell the audit log, [`gate`] lets the call in, [`check`] and [`convert`] make a command of it, the coordinator
 //! answers, [`header`] and [`error`] say so. Each service is one file; [`services`] picks it by path. A method that is
 //! not there yet is refused by name and stands in `docs/compatibility.md`.
 
+mod asker;
 mod auth;
 mod check;
 mod cluster;
@@ -17,7 +18,9 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod observed;
 mod queue;
+mod record;
 mod reflection;
 mod services;
 #[cfg(test)]

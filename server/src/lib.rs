@@ -11,10 +11,11 @@
 //! - law: [`state`] (pure: the effect of a command).
 //! - memory: [`mvcc`] (keys by revision).
 //! - base: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (a member's identity
-//!   on the wire), [`offload`], [`clock`], [`metrics`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
+//!   on the wire), [`offload`], [`clock`], [`audit`] (a line for each call), [`metrics`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
 //!   sorting), [`go_duration`] (`1h30m`), [`failpoints`] (bugs for the fault runs to find, in builds of their own).
 
 pub mod admin;
+pub mod audit;
 pub mod auth;
 pub mod auto_compaction;
 pub mod bbolt;

@@ -47,6 +47,10 @@ pub struct Metrics {
     pub health_success: IntCounter,
     /// Health checks that said no.
     pub health_failures: IntCounter,
+    /// Lines of the audit log that were written.
+    pub audit_lines: IntCounter,
+    /// Lines of the audit log that were lost.
+    pub audit_lines_lost: IntCounter,
     grpc: grpc::Counters,
 }
 
@@ -156,6 +160,16 @@ impl Metrics {
                 &registry,
                 "etcd_server_health_failures",
                 "The total number of failed health checks.",
+            ),
+            audit_lines: counter(
+                &registry,
+                "coord_audit_lines_total",
+                "Lines of the audit log that were written.",
+            ),
+            audit_lines_lost: counter(
+                &registry,
+                "coord_audit_lines_lost_total",
+                "Lines of the audit log that were lost: where it goes is slow or full.",
             ),
             grpc: grpc::Counters::new(&registry),
             registry,

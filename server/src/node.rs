@@ -25,9 +25,11 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::audit;
 use crate::command::Fault;
 use crate::config::{Config, Invalid};
 use crate::coordinator::Coordinator;
+use crate::offload::Offload;
 use crate::raft::Raft;
 
 pub use identity::{cluster_id, member_id};
@@ -73,6 +75,7 @@ pub struct Node {
     tasks: JoinSet<()>,
     /// Turns true when the doors must end their streams.
     closing: watch::Sender<bool>,
+    audit: Option<audit::Log>,
     /// Held for as long as the process may write.
     _directory: Option<directory::Lock>,
 }
@@ -147,5 +150,9 @@ impl Node {
         let _ = self.closing.send(true);
         while self.doors.join_next().await.is_some() {}
         self.tasks.shutdown().await;
+        if let Some(log) = self.audit.take() {
+            // Fails only if the runtime ends, and then nobody waits for it.
+            let _ = Offload::default().run(move || log.close()).await;
+        }
     }
 }

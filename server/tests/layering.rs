@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["*"]),
     ("node", &["*"]),
     ("cli", &[]),
-    ("config", &["cli", "tls", "auth", "go_duration"]),
+    ("config", &["cli", "tls", "auth", "audit", "go_duration"]),
     ("telemetry", &[]),
     // doors
     (
@@ -36,6 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
             "http",
             "budget",
+            "audit",
             // A snapshot is a file of etcd's, put in order in files of its own.
             "bbolt",
             "scratch",
@@ -101,6 +102,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("command", &["failpoints"]),
     ("clock", &["command"]),
     ("metrics", &[]),
+    ("audit", &["metrics"]),
     // A constant but in builds for fault runs: every room that has a bug planted in it asks whether it is there.
     ("failpoints", &[]),
     ("bbolt", &[]),

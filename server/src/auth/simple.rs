@@ -64,6 +64,13 @@ impl Simple {
         Some(held.user.clone())
     }
 
+    /// The token's user; its time goes on.
+    pub(super) fn owner(&self, token: &str, now: Moment) -> Option<String> {
+        let inner = self.caught_up(now);
+        let held = inner.held.get(token).filter(|held| now < held.ends);
+        held.map(|held| held.user.clone())
+    }
+
     /// Forgets those whose time is over.
     pub(super) fn expire(&self, now: Moment) {
         self.caught_up(now).held.retain(|_, held| now < held.ends);
@@ -116,6 +123,8 @@ mod tests {
             assert_eq!(user("a.1").as_deref(), Some("ann"));
         }
         assert_eq!(user("b.2"), None, "nobody used it for 10 s");
+        assert_eq!(simple.owner("b.2", Moment::now()), None);
+        assert_eq!(simple.owner("a.1", Moment::now()).as_deref(), Some("ann"));
         sender
             .send(vec![
                 given("c.3", "ben"),

@@ -174,6 +174,22 @@ const FLAGS: &[Flag] = &[
         "Whose data this must be, such as NAMESPACE/CLUSTER/MEMBER: stamped into a new data directory, any other is \
          refused. With it an empty member that waits forms a cluster alone when POST /coord/bootstrap says so.",
     ),
+    flag(
+        "coord-audit-log",
+        "",
+        "A file, 'stdout' or 'stderr' that gets a line of JSON for each call: the user, the address, the keys and the outcome. \
+         A file is made with mode 0600, and made anew when it was moved away.",
+    ),
+    flag(
+        "coord-audit-kinds",
+        "read,write,watch,lease,lock,auth,cluster,maintenance",
+        "Comma-separated kinds of operations that the audit log records.",
+    ),
+    flag(
+        "coord-audit-prefixes",
+        "",
+        "Comma-separated prefixes: of operations on keys, the audit log records those that may meet one; all if it is empty.",
+    ),
     switch("version", "Print the version and exit."),
     other_switch(
         "strict-reconfig-check",

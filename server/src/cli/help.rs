@@ -71,6 +71,9 @@ impl Group {
             | "log-format"
             | "enable-log-rotation"
             | "log-rotation-config-json"
+            | "coord-audit-log"
+            | "coord-audit-kinds"
+            | "coord-audit-prefixes"
             | "warning-unary-request-duration" => Self::Logging,
             name if name.contains("distributed-tracing") => Self::Tracing,
             "corrupt-check-time"

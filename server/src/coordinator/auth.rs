@@ -50,6 +50,16 @@ impl Coordinator {
         }
     }
 
+    /// The name of the user that a request with this token or common name would be made as, if any: for those who write down
+    /// what happened. Waits for nothing and keeps no token alive.
+    pub fn user_of(&self, token: Option<&str>, common_name: Option<&str>) -> Option<String> {
+        self.state.with(|state| state.auth_revision())?;
+        match token {
+            Some(token) => self.tokens.owner(token),
+            None => common_name.map(str::to_owned),
+        }
+    }
+
     /// Whether users must say who they are.
     pub fn has_auth(&self) -> bool {
         self.state.with(|state| state.auth_revision()).is_some()

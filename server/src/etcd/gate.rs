@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
+use super::asker::Asker;
 use super::error::{self, Invalid};
 use crate::command::{Principal, Unavailable};
 use crate::config::Requests;
@@ -26,9 +27,11 @@ pub(super) enum OnLearner {
 }
 
 /// The part of a call that says who asks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Credentials {
     token: Option<String>,
+    /// Told the user, where somebody wants to know.
+    asker: Option<Asker>,
     /// The common name of the certificate that the connection was opened with, where that counts as a user.
     common_name: Option<String>,
 }
@@ -37,7 +40,32 @@ impl Credentials {
     /// Those of a request.
     pub(super) fn of<T>(request: &Request<T>) -> Self {
         let certificate = certificate(request.extensions());
-        Self::new(request.metadata(), certificate.map(AsRef::as_ref))
+        let credentials = Self::new(request.metadata(), certificate.map(AsRef::as_ref));
+        Self {
+            asker: request.extensions().get().cloned(),
+            ..credentials
+        }
+    }
+
+    /// The same, and `asker` is told the user.
+    pub(super) fn with_asker(self, asker: Asker) -> Self {
+        let asker = Some(asker);
+        Self { asker, ..self }
+    }
+
+    /// The one that is told the user.
+    pub(super) fn asker(&self) -> Option<&Asker> {
+        self.asker.as_ref()
+    }
+
+    /// The token that was sent.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// The common name of the certificate that counts as a user, where it does.
+    pub(super) fn common_name(&self) -> Option<&str> {
+        self.common_name.as_deref()
     }
 
     /// Those in a call's metadata, and the certificate of its connection. etcd's clients send `token`, its gateway's
@@ -52,6 +80,7 @@ impl Credentials {
         let common_name = certificate.map(ClientCertificate::common_name);
         Self {
             token,
+            asker: None,
             common_name: common_name
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned),
@@ -69,6 +98,7 @@ pub(super) fn certificate(extensions: &Extensions) -> Option<&Arc<ClientCertific
 pub(super) struct Caller {
     metadata: MetadataMap,
     certificate: Option<Arc<ClientCertificate>>,
+    asker: Option<Asker>,
 }
 
 impl Caller {
@@ -77,6 +107,7 @@ impl Caller {
         Self {
             metadata: request.metadata().clone(),
             certificate: certificate(request.extensions()).cloned(),
+            asker: request.extensions().get().cloned(),
         }
     }
 
@@ -91,6 +122,9 @@ impl Caller {
         *request.metadata_mut() = self.metadata.clone();
         if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(certificate.clone());
+        }
+        if let Some(asker) = &self.asker {
+            request.extensions_mut().insert(asker.clone());
         }
         request
     }
@@ -151,12 +185,20 @@ impl Gate {
     ///
     /// Errors: a token that means nobody.
     pub(super) async fn principal(&self, credentials: &Credentials) -> Result<Principal, Status> {
-        let Credentials { token, common_name } = credentials;
+        let Credentials {
+            token,
+            asker,
+            common_name,
+        } = credentials;
         let common_name = common_name
             .as_deref()
             .filter(|_| self.requests.common_names_are_users);
         let principal = self.coordinator.principal(token.as_deref(), common_name);
-        principal.await.map_err(|error| error::status(&error))
+        let principal = principal.await.map_err(|error| error::status(&error))?;
+        if let (Some(asker), Principal::User { name, .. }) = (asker, &principal) {
+            asker.is(name);
+        }
+        Ok(principal)
     }
 
     /// Lets in who may do what only root may.

@@ -24,8 +24,11 @@ use super::kv::KvService;
 use super::lease::LeaseService;
 use super::lock::LockService;
 use super::maintenance::MaintenanceService;
+use super::observed::{Observed, Observer};
+use super::record::Recorder;
 use super::reflection;
 use super::watch::WatchService;
+use crate::audit;
 use crate::command::Unavailable;
 use crate::config::Requests;
 use crate::coordinator::Coordinator;
@@ -35,6 +38,13 @@ use pb::lease_server::Lease;
 
 /// etcd's words to a client that may think that its certificate says who it is.
 const NAME_IS_IGNORED: &str = "CommonName of client sending a request against gateway will be ignored and not used as expected";
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
+const PUT: &str = "/etcdserverpb.KV/Put";
+const TXN: &str = "/etcdserverpb.KV/Txn";
+const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
+const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+const LEASE_REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
 
 static WORDS: Words = Words {
     too_many: || unavailable(Unavailable::TooManyRequests),
@@ -46,16 +56,17 @@ static WORDS: Words = Words {
 pub struct Services(Arc<Each>);
 
 struct Each {
-    kv: pb::kv_server::KvServer<KvService>,
+    kv: pb::kv_server::KvServer<Observed<KvService>>,
     kv_calls: Arc<KvService>,
     watch: WatchService,
-    lease: pb::lease_server::LeaseServer<LeaseService>,
+    lease: pb::lease_server::LeaseServer<Observed<LeaseService>>,
     lease_calls: Arc<LeaseService>,
-    cluster: pb::cluster_server::ClusterServer<ClusterService>,
-    maintenance: pb::maintenance_server::MaintenanceServer<MaintenanceService>,
-    lock: LockServer<LockService>,
-    election: ElectionServer<ElectionService>,
-    auth: pb::auth_server::AuthServer<AuthService>,
+    cluster: pb::cluster_server::ClusterServer<Observed<ClusterService>>,
+    maintenance: pb::maintenance_server::MaintenanceServer<Observed<MaintenanceService>>,
+    lock: LockServer<Observed<LockService>>,
+    election: ElectionServer<Observed<ElectionService>>,
+    auth: pb::auth_server::AuthServer<Observed<AuthService>>,
+    observer: Observer,
     health: HealthServer<HealthService>,
     requests: Requests,
     coordinator: Arc<Coordinator>,
@@ -117,32 +128,39 @@ impl Name {
 }
 
 impl Services {
-    /// Those that ask `coordinator`; their streams end when `closing` turns true.
+    /// Those that ask `coordinator`; their streams end when `closing` turns true. Calls are recorded in `audit`, if there
+    /// is one.
     pub fn new(
         coordinator: Arc<Coordinator>,
         requests: Requests,
+        audit: Option<audit::Log>,
         closing: watch::Receiver<bool>,
     ) -> Self {
+        let recorder = audit
+            .map(|log| Recorder::new(log, coordinator.clone(), requests.common_names_are_users));
+        let observer = Observer::new(recorder);
         let gate = Gate::new(coordinator.clone(), requests, closing);
         let kv_calls = Arc::new(KvService(gate.clone()));
-        let kv = pb::kv_server::KvServer::from_arc(kv_calls.clone());
-        let watch = WatchService(gate.clone());
+        let kv = pb::kv_server::KvServer::new(observer.around(kv_calls.clone()));
+        let watch = WatchService::new(gate.clone(), observer.recorder().cloned());
         let lease_calls = Arc::new(LeaseService(gate.clone()));
-        let lease = pb::lease_server::LeaseServer::from_arc(lease_calls.clone());
-        let cluster = pb::cluster_server::ClusterServer::new(ClusterService(gate.clone()));
-        let auth = pb::auth_server::AuthServer::new(AuthService(gate.clone()));
-        let lock = LockServer::new(LockService {
+        let lease = pb::lease_server::LeaseServer::new(observer.around(lease_calls.clone()));
+        let cluster = observer.around(Arc::new(ClusterService(gate.clone())));
+        let cluster = pb::cluster_server::ClusterServer::new(cluster);
+        let auth = observer.around(Arc::new(AuthService(gate.clone())));
+        let auth = pb::auth_server::AuthServer::new(auth);
+        let lock = LockServer::new(observer.around(Arc::new(LockService {
             gate: gate.clone(),
             kv: kv_calls.clone(),
             lease: lease_calls.clone(),
-        });
-        let election = ElectionServer::new(ElectionService {
+        })));
+        let election = ElectionServer::new(observer.around(Arc::new(ElectionService {
             gate: gate.clone(),
             kv: kv_calls.clone(),
             lease: lease_calls.clone(),
-        });
-        let maintenance =
-            pb::maintenance_server::MaintenanceServer::new(MaintenanceService::new(gate));
+        })));
+        let maintenance = observer.around(Arc::new(MaintenanceService::new(gate)));
+        let maintenance = pb::maintenance_server::MaintenanceServer::new(maintenance);
         let max = |name: Name| name.request_bytes_max(requests);
         Self(Arc::new(Each {
             kv: kv.max_decoding_message_size(max(Name::Kv)),
@@ -156,6 +174,7 @@ impl Services {
             election: election.max_decoding_message_size(max(Name::Election)),
             auth: auth.max_decoding_message_size(max(Name::Auth)),
             health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
+            observer,
             requests,
             coordinator,
         }))
@@ -170,24 +189,30 @@ impl Calls for Services {
         }
         // The calls that come often enough for each of tonic's layers to count.
         match call.path() {
-            "/etcdserverpb.KV/Range" => {
-                call.unary(move |m| async move { each.kv_calls.range(m).await })
-            }
-            "/etcdserverpb.KV/Put" => {
-                call.unary(move |m| async move { each.kv_calls.put(m).await })
-            }
-            "/etcdserverpb.KV/Txn" => {
-                call.unary(move |m| async move { each.kv_calls.txn(m).await })
-            }
-            "/etcdserverpb.KV/DeleteRange" => {
-                call.unary(move |m| async move { each.kv_calls.delete_range(m).await })
-            }
-            "/etcdserverpb.Lease/LeaseGrant" => {
-                call.unary(move |m| async move { each.lease_calls.lease_grant(m).await })
-            }
-            "/etcdserverpb.Lease/LeaseRevoke" => {
-                call.unary(move |m| async move { each.lease_calls.lease_revoke(m).await })
-            }
+            RANGE => call.unary(move |m| async move {
+                let call = |m| each.kv_calls.range(m);
+                each.observer.unary(RANGE, m, call).await
+            }),
+            PUT => call.unary(move |m| async move {
+                let call = |m| each.kv_calls.put(m);
+                each.observer.unary(PUT, m, call).await
+            }),
+            TXN => call.unary(move |m| async move {
+                let call = |m| each.kv_calls.txn(m);
+                each.observer.unary(TXN, m, call).await
+            }),
+            DELETE_RANGE => call.unary(move |m| async move {
+                let call = |m| each.kv_calls.delete_range(m);
+                each.observer.unary(DELETE_RANGE, m, call).await
+            }),
+            LEASE_GRANT => call.unary(move |m| async move {
+                let call = |m| each.lease_calls.lease_grant(m);
+                each.observer.unary(LEASE_GRANT, m, call).await
+            }),
+            LEASE_REVOKE => call.unary(move |m| async move {
+                let call = |m| each.lease_calls.lease_revoke(m);
+                each.observer.unary(LEASE_REVOKE, m, call).await
+            }),
             _ => call.through(move |request| each.grpc(request)),
         }
     }

@@ -27,11 +27,12 @@ use self::session::Session;
 use self::wire::{Responses, Turn, Writer};
 use super::check::STREAM_REQUEST_BYTES_MAX;
 use super::gate::{self, Credentials, Gate, OnLearner};
+use super::record::{self, Recorder, Watchers};
 use crate::budget::{Budget, Held, Share};
 use crate::clock::Moment;
 use crate::command::{KvRefusal, Refusal, Revision, Unavailable};
 use crate::coordinator::{Error, History, LargeRevision};
-use crate::http::come;
+use crate::http::{Remote, come};
 use crate::watch::{Changes, Part, Past};
 
 /// Turns of responses that wait for the client.
@@ -46,10 +47,21 @@ const ANSWERS_ALWAYS: usize = 1024;
 /// Pause before a stream looks again whether there is room for another turn.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
 
+/// Its one method.
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
+
 /// `/etcdserverpb.Watch/Watch`.
-pub(super) struct WatchService(pub(super) Gate);
+pub(super) struct WatchService {
+    gate: Gate,
+    recorder: Option<Recorder>,
+}
 
 impl WatchService {
+    /// Watchers are recorded, if there is a recorder.
+    pub(super) fn new(gate: Gate, recorder: Option<Recorder>) -> Self {
+        Self { gate, recorder }
+    }
+
     /// Answers a call. Its body says what is told, until the client goes.
     pub(super) fn call<B>(&self, request: Request<B>) -> Response<Body>
     where
@@ -73,7 +85,7 @@ impl WatchService {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        if parts.uri.path() != "/etcdserverpb.Watch/Watch" {
+        if parts.uri.path() != WATCH {
             return Err(Status::unimplemented(""));
         }
         let encoding = parts.headers.get("grpc-encoding");
@@ -84,12 +96,17 @@ impl WatchService {
             )));
         }
         let metadata = MetadataMap::from_headers(parts.headers);
-        self.0.admit_stream(&metadata, OnLearner::Refuses)?;
-        let end = self.0.end_of_stream(&metadata);
+        self.gate.admit_stream(&metadata, OnLearner::Refuses)?;
+        let end = self.gate.end_of_stream(&metadata);
         let (turns, responses) = mpsc::channel(TURNS_MAX);
-        let gate = self.0.clone();
-        let certificate = gate::certificate(&parts.extensions);
-        let credentials = Credentials::new(&metadata, certificate.map(AsRef::as_ref));
+        let gate = self.gate.clone();
+        let certificate = gate::certificate(&parts.extensions).map(AsRef::as_ref);
+        let mut credentials = Credentials::new(&metadata, certificate);
+        let recording = self.recorder.as_ref().map(|recorder| {
+            credentials = record::recorded(&metadata, certificate);
+            let remote = parts.extensions.get::<Remote>().cloned();
+            recorder.watchers(WATCH, credentials.clone(), remote)
+        });
         let share = parts.extensions.get::<Arc<Share>>().cloned();
         let share = share.unwrap_or_else(|| Budget::default().share());
         let max = Some(STREAM_REQUEST_BYTES_MAX);
@@ -102,7 +119,7 @@ impl WatchService {
                     // A client that does not read is told nothing; its connection is closed soon anyway.
                     let _ = turns.try_send(Err(status));
                 }
-                () = serve(&gate, &credentials, requests, &share, &turns) => {}
+                () = serve(&gate, &credentials, recording, requests, &share, &turns) => {}
             }
         });
         Ok(Responses::new(responses))
@@ -113,6 +130,7 @@ impl WatchService {
 async fn serve(
     gate: &Gate,
     credentials: &Credentials,
+    mut recording: Option<Watchers>,
     mut stream: Streaming<pb::WatchRequest>,
     share: &Arc<Share>,
     turns: &mpsc::Sender<Turn>,
@@ -148,10 +166,16 @@ async fn serve(
             came = come(&mut stream), if is_open && may_ask => {
                 for request in came.requests {
                     let term = coordinator.term();
-                    match denied(gate, credentials, &request).await {
-                        Some(why) => answers.push(Said::Response(session.refused(&why, term))),
-                        None => answers.extend(answer(&mut session, request, &watchers, term)),
+                    let denied = denied(gate, credentials, &request).await;
+                    let asked = recording.is_some().then(|| request.clone());
+                    let answer = match &denied {
+                        Some(why) => vec![session.refused(&in_words(why), term)],
+                        None => answer(&mut session, request, &watchers, term),
+                    };
+                    if let (Some(recording), Some(asked)) = (&mut recording, asked) {
+                        recording.asked(&asked, denied.as_ref(), answer.first());
                     }
+                    answers.extend(answer.into_iter().map(Said::Response));
                 }
                 may_have_work = true;
                 is_open = came.is_open;
@@ -211,29 +235,30 @@ async fn serve(
     }
 }
 
-/// Why a watcher that is asked for may not be, as etcd words it.
+/// Why a watcher that is asked for may not be.
 async fn denied(
     gate: &Gate,
     credentials: &Credentials,
     request: &pb::WatchRequest,
-) -> Option<String> {
+) -> Option<Status> {
     let Some(pb::watch_request::RequestUnion::CreateRequest(create)) = &request.request_union
     else {
         return None;
     };
     let keys = session::watched_keys(create);
-    let denied = match gate.principal(credentials).await {
+    match gate.principal(credentials).await {
         Ok(principal) => {
             let may = gate.coordinator.may_watch(&principal, &keys);
-            super::error::refused(&may.err()?)
+            Some(super::error::refused(&may.err()?))
         }
-        Err(status) => status,
-    };
-    Some(format!(
-        "rpc error: code = {:?} desc = {}",
-        denied.code(),
-        denied.message()
-    ))
+        Err(status) => Some(status),
+    }
+}
+
+/// A refusal as etcd words it where it is no status.
+fn in_words(denied: &Status) -> String {
+    let (code, words) = (denied.code(), denied.message());
+    format!("rpc error: code = {code:?} desc = {words}")
 }
 
 /// Answers a request, unless it asks for a watcher that there is no room for.
@@ -242,15 +267,15 @@ fn answer(
     request: pb::WatchRequest,
     watchers: &Held,
     term: u64,
-) -> Vec<Said> {
+) -> Vec<pb::WatchResponse> {
     if let Some(pb::watch_request::RequestUnion::CreateRequest(create)) = &request.request_union
         && watchers.grow(session::bytes_of(create)).is_err()
     {
-        return vec![Said::Response(session.has_no_room(term))];
+        return vec![session.has_no_room(term)];
     }
     let said = session.request(request, term);
     watchers.set(session.watched_bytes());
-    said.into_iter().map(Said::Response).collect()
+    said
 }
 
 /// Waits until another turn may be made, of about `bytes`, and reads history if `reads` is to count it.

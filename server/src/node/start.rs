@@ -17,7 +17,7 @@ use crate::budget::Budget;
 use crate::command::{
     Command, Incarnation, LogPosition, MemberCommand, MemberId, MemberRecord, Unavailable,
 };
-use crate::config::{Config, InitialState, Url};
+use crate::config::{Config, InitialState, Invalid, Url};
 use crate::coordinator::{Coordinator, Identity, Parts, request_limit};
 use crate::http::{self, Endpoint, Router};
 use crate::network::Network;
@@ -25,7 +25,7 @@ use crate::raft::{self, Raft};
 use crate::state::{self, FEATURE_LEVEL};
 use crate::wal::{self, Wal};
 use crate::watch::Hub;
-use crate::{auto_compaction, config, countdown, etcd};
+use crate::{audit, auto_compaction, config, countdown, etcd};
 
 /// Pause between attempts to publish this member's name and URLs.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
@@ -34,6 +34,7 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 type Founders = Option<Vec<(MemberId, Vec<String>)>>;
 
 pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node, Stop> {
+    let audit = open_audit(&config)?;
     let secured = secure::open(&config, &platform.network)?;
     platform.network = secured.network;
     let (clients, peers) = (secured.clients.as_ref(), secured.peers.as_ref());
@@ -60,6 +61,10 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         data_dir = %config.data_dir.display(),
         "member identity",
     );
+
+    let audit = audit
+        .map(|(output, filter)| audit::Log::start(output, filter, identity.member.to_string()));
+    let audit = audit.transpose().map_err(unfit_for_audit)?;
 
     let state = match opening {
         Some(opening) => opening
@@ -170,7 +175,12 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
     let mut doors = JoinSet::new();
     let budget = Budget::of(platform.memory_bytes);
     let router = Router::new(
-        etcd::Services::new(coordinator.clone(), config.requests, closed.clone()),
+        etcd::Services::new(
+            coordinator.clone(),
+            config.requests,
+            audit.clone(),
+            closed.clone(),
+        ),
         Admin::new(coordinator.clone()),
     );
     let config::Web {
@@ -212,8 +222,26 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         doors,
         tasks,
         closing,
+        audit,
         _directory: platform.lock,
     })
+}
+
+/// The audit log, if there is to be one.
+///
+/// Errors: it cannot be opened.
+fn open_audit(config: &Config) -> Result<Option<(audit::Output, audit::Filter)>, Stop> {
+    let Some(asked) = &config.audit else {
+        return Ok(None);
+    };
+    let output = audit::Output::open(&asked.destination).map_err(unfit_for_audit)?;
+    Ok(Some((output, asked.filter.clone())))
+}
+
+fn unfit_for_audit(error: std::io::Error) -> Stop {
+    let why = format!("it cannot be opened: {error}");
+    let flag = "coord-audit-log";
+    Stop::Usage(Invalid { flag, why })
 }
 
 /// Waits until this member is known to hold what its leader does: etcd's check at the start.
