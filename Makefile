@@ -20,7 +20,7 @@ ANY_E2E := $(if $(BUILT),$(BUILT) --instance $(INSTANCE),$(E2E))
 SIMULATION := --profile sim --package coord-simulation --features failpoints
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust failpoints damage hostile clients turns small lint verify differential bench snapshot sim test-sim
+.PHONY: help build up down status kubernetes image crds test test-faults test-robust test-unit robust failpoints damage hostile clients fuzz turns small lint verify differential bench snapshot sim test-sim
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -136,6 +136,12 @@ sim: ## Simulate a cluster: SEED=7 runs that seed again, HOURS=100 many seeds fr
 
 test-sim: ## Some hours of simulation, that it repeats, and that it finds planted bugs
 	cargo test $(SIMULATION) -- --nocapture --test-threads=1
+
+# Inputs for each of six targets: some four minutes for the slowest
+INPUTS ?= 100000
+
+fuzz: ## INPUTS=100000 of any bytes at the door, in the log and in snapshots, with a seed of its own that is printed
+	COORD_FUZZ_INPUTS=$(INPUTS) cargo test --package coord-server --lib -- fuzz:: --nocapture
 
 # How many operations `make differential` compares
 OPERATIONS ?= 1000000

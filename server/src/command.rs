@@ -9,6 +9,8 @@ mod alarm;
 mod auth;
 pub mod codec;
 pub mod format;
+#[cfg(test)]
+pub mod fuzz;
 mod kv;
 mod lease;
 pub mod level;

@@ -12,6 +12,8 @@ mod cluster;
 mod convert;
 mod election;
 mod error;
+#[cfg(test)]
+pub mod fuzz;
 mod gate;
 mod header;
 mod kv;

@@ -13,6 +13,7 @@
 //! - base: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (a member's identity
 //!   on the wire), [`offload`], [`clock`], [`audit`] (a line for each call), [`metrics`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
 //!   sorting), [`go_duration`] (`1h30m`), [`failpoints`] (bugs for the fault runs to find, in builds of their own).
+//! - in tests: `fuzz` (any bytes, wherever bytes of others are read).
 
 pub mod admin;
 pub mod audit;
@@ -29,6 +30,8 @@ pub mod countdown;
 pub mod disk;
 pub mod etcd;
 pub mod failpoints;
+#[cfg(test)]
+pub mod fuzz;
 pub mod go_duration;
 pub mod http;
 pub mod metrics;

@@ -13,6 +13,8 @@ mod ahead;
 mod alarm;
 mod apply;
 mod auth;
+#[cfg(test)]
+pub mod fuzz;
 mod handle;
 mod history;
 mod kv;

@@ -13,6 +13,8 @@ mod disk;
 mod entry;
 #[cfg(feature = "failpoints")]
 mod faulty;
+#[cfg(test)]
+pub mod fuzz;
 mod identity;
 mod log;
 #[cfg(any(test, feature = "simulation"))]

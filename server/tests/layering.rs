@@ -23,6 +23,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &[]),
     ("config", &["cli", "tls", "auth", "audit", "go_duration"]),
     ("telemetry", &[]),
+    // Only in tests.
+    ("fuzz", &["etcd", "state", "wal", "command"]),
     // doors
     (
         "etcd",

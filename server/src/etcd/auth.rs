@@ -321,7 +321,7 @@ fn no(refusal: AuthRefusal) -> Status {
 }
 
 /// A permission to grant; `None` if it is of a kind that nobody knows.
-fn granted(perm: &authpb::Permission) -> Option<Permission> {
+pub(super) fn granted(perm: &authpb::Permission) -> Option<Permission> {
     let access = match authpb::permission::Type::try_from(perm.perm_type).ok()? {
         authpb::permission::Type::Read => Access::Read,
         authpb::permission::Type::Write => Access::Write,

@@ -4,6 +4,8 @@
 //! `permit.rs` is the one checker: it walks the whole tree of a command or a question, at the door and again where it is
 //! applied or answered. Source: etcd `server/auth/store.go` and `server/etcdserver/apply/auth.go`.
 
+#[cfg(test)]
+pub(super) mod fuzz;
 mod merged;
 mod permit;
 mod roles;

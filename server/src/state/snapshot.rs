@@ -6,6 +6,8 @@
 //! are not sent: they follow from the keys. `container.rs` has the bytes, `reader.rs` and `writer.rs` the two ends.
 
 mod container;
+#[cfg(test)]
+pub(super) mod fuzz;
 mod reader;
 mod writer;
 

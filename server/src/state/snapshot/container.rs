@@ -93,6 +93,13 @@ impl Chain {
         Ok(chunk)
     }
 
+    /// The bytes of a chunk with the checksum that would fit next, as a peer could send them on purpose.
+    #[cfg(test)]
+    pub(super) fn framed(&self, body: &[u8]) -> Bytes {
+        let sum = { *self }.add(body);
+        Bytes::from([body, &sum.to_be_bytes()].concat())
+    }
+
     fn add(&mut self, body: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new_with_initial(self.sum);
         hasher.update(body);
@@ -172,7 +179,9 @@ mod tests {
         });
         let mut body = bytes.split_to(bytes.len() - 4).to_vec();
         body[1 + MAGIC.len()] += 1;
-        let error = Chain::default().decode(&framed(&body)).unwrap_err();
+        let error = Chain::default()
+            .decode(&Chain::default().framed(&body))
+            .unwrap_err();
         let says = "a snapshot from a peer: the snapshot is of format 2, this version knows 1";
         assert!(error.to_string().starts_with(says), "{error}");
     }
@@ -193,12 +202,6 @@ mod tests {
         assert!(error.to_string().contains("unknown space 2"), "{error}");
     }
 
-    /// A chunk's bytes with a checksum that fits, as a peer could send on purpose.
-    fn framed(body: &[u8]) -> Bytes {
-        let sum = Chain::default().add(body);
-        Bytes::from([body, &sum.to_be_bytes()].concat())
-    }
-
     proptest! {
         #[test]
         fn a_chunk_that_decodes_has_no_other_bytes(kind in 1u8..4, bytes: Vec<u8>) {
@@ -207,7 +210,7 @@ mod tests {
                 ROWS => b"\x02\x01\x02",
                 _ => b"\x03",
             };
-            let framed = framed(&[begin, bytes.as_slice()].concat());
+            let framed = Chain::default().framed(&[begin, bytes.as_slice()].concat());
             if let Ok(chunk) = chain().decode(&framed) {
                 prop_assert_eq!(chain().encode(&chunk), framed);
             }
@@ -215,7 +218,7 @@ mod tests {
 
         #[test]
         fn any_chunk_is_refused_without_panic(bytes: Vec<u8>) {
-            let _ = chain().decode(&framed(&bytes));
+            let _ = chain().decode(&Chain::default().framed(&bytes));
         }
     }
 
@@ -225,7 +228,7 @@ mod tests {
         out.u8(ROWS);
         out.u8(spaces::tag(CURRENT, FIRST_LEVEL));
         out.u64(u64::MAX);
-        let error = chain().decode(&framed(&out.finish()));
+        let error = chain().decode(&Chain::default().framed(&out.finish()));
         assert!(error.is_err());
     }
 }
