@@ -116,6 +116,17 @@ const WRAPPED: [&str; 5] = [
 const WIDTH: usize = 120;
 
 #[test]
+fn no_page_has_the_marks_of_a_merge() {
+    let marks = ["<".repeat(7), ">".repeat(7), "=".repeat(7)];
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a readable document");
+        for mark in &marks {
+            assert!(!text.contains(mark), "{mark} in {}", path.display());
+        }
+    }
+}
+
+#[test]
 fn the_pages_that_are_read_first_are_wrapped() {
     let mut long = Vec::new();
     for page in WRAPPED {

@@ -190,7 +190,7 @@ impl Load {
     /// Ends the clients that change something, and waits for the answers that are on their way; watchers go on until
     /// [`Load::finish`].
     ///
-    /// What members hold afterwards has all that was acknowledged.
+    /// The members hold all that was acknowledged, from then on.
     pub async fn stop_changing(&mut self) -> Result<()> {
         self.common.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.working.join_next().await {
