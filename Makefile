@@ -101,9 +101,9 @@ clients: ## Libraries of Python, Rust, Node and Java against a real etcd and Coo
 	$(BINS)
 	COORD_CLIENTS=all cargo test --workspace --test client_libraries
 
-turns: ## How long the state is held, and what others notice: KEYS=1000000, server of a release build
+turns: ## How long the state is held, and what others notice: KEYS=1000000 MEMBERS=3, server of a release build
 	$(BUILD)
-	COORD_SERVER=$(TARGET)/release/coord-server COORD_TURN_KEYS=$(or $(KEYS),1000000) cargo test --workspace --test turns -- --nocapture
+	COORD_SERVER=$(TARGET)/release/coord-server COORD_TURN_KEYS=$(or $(KEYS),1000000) COORD_TURN_MEMBERS=$(or $(MEMBERS),3) cargo test --workspace --test turns -- --nocapture
 
 small: ## Three members of MIB=256 with KEYS=1000000, and all that the door accepts; server of a release build, needs root
 	$(BUILD)

@@ -1,6 +1,8 @@
 //! How long a member's state is held at a time, and what others notice, while clients ask for all that takes long.
 //!
-//! `COORD_TURN_KEYS` has as many keys as a run is to have. Figures that are kept come from `make turns`: a release build.
+//! `COORD_TURN_KEYS` has as many keys as a run is to have, `COORD_TURN_MEMBERS` as many members: with more of them than
+//! cores a turn may be long because its thread had to wait for a core. Figures that are kept come from `make turns`: a
+//! release build.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,6 +26,13 @@ const WRITERS: usize = 8;
 const LONGEST: Duration = Duration::from_secs(1);
 /// The time that all keys may take to go once nobody waits for the answer.
 const GONE_MAX: Duration = Duration::from_secs(120);
+
+fn setting(name: &str, default: usize) -> Result<usize> {
+    match std::env::var(name) {
+        Ok(number) => number.parse().with_context(|| name.to_owned()),
+        Err(_) => Ok(default),
+    }
+}
 
 /// Times of puts, sorted.
 struct Puts(Vec<Duration>);
@@ -214,11 +223,9 @@ async fn large_deletes(cluster: &Cluster, keys: usize) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_work_neither_costs_leadership_nor_keeps_others_waiting() -> Result<()> {
-    let keys = match std::env::var("COORD_TURN_KEYS") {
-        Ok(keys) => keys.parse()?,
-        Err(_) => 20_000,
-    };
-    let cluster = Cluster::start(Kind::Processes(3)).await?;
+    let keys = setting("COORD_TURN_KEYS", 20_000)?;
+    let members = setting("COORD_TURN_MEMBERS", 3)?;
+    let cluster = Cluster::start(Kind::Processes(members)).await?;
     let leader = cluster.leader().await?;
     let client = cluster.client_of(leader)?;
     fill(&client, keys, 0).await?;
@@ -235,7 +242,9 @@ async fn long_work_neither_costs_leadership_nor_keeps_others_waiting() -> Result
     let (under_deletes, ()) = beside(&client, large_deletes(&cluster, keys)).await?;
     let (again, ()) = beside(&client, quiet()).await?;
     ensure!(client.range(prefix("many/")).await?.count == 0);
-    println!("{keys} keys, {asked} transactions of 128 long reads, two deletes of all");
+    println!(
+        "{members} members, {keys} keys, {asked} transactions of 128 long reads, two deletes of all"
+    );
     for (what, puts) in [
         ("alone", &alone),
         ("beside long reads", &under_reads),

@@ -24,7 +24,7 @@ use crate::disk;
 use crate::mvcc::{self, Budget, CURRENT, RowSpan, Span};
 
 /// Keys of one span that a turn comes to, and keys and spans that are named for it.
-const TURN_ROWS: usize = 512;
+const TURN_ROWS: usize = 256;
 /// Keys of one span that a slice comes to.
 const SLICE_ROWS: usize = 512;
 /// Rows of one span that are read: what a page or a turn comes to, the leaves at both its ends, and what was removed.

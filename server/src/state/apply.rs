@@ -22,7 +22,7 @@ use crate::command::{
 use crate::failpoints::{self, Bug};
 
 /// Changes in one turn of the runtime: about a millisecond. Tests must come to the end of one.
-const TURN_CHANGES: usize = if cfg!(test) { 3 } else { 400 };
+const TURN_CHANGES: usize = if cfg!(test) { 3 } else { 256 };
 /// And bytes that they read and write.
 const TURN_BYTES: usize = 512 << 10;
 /// The work that one turn may still do, and the member for which outcomes are made.

@@ -13,7 +13,7 @@ use crate::command::{
 use crate::mvcc::{self, Budget, Span, Store, Version};
 
 /// Keys that are looked up to be removed together, and their bytes.
-const KEYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
+const KEYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 128 };
 const BYTES_AT_ONCE: usize = 256 << 10;
 
 /// How far the removal of a range has come.

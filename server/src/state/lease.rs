@@ -18,7 +18,7 @@ use crate::disk::{Rows, Scan};
 /// Bytes before the key in a row that attaches it: a tag and the lease.
 const ATTACHMENT_PREFIX_BYTES: usize = 1 + size_of::<LeaseId>();
 /// Keys of a lease that are looked up together.
-const KEYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
+const KEYS_AT_ONCE: usize = if cfg!(test) { 2 } else { 128 };
 
 impl Law<'_> {
     pub(super) fn grant(&mut self, id: LeaseId, ttl_seconds: i64) -> Result<Response, Refusal> {

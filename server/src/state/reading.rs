@@ -33,6 +33,9 @@ const SLICE: Budget = Budget {
     bytes: 512 << 10,
 };
 
+/// Slices of a reading that is not a long one yet: about ten milliseconds.
+const LONG: u32 = 16;
+
 /// An answer, or what is still to be done for it.
 #[derive(Debug)]
 pub enum Answer {
@@ -50,6 +53,8 @@ pub struct Reading {
     task: Task,
     /// Found in pieces that are answered.
     bytes: usize,
+    /// Slices that were read.
+    slices: u32,
     pin: Pin,
 }
 
@@ -125,8 +130,14 @@ impl Reading {
                 left: pieces,
             },
             bytes: 0,
+            slices: 0,
             pin,
         }
+    }
+
+    /// Whether it has taken more turns than a list of some thousand keys does.
+    pub fn is_long(&self) -> bool {
+        self.slices >= LONG
     }
 
     /// Names what its next slice reads.
@@ -244,6 +255,7 @@ impl State {
             revision,
             task,
             bytes: 0,
+            slices: 0,
             pin: self.pins.hold(query_floor(query, revision)),
         });
         Ok(self.slice(&rows, reading)?)
@@ -327,8 +339,10 @@ impl State {
             revision,
             task,
             bytes,
+            slices,
             pin: _,
         } = &mut *reading;
+        *slices = slices.saturating_add(1);
         let response = match task {
             Task::Ops {
                 shape,
