@@ -73,6 +73,14 @@ pub struct Stamp {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub u64);
 
+impl UnixMillis {
+    /// That much earlier; not before 1970.
+    pub fn before(self, duration: std::time::Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+}
+
 /// Where an entry stands in the replicated log.
 ///
 /// `leader` is the member that wrote the entry: with openraft's advanced leader ids a term may see several leaders.

@@ -9,6 +9,7 @@ mod compaction;
 mod gates;
 mod initial;
 mod requests;
+mod slow;
 mod tls;
 mod url;
 mod web;
@@ -23,6 +24,7 @@ pub use auth::Auth;
 pub use compaction::AutoCompaction;
 pub use initial::{Initial, InitialState};
 pub use requests::Requests;
+pub use slow::Slow;
 pub use tls::Tls;
 pub use url::Url;
 pub use web::Web;
@@ -78,6 +80,8 @@ pub struct Config {
     pub owner: Option<Owner>,
     /// How clients show who they are.
     pub auth: Auth,
+    /// What is slow enough to be told of.
+    pub slow: Slow,
     /// The audit log, if there is to be one.
     pub audit: Option<Audit>,
 }
@@ -194,6 +198,7 @@ impl Config {
             force_new_cluster: settings.get("force-new-cluster") == Some("true"),
             owner: owner(settings),
             auth: auth::resolve(settings)?,
+            slow: slow::resolve(settings)?,
             audit: audit::resolve(settings)?,
             name,
         })

@@ -26,12 +26,15 @@ use crate::raft::{ChangeError, Raft};
 use crate::scratch;
 use crate::state::{self, Ahead, No, State};
 pub use crate::state::{Answer, History, LargeRevision, Part, Reading};
+use crate::steps;
 use crate::watch::{Hub, Needs};
 
 pub use leases::Renewals;
 use quota::Quota;
 pub use stored::{Moment, Stored, StoredReading};
 
+/// The step in which rows are read.
+const READ: &str = "read";
 /// The time that etcd waits for a request beyond two election timeouts.
 const REQUEST_TIMEOUT_BASE: Duration = Duration::from_secs(5);
 
@@ -296,7 +299,10 @@ impl Coordinator {
             Consistency::Linearizable if self.raft.is_learner() => {
                 return Err(Unavailable::Learner.into());
             }
-            Consistency::Linearizable => self.in_time(self.raft.read_barrier()).await?,
+            Consistency::Linearizable => {
+                self.in_time(self.raft.read_barrier()).await?;
+                steps::mark("agreed on how new to read");
+            }
         }
         let ask = |state: &mut State| {
             let _turn = metrics().state_turns.read.start_timer();
@@ -314,6 +320,7 @@ impl Coordinator {
                 self.state.with(ask)
             }
         };
+        steps::mark(READ);
         answer.map_err(|fault| self.stop_on(&fault))
     }
 
@@ -326,6 +333,7 @@ impl Coordinator {
             let _turn = metrics().state_turns.read.start_timer();
             state.go_on(reading)
         });
+        steps::mark(READ);
         answer.map_err(|fault| self.stop_on(&fault))
     }
 
@@ -333,6 +341,7 @@ impl Coordinator {
     async fn read_ahead(&self, ahead: Option<Ahead>) -> Result<(), Error> {
         let Some(ahead) = ahead else { return Ok(()) };
         let read = self.offload.run(move || ahead.read()).await;
+        steps::mark("rows came from disk");
         read.map_err(|_| Unavailable::Stopped.into())
     }
 

@@ -1,7 +1,7 @@
 //! The etcd v3 door: gRPC.
 //!
 //! In: the wire messages of `coord-proto`. Out: commands and queries to the coordinator, and its answers in etcd's
-//! words. One way through: [`observed`] and [`record`] tell the audit log, [`gate`] lets the call in, [`check`] and [`convert`] make a command of it, the coordinator
+//! words. One way through: [`observed`] tells the audit log ([`record`]) and of what is slow ([`slow`]), [`gate`] lets the call in, [`check`] and [`convert`] make a command of it, the coordinator
 //! answers, [`header`] and [`error`] say so. Each service is one file; [`services`] picks it by path. A method that is
 //! not there yet is refused by name and stands in `docs/compatibility.md`.
 
@@ -25,6 +25,7 @@ mod queue;
 mod record;
 mod reflection;
 mod services;
+mod slow;
 #[cfg(test)]
 mod tests;
 mod watch;

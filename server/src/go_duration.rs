@@ -35,9 +35,36 @@ pub fn parse(text: &str) -> Option<Duration> {
     Some(all)
 }
 
+/// A duration as Go prints it.
+pub fn text(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < 60 {
+        return format!("{duration:?}");
+    }
+    let part = Duration::new(seconds % 60, duration.subsec_nanos());
+    let part = format!("{}", part.as_secs_f64());
+    match (seconds / 3600, seconds / 60 % 60) {
+        (0, minutes) => format!("{minutes}m{part}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{part}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_printed_as_go_does() {
+        for (millis, text) in [
+            (0, "0ns"),
+            (1, "1ms"),
+            (1_500, "1.5s"),
+            (90_000, "1m30s"),
+            (3_660_500, "1h1m0.5s"),
+        ] {
+            assert_eq!(super::text(Duration::from_millis(millis)), text);
+        }
+    }
 
     #[test]
     fn durations_are_read_as_go_reads_them() {

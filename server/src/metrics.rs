@@ -47,6 +47,8 @@ pub struct Metrics {
     pub health_success: IntCounter,
     /// Health checks that said no.
     pub health_failures: IntCounter,
+    /// Changes and reads that took longer than `--warning-apply-duration`.
+    pub slow_applies: IntCounter,
     /// Lines of the audit log that were written.
     pub audit_lines: IntCounter,
     /// Lines of the audit log that were lost.
@@ -160,6 +162,11 @@ impl Metrics {
                 &registry,
                 "etcd_server_health_failures",
                 "The total number of failed health checks.",
+            ),
+            slow_applies: counter(
+                &registry,
+                "etcd_server_slow_apply_total",
+                "The total number of slow apply requests (likely overloaded from slow disk).",
             ),
             audit_lines: counter(
                 &registry,

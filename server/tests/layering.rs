@@ -39,6 +39,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "http",
             "budget",
             "audit",
+            "metrics",
+            "steps",
+            "go_duration",
             // A snapshot is a file of etcd's, put in order in files of its own.
             "bbolt",
             "scratch",
@@ -62,6 +65,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "auth",
             "command",
             "metrics",
+            "steps",
             // Rows are read ahead where a thread may wait.
             "offload",
             // It hands on where copies are sorted.
@@ -82,6 +86,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "network",
             "offload",
             "failpoints",
+            "steps",
             "tls",
         ],
     ),
@@ -110,6 +115,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("bbolt", &[]),
     ("scratch", &[]),
     ("go_duration", &[]),
+    ("steps", &["clock", "go_duration"]),
 ];
 
 /// Outside crates that only some rooms may name.

@@ -10,7 +10,11 @@ use serde_json::Value;
 use super::{Asked, flags};
 
 /// Flags whose plain numbers are nanoseconds.
-const DURATIONS: [&str; 1] = ["watch-progress-notify-interval"];
+const DURATIONS: [&str; 3] = [
+    "watch-progress-notify-interval",
+    "warning-apply-duration",
+    "warning-unary-request-duration",
+];
 /// Groups, and what their keys begin with as flags.
 const GROUPS: [(&str, &str); 2] = [
     ("client-transport-security", ""),

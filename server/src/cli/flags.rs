@@ -8,7 +8,6 @@ const WAL: Effect = Nothing("the log cuts itself by size, and needs no snapshot 
 const GO: Effect = Nothing("this is no Go program");
 const KEEPALIVE: Effect = Nothing("idle connections are pinged every 20 s");
 const PEERS: Effect = Nothing("members speak a protocol of their own");
-const SLOW: Effect = Nothing("no request is logged for being slow yet");
 const TRACING: Effect =
     Nothing("there is no distributed tracing yet, which enable-distributed-tracing says");
 const TRUE: Effect = Only(&["true"]);
@@ -167,6 +166,16 @@ const FLAGS: &[Flag] = &[
         "force-new-cluster",
         "Keep the data and drop all other members: for the survivor of a cluster that lost its quorum for good. Once.",
     ),
+    flag(
+        "warning-unary-request-duration",
+        "300ms",
+        "A call that takes longer is logged, with where its time went.",
+    ),
+    flag(
+        "warning-apply-duration",
+        "100ms",
+        "A read that takes longer, or a change that takes longer to be applied, is logged, with where its time went.",
+    ),
     flag("log-level", "info", "One of debug, info, warn, error."),
     flag(
         "coord-owner",
@@ -256,8 +265,6 @@ const FLAGS: &[Flag] = &[
         "initial-election-tick-advance",
         Nothing("a member that starts waits for no clock of ticks"),
     ),
-    other("warning-apply-duration", SLOW),
-    other("warning-unary-request-duration", SLOW),
     other("v2-deprecation", Nothing("there is no v2 store")),
     other(
         "log-rotation-config-json",

@@ -9,17 +9,21 @@ use coord_proto::etcd::v3lockpb;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::record::{Asks, Followed, Recorder, Renewals};
+use super::slow::Watched;
+use crate::config::Slow;
+use crate::steps;
 
 /// The watcher around each call. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Observer {
     recorder: Option<Recorder>,
+    slow: Slow,
 }
 
 impl Observer {
-    /// Records calls, if there is a recorder.
-    pub(super) fn new(recorder: Option<Recorder>) -> Self {
-        Self { recorder }
+    /// Records calls, if there is a recorder, and tells of those that are slow.
+    pub(super) fn new(recorder: Option<Recorder>, slow: Slow) -> Self {
+        Self { recorder, slow }
     }
 
     /// A service whose calls it stands around.
@@ -35,6 +39,24 @@ impl Observer {
 
     /// A call with one answer.
     pub(super) async fn unary<M, A, F>(
+        &self,
+        method: &'static str,
+        request: Request<M>,
+        call: impl FnOnce(Request<M>) -> F,
+    ) -> Result<Response<A>, Status>
+    where
+        M: Asks,
+        A: 'static,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let watched = Watched::begin(self.slow, method, &request);
+        let recorded = self.recorded(method, request, call);
+        let (answered, steps) = steps::timed(recorded).await;
+        watched.ended(&answered, &steps);
+        answered
+    }
+
+    async fn recorded<M, A, F>(
         &self,
         method: &'static str,
         mut request: Request<M>,

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::asker::Asker;
 use super::gate::Credentials;
+use super::slow::Shown;
 use crate::audit::{Entry, Fact, Log, Operation};
 use crate::coordinator::Coordinator;
 use crate::http::{ClientCertificate, Remote};
@@ -30,6 +31,10 @@ pub(super) use watch::Watchers;
 pub(super) trait Asks: Send + 'static {
     /// Hands over each of its operations.
     fn operations(&self, each: &mut dyn FnMut(Operation<'_>));
+    /// The request for the log, should it take too long; etcd shows few.
+    fn shown(&self) -> Option<Shown> {
+        None
+    }
     /// A copy until its call ends, without what must not be known.
     fn kept(&self) -> Self;
 }

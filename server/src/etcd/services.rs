@@ -30,7 +30,7 @@ use super::reflection;
 use super::watch::WatchService;
 use crate::audit;
 use crate::command::Unavailable;
-use crate::config::Requests;
+use crate::config::{Requests, Slow};
 use crate::coordinator::Coordinator;
 use crate::http::{Answering, Call, Calls, ClientCertificate, GrpcRequest, Words};
 use pb::kv_server::Kv;
@@ -129,16 +129,17 @@ impl Name {
 
 impl Services {
     /// Those that ask `coordinator`; their streams end when `closing` turns true. Calls are recorded in `audit`, if there
-    /// is one.
+    /// is one, and those that are `slow` are logged.
     pub fn new(
         coordinator: Arc<Coordinator>,
         requests: Requests,
         audit: Option<audit::Log>,
+        slow: Slow,
         closing: watch::Receiver<bool>,
     ) -> Self {
         let recorder = audit
             .map(|log| Recorder::new(log, coordinator.clone(), requests.common_names_are_users));
-        let observer = Observer::new(recorder);
+        let observer = Observer::new(recorder, slow);
         let gate = Gate::new(coordinator.clone(), requests, closing);
         let kv_calls = Arc::new(KvService(gate.clone()));
         let kv = pb::kv_server::KvServer::new(observer.around(kv_calls.clone()));

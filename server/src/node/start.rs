@@ -179,6 +179,7 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
             coordinator.clone(),
             config.requests,
             audit.clone(),
+            config.slow,
             closed.clone(),
         ),
         Admin::new(coordinator.clone()),

@@ -18,8 +18,9 @@ use tokio::sync::oneshot;
 
 use crate::command::{Command, MemberId, Principal, Unavailable, codec};
 use crate::state::Answer;
+use crate::steps;
 pub(super) use gather::{Forwarded, Gather, run};
-use pending::Pending;
+use pending::{Pending, Proposed};
 
 /// Where commands go in.
 #[derive(Clone)]
@@ -65,6 +66,14 @@ impl Proposer {
         let (reply, outcome) = oneshot::channel();
         let proposal = self.pending.register(principal, command, bytes, reply)?;
         self.gather.push(proposal, bytes);
-        outcome.await.unwrap_or(Err(Unavailable::Stopped))
+        let Proposed {
+            answer,
+            sent,
+            committed,
+        } = outcome.await.unwrap_or(Err(Unavailable::Stopped))?;
+        steps::mark_at("waited to be proposed", sent);
+        steps::mark_at("replicated", committed);
+        steps::mark(steps::APPLIED);
+        Ok(answer)
     }
 }

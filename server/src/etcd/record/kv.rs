@@ -5,12 +5,17 @@ use pb::request_op::Request as Op;
 
 use super::Asks;
 use crate::audit::{Fact, Kind, Operation, Span};
+use crate::etcd::slow::Shown;
 
 /// Names of the two lists of a transaction.
 const SUCCESS: &str = "success";
 const FAILURE: &str = "failure";
 
 impl Asks for pb::RangeRequest {
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::Range(self.clone()))
+    }
+
     fn operations(&self, each: &mut dyn FnMut(Operation<'_>)) {
         range(self, "", each);
     }
@@ -21,6 +26,10 @@ impl Asks for pb::RangeRequest {
 }
 
 impl Asks for pb::PutRequest {
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::Put(self.clone()))
+    }
+
     fn operations(&self, each: &mut dyn FnMut(Operation<'_>)) {
         put(self, "", each);
     }
@@ -36,6 +45,10 @@ impl Asks for pb::PutRequest {
 }
 
 impl Asks for pb::DeleteRangeRequest {
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::DeleteRange(self.clone()))
+    }
+
     fn operations(&self, each: &mut dyn FnMut(Operation<'_>)) {
         delete_range(self, "", each);
     }
@@ -46,6 +59,10 @@ impl Asks for pb::DeleteRangeRequest {
 }
 
 impl Asks for pb::TxnRequest {
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::Txn(self.clone()))
+    }
+
     fn operations(&self, each: &mut dyn FnMut(Operation<'_>)) {
         txn(self, "", each);
     }

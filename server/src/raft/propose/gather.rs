@@ -342,13 +342,13 @@ mod tests {
 
     use super::*;
     use crate::command::{Command, KvCommand, MemberId, Principal, Revision};
-    use crate::state::Answer;
+    use crate::raft::propose::pending::Proposed;
 
     /// Makes a proposal that somebody waits for.
     fn propose(
         gather: &Gather,
         pending: &Pending,
-    ) -> oneshot::Receiver<Result<Answer, Unavailable>> {
+    ) -> oneshot::Receiver<Result<Proposed, Unavailable>> {
         let (reply, outcome) = oneshot::channel();
         let command = Command::Kv(KvCommand::Compact {
             revision: Revision(1),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
+use crate::clock::Moment;
 use crate::command::{Command, LeaderKey, MemberId, Principal, Proposal, ProposalId, Unavailable};
 use crate::state::Answer;
 
@@ -13,13 +14,25 @@ const REQUESTS_MAX: usize = 16 * 1024;
 /// And their bytes.
 const BYTES_MAX: usize = 64 << 20;
 
-type Reply = oneshot::Sender<Result<Answer, Unavailable>>;
+type Reply = oneshot::Sender<Result<Proposed, Unavailable>>;
+
+/// A proposal that was applied.
+#[derive(Debug)]
+pub(super) struct Proposed {
+    pub(super) answer: Answer,
+    /// When it was on its way to the log, or to the leader.
+    pub(super) sent: Moment,
+    /// When its entry was committed and taken to be applied.
+    pub(super) committed: Moment,
+}
 
 struct Waiting {
     reply: Reply,
     bytes: usize,
     /// The leadership it was proposed under, once it was.
     sent: Option<LeaderKey>,
+    /// When that was; else when it began to wait.
+    sent_at: Moment,
 }
 
 #[derive(Default)]
@@ -82,6 +95,7 @@ impl Pending {
             reply,
             bytes,
             sent: None,
+            sent_at: Moment::now(),
         }));
         Ok(Proposal {
             origin: self.origin,
@@ -95,12 +109,14 @@ impl Pending {
     /// Notes that these are on their way to a log. Resolves when none of them is waited for any more.
     pub(super) fn sent(&self, batch: &[u64], to: LeaderKey) -> oneshot::Receiver<()> {
         let (all_answered, answered) = oneshot::channel();
+        let now = Moment::now();
         let mut inner = self.lock();
         let mut end = inner.first;
         for &sequence in batch {
             end = end.max(sequence + 1);
             if let Some(waiting) = inner.at(sequence) {
                 waiting.sent = Some(to);
+                waiting.sent_at = now;
             }
         }
         if end <= inner.first {
@@ -130,12 +146,13 @@ impl Pending {
         self.origin
     }
 
-    /// Answers what was applied. Of what was given up [`waits_for`](Self::waits_for) has heard before.
-    pub(in crate::raft) fn resolve(&self, outcomes: Vec<(ProposalId, Answer)>) {
+    /// Answers what was applied, of entries that were committed by then. Of what was given up
+    /// [`waits_for`](Self::waits_for) has heard before.
+    pub(in crate::raft) fn resolve(&self, outcomes: Vec<(ProposalId, Answer)>, committed: Moment) {
         let mut inner = self.lock();
         for (id, outcome) in outcomes {
             if id.origin == self.origin && id.run == self.run {
-                inner.answer(id.sequence, Ok(outcome));
+                inner.answer(id.sequence, Ok((outcome, committed)));
             }
         }
         inner.tidy();
@@ -201,12 +218,18 @@ impl Inner {
         self.slot(sequence)?.as_mut()
     }
 
-    fn answer(&mut self, sequence: u64, answer: Result<Answer, Unavailable>) {
+    fn answer(&mut self, sequence: u64, answer: Result<(Answer, Moment), Unavailable>) {
         let Some(waiting) = self.slot(sequence).and_then(Option::take) else {
             return;
         };
         self.requests -= 1;
         self.bytes -= waiting.bytes;
+        let sent = waiting.sent_at;
+        let answer = answer.map(|(answer, committed)| Proposed {
+            answer,
+            sent,
+            committed,
+        });
         // The waiter may have gone.
         let _ = waiting.reply.send(answer);
     }
@@ -278,8 +301,14 @@ mod tests {
             revision: Revision(1),
             result: Ok(Response::Done),
         });
-        pending.resolve(vec![(kept, done)]);
-        assert!(matches!(waited_for.try_recv(), Ok(Ok(Answer::Done(_)))));
+        pending.resolve(vec![(kept, done)], Moment::now());
+        assert!(matches!(
+            waited_for.try_recv(),
+            Ok(Ok(Proposed {
+                answer: Answer::Done(_),
+                ..
+            }))
+        ));
         assert_eq!(ended.try_recv(), Ok(()), "the next batch may leave");
         let mut alone = {
             let (given_up, outcome) = propose();
@@ -288,7 +317,7 @@ mod tests {
             assert!(!pending.waits_for(&given_up));
             ended
         };
-        pending.resolve(Vec::new());
+        pending.resolve(Vec::new(), Moment::now());
         assert_eq!(alone.try_recv(), Ok(()), "also if nothing else was in it");
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::durable::DurableMark;
 use super::snapshot::{self, Builder, Snapshot, SnapshotData};
+use crate::clock::Moment;
 use crate::command::{
     Envelope, Event, Fault, LeaseChange, LogPosition, ProposalId, Revision, TokenChange, codec,
 };
@@ -105,7 +106,7 @@ impl Taken {
 
 impl StateMachine {
     /// Applies entries for one turn, and makes visible what is through.
-    fn apply_turn(&self, taken: &mut Taken) -> Result<(), Fault> {
+    fn apply_turn(&self, taken: &mut Taken, committed: Moment) -> Result<(), Fault> {
         let is_wanted = |id: &ProposalId| self.pending.waits_for(id);
         let mut turn = Turn::new(&is_wanted);
         let mut done = Done::default();
@@ -113,7 +114,7 @@ impl StateMachine {
             let _turn = metrics().state_turns.apply.start_timer();
             self.apply_some(state, taken, &mut turn, &mut done)
         })?;
-        self.show(done);
+        self.show(done, committed);
         Ok(())
     }
 
@@ -175,7 +176,7 @@ impl StateMachine {
         }
     }
 
-    fn show(&self, done: Done) {
+    fn show(&self, done: Done, committed: Moment) {
         let Done {
             revision,
             outcomes,
@@ -207,7 +208,7 @@ impl StateMachine {
         if let Some(last) = last {
             self.applied.raise(last.index);
         }
-        self.pending.resolve(outcomes);
+        self.pending.resolve(outcomes, committed);
         if let Some(last) = last {
             self.pending.leader_seen((last.term, last.leader));
         }
@@ -261,9 +262,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 bytes += size(&item);
                 taken.items.push_back(item);
             }
+            let committed = Moment::now();
             while !taken.items.is_empty() {
                 self.read_ahead(&mut taken).await?;
-                self.apply_turn(&mut taken).map_err(io::Error::other)?;
+                self.apply_turn(&mut taken, committed)
+                    .map_err(io::Error::other)?;
                 if !taken.items.is_empty() || !ended {
                     self.wait_for_store().await;
                     tokio::task::yield_now().await;
