@@ -333,12 +333,12 @@ mod tests {
     #[test]
     fn everything_that_cannot_be_had_is_named_at_once() {
         let environment = variables(&[("ETCD_WAL_DIR", "/w")]);
-        let line = "--nope 5 -socket-reuse-port --name=a --nope2=1 --metrics=extensive";
+        let line = "--nope 5 -socket-reuse-port --name=a --nope2=1 --proxy=on";
         let error = parse(words(line), environment).unwrap_err();
         for part in [
             "flag provided but not defined: -nope, -nope2",
             "--socket-reuse-port='true' is not to be had",
-            "--metrics='extensive'",
+            "--proxy='on'",
             "ETCD_WAL_DIR is not there yet",
         ] {
             assert!(error.contains(part), "no {part} in {error}");

@@ -68,6 +68,8 @@ pub struct Config {
     pub streams_max: u32,
     /// Addresses where the pages are served alone; may be none.
     pub metrics_listen: Vec<Url>,
+    /// Whether the time of each call is measured.
+    pub times_calls: bool,
     /// Log entries kept for members that are behind.
     pub catchup_entries: u64,
     /// `debug`, `info`, `warn` or `error`.
@@ -80,7 +82,7 @@ pub struct Config {
     pub owner: Option<Owner>,
     /// How clients show who they are.
     pub auth: Auth,
-    /// What is slow enough to be told of.
+    /// The limits beyond which a call is slow.
     pub slow: Slow,
     /// The audit log, if there is to be one.
     pub audit: Option<Audit>,
@@ -192,6 +194,7 @@ impl Config {
             web: web::resolve(settings)?,
             streams_max: streams_max(settings)?,
             metrics_listen: metrics_listen(settings)?,
+            times_calls: times_calls(settings)?,
             catchup_entries: catchup_entries(settings)?,
             log_level: log_level(settings)?,
             corruption,
@@ -313,6 +316,17 @@ fn metrics_listen(settings: &Settings) -> Result<Vec<Url>, Invalid> {
         .collect()
 }
 
+fn times_calls(settings: &Settings) -> Result<bool, Invalid> {
+    match settings.get("metrics").unwrap_or("basic") {
+        "basic" => Ok(false),
+        "extensive" => Ok(true),
+        other => Err(invalid(
+            "metrics",
+            format!("'{other}' is neither basic nor extensive"),
+        )),
+    }
+}
+
 fn catchup_entries(settings: &Settings) -> Result<u64, Invalid> {
     const FLAG: &str = "snapshot-catchup-entries";
     let text = settings.get(FLAG);
@@ -400,6 +414,7 @@ mod tests {
                 vec![("snapshot-catchup-entries", "-1")],
             ),
             ("log-level", vec![("log-level", "loud")]),
+            ("metrics", vec![("metrics", "all")]),
             ("max-txn-ops", vec![("max-txn-ops", "-1")]),
             ("max-request-bytes", vec![("max-request-bytes", "10485760")]),
             (

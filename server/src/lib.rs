@@ -11,14 +11,10 @@
 //! - law: [`state`] (pure: the effect of a command).
 //! - memory: [`mvcc`] (keys by revision).
 //! - base: [`command`] (the vocabulary), [`wal`] (Raft's log), [`disk`] (fjall), [`network`], [`tls`] (a member's identity
-//!   on the wire), [`offload`], [`clock`], [`audit`] (a line for each call), [`metrics`], [`bbolt`] (etcd's database file), [`scratch`] (files without a name,
-<<<<<<< HEAD
-//!   sorting), [`go_duration`] (`1h30m`), [`failpoints`] (bugs for the fault runs to find, in builds of their own).
+//!   on the wire), [`offload`], [`clock`], [`audit`] (a line for each call), [`metrics`], [`steps`] (where the time of a
+//!   call goes), [`bbolt`] (etcd's database file), [`scratch`] (files without a name, sorting), [`go_duration`] (`1h30m`),
+//!   [`failpoints`] (bugs for the fault runs to find, in builds of their own).
 //! - in tests: `fuzz` (any bytes, wherever bytes of others are read).
-=======
-//!   sorting), [`steps`] (where the time of a call goes),
-//!   [`go_duration`] (`1h30m`), [`failpoints`] (bugs for the fault runs to find, in builds of their own).
->>>>>>> 51f46db (wip slow)
 
 pub mod admin;
 pub mod audit;

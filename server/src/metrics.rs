@@ -4,6 +4,7 @@
 //! anything. A value that can be read when somebody asks is not counted here but filled in by `admin/metrics_page`.
 
 mod grpc;
+mod peers;
 
 use std::sync::LazyLock;
 
@@ -11,7 +12,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
-pub use grpc::{Call, CountedBody, CountedRequest, call_started};
+pub use grpc::{Call, CountedBody, CountedRequest, call_started, time_calls};
+pub use peers::{PeerTraffic, Peers};
 
 /// etcd's buckets for times on disk: 1 ms to 8 s, doubling.
 const DISK_BUCKETS: (f64, f64, usize) = (0.001, 2.0, 14);
@@ -41,6 +43,8 @@ pub struct Metrics {
     pub leader_changes: IntCounter,
     /// Connections that were ended for what they did, by reason.
     pub connections_cut: IntCounterVec,
+    /// The traffic between members.
+    pub peers: Peers,
     /// Calls from peers that were refused.
     pub peer_calls_refused: IntCounter,
     /// Health checks that said yes.
@@ -148,6 +152,7 @@ impl Metrics {
                     &["reason"],
                 ),
             ),
+            peers: Peers::new(&registry),
             peer_calls_refused: counter(
                 &registry,
                 "coord_network_peer_calls_refused_total",

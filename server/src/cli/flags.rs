@@ -176,6 +176,11 @@ const FLAGS: &[Flag] = &[
         "100ms",
         "A read that takes longer, or a change that takes longer to be applied, is logged, with where its time went.",
     ),
+    flag(
+        "metrics",
+        "basic",
+        "'basic', or 'extensive' with a histogram of the time that calls take, by method.",
+    ),
     flag("log-level", "info", "One of debug, info, warn, error."),
     flag(
         "coord-owner",
@@ -210,7 +215,6 @@ const FLAGS: &[Flag] = &[
     other("log-format", Only(&["json"])),
     other("log-outputs", Only(&["default", "stderr"])),
     other_switch("enable-log-rotation", FALSE),
-    other("metrics", Only(&["basic"])),
     other_switch("enable-v2", FALSE),
     other_switch("socket-reuse-port", FALSE),
     other_switch("socket-reuse-address", FALSE),

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::asker::Asker;
 use super::gate::Credentials;
-use super::slow::Shown;
+use super::slow::shown::Shown;
 use crate::audit::{Entry, Fact, Log, Operation};
 use crate::coordinator::Coordinator;
 use crate::http::{ClientCertificate, Remote};

@@ -5,15 +5,14 @@
 //! `--warning-apply-duration` are reads as a whole, and the part of a change in which it was applied. Source: etcd
 //! `etcdserver/api/v3rpc/interceptor.go`, `etcdserver/txn/util.go`.
 
-mod shown;
+pub(super) mod shown;
 
 use std::any::Any;
 use std::net::SocketAddr;
 
 use tonic::{Request, Response, Status};
 
-use self::shown::Numbers;
-pub(super) use self::shown::Shown;
+use self::shown::{Numbers, Shown};
 use super::record::Asks;
 use crate::clock::{self, Moment};
 use crate::config::Slow;

@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use coord_proto::methods::{METHODS, Method};
 use http::{HeaderMap, Response};
 use hyper::body::{Body, Frame, SizeHint};
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, Opts,
+    Registry,
+};
 
 use super::{counter, metrics, registered};
 
@@ -48,6 +52,8 @@ struct Counted {
     started: IntCounter,
     /// Looked up once: nearly every call ends with it.
     ok: IntCounter,
+    /// How long calls took, if that is asked for.
+    handling: OnceLock<Histogram>,
 }
 
 impl Counters {
@@ -73,6 +79,7 @@ impl Counters {
                 method,
                 started,
                 ok,
+                handling: OnceLock::new(),
             };
             (method.path, counted)
         });
@@ -93,6 +100,31 @@ impl Counters {
     }
 }
 
+/// Times calls from now on, as `--metrics=extensive` asks: a histogram for each method.
+pub fn time_calls() {
+    let Some(times) = timed_calls() else { return };
+    for Counted {
+        method, handling, ..
+    } in metrics().grpc.methods.values()
+    {
+        let Method { service, name, .. } = method;
+        handling.get_or_init(|| times.with_label_values(&[name, service, kind(method)]));
+    }
+}
+
+/// The histograms; none if there are some already.
+fn timed_calls() -> Option<HistogramVec> {
+    let help = "Histogram of response latency (seconds) of gRPC that had been application-level handled by the server.";
+    let opts = HistogramOpts::new("grpc_server_handling_seconds", help);
+    let labels = ["grpc_method", "grpc_service", "grpc_type"];
+    let times = HistogramVec::new(opts, &labels).expect("metric names and labels are valid");
+    let registry = &metrics().registry;
+    registry
+        .register(Box::new(times.clone()))
+        .ok()
+        .map(|()| times)
+}
+
 /// The type of a method, as Go's metrics spell it.
 fn kind(method: &Method) -> &'static str {
     match (method.client_streaming, method.server_streaming) {
@@ -104,7 +136,11 @@ fn kind(method: &Method) -> &'static str {
 }
 
 /// A call under way. Counted as canceled if it is dropped before it ends.
-pub struct Call(Option<&'static Counted>);
+pub struct Call {
+    counted: Option<&'static Counted>,
+    /// Tells when it is dropped.
+    _timer: Option<HistogramTimer>,
+}
 
 /// Counts a call by its path; unknown paths are not counted, or a client could make up any number of names.
 pub fn call_started(path: &str) -> Call {
@@ -112,17 +148,21 @@ pub fn call_started(path: &str) -> Call {
     if let Some(counted) = counted {
         counted.started.inc();
     }
-    Call(counted)
+    let handling = counted.and_then(|counted| counted.handling.get());
+    Call {
+        counted,
+        _timer: handling.map(Histogram::start_timer),
+    }
 }
 
 impl Call {
     /// The method that is called, if there is one of that path.
     pub fn method(&self) -> Option<&'static Method> {
-        self.0.map(|counted| counted.method)
+        self.counted.map(|counted| counted.method)
     }
 
     fn end(&mut self, code: usize) {
-        let Some(Counted { method, ok, .. }) = self.0.take() else {
+        let Some(Counted { method, ok, .. }) = self.counted.take() else {
             return;
         };
         if code == OK {
@@ -262,6 +302,6 @@ mod tests {
 
     #[test]
     fn a_made_up_path_is_not_counted() {
-        assert!(call_started("/etcdserverpb.KV/MadeUp").0.is_none());
+        assert!(call_started("/etcdserverpb.KV/MadeUp").method().is_none());
     }
 }

@@ -25,7 +25,7 @@ use crate::raft::{self, Raft};
 use crate::state::{self, FEATURE_LEVEL};
 use crate::wal::{self, Wal};
 use crate::watch::Hub;
-use crate::{audit, auto_compaction, config, countdown, etcd};
+use crate::{audit, auto_compaction, config, countdown, etcd, metrics};
 
 /// Pause between attempts to publish this member's name and URLs.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
@@ -34,6 +34,9 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 type Founders = Option<Vec<(MemberId, Vec<String>)>>;
 
 pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node, Stop> {
+    if config.times_calls {
+        metrics::time_calls();
+    }
     let audit = open_audit(&config)?;
     let secured = secure::open(&config, &platform.network)?;
     platform.network = secured.network;

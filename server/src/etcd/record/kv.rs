@@ -5,7 +5,7 @@ use pb::request_op::Request as Op;
 
 use super::Asks;
 use crate::audit::{Fact, Kind, Operation, Span};
-use crate::etcd::slow::Shown;
+use crate::etcd::slow::shown::Shown;
 
 /// Names of the two lists of a transaction.
 const SUCCESS: &str = "success";

@@ -10,6 +10,7 @@ use coord_proto::peer as wire;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -19,6 +20,7 @@ use super::whole::is_whole;
 use super::{convert, sideband};
 use crate::clock::Moment;
 use crate::command::{LeaderKey, MemberId};
+use crate::metrics::PeerTraffic;
 use crate::raft::agreement::Agreement;
 use crate::raft::remembered::Remembered;
 use crate::raft::sideband::Outbox;
@@ -53,6 +55,7 @@ struct Sending<S> {
     number: u64,
     /// Asked only for the level that entries are written for.
     state: state::Handle,
+    counted: PeerTraffic,
 }
 
 impl<S: Stream<Item = Append> + Unpin> Stream for Sending<S> {
@@ -81,6 +84,7 @@ impl<S: Stream<Item = Append> + Unpin> Stream for Sending<S> {
         }
         self.number += 1;
         let message = convert::append(request, self.number, self.state.feature_level());
+        self.counted.sent_bytes.inc_by(message.encoded_len() as u64);
         let bytes = message
             .entries
             .iter()
@@ -118,16 +122,17 @@ where
         window: window.clone(),
         number: 0,
         state: line.members.clone(),
+        counted: line.counted.clone(),
     };
     let request = line.request(sending);
     let response = line.client()?.append(request).await?;
-    let to = line.to;
+    let (to, counted) = (line.to, &line.counted);
     let answers = (response.into_inner(), window);
     let answers = futures::stream::unfold(Some(answers), move |state| {
         let remembered = remembered.clone();
         async move {
             let (mut incoming, window) = state?;
-            let answer = next_answer(&mut incoming, &window, patience).await?;
+            let answer = next_answer(&mut incoming, &window, patience, counted).await?;
             let answer = match leadership(&window) {
                 Some(leadership) => noted(&remembered, to, leadership, answer),
                 None => answer,
@@ -171,6 +176,7 @@ async fn next_answer(
     incoming: &mut Streaming<wire::AppendResponse>,
     window: &Mutex<Window>,
     patience: Duration,
+    counted: &PeerTraffic,
 ) -> Option<Answer> {
     let message = loop {
         match tokio::time::timeout(patience, incoming.message()).await {
@@ -187,6 +193,7 @@ async fn next_answer(
     };
     match message {
         Ok(Some(message)) => {
+            counted.received_bytes.inc_by(message.encoded_len() as u64);
             let mut window = window
                 .lock()
                 .expect("nothing panics while it holds the lock");
@@ -296,6 +303,8 @@ impl Heartbeats {
         message.applied = agreement.newest().map(convert::applied_hash);
         message.durable = wal.durable_end();
         let closed = || Status::unavailable("the peer closed the call");
+        line.counted.sent_bytes.inc_by(message.encoded_len() as u64);
+        let began = Moment::now();
         open.requests.send(message).await.map_err(|_| closed())?;
         loop {
             let answer = open.answers.message().await.inspect_err(|status| {
@@ -304,7 +313,12 @@ impl Heartbeats {
                 }
             });
             let mut answer = answer?.ok_or_else(closed)?;
+            let bytes = answer.encoded_len() as u64;
+            line.counted.received_bytes.inc_by(bytes);
             if answer.number == self.number {
+                let took = Moment::now().since(began);
+                let round_trips = &line.counted.round_trip_seconds;
+                round_trips.observe(took.as_secs_f64());
                 if let (Some(carried), Some(said)) = (carried, answer.sideband.take()) {
                     outbox.answered(leadership, line.to, &carried, said.body);
                 }

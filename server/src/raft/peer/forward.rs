@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use coord_proto::peer as wire;
 use futures::{FutureExt, Stream, StreamExt};
+use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Status;
@@ -212,7 +213,10 @@ async fn run(
     waiting: &Mutex<Waiting>,
 ) -> Result<(), Status> {
     let (taken, is_taken) = oneshot::channel();
-    let call = line.request(held_back(outgoing, is_taken));
+    let counted = line.counted.clone();
+    let outgoing = held_back(outgoing, is_taken)
+        .inspect(move |ask| counted.sent_bytes.inc_by(ask.encoded_len() as u64));
+    let call = line.request(outgoing);
     let mut answers = line.client()?.forward(call).await?.into_inner();
     // In this order: a batch that has left is never again called undone.
     lock(waiting).connected = true;

@@ -12,6 +12,7 @@ use super::MESSAGE_BYTES_MAX;
 use super::dial;
 use super::handshake::CallStamp;
 use crate::command::MemberId;
+use crate::metrics::{PeerTraffic, metrics};
 use crate::network::Network;
 use crate::state;
 
@@ -65,6 +66,7 @@ pub(super) struct Line {
     network: Network,
     /// Asked only for what other members published, and for the cluster's level.
     pub(super) members: state::Handle,
+    pub(super) counted: PeerTraffic,
     state: Mutex<LineState>,
 }
 
@@ -108,6 +110,7 @@ impl Line {
 
     /// Notes that a call failed: the next one connects anew, by the next URL. Says once why a peer refuses this member.
     pub(super) fn failed(&self, status: &Status) {
+        self.counted.sent_failures.inc();
         let mut state = self.lock();
         if status.code() == Code::FailedPrecondition {
             let why = status.message().to_owned();
@@ -183,6 +186,7 @@ impl Peers {
                 to,
                 network: self.network.clone(),
                 members: self.members.clone(),
+                counted: metrics().peers.with(&to.to_string()),
                 state: Mutex::new(state),
             })
         };

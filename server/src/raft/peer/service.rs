@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use coord_proto::peer as wire;
 use coord_proto::peer::peer_server::{Peer, PeerServer};
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
+use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -18,6 +19,7 @@ use super::snapshot::Receiving;
 use super::{MESSAGE_BYTES_MAX, convert, fetch, sideband};
 use crate::clock::Moment;
 use crate::command::{MemberId, Unavailable, codec};
+use crate::metrics::{PeerTraffic, metrics};
 use crate::raft::agreement::Agreement;
 use crate::raft::core::Core;
 use crate::raft::leadership::Leadership;
@@ -251,12 +253,18 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        self.member(&request)?;
+        let from = self.member(&request)?;
         let heard = self.heard.clone();
         let this = self.clone();
+        let PeerTraffic {
+            sent_bytes,
+            received_bytes,
+            ..
+        } = metrics().peers.with(&from.to_string());
         // A message that cannot be read ends the call; the leader starts anew from what is acknowledged.
         let requests = request.into_inner().scan((), move |(), message| {
             let read = message
+                .inspect(|message| received_bytes.inc_by(message.encoded_len() as u64))
                 .and_then(|message| counted(convert::read_append(message)))
                 .and_then(|request| this.may_follow(&request).map(|()| request));
             let read = read.inspect_err(|status| tracing::debug!(%status, "an append call ended"));
@@ -269,7 +277,9 @@ impl Peer for Service {
             if is_followed(&result) {
                 heard.touch();
             }
-            Ok(convert::appended(result, number))
+            let answer = convert::appended(result, number);
+            sent_bytes.inc_by(answer.encoded_len() as u64);
+            Ok(answer)
         });
         Ok(Response::new(answers.boxed()))
     }
@@ -282,7 +292,15 @@ impl Peer for Service {
         let (core, heard) = (self.core.clone(), self.heard.clone());
         let remembered = self.remembered.clone();
         let this = Arc::new(self.clone());
-        let answers = request.into_inner().then(move |message| {
+        let PeerTraffic {
+            sent_bytes,
+            received_bytes,
+            ..
+        } = metrics().peers.with(&from.to_string());
+        let requests = request.into_inner();
+        let requests =
+            requests.inspect_ok(move |message| received_bytes.inc_by(message.encoded_len() as u64));
+        let answers = requests.then(move |message| {
             let (core, heard) = (core.clone(), heard.clone());
             let (this, remembered) = (this.clone(), remembered.clone());
             async move {
@@ -334,6 +352,8 @@ impl Peer for Service {
                 Ok(response)
             }
         });
+        let answers =
+            answers.inspect_ok(move |answer| sent_bytes.inc_by(answer.encoded_len() as u64));
         Ok(Response::new(answers.boxed()))
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use coord_proto::peer as wire;
 use futures::{Stream, StreamExt};
 use openraft::raft::SnapshotResponse;
+use prost::Message;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
@@ -170,7 +171,10 @@ pub(super) async fn send(
     let chunks = progress
         .clone()
         .follow(chunks(reader, state.clone(), offload, failed.clone()));
-    let request = line.request(head.chain(chunks.map(move |chunk| message(Part::Chunk(chunk)))));
+    let counted = line.counted.clone();
+    let parts = head.chain(chunks.map(move |chunk| message(Part::Chunk(chunk))));
+    let parts = parts.inspect(move |part| counted.sent_bytes.inc_by(part.encoded_len() as u64));
+    let request = line.request(parts);
     let mut client = line.client()?;
     let response = tokio::select! {
         response = client.snapshot(request) => response,
