@@ -127,6 +127,11 @@ impl Budget {
         })
     }
 
+    /// The largest request that a connection can make.
+    pub fn request_bytes_max(&self) -> usize {
+        self.0.connection_bytes_max()
+    }
+
     /// Bytes held over all connections.
     pub fn held_bytes(&self) -> usize {
         let Total {

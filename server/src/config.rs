@@ -23,7 +23,7 @@ pub use audit::Audit;
 pub use auth::Auth;
 pub use compaction::AutoCompaction;
 pub use initial::{Initial, InitialState};
-pub use requests::Requests;
+pub use requests::{REQUEST_BYTES_MAX, Requests};
 pub use slow::Slow;
 pub use tls::Tls;
 pub use url::Url;
@@ -416,7 +416,10 @@ mod tests {
             ("log-level", vec![("log-level", "loud")]),
             ("metrics", vec![("metrics", "all")]),
             ("max-txn-ops", vec![("max-txn-ops", "-1")]),
-            ("max-request-bytes", vec![("max-request-bytes", "10485760")]),
+            (
+                "max-request-bytes",
+                vec![("max-request-bytes", "134217729")],
+            ),
             (
                 "watch-progress-notify-interval",
                 vec![("watch-progress-notify-interval", "5")],

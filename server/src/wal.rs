@@ -19,6 +19,7 @@ mod identity;
 mod log;
 #[cfg(any(test, feature = "simulation"))]
 mod memory;
+mod options;
 #[cfg(any(test, feature = "simulation"))]
 mod place;
 mod queue;
@@ -38,6 +39,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 pub use disk::{Aligned, Directory, Disk, SegmentFile};
@@ -45,6 +47,7 @@ pub use entry::{Entry, Payload, PeerMemory, Proposals, Vote};
 pub use identity::{Identity, identity_at};
 #[cfg(any(test, feature = "simulation"))]
 pub use memory::{Files, MemoryDisk, Write, blank_segment};
+pub use options::{ENTRY_BYTES_MAX, Options};
 #[cfg(any(test, feature = "simulation"))]
 pub use place::Place;
 pub use read_only::{Leftover, ReadOnly};
@@ -58,45 +61,6 @@ use crate::command::{Fault, LogPosition};
 use queue::{Closer, Shared};
 use record::Record;
 use writer::{Callback, Op, Waiting, Writer};
-
-/// How a log is run.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Length of a segment: a multiple of 4096. Small ones are for tests.
-    pub segment_bytes: u64,
-    /// Entries kept in memory beside those that are not durable yet. Peers that are less behind than this and the
-    /// state are served without reading the disk.
-    pub recent_bytes_max: usize,
-    /// Whether a thread writes. Otherwise each call that is waited for writes before it returns, or a [`Stepper`] does.
-    pub threaded: bool,
-}
-
-impl Options {
-    /// As the default, of a process that may take `memory_bytes` in all: on a small machine it keeps fewer entries in memory.
-    pub fn of(memory_bytes: u64) -> Self {
-        const PART_OF_MEMORY: u64 = 32;
-        let usual = Self::default();
-        let part = usize::try_from(memory_bytes / PART_OF_MEMORY);
-        Self {
-            recent_bytes_max: part.map_or(usual.recent_bytes_max, |part| {
-                part.min(usual.recent_bytes_max)
-            }),
-            ..usual
-        }
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            // Filled once and then recycled; large enough that changing over is rare, small enough that a new member does
-            // not wait for it, and that little is kept which is not needed.
-            segment_bytes: 4 << 20,
-            recent_bytes_max: 32 << 20,
-            threaded: true,
-        }
-    }
-}
 
 /// A log that is open. Clones share it; the last one that goes writes what is queued and closes it.
 #[derive(Clone)]
@@ -197,8 +161,7 @@ impl Wal {
         options: Options,
         stepper: Option<Stepper>,
     ) -> Result<Self, Fault> {
-        let recovered = recover::recover(&disk, options.recent_bytes_max, options.threaded)?;
-        let record_bytes_max = recovered.writer.record_bytes_max();
+        let recovered = recover::recover(&disk, options)?;
         let shared = Arc::new(Shared {
             identity: recovered.identity,
             disk,
@@ -207,7 +170,7 @@ impl Wal {
             wake: Condvar::new(),
             stepped: Mutex::default(),
             stepper,
-            record_bytes_max,
+            entry_bytes_max: options.entry_bytes_max,
             fault: watch::Sender::new(None),
         });
         let mut thread = None;
@@ -247,10 +210,10 @@ impl Wal {
         &self.shared.identity
     }
 
-    /// The largest payload that an entry may have: a record never spans segments. The caller checks before it appends;
-    /// the log takes a larger one for a mistake that ends the member.
+    /// The largest payload that an entry may have. The caller checks before it appends; the log takes a larger one for a
+    /// mistake that ends the member.
     pub fn entry_bytes_max(&self) -> usize {
-        self.shared.record_bytes_max - record::ENTRY_HEAD
+        self.shared.entry_bytes_max
     }
 
     /// Says why the log died, once it has.
@@ -290,7 +253,7 @@ impl Wal {
     /// Appends entries; they can be read when this returns. `flushed` is called when they are durable: of calls that
     /// become durable together only the newest, since it implies those before it.
     ///
-    /// Errors: an entry that does not follow the last one, or is larger than a segment; a log that is dead.
+    /// Errors: an entry that does not follow the last one, or is larger than [`Wal::entry_bytes_max`]; a log that is dead.
     pub fn append(
         &self,
         entries: impl IntoIterator<Item = Entry>,
@@ -321,10 +284,8 @@ impl Wal {
                 if !log.accepts(&entry) {
                     return Err(io::Error::other("an entry does not follow the last one"));
                 }
-                if record::entry_bytes(&entry) > self.shared.record_bytes_max {
-                    return Err(io::Error::other(
-                        "an entry is larger than a segment of the log",
-                    ));
+                if entry.payload.bytes().map_or(0, Bytes::len) > self.shared.entry_bytes_max {
+                    return Err(io::Error::other("an entry is larger than the log takes"));
                 }
                 log.append(entry.clone());
                 ops.push(Op {
@@ -482,7 +443,8 @@ impl Wal {
         Ok(entries)
     }
 
-    /// The first entry that stands in the newest `bytes` of the log on disk; `None` if it is not longer than that.
+    /// The first entry that stands in the newest `bytes` of the log on disk, or in its newest few writes where those are
+    /// longer; `None` if it is not longer than that.
     pub fn first_index_within(&self, bytes: u64) -> Option<u64> {
         self.shared.log().first_index_within(bytes)
     }

@@ -21,6 +21,7 @@ use crate::{interpose, trace};
 /// Small segments, and little in memory, so that a short run sees the log change over, be cut and read from disk.
 pub const LOG: Options = Options {
     segment_bytes: 128 << 10,
+    entry_bytes_max: 110 << 10,
     recent_bytes_max: 16 << 10,
     threaded: false,
 };

@@ -7,8 +7,10 @@ use crate::cli::Settings;
 
 /// etcd's default of `--max-request-bytes`.
 const REQUEST_BYTES_DEFAULT: usize = 1536 * 1024;
-/// Bytes of a request, at most: with the head before it it must fit into a file of the log, on every member.
-const REQUEST_BYTES_MAX: usize = 3584 * 1024;
+/// Bytes of a request, at most, whatever the setting: every member's log and messages must have room for it.
+pub const REQUEST_BYTES_MAX: usize = 128 << 20;
+/// Above this etcd warns.
+const REQUEST_BYTES_RECOMMENDED: usize = 10 << 20;
 /// etcd's default of `--max-txn-ops`.
 const TXN_OPS_DEFAULT: usize = 128;
 /// etcd's default of `--watch-progress-notify-interval`, and the least that it can be.
@@ -26,6 +28,14 @@ pub struct Requests {
     pub progress_interval: Duration,
     /// Whether the common name of a certificate says who asks, where no token does: with `--client-cert-auth`.
     pub common_names_are_users: bool,
+}
+
+impl Requests {
+    /// The warning of etcd for a bound that is larger than it recommends: the bound, and the recommended one.
+    pub fn above_recommended(&self) -> Option<(usize, usize)> {
+        let is_above = self.bytes_max > REQUEST_BYTES_RECOMMENDED;
+        is_above.then_some((self.bytes_max, REQUEST_BYTES_RECOMMENDED))
+    }
 }
 
 impl Default for Requests {
@@ -52,7 +62,7 @@ pub(super) fn resolve(settings: &Settings) -> Result<Requests, Invalid> {
     let bytes_max = number(BYTES, REQUEST_BYTES_DEFAULT)?;
     if bytes_max > REQUEST_BYTES_MAX {
         let why =
-            format!("{bytes_max} is more than fits into the log: at most {REQUEST_BYTES_MAX}");
+            format!("{bytes_max} is more than a member's log takes: at most {REQUEST_BYTES_MAX}");
         return Err(invalid(BYTES, why));
     }
     let progress = settings.get(PROGRESS);

@@ -5,8 +5,9 @@
 use std::path::PathBuf;
 
 use super::{Stop, directory, memory};
+use crate::budget::Budget;
 use crate::command::Fault;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::disk::MemoryRows;
 use crate::network::Network;
 use crate::offload::Offload;
@@ -55,6 +56,7 @@ impl Platform {
         }
         let lock = directory::open(&config.data_dir).await?;
         let memory_bytes = memory::available_bytes();
+        warn_of_large_requests(config, memory_bytes);
         Ok(Self {
             log: LogPlace::Directory(config.data_dir.clone()),
             state: StatePlace::Directory {
@@ -93,6 +95,29 @@ impl Platform {
             memory_bytes: u64::MAX,
             lock: None,
         }
+    }
+}
+
+/// The largest request fits into an entry with what is around it: operations are encoded in about as many bytes as they
+/// came in, and a principal has a name.
+const _: () = assert!(config::REQUEST_BYTES_MAX + (8 << 20) <= wal::ENTRY_BYTES_MAX);
+
+/// Says what large requests may cost, where they are allowed.
+fn warn_of_large_requests(config: &Config, memory_bytes: u64) {
+    if let Some((bytes, recommended)) = config.requests.above_recommended() {
+        tracing::warn!(
+            "max-request-bytes" = bytes,
+            "recommended-request-bytes" = recommended,
+            "exceeded recommended request limit",
+        );
+    }
+    let room = Budget::of(memory_bytes).request_bytes_max();
+    if config.requests.bytes_max > room {
+        tracing::warn!(
+            "max-request-bytes" = config.requests.bytes_max,
+            room_bytes = room,
+            "requests above room_bytes are refused with too many requests: the machine has too little memory for them",
+        );
     }
 }
 

@@ -136,6 +136,7 @@ mod tests {
 
     const OPTIONS: Options = Options {
         segment_bytes: 1 << 16,
+        entry_bytes_max: 1 << 15,
         recent_bytes_max: 0,
         threaded: false,
     };

@@ -19,7 +19,7 @@ use super::applied::AppliedMark;
 use super::core::Core;
 use super::leadership::Leadership;
 use super::membership::{ChangeError, MemberChange, Membership};
-use super::peer::{self, Peers, Service};
+use super::peer::{self, Peers, Server, Service};
 use super::propose::Proposer;
 use super::read_index::ReadRounds;
 use super::removal::say;
@@ -345,7 +345,7 @@ impl Raft {
     + Sync
     + 'static
     + use<> {
-        TowerToHyperService::new(self.service.clone().server())
+        TowerToHyperService::new(Server::new(self.service.clone()))
     }
 
     /// Hands leadership over if there is someone fit, then ends Raft. The caller bounds how long this may take.

@@ -15,6 +15,7 @@ mod handshake;
 mod join;
 mod line;
 mod network;
+mod server;
 mod service;
 pub(super) mod sideband;
 mod snapshot;
@@ -29,8 +30,12 @@ pub(super) use handshake::CallStamp;
 pub use join::{AskError, Asker, JoinAnswer, ask_membership};
 pub(super) use line::Peers;
 pub(super) use network::Network;
+pub(super) use server::Server;
 pub(super) use service::{Heard, Service};
 pub(super) use snapshot::Receiving;
 
-/// Bytes of a message at most: a full append or forwarded batch with one largest proposal on top, and room to spare.
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a message at most, in calls that carry entries or rows: a full message with one largest entry on top, and room to
+/// spare. Above what the log takes on any member, since each may let its clients send more than this one does.
+const MESSAGE_BYTES_MAX: usize = crate::wal::ENTRY_BYTES_MAX + (16 << 20);
+/// Bytes of any other message: those are read before it is known whose they are.
+const SMALL_MESSAGE_BYTES_MAX: usize = 16 << 20;

@@ -12,6 +12,7 @@ use crate::command::{ClusterId, Fault, Incarnation, LogPosition, MemberId};
 
 const OPTIONS: Options = Options {
     segment_bytes: 16 * BLOCK as u64,
+    entry_bytes_max: 8 * BLOCK,
     recent_bytes_max: 600,
     threaded: false,
 };

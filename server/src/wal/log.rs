@@ -47,6 +47,10 @@ pub(super) struct Log {
     pub(super) segments: BTreeMap<u64, Arc<dyn SegmentFile>>,
 }
 
+/// Frames that count as the newest of the log whatever they take. A few of the largest are more than may be kept, and a
+/// member that is one of them behind must not need the whole state.
+const FRAMES_KEPT: usize = 4;
+
 fn next_index(position: Option<LogPosition>) -> u64 {
     position.map_or(0, |position| position.index + 1)
 }
@@ -181,13 +185,15 @@ impl Log {
         self.frames.front().map(|frame| frame.generation)
     }
 
-    /// The first entry in the newest `bytes` of frames, or `None` if all frames together are shorter.
+    /// The first entry in the newest `bytes` of frames, and in the newest [`FRAMES_KEPT`] of them however long they are;
+    /// `None` if there are no others.
     pub(super) fn first_index_within(&self, bytes: u64) -> Option<u64> {
         let mut left = bytes / BLOCK as u64;
         let mut first = None;
-        for frame in self.frames.iter().rev() {
+        for (place, frame) in self.frames.iter().rev().enumerate() {
             match left.checked_sub(u64::from(frame.blocks)) {
                 Some(rest) => left = rest,
+                None if place < FRAMES_KEPT => left = 0,
                 None => return first,
             }
             first = Some(frame.first);

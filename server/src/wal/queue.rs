@@ -33,7 +33,7 @@ pub(super) struct Shared {
     pub(super) stepped: Mutex<Option<Writer>>,
     /// The stepper that tells that writer when to write, if not every caller who waits.
     pub(super) stepper: Option<Stepper>,
-    pub(super) record_bytes_max: usize,
+    pub(super) entry_bytes_max: usize,
     pub(super) fault: watch::Sender<Option<String>>,
 }
 

@@ -48,7 +48,7 @@ const PROPOSALS: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
 /// Bytes an entry takes as a record beside its payload: tag, position, kind, length.
-pub(super) const ENTRY_HEAD: usize = 1 + 24 + 1 + 4;
+const ENTRY_HEAD: usize = 1 + 24 + 1 + 4;
 
 /// Bytes an entry takes as a record.
 pub(super) fn entry_bytes(entry: &Entry) -> usize {

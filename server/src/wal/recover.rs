@@ -10,6 +10,7 @@ use super::carried::Carried;
 use super::disk::{Aligned, Disk, SegmentFile};
 use super::identity::{self, Identity};
 use super::log::{FrameAt, Log};
+use super::options::Options;
 use super::record::{Cursor, Header, Record, Unreadable};
 use super::sector::{self, BLOCK, Found, Place};
 use super::writer::{Active, Spare, Writer, name};
@@ -47,11 +48,7 @@ impl Segment {
     }
 }
 
-pub(super) fn recover(
-    disk: &Arc<dyn Disk>,
-    recent_bytes_max: usize,
-    background: bool,
-) -> Result<Recovered, Fault> {
+pub(super) fn recover(disk: &Arc<dyn Disk>, options: Options) -> Result<Recovered, Fault> {
     let io = |path: &str| {
         let path: PathBuf = disk.place().join(path);
         move |source| Fault::Io { path, source }
@@ -79,7 +76,7 @@ pub(super) fn recover(
     let mut reader = Reader {
         disk,
         identity,
-        log: Log::new(recent_bytes_max),
+        log: Log::new(options.recent_bytes_max),
         carried: Carried::default(),
         missing_until: None,
     };
@@ -95,7 +92,7 @@ pub(super) fn recover(
     log.committed = carried.committed;
     log.peers = carried.peers.clone();
     let ids = (identity.cluster, identity.member);
-    let writer = Writer::new(disk.clone(), ids, active, carried, spare, background);
+    let writer = Writer::new(disk.clone(), ids, (active, spare), carried, options);
     Ok(Recovered {
         identity,
         log,

@@ -12,10 +12,13 @@ use bytes::Bytes;
 use super::{Ends, Entry, Identity, MemoryDisk, Options, Payload, Proposals, Vote, Wal};
 use crate::command::{ClusterId, Fault, Incarnation, LogPosition, MemberId};
 
+const ENTRY_BYTES_MAX: usize = 50_000;
+
 /// Segments of 3 to 8 blocks, so that a few records fill them.
 fn options(blocks: u64) -> Options {
     Options {
         segment_bytes: blocks * 4096,
+        entry_bytes_max: ENTRY_BYTES_MAX,
         recent_bytes_max: 600,
         threaded: false,
     }

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use super::carried::{Carried, write_header};
 use super::disk::{Aligned, Disk, SegmentFile};
 use super::log::{FrameAt, Log};
+use super::options::Options;
 use super::record::{self, Record};
 use super::sector::{self, BLOCK, Place};
 use crate::command::{ClusterId, MemberId};
@@ -74,8 +75,10 @@ pub(super) struct Writer {
     pub(super) spare: Spare,
     /// Names of segments that nothing needs, oldest first: each may become a segment again without being filled.
     used: VecDeque<String>,
+    /// Blocks of a segment that is not made for one large record.
+    usual_blocks: u32,
     /// Prepare the next segment on a thread of its own.
-    pub(super) background: bool,
+    background: bool,
     content: Vec<u8>,
     buffer: Aligned,
 }
@@ -87,6 +90,17 @@ const FRAME_BYTES_MAX: usize = 4 << 20;
 /// partly used.
 const USED_MAX: usize = 6;
 
+/// Blocks of a segment beside its frames of records: the header's and the seal's.
+const BLOCKS_BESIDE: u32 = 2;
+
+fn blocks_in(bytes: u64) -> u32 {
+    u32::try_from(bytes / BLOCK as u64).expect("segments are far smaller")
+}
+
+fn bytes_in(blocks: u32) -> u64 {
+    u64::from(blocks) * BLOCK as u64
+}
+
 /// Name of a segment.
 pub(super) fn name(generation: u64) -> String {
     format!("{generation:016x}.wal")
@@ -96,12 +110,13 @@ impl Writer {
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         (cluster, member): (ClusterId, MemberId),
-        active: Active,
+        (active, spare): (Active, Spare),
         carried: Carried,
-        spare: Spare,
-        background: bool,
+        options: Options,
     ) -> Self {
         Self {
+            usual_blocks: blocks_in(options.segment_bytes),
+            background: options.threaded,
             disk,
             cluster,
             member,
@@ -109,7 +124,6 @@ impl Writer {
             carried,
             spare,
             used: VecDeque::new(),
-            background,
             content: Vec::new(),
             buffer: Aligned::default(),
         }
@@ -124,16 +138,10 @@ impl Writer {
     ) -> io::Result<()> {
         const FIRST: u64 = 1;
         let file = disk.create_segment(&name(FIRST), bytes)?;
-        let blocks = u32::try_from(bytes / BLOCK as u64).expect("segments are far smaller");
+        let blocks = blocks_in(bytes);
         let carried = Carried::default();
         write_header(&file, ids, FIRST, blocks, 0, &carried, level)?;
         Ok(())
-    }
-
-    /// The largest record that fits in any segment.
-    pub(super) fn record_bytes_max(&self) -> usize {
-        // One block for the header, one for the seal.
-        sector::room_in(self.active.blocks - 2)
     }
 
     /// Writes one frame from the front of `ops` and calls who waited for it. Rotates first if it must.
@@ -141,11 +149,11 @@ impl Writer {
         let Some(first) = ops.front() else {
             return Ok(());
         };
-        if bytes_of(&first.record) > sector::room_in(self.blocks_left()) {
-            self.rotate(log)?;
+        let least = bytes_of(&first.record);
+        if least > sector::room_in(self.blocks_left()) {
+            self.rotate(least, log)?;
         }
-        let room =
-            sector::room_in(self.blocks_left()).min(FRAME_BYTES_MAX.max(bytes_of(&first.record)));
+        let room = sector::room_in(self.blocks_left()).min(FRAME_BYTES_MAX.max(least));
         sector::start_frame(&mut self.content);
         let start = self.content.len();
         let mut group = Vec::new();
@@ -216,6 +224,11 @@ impl Writer {
         self.active.chain = chain;
         self.active.next_block += blocks;
         self.active.next_frame += 1;
+        if self.content.len() > 2 * FRAME_BYTES_MAX {
+            // One large record must not cost this much memory from then on.
+            self.content = Vec::new();
+            self.buffer = Aligned::default();
+        }
         Ok(blocks)
     }
 
@@ -272,7 +285,7 @@ impl Writer {
             let name = name(generation);
             // A reader may still hold the file; then it must not be written over.
             let unread = Arc::strong_count(&file) == 1;
-            if unread && file.bytes()? == u64::from(self.active.blocks) * BLOCK as u64 {
+            if unread && blocks_in(file.bytes()?) == self.usual_blocks {
                 self.used.push_back(name);
                 continue;
             }
@@ -312,7 +325,7 @@ impl Writer {
         let disk = self.disk.clone();
         let used = self.used.pop_front();
         let to = name(self.active.generation + 1);
-        let bytes = u64::from(self.active.blocks) * BLOCK as u64;
+        let bytes = bytes_in(self.usual_blocks);
         move || match used {
             Some(used) => {
                 // The new name is durable before the old content goes: a file under an old name with new content would
@@ -324,16 +337,33 @@ impl Writer {
         }
     }
 
-    /// Goes on in the next segment. Its header is durable before this one is sealed, and the seal before it is used: so
-    /// a sealed segment without a successor is damage, and a successor of an unsealed one is only a prepared file.
-    fn rotate(&mut self, log: &Mutex<Log>) -> io::Result<()> {
-        let file = match std::mem::replace(&mut self.spare, Spare::None) {
-            Spare::Ready(file) => file,
-            Spare::Coming(thread) => thread
-                .join()
-                .map_err(|_| io::Error::other("the thread that makes segments panicked"))??,
-            Spare::None => self.spare_maker()()?,
+    /// The file of the next segment, which has room for a record of `record_bytes`. One that is made for a larger record
+    /// than usual takes the place of a prepared file, whose header nobody has written.
+    fn next_file(&mut self, record_bytes: usize) -> io::Result<Arc<dyn SegmentFile>> {
+        let blocks_least = sector::blocks_for(record_bytes) + BLOCKS_BESIDE;
+        let prepared = match std::mem::replace(&mut self.spare, Spare::None) {
+            Spare::Ready(file) => Some(file),
+            Spare::Coming(thread) => Some(
+                thread
+                    .join()
+                    .map_err(|_| io::Error::other("the thread that makes segments panicked"))??,
+            ),
+            Spare::None if blocks_least <= self.usual_blocks => Some(self.spare_maker()()?),
+            Spare::None => None,
         };
+        if let Some(file) = prepared
+            && blocks_in(file.bytes()?) >= blocks_least
+        {
+            return Ok(file);
+        }
+        let name = name(self.active.generation + 1);
+        self.disk.create_segment(&name, bytes_in(blocks_least))
+    }
+
+    /// Goes on in the next segment, which has room for a record of `record_bytes`. Its header is durable before this one is sealed, and the seal before it is used: so
+    /// a sealed segment without a successor is damage, and a successor of an unsealed one is only a prepared file.
+    fn rotate(&mut self, record_bytes: usize, log: &Mutex<Log>) -> io::Result<()> {
+        let file = self.next_file(record_bytes)?;
         // The chain in the new header is the seal's: the seal belongs to the old segment.
         sector::start_frame(&mut self.content);
         Record::Sealed.encode(&mut self.content);
@@ -343,7 +373,7 @@ impl Writer {
         let sealed_chain = sector::seal_frame(&mut self.content, place, seal.bytes_mut());
         let generation = self.active.generation + 1;
         let ids = (self.cluster, self.member);
-        let blocks = self.active.blocks;
+        let blocks = blocks_in(file.bytes()?);
         let level = log
             .lock()
             .expect("nothing panics while it holds the lock")

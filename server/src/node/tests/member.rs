@@ -18,6 +18,7 @@ use crate::wal::{self, Entry, Identity, Payload, Proposals, Vote, Wal};
 /// Segments of four blocks, so that a small history fills several.
 const OPTIONS: wal::Options = wal::Options {
     segment_bytes: 4 * 4096,
+    entry_bytes_max: 2 * 4096,
     recent_bytes_max: 1 << 20,
     threaded: false,
 };

@@ -34,18 +34,52 @@ type Answer = Result<StreamAppendResult<TypeConfig>, Status>;
 /// Requests that may be under way to one peer, and their bytes. openraft sets no bound itself.
 const REQUESTS_MAX: usize = 64;
 const BYTES_MAX: usize = 8 << 20;
+/// One large entry may be more, and takes its time on the wire and on the peer's disk: bytes a second of a poor link.
+const LARGE_BYTES_A_SECOND: usize = 4 << 20;
 
 /// The requests under way on one call.
-#[derive(Default)]
 struct Window {
     sent: VecDeque<usize>,
     bytes: usize,
+    /// The last answer, or the first request after all were answered.
+    waits_since: Moment,
     /// The sender, when it waits for room.
     sender: Option<Waker>,
     /// A request had a gap, and nothing was sent from it on.
     has_gap: bool,
     /// The leadership that sends.
     leadership: Option<LeaderKey>,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self {
+            sent: VecDeque::new(),
+            bytes: 0,
+            waits_since: Moment::now(),
+            sender: None,
+            has_gap: false,
+            leadership: None,
+        }
+    }
+
+    fn push(&mut self, bytes: usize) {
+        if self.sent.is_empty() {
+            self.waits_since = Moment::now();
+        }
+        self.sent.push_back(bytes);
+        self.bytes += bytes;
+    }
+
+    /// How much longer the peer may be silent, if it may for `patience` at what is usually under way.
+    fn left_of(&self, patience: Duration) -> Duration {
+        if self.sent.is_empty() {
+            return patience;
+        }
+        let more = self.bytes.saturating_sub(BYTES_MAX) / LARGE_BYTES_A_SECOND;
+        let patience = patience + Duration::from_secs(more as u64);
+        patience.saturating_sub(Moment::now().since(self.waits_since))
+    }
 }
 
 /// The requests of one call: numbered, encoded, and held back while too much is unanswered.
@@ -96,8 +130,7 @@ impl<S: Stream<Item = Append> + Unpin> Stream for Sending<S> {
             .expect("nothing panics while it holds the lock");
         let vote = message.vote.as_ref();
         window.leadership = vote.map(|vote| (vote.term, MemberId(vote.leader)));
-        window.sent.push_back(bytes);
-        window.bytes += bytes;
+        window.push(bytes);
         drop(window);
         Poll::Ready(Some(message))
     }
@@ -116,7 +149,7 @@ pub(super) async fn stream<'s, S>(
 where
     S: Stream<Item = Append> + Send + Unpin + 'static,
 {
-    let window = Arc::new(Mutex::new(Window::default()));
+    let window = Arc::new(Mutex::new(Window::new()));
     let sending = Sending {
         input,
         window: window.clone(),
@@ -178,14 +211,16 @@ async fn next_answer(
     patience: Duration,
     counted: &PeerTraffic,
 ) -> Option<Answer> {
+    let mut wait = patience;
     let message = loop {
-        match tokio::time::timeout(patience, incoming.message()).await {
+        match tokio::time::timeout(wait, incoming.message()).await {
             Ok(message) => break message,
             Err(_) => {
                 let window = window
                     .lock()
                     .expect("nothing panics while it holds the lock");
-                if !window.sent.is_empty() {
+                wait = window.left_of(patience);
+                if wait.is_zero() {
                     return Some(Err(Status::deadline_exceeded("the peer does not answer")));
                 }
             }
@@ -200,6 +235,7 @@ async fn next_answer(
             if let Some(bytes) = window.sent.pop_front() {
                 window.bytes -= bytes;
             }
+            window.waits_since = Moment::now();
             if let Some(sender) = window.sender.take() {
                 sender.wake();
             }

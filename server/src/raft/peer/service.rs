@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coord_proto::peer as wire;
-use coord_proto::peer::peer_server::{Peer, PeerServer};
+use coord_proto::peer::peer_server::Peer;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::append::REFUSES;
 use super::handshake::{self, CallStamp};
 use super::snapshot::Receiving;
-use super::{MESSAGE_BYTES_MAX, convert, fetch, sideband};
+use super::{convert, fetch, sideband};
 use crate::clock::Moment;
 use crate::command::{MemberId, Unavailable, codec};
 use crate::metrics::{PeerTraffic, metrics};
@@ -116,13 +116,6 @@ fn refuses() -> Status {
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 impl Service {
-    /// For a gRPC server.
-    pub(in crate::raft) fn server(self) -> PeerServer<Self> {
-        PeerServer::new(self)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
-    }
-
     fn caller<T>(&self, request: &Request<T>) -> Result<MemberId, Status> {
         let from = self.stamp.check(request.metadata(), &self.state)?;
         if request

@@ -23,7 +23,7 @@ const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// Entries, or messages to the leader, under way. With two the next one fills while one is written and one applied; more
 /// were measured to bring nothing.
 const IN_FLIGHT_MAX: usize = 2;
-/// Bytes that members may have waiting at the leader.
+/// Bytes that members may have waiting at the leader; one batch that is larger by itself waits alone.
 const FORWARDED_BYTES_MAX: usize = 64 << 20;
 
 /// A member's batch that arrived at the leader.
@@ -92,8 +92,9 @@ impl Gather {
     pub(in crate::raft) fn push_forwarded(&self, batch: Forwarded) {
         {
             let mut queue = self.lock();
+            let waiting = queue.forwarded_bytes;
             if batch.bytes > self.batch_bytes_max()
-                || queue.forwarded_bytes + batch.bytes > FORWARDED_BYTES_MAX
+                || waiting > 0 && waiting + batch.bytes > FORWARDED_BYTES_MAX
             {
                 drop(queue);
                 batch.refuse(Unavailable::TooManyRequests);
@@ -403,9 +404,14 @@ mod tests {
         assert_eq!(refusals.try_recv(), Ok((3, Unavailable::TooManyRequests)));
         assert!(refusals.try_recv().is_err(), "the others wait");
         gather.refuse_forwarded();
-        gather.push_forwarded(batch(4, FORWARDED_BYTES_MAX));
+        gather.push_forwarded(batch(4, FORWARDED_BYTES_MAX + 1));
+        gather.push_forwarded(batch(5, 1));
         let told: Vec<_> = std::iter::from_fn(|| refusals.try_recv().ok()).collect();
-        let changed = Unavailable::LeaderChanged;
-        assert_eq!(told, [(1, changed), (2, changed)], "there is room again");
+        let (changed, many) = (Unavailable::LeaderChanged, Unavailable::TooManyRequests);
+        let expected = [(1, changed), (2, changed), (5, many)];
+        assert_eq!(
+            told, expected,
+            "there is room again, for one that is larger"
+        );
     }
 }

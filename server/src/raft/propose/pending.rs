@@ -11,7 +11,7 @@ use crate::state::Answer;
 
 /// Proposals of this member that may wait for their outcome.
 const REQUESTS_MAX: usize = 16 * 1024;
-/// And their bytes.
+/// And their bytes; one that is larger by itself waits alone.
 const BYTES_MAX: usize = 64 << 20;
 
 type Reply = oneshot::Sender<Result<Proposed, Unavailable>>;
@@ -81,11 +81,11 @@ impl Pending {
         reply: Reply,
     ) -> Result<Proposal, Unavailable> {
         let mut inner = self.lock();
-        if inner.requests >= REQUESTS_MAX || inner.bytes + bytes > BYTES_MAX {
+        if !inner.has_room(bytes) {
             // Those that were given up while there was no leader make room.
             inner.forget_abandoned();
         }
-        if inner.requests >= REQUESTS_MAX || inner.bytes + bytes > BYTES_MAX {
+        if !inner.has_room(bytes) {
             return Err(Unavailable::TooManyRequests);
         }
         inner.requests += 1;
@@ -209,6 +209,10 @@ impl Pending {
 }
 
 impl Inner {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.requests < REQUESTS_MAX && (self.bytes == 0 || self.bytes + bytes <= BYTES_MAX)
+    }
+
     fn slot(&mut self, sequence: u64) -> Option<&mut Option<Waiting>> {
         let place = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
         self.waiting.get_mut(place)

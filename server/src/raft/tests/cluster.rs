@@ -27,6 +27,7 @@ pub(super) const TOKEN: &str = "test-token";
 
 pub(super) const OPTIONS: Options = Options {
     segment_bytes: 1 << 20,
+    entry_bytes_max: 1_000_000,
     recent_bytes_max: 1 << 16,
     threaded: true,
 };

@@ -106,6 +106,7 @@ impl StoreBuilder<TypeConfig, LogStore, Gapless, ()> for Builder {
         let identity = Identity::of_test(1, 1);
         let options = Options {
             segment_bytes: 1 << 16,
+            entry_bytes_max: 1 << 15,
             recent_bytes_max: 256,
             threaded: self.threaded,
         };

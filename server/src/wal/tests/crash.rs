@@ -19,7 +19,9 @@ fn steps() -> Vec<Step> {
         wal.purge(at(1, 8)).unwrap();
         save_vote(wal, 2);
     }));
-    for index in 11..20u64 {
+    // Larger than a segment: one is made for it, over the prepared one.
+    steps.push(Box::new(|wal| append(wal, [entry(2, 11, &[7; 30_000])])));
+    for index in 12..20u64 {
         steps.push(Box::new(move |wal| {
             append(wal, [entry(2, index, &[3; 2500])])
         }));

@@ -33,9 +33,59 @@ fn an_entry_that_leaves_a_gap_is_refused() {
 }
 
 #[test]
-fn an_entry_larger_than_a_segment_is_refused() {
+fn an_entry_larger_than_the_log_takes_is_refused() {
     let wal = create(&MemoryDisk::default(), 4);
-    assert!(wal.append([entry(1, 0, &[0; 9000])], |_| ()).is_err());
+    let refused = wal.append([entry(1, 0, &[0; ENTRY_BYTES_MAX + 1])], |_| ());
+    assert!(refused.is_err());
+}
+
+#[test]
+fn an_entry_larger_than_a_segment_gets_one_of_its_own() {
+    let disk = MemoryDisk::default();
+    let mut wal = create(&disk, 4);
+    let usual = 4 * 4096;
+    for round in 0..6 {
+        let first = round * 4;
+        // Over a prepared segment, over none, and one right after the other.
+        append(&wal, [entry(1, first, b"small")]);
+        append(&wal, [entry(1, first + 1, &[1; ENTRY_BYTES_MAX])]);
+        append(&wal, [entry(1, first + 2, &[2; 17_000])]);
+        append(&wal, [entry(1, first + 3, &[3; 9000])]);
+        let before = contents(&wal);
+        drop(wal);
+        wal = open(&disk, 4).unwrap();
+        assert_eq!(contents(&wal), before);
+        if round > 0 {
+            wal.purge(at(1, first - 1)).unwrap();
+        }
+    }
+    append(&wal, [entry(1, 24, b"small")]);
+    save_vote(&wal, 1);
+    let last = wal.read(20, 25, usize::MAX).unwrap();
+    let bytes = |entry: &Entry| entry.payload.bytes().map(Bytes::len);
+    let lengths: Vec<_> = last.iter().filter_map(bytes).collect();
+    assert_eq!(lengths, [5, ENTRY_BYTES_MAX, 17_000, 9000, 5]);
+    // The next ones have the usual length again, and large ones are not kept for later.
+    for index in 25..60 {
+        append(&wal, [entry(1, index, &[4; 3000])]);
+        wal.purge(at(1, index)).unwrap();
+    }
+    save_vote(&wal, 2);
+    let files = disk.files();
+    let segments = files.iter().filter(|(name, _)| name.ends_with(".wal"));
+    let lengths: Vec<_> = segments.map(|(_, content)| content.len()).collect();
+    assert!(lengths.iter().all(|length| *length == usual), "{lengths:?}");
+}
+
+#[test]
+fn the_newest_writes_are_kept_however_long_they_are() {
+    let wal = create(&MemoryDisk::default(), 4);
+    for index in 0..8 {
+        append(&wal, [entry(1, index, &[0; 20_000])]);
+    }
+    assert_eq!(wal.first_index_within(4096), Some(4));
+    assert_eq!(wal.first_index_within(5 * 6 * 4096), Some(3));
+    assert_eq!(wal.first_index_within(1 << 20), None);
 }
 
 #[test]

@@ -49,9 +49,23 @@ fn a_request_is_whole_if_its_entries_follow_what_is_before_them() {
     assert!(!is_whole(&request(None, &[1])));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_large_entry_has_the_time_that_it_takes() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let mut window = Window::new();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(window.left_of(PATIENCE), PATIENCE, "nothing is unanswered");
+    window.push(BYTES_MAX);
+    assert_eq!(window.left_of(PATIENCE), PATIENCE);
+    window.push(100 << 20);
+    assert_eq!(window.left_of(PATIENCE), Duration::from_secs(26));
+    tokio::time::advance(Duration::from_secs(26)).await;
+    assert_eq!(window.left_of(PATIENCE), Duration::ZERO);
+}
+
 #[tokio::test]
 async fn nothing_is_sent_from_a_request_with_a_gap_on() {
-    let window = Arc::new(Mutex::new(Window::default()));
+    let window = Arc::new(Mutex::new(Window::new()));
     let requests = [
         request(Some(6), &[7]),
         request(Some(7), &[9]),
