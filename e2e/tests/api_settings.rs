@@ -127,6 +127,52 @@ fn kubeadms_flags_start_a_member() {
 }
 
 #[test]
+fn plain_http_has_urls_of_its_own_where_that_is_asked_for() {
+    claims::run(async {
+        let directory = tempfile::tempdir()?;
+        let (address, other) = (Address::claim()?, Address::claim()?);
+        let split = format!("--listen-client-http-urls={}", other.client_url());
+        let words = words(&address, directory.path(), &["--name=m", &split]);
+        // Puts by gRPC where clients listen.
+        let (member, client) = started(&address, &words, &[]).await?;
+        let (grpc, plain) = (address.client_url(), other.client_url());
+        for path in ["/health", "/version", "/metrics", "/readyz"] {
+            let page = http::request("GET", &plain, path).await?;
+            assert_eq!(page.status, 200, "{path}");
+            let page = http::request("GET", &grpc, path).await?;
+            assert_eq!(page.status, 415, "{path}");
+            assert!(
+                page.body().contains("listen-client-http-urls"),
+                "{}",
+                page.body()
+            );
+        }
+        let body = r#"{"key":"YQ==","value":"Mg=="}"#;
+        let ask = || http::Ask {
+            body,
+            ..http::Ask::default()
+        };
+        let put = http::ask("POST", &plain, "/v3/kv/put", ask()).await?;
+        assert_eq!(put.status, 200, "{}", put.body());
+        assert_eq!(client.get("a").await?.as_deref(), Some("2"));
+        let put = http::ask("POST", &grpc, "/v3/kv/put", ask()).await?;
+        assert_eq!(put.status, 415, "{}", put.body());
+        let call = Client::new(&[plain])?.get("a").await;
+        assert!(call.is_err(), "{call:?}");
+        member.stop().await?;
+
+        let same = format!("--listen-client-http-urls={}", address.client_url());
+        let words: Vec<&str> = words.iter().chain([&same]).map(String::as_str).collect();
+        let output = ended(&words, &[])?;
+        assert_eq!(output.status.code(), Some(2));
+        let why =
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url";
+        assert!(said(&output).contains(why), "{}", said(&output));
+        Ok(())
+    });
+}
+
+#[test]
 fn charts_variables_start_a_member() {
     claims::run(async {
         let address = Address::claim()?;

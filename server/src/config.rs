@@ -66,6 +66,8 @@ pub struct Config {
     pub web: Web,
     /// Calls and streams at once on one client connection; 0 is no bound of the setting.
     pub streams_max: u32,
+    /// Addresses where clients' plain HTTP is served alone, and no longer beside gRPC; may be none.
+    pub http_listen: Vec<Url>,
     /// Addresses where the pages are served alone; may be none.
     pub metrics_listen: Vec<Url>,
     /// Whether the time of each call is measured.
@@ -161,6 +163,7 @@ impl Config {
             "initial-advertise-peer-urls",
             "http://localhost:2380",
         )?;
+        let http_listen = http_listen(settings, &client)?;
         let initial = initial::resolve(settings, &name, &peer)?;
         let corruption = corruption(settings)?;
         let heartbeat = millis(settings, "heartbeat-interval", 100)?;
@@ -193,7 +196,8 @@ impl Config {
             requests: requests::resolve(settings)?,
             web: web::resolve(settings)?,
             streams_max: streams_max(settings)?,
-            metrics_listen: metrics_listen(settings)?,
+            http_listen,
+            metrics_listen: urls(settings, "listen-metrics-urls")?,
             times_calls: times_calls(settings)?,
             catchup_entries: catchup_entries(settings)?,
             log_level: log_level(settings)?,
@@ -308,11 +312,11 @@ fn streams_max(settings: &Settings) -> Result<u32, Invalid> {
         .map_err(|_| invalid(FLAG, "must be a whole number of streams"))
 }
 
-fn metrics_listen(settings: &Settings) -> Result<Vec<Url>, Invalid> {
-    const FLAG: &str = "listen-metrics-urls";
-    let text = settings.get(FLAG).unwrap_or_default();
+/// URLs of a flag that may name none.
+fn urls(settings: &Settings, flag: &'static str) -> Result<Vec<Url>, Invalid> {
+    let text = settings.get(flag).unwrap_or_default();
     let urls = text.split(',').filter(|url| !url.trim().is_empty());
-    urls.map(|url| Url::parse(url).map_err(|why| invalid(FLAG, why)))
+    urls.map(|url| Url::parse(url).map_err(|why| invalid(flag, why)))
         .collect()
 }
 
@@ -324,6 +328,20 @@ fn times_calls(settings: &Settings) -> Result<bool, Invalid> {
             "metrics",
             format!("'{other}' is neither basic nor extensive"),
         )),
+    }
+}
+
+fn http_listen(settings: &Settings, client: &Side) -> Result<Vec<Url>, Invalid> {
+    const FLAG: &str = "listen-client-http-urls";
+    let listen = urls(settings, FLAG)?;
+    let is_taken = |url: &&Url| client.listen.iter().any(|of| of.place() == url.place());
+    match listen.iter().find(is_taken) {
+        Some(url) => {
+            let why =
+                format!("cannot bind both --listen-client-urls and --{FLAG} on the same url {url}");
+            Err(invalid(FLAG, why))
+        }
+        None => Ok(listen),
     }
 }
 
@@ -419,6 +437,10 @@ mod tests {
             (
                 "max-request-bytes",
                 vec![("max-request-bytes", "134217729")],
+            ),
+            (
+                "listen-client-http-urls",
+                vec![("listen-client-http-urls", "https://localhost:2379")],
             ),
             (
                 "watch-progress-notify-interval",

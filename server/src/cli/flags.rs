@@ -28,6 +28,11 @@ const FLAGS: &[Flag] = &[
         "Comma-separated URLs to listen on for clients.",
     ),
     flag(
+        "listen-client-http-urls",
+        "",
+        "Comma-separated URLs that serve plain HTTP alone; --listen-client-urls serve gRPC alone then.",
+    ),
+    flag(
         "advertise-client-urls",
         "http://localhost:2379",
         "Comma-separated URLs that clients are told to use.",
@@ -221,7 +226,6 @@ const FLAGS: &[Flag] = &[
     other_switch("enable-distributed-tracing", FALSE),
     other("proxy", Only(&["off"])),
     other("wal-dir", Missing),
-    other("listen-client-http-urls", Missing),
     other("discovery-token", Missing),
     other("discovery-endpoints", Missing),
     other("discovery-srv", Missing),

@@ -52,9 +52,18 @@ pub trait Pages: Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>) -> BoxFuture<'static, Page>;
 }
 
+/// The protocols of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    Both,
+    Grpc,
+    PlainHttp,
+}
+
 /// All that one port answers. Cheap to clone.
 #[derive(Clone)]
 pub struct Router {
+    speaks: Speaks,
     /// `None` where pages are all there is.
     calls: Option<Arc<dyn Calls>>,
     pages: Arc<dyn Pages>,
@@ -68,6 +77,7 @@ impl Router {
     /// Calls go to `calls`, everything else to `pages`.
     pub fn new(calls: impl Calls, pages: impl Pages) -> Self {
         Self {
+            speaks: Speaks::Both,
             calls: Some(Arc::new(calls)),
             pages: Arc::new(pages),
             has_gateway: false,
@@ -78,6 +88,7 @@ impl Router {
     /// A call is a request for a page that is not there.
     pub fn of_pages(pages: impl Pages) -> Self {
         Self {
+            speaks: Speaks::PlainHttp,
             calls: None,
             pages: Arc::new(pages),
             has_gateway: false,
@@ -91,6 +102,24 @@ impl Router {
         self.has_gateway = has_gateway;
         self.access = Some(Arc::new(access));
         self
+    }
+
+    /// The same for a port of gRPC alone: any other request is told so.
+    #[must_use]
+    pub fn of_grpc_alone(&self) -> Self {
+        Self {
+            speaks: Speaks::Grpc,
+            ..self.clone()
+        }
+    }
+
+    /// The same for a port of plain HTTP alone: a gRPC call is a request for a page that is not there.
+    #[must_use]
+    pub fn of_plain_http_alone(&self) -> Self {
+        Self {
+            speaks: Speaks::PlainHttp,
+            ..self.clone()
+        }
     }
 
     /// The service of one connection.
@@ -114,9 +143,11 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
+        let speaks = self.router.speaks;
         let calls = self.router.calls.as_ref();
-        match calls.filter(|_| is_grpc(&request)) {
+        match calls.filter(|_| speaks != Speaks::PlainHttp && is_grpc(&request)) {
             Some(calls) => self.grpc(calls, request),
+            None if speaks == Speaks::Grpc => only_grpc(&request),
             None => self.plain(request),
         }
     }
@@ -132,6 +163,7 @@ impl Connection {
     /// Plain HTTP: a page, or the gateway's.
     fn plain(&self, request: Request<Incoming>) -> Answering {
         let Router {
+            speaks: _,
             calls,
             pages,
             has_gateway,
@@ -229,6 +261,17 @@ impl Connection {
             json,
         })
     }
+}
+
+/// The answer of a port of gRPC alone to anything else. Go's gRPC says this over HTTP/2, and hangs up over HTTP/1.1.
+fn only_grpc(request: &Request<Incoming>) -> Answering {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let kind = kind.map_or_else(|| "\"\"".to_owned(), |kind| format!("{kind:?}"));
+    let why = format!(
+        "invalid gRPC request content-type {kind}: plain HTTP is served at --listen-client-http-urls"
+    );
+    let refused = refused_in_words(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why);
+    Box::pin(std::future::ready(Ok(refused.map(of_page))))
 }
 
 fn of_page(page: Full<Bytes>) -> Reply {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Stop;
-use crate::config::{Config, Invalid, Side, Url};
+use crate::config::{self, Config, Invalid, Url};
 use crate::http::Endpoint;
 use crate::network::Network;
 use crate::tls::{self, Client, Server, Unfit};
@@ -28,8 +28,19 @@ impl From<Unfit> for Stop {
 ///
 /// Errors: `Usage` with the flag whose file is missing or does not fit.
 pub(super) fn open(config: &Config, network: &Network) -> Result<Secured, Stop> {
-    let clients = side(&config.client, &config.data_dir, "client")?;
-    let peers = side(&config.peer, &config.data_dir, "peer")?;
+    let client_listen = [config.client.listen.as_slice(), &config.http_listen].concat();
+    let clients = side(
+        &config.client.tls,
+        &client_listen,
+        &config.data_dir,
+        "client",
+    )?;
+    let peers = side(
+        &config.peer.tls,
+        &config.peer.listen,
+        &config.data_dir,
+        "peer",
+    )?;
     let named = config.initial.cluster.iter().flat_map(|(_, urls)| urls);
     let is_asked = peers.identity.is_some()
         || peers.trusted_ca.is_some()
@@ -39,7 +50,7 @@ pub(super) fn open(config: &Config, network: &Network) -> Result<Secured, Stop> 
         other => other.clone(),
     };
     // As in etcd, the pages that have a port of their own are secured as the client port is.
-    let client_urls = [config.client.listen.as_slice(), &config.metrics_listen].concat();
+    let client_urls = [client_listen.as_slice(), &config.metrics_listen].concat();
     Ok(Secured {
         clients: server(&client_urls, clients, "listen-client-urls")?,
         peers: server(&config.peer.listen, peers, "listen-peer-urls")?,
@@ -48,9 +59,14 @@ pub(super) fn open(config: &Config, network: &Network) -> Result<Secured, Stop> 
 }
 
 /// The settings of a side, with a certificate of its own where one is to be made.
-fn side(side: &Side, data_dir: &Path, name: &str) -> Result<tls::Settings, Stop> {
-    let mut settings = side.tls.settings.clone();
-    let Some(years) = side.tls.auto_years else {
+fn side(
+    tls: &config::Tls,
+    listen: &[Url],
+    data_dir: &Path,
+    name: &str,
+) -> Result<tls::Settings, Stop> {
+    let mut settings = tls.settings.clone();
+    let Some(years) = tls.auto_years else {
         return Ok(settings);
     };
     if settings.identity.is_some() {
@@ -58,7 +74,7 @@ fn side(side: &Side, data_dir: &Path, name: &str) -> Result<tls::Settings, Stop>
         return Ok(settings);
     }
     let folder = data_dir.join("fixtures").join(name);
-    let hosts: Vec<String> = side.listen.iter().map(Url::host).collect();
+    let hosts: Vec<String> = listen.iter().map(Url::host).collect();
     let flag = match name {
         "client" => "auto-tls",
         _ => "peer-auto-tls",

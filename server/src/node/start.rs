@@ -42,7 +42,9 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
     platform.network = secured.network;
     let (clients, peers) = (secured.clients.as_ref(), secured.peers.as_ref());
     let network = &platform.network;
-    let client_listeners = secure::bind(network, &config.client.listen, clients).await?;
+    let mut client_listeners = secure::bind(network, &config.client.listen, clients).await?;
+    let http_from = client_listeners.len();
+    client_listeners.extend(secure::bind(network, &config.http_listen, clients).await?);
     let page_listeners = secure::bind(network, &config.metrics_listen, clients).await?;
     let peer_listeners = secure::bind(network, &config.peer.listen, peers).await?;
     // Others look for a running member where this one listens, and under one name with it (`demo-peers` on Kubernetes):
@@ -193,8 +195,13 @@ pub(super) async fn start(config: Config, mut platform: Platform) -> Result<Node
         hosts,
     } = config.web.clone();
     let router = router.with_gateway(has_gateway, http::Access { origins, hosts });
-    for listener in client_listeners {
-        let router = router.clone();
+    let is_split = client_listeners.len() > http_from;
+    for (place, listener) in client_listeners.into_iter().enumerate() {
+        let router = match is_split {
+            true if place < http_from => router.of_grpc_alone(),
+            true => router.of_plain_http_alone(),
+            false => router.clone(),
+        };
         doors.spawn(http::serve(
             listener,
             http::Limits::clients().with_streams_max(config.streams_max),
