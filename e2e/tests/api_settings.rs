@@ -173,6 +173,50 @@ fn plain_http_has_urls_of_its_own_where_that_is_asked_for() {
 }
 
 #[test]
+fn log_lines_go_where_and_look_as_that_is_asked_for() {
+    claims::run(async {
+        let directory = tempfile::tempdir()?;
+        let address = Address::claim()?;
+        let path = directory.path().join("logs/etcd.log");
+        let outputs = format!("--log-outputs=stdout,{}", path.display());
+        let data = directory.path().join("data");
+        let more = [
+            "--name=m",
+            "--log-format=console",
+            "--enable-log-rotation",
+            r#"--log-rotation-config-json={"maxsize": 1, "maxbackups": 2, "compress": true}"#,
+            &outputs,
+        ];
+        let words = words(&address, &data, &more);
+        let (member, _) = started(&address, &words, &[]).await?;
+        let ready = "\tready to serve client requests\t{\"member_id\": ";
+        assert!(member.has_said(ready), "{:?}", member.lines());
+        assert!(std::fs::read_to_string(&path)?.contains(ready));
+        member.stop().await?;
+        for (flags, why) in [
+            (
+                ["--log-outputs=a.log,b.log", "--enable-log-rotation"],
+                "a single file path",
+            ),
+            (
+                ["--log-outputs=/nowhere/a.log", "--log-format=json"],
+                "/nowhere/a.log",
+            ),
+            (
+                ["--log-outputs=stderr", "--log-format=xml"],
+                "unknown log format: xml",
+            ),
+        ] {
+            let words: Vec<&str> = words[..1].iter().map(String::as_str).chain(flags).collect();
+            let output = ended(&words, &[])?;
+            assert_eq!(output.status.code(), Some(2));
+            assert!(said(&output).contains(why), "{}", said(&output));
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn charts_variables_start_a_member() {
     claims::run(async {
         let address = Address::claim()?;

@@ -8,6 +8,7 @@ mod auth;
 mod compaction;
 mod gates;
 mod initial;
+mod logging;
 mod requests;
 mod slow;
 mod tls;
@@ -23,6 +24,7 @@ pub use audit::Audit;
 pub use auth::Auth;
 pub use compaction::AutoCompaction;
 pub use initial::{Initial, InitialState};
+pub use logging::{LogOutput, LogRotation, Logging};
 pub use requests::{REQUEST_BYTES_MAX, Requests};
 pub use slow::Slow;
 pub use tls::Tls;
@@ -74,8 +76,8 @@ pub struct Config {
     pub times_calls: bool,
     /// Log entries kept for members that are behind.
     pub catchup_entries: u64,
-    /// `debug`, `info`, `warn` or `error`.
-    pub log_level: String,
+    /// Log lines.
+    pub logging: Logging,
     /// The measures against members that differ, beyond that they stop.
     pub corruption: Corruption,
     /// Whether a member with data becomes the only one of its cluster.
@@ -200,7 +202,7 @@ impl Config {
             metrics_listen: urls(settings, "listen-metrics-urls")?,
             times_calls: times_calls(settings)?,
             catchup_entries: catchup_entries(settings)?,
-            log_level: log_level(settings)?,
+            logging: logging::resolve(settings)?,
             corruption,
             force_new_cluster: settings.get("force-new-cluster") == Some("true"),
             owner: owner(settings),
@@ -368,17 +370,6 @@ fn owner(settings: &Settings) -> Option<Owner> {
     })
 }
 
-fn log_level(settings: &Settings) -> Result<String, Invalid> {
-    let text = settings.get("log-level").unwrap_or("info");
-    match text {
-        "debug" | "info" | "warn" | "error" => Ok(text.to_owned()),
-        _ => Err(invalid(
-            "log-level",
-            format!("'{text}' is not one of debug, info, warn, error"),
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -433,6 +424,8 @@ mod tests {
             ),
             ("log-level", vec![("log-level", "loud")]),
             ("metrics", vec![("metrics", "all")]),
+            ("log-format", vec![("log-format", "xml")]),
+            ("log-outputs", vec![("log-outputs", "default,stdout")]),
             ("max-txn-ops", vec![("max-txn-ops", "-1")]),
             (
                 "max-request-bytes",

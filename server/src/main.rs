@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use coord_server::cli::{self, CheckWords, Invocation};
-use coord_server::config::Config;
+use coord_server::config::{Config, LogOutput, Logging};
 use coord_server::node::check::{self, Check};
 use coord_server::node::{Node, Stop, memory};
-use coord_server::telemetry;
+use coord_server::telemetry::{self, Output, Outputs, Rotation, Shape};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A request takes some dozens of small pieces of memory, and what one thread takes another gives back: with the C
@@ -46,7 +46,9 @@ pub(crate) fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return usage(&error.to_string()),
     };
-    telemetry::start(&config.log_level);
+    if let Err(error) = start_logging(&config.logging) {
+        return usage(&format!("--log-outputs: {error}"));
+    }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -69,6 +71,37 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logging(logging: &Logging) -> std::io::Result<()> {
+    let Logging {
+        level,
+        is_console,
+        outputs,
+    } = logging;
+    let outputs: Vec<_> = outputs.iter().map(output).collect();
+    let shape = match is_console {
+        true => Shape::Console,
+        false => Shape::Json,
+    };
+    telemetry::start(level, shape, Outputs::open(&outputs)?);
+    Ok(())
+}
+
+fn output(output: &LogOutput) -> Output {
+    match output {
+        LogOutput::Stderr => Output::Stderr,
+        LogOutput::Stdout => Output::Stdout,
+        LogOutput::File(path, rotation) => {
+            let rotation = rotation.map(|rotation| Rotation {
+                bytes_max: rotation.bytes_max,
+                days_max: rotation.days_max,
+                files_max: rotation.files_max,
+                compresses: rotation.compresses,
+            });
+            Output::File(path.into(), rotation)
         }
     }
 }

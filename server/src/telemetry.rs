@@ -1,6 +1,11 @@
-//! Log lines in etcd's shape: one JSON object each, on standard error, with `level`, `ts`, `caller`, `msg` first.
+//! Log lines in etcd's shape: one JSON object each, with `level`, `ts`, `caller`, `msg` first; or the same for people.
+//! [`Outputs`] says where they go.
+
+mod outputs;
+mod rotating;
 
 use std::fmt::{self, Debug};
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 use tracing::field::{Field, Visit};
@@ -11,25 +16,36 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Starts logging at `level`. openraft speaks of every message at debug and of every attempt to reach a lost peer at
+pub use outputs::{Output, Outputs};
+pub use rotating::Rotation;
+
+/// Starts logging at `level` to `outputs`, as JSON or for people. openraft speaks of every message at debug and of every attempt to reach a lost peer at
 /// warn; `raft` itself says the part of that which matters. h2 and hyper warn of what a client sends, as often as it
 /// sends it.
 ///
 /// Calling it twice in one process keeps the first.
-pub fn start(level: &str) {
+pub fn start(level: &str, shape: Shape, outputs: Outputs) {
     let filter = EnvFilter::new(format!(
         "{level},openraft=error,fjall=warn,lsm_tree=warn,h2=error,hyper=error"
     ));
     let lines = tracing_subscriber::fmt()
-        .event_format(Lines)
+        .event_format(Lines(shape))
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(Mutex::new(outputs));
     // Fails only if logging has been started before.
     let _ = lines.try_init();
 }
 
-/// The shape that zap gives etcd's lines, which programs parse.
-struct Lines;
+/// The shape of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// The one that zap gives etcd's lines by default, which programs parse.
+    Json,
+    /// zap's console: the same parts between tabs, and the fields as JSON.
+    Console,
+}
+
+struct Lines(Shape);
 
 impl<S, N> FormatEvent<S, N> for Lines
 where
@@ -48,7 +64,12 @@ where
         event.record(&mut told);
         let metadata = event.metadata();
         let caller = caller(metadata.file(), metadata.line());
-        writeln!(writer, "{}", line(*metadata.level(), &ts, &caller, &told))
+        let level = level_word(*metadata.level());
+        let line = match self.0 {
+            Shape::Json => json_line(level, &ts, &caller, &told),
+            Shape::Console => console_line(level, &ts, &caller, &told),
+        };
+        writeln!(writer, "{line}")
     }
 }
 
@@ -105,13 +126,28 @@ fn caller(file: Option<&str>, line: Option<u32>) -> String {
     format!("{}:{}", &file[folder..], line.unwrap_or(0))
 }
 
-fn line(level: Level, ts: &str, caller: &str, told: &Told) -> String {
-    let level = match level {
+fn level_word(level: Level) -> &'static str {
+    match level {
         Level::ERROR => "error",
         Level::WARN => "warn",
         Level::INFO => "info",
         _ => "debug",
-    };
+    }
+}
+
+fn console_line(level: &str, ts: &str, caller: &str, told: &Told) -> String {
+    let message = told.message.replace('\n', " ");
+    let mut line = format!("{ts}\t{level}\t{caller}\t{message}");
+    let fields = told.fields.iter();
+    let fields = fields.map(|(name, value)| format!("{}: {value}", json!(name)));
+    let fields: Vec<_> = fields.collect();
+    if !fields.is_empty() {
+        line.push_str(&format!("\t{{{}}}", fields.join(", ")));
+    }
+    line
+}
+
+fn json_line(level: &str, ts: &str, caller: &str, told: &Told) -> String {
     // By hand: the order of the first four is part of the shape.
     let mut line = format!(
         "{{\"level\":\"{level}\",\"ts\":{},\"caller\":{},\"msg\":{}",
@@ -138,12 +174,22 @@ mod tests {
         };
         let caller = caller(Some("server/src/node/start.rs"), Some(12));
         assert_eq!(
-            line(Level::INFO, "2026-12-01T05:00:25.123456Z", &caller, &told),
+            json_line("info", "2026-12-01T05:00:25.123456Z", &caller, &told),
             [
                 r#"{"level":"info","ts":"2026-12-01T05:00:25.123456Z","caller":"node/start.rs:12","#,
                 r#""msg":"ready to serve client \"requests\"","member_id":"8e9e","index":7}"#,
             ]
             .concat()
         );
+        assert_eq!(
+            console_line("info", "2026-12-01T05:00:25.123456Z", &caller, &told),
+            "2026-12-01T05:00:25.123456Z\tinfo\tnode/start.rs:12\tready to serve client \"requests\"\t\
+             {\"member_id\": \"8e9e\", \"index\": 7}"
+        );
+        let bare = Told {
+            message: "ready".to_owned(),
+            fields: Vec::new(),
+        };
+        assert_eq!(console_line("warn", "t", "c", &bare), "t\twarn\tc\tready");
     }
 }

@@ -187,6 +187,21 @@ const FLAGS: &[Flag] = &[
         "'basic', or 'extensive' with a histogram of the time that calls take, by method.",
     ),
     flag("log-level", "info", "One of debug, info, warn, error."),
+    flag("log-format", "json", "'json', or 'console' for people."),
+    flag(
+        "log-outputs",
+        "default",
+        "Comma-separated places for log lines: stderr (the default), stdout, paths of files; /dev/null is none.",
+    ),
+    switch(
+        "enable-log-rotation",
+        "Set the log file aside when it is full; --log-outputs must name one file.",
+    ),
+    flag(
+        "log-rotation-config-json",
+        r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#,
+        "When it is full (megabytes), for how many days and how many are kept (0 is all), whether they are compressed.",
+    ),
     flag(
         "coord-owner",
         "",
@@ -217,13 +232,11 @@ const FLAGS: &[Flag] = &[
     other_switch("pre-vote", TRUE),
     other("max-learners", Only(&["1"])),
     other("logger", Only(&["zap"])),
-    other("log-format", Only(&["json"])),
-    other("log-outputs", Only(&["default", "stderr"])),
-    other_switch("enable-log-rotation", FALSE),
     other_switch("enable-v2", FALSE),
     other_switch("socket-reuse-port", FALSE),
     other_switch("socket-reuse-address", FALSE),
     other_switch("enable-distributed-tracing", FALSE),
+    other("metrics", Only(&["basic"])),
     other("proxy", Only(&["off"])),
     other("wal-dir", Missing),
     other("discovery-token", Missing),
@@ -274,10 +287,6 @@ const FLAGS: &[Flag] = &[
         Nothing("a member that starts waits for no clock of ticks"),
     ),
     other("v2-deprecation", Nothing("there is no v2 store")),
-    other(
-        "log-rotation-config-json",
-        Nothing("logs are not rotated here"),
-    ),
 ];
 
 /// All flags.

@@ -76,6 +76,7 @@ async fn nothing_is_sent_from_a_request_with_a_gap_on() {
         window: window.clone(),
         number: 0,
         state: Handle::new(State::in_memory()),
+        counted: crate::metrics::metrics().peers.with("0"),
     };
     let sent: Vec<_> = sending.collect().await;
     assert_eq!(sent.len(), 1);
