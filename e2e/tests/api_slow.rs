@@ -108,7 +108,7 @@ fn slow_calls_are_logged_as_etcd_does_without_values() {
             &cluster,
             0,
             APPLY,
-            has("request", "delete_range:<key:\"b\""),
+            has("request", "delete_range:{key:\"b\""),
         )
         .await?;
         line(

@@ -308,7 +308,7 @@ impl Coordinator {
             let _turn = metrics().state_turns.read.start_timer();
             state.ask(principal, query)
         };
-        // What is in memory, as nearly all is, costs one look at the state.
+        // Rows in memory, as nearly all are, cost one look at the state.
         let near = self.state.with(|state| match state.ahead_of_query(query) {
             None => Ok(ask(state)),
             Some(ahead) => Err(ahead),

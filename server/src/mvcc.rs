@@ -44,7 +44,7 @@ pub const PAST: Space = Space::new(2);
 /// Changes, in order.
 pub const LOG: Space = Space::new(3);
 
-/// So many keys at least are read in one pass, if they lie close together: fewer cost less one by one.
+/// Keys that are read in one pass if they lie close together, at least: fewer cost less one by one.
 const MANY: usize = if cfg!(test) { 2 } else { 64 };
 /// Rows that are read for each key of such a pass, at most: where others lie between them, the rest are read one by one.
 pub const CLOSE: usize = 2;

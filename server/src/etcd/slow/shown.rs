@@ -159,7 +159,7 @@ impl Shown {
             Self::Range(_) => content,
             Self::Txn(_) if !self.prefix().is_empty() => content,
             Self::Put(_) => format!("put:<{content}>"),
-            Self::DeleteRange(_) => format!("delete_range:<{content}>"),
+            Self::DeleteRange(_) => format!("delete_range:{{{}}}", content.trim_end()),
             Self::Txn(_) => format!("txn:<{content}>"),
         }
     }
@@ -232,11 +232,11 @@ fn txn(it: &pb::TxnRequest, out: &mut String) {
             let _ = write!(out, "{name}:<");
             match &op.request {
                 Some(Op::RequestRange(inner)) => {
-                    part("request_range", out, |out| range(inner, out))
+                    plain("request_range", out, |out| range(inner, out))
                 }
                 Some(Op::RequestPut(inner)) => part("request_put", out, |out| put(inner, out)),
                 Some(Op::RequestDeleteRange(inner)) => {
-                    part("request_delete_range", out, |out| delete_range(inner, out));
+                    plain("request_delete_range", out, |out| delete_range(inner, out));
                 }
                 Some(Op::RequestTxn(inner)) => part("request_txn", out, |out| txn(inner, out)),
                 None => {}
@@ -246,10 +246,19 @@ fn txn(it: &pb::TxnRequest, out: &mut String) {
     }
 }
 
+/// An operation that is shown without its value.
 fn part(name: &str, out: &mut String, inner: impl FnOnce(&mut String)) {
     let _ = write!(out, "{name}:<");
     inner(out);
     out.push_str("> ");
+}
+
+/// An operation that is shown as it is.
+fn plain(name: &str, out: &mut String, inner: impl FnOnce(&mut String)) {
+    let _ = write!(out, "{name}:{{");
+    inner(out);
+    out.truncate(out.trim_end().len());
+    out.push_str("} ");
 }
 
 fn key(name: &str, bytes: &[u8], out: &mut String) {
