@@ -12,6 +12,8 @@ use tonic::{Request, Status};
 use super::operation::{Who, decoded, encoded, messages};
 use super::watching::Stream;
 
+/// Entries that Go's sort keeps in order where they are equal.
+const STABLE: usize = 12;
 /// Fields of any message that are each server's own.
 const OWN: [&str; 3] = ["cluster_id", "member_id", "raft_term"];
 /// How a lease is named whose id the server chose.
@@ -109,9 +111,11 @@ impl Side {
             let number = self.leases.iter().position(|id| id == text)?;
             Some(format!("{LEASE}{number}"))
         });
-        // docs/compatibility.md, `LeaseLeases` and the keys of a lease: their order.
-        for list in ["leases", "keys"] {
-            if let Some(list) = answer.get_mut(list).and_then(Value::as_array_mut) {
+        // docs/compatibility.md: the order of `LeaseLeases` and the keys of a lease, and of a role's many permissions for
+        // ranges that begin alike.
+        for (list, ordered) in [("leases", 0), ("keys", 0), ("perm", STABLE)] {
+            let list = answer.get_mut(list).and_then(Value::as_array_mut);
+            if let Some(list) = list.filter(|list| list.len() > ordered) {
                 list.sort_by_key(Value::to_string);
             }
         }
