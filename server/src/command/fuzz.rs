@@ -78,21 +78,11 @@ pub fn transaction(data: &[u8]) {
 }
 
 fn key(numbers: &mut Numbers<'_>) -> Bytes {
-    Bytes::from_static(KEYS[usize::from(numbers.below(6))])
+    numbers.key(&KEYS)
 }
 
 fn keys(numbers: &mut Numbers<'_>) -> Keys {
-    match numbers.below(4) {
-        0 => Keys::One(key(numbers)),
-        1 => Keys::Range {
-            start: key(numbers),
-            end: None,
-        },
-        _ => Keys::Range {
-            start: key(numbers),
-            end: Some(key(numbers)),
-        },
-    }
+    numbers.keys(&KEYS)
 }
 
 fn txn(numbers: &mut Numbers<'_>, depth: u8) -> Txn {

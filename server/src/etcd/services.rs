@@ -188,32 +188,23 @@ impl Calls for Services {
         if !call.is_plain() {
             return call.through(move |request| each.grpc(request));
         }
+        // Past tonic, under the observer as all calls are.
+        macro_rules! lean {
+            ($path:ident, $service:ident.$method:ident) => {
+                call.unary(move |m| async move {
+                    let call = |m| each.$service.$method(m);
+                    each.observer.unary($path, m, call).await
+                })
+            };
+        }
         // The calls that come often enough for each of tonic's layers to count.
         match call.path() {
-            RANGE => call.unary(move |m| async move {
-                let call = |m| each.kv_calls.range(m);
-                each.observer.unary(RANGE, m, call).await
-            }),
-            PUT => call.unary(move |m| async move {
-                let call = |m| each.kv_calls.put(m);
-                each.observer.unary(PUT, m, call).await
-            }),
-            TXN => call.unary(move |m| async move {
-                let call = |m| each.kv_calls.txn(m);
-                each.observer.unary(TXN, m, call).await
-            }),
-            DELETE_RANGE => call.unary(move |m| async move {
-                let call = |m| each.kv_calls.delete_range(m);
-                each.observer.unary(DELETE_RANGE, m, call).await
-            }),
-            LEASE_GRANT => call.unary(move |m| async move {
-                let call = |m| each.lease_calls.lease_grant(m);
-                each.observer.unary(LEASE_GRANT, m, call).await
-            }),
-            LEASE_REVOKE => call.unary(move |m| async move {
-                let call = |m| each.lease_calls.lease_revoke(m);
-                each.observer.unary(LEASE_REVOKE, m, call).await
-            }),
+            RANGE => lean!(RANGE, kv_calls.range),
+            PUT => lean!(PUT, kv_calls.put),
+            TXN => lean!(TXN, kv_calls.txn),
+            DELETE_RANGE => lean!(DELETE_RANGE, kv_calls.delete_range),
+            LEASE_GRANT => lean!(LEASE_GRANT, lease_calls.lease_grant),
+            LEASE_REVOKE => lean!(LEASE_REVOKE, lease_calls.lease_revoke),
             _ => call.through(move |request| each.grpc(request)),
         }
     }

@@ -1,5 +1,9 @@
 //! Small choices out of bytes: the same bytes mean the same choices, and when they run out every choice is the first one.
 
+use bytes::Bytes;
+
+use crate::command::Keys;
+
 /// Bytes that choices are taken from.
 pub struct Numbers<'a>(&'a [u8]);
 
@@ -34,5 +38,26 @@ impl<'a> Numbers<'a> {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         taken
+    }
+
+    /// One of these keys.
+    pub fn key(&mut self, of: &[&'static [u8]]) -> Bytes {
+        let count = u8::try_from(of.len()).expect("a handful of keys");
+        Bytes::from_static(of[usize::from(self.below(count))])
+    }
+
+    /// One of these keys, all from it on, or a range between two of them, which may be backwards and so hold nothing.
+    pub fn keys(&mut self, of: &[&'static [u8]]) -> Keys {
+        match self.below(4) {
+            0 => Keys::One(self.key(of)),
+            1 => Keys::Range {
+                start: self.key(of),
+                end: None,
+            },
+            _ => Keys::Range {
+                start: self.key(of),
+                end: Some(self.key(of)),
+            },
+        }
     }
 }

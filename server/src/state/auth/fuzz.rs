@@ -1,7 +1,5 @@
 //! Permissions of any shape, against a user's permissions looked at one key at a time.
 
-use bytes::Bytes;
-
 use super::merged::Merged;
 use crate::command::fuzz::Numbers;
 use crate::command::{Access, Keys, Permission};
@@ -10,28 +8,6 @@ use crate::command::{Access, Keys, Permission};
 const KEYS: [&[u8]; 9] = [
     b"", b"\0", b"a", b"a\0", b"a\0\0", b"b", b"ba", b"c", b"\xff",
 ];
-
-fn key(numbers: &mut Numbers<'_>) -> Bytes {
-    Bytes::from_static(KEYS[usize::from(numbers.below(9))])
-}
-
-fn keys(numbers: &mut Numbers<'_>) -> Keys {
-    match numbers.below(4) {
-        0 => Keys::One(key(numbers)),
-        1 => Keys::Range {
-            start: key(numbers),
-            end: None,
-        },
-        _ => {
-            let (one, other) = (key(numbers), key(numbers));
-            // Backwards ranges hold no key.
-            Keys::Range {
-                start: one,
-                end: Some(other),
-            }
-        }
-    }
-}
 
 fn access(numbers: &mut Numbers<'_>) -> Access {
     [Access::Read, Access::Write, Access::ReadWrite][usize::from(numbers.below(3))]
@@ -43,7 +19,7 @@ pub(in crate::state) fn permissions(data: &[u8]) {
     let granted: Vec<_> = (0..numbers.below(7))
         .map(|_| Permission {
             access: access(&mut numbers),
-            keys: keys(&mut numbers),
+            keys: numbers.keys(&KEYS),
         })
         .collect();
     let merged = Merged::of(granted.iter());
@@ -53,7 +29,7 @@ pub(in crate::state) fn permissions(data: &[u8]) {
         grants.any(|one| one.keys.contains(key))
     };
     while !numbers.is_empty() {
-        let (wanted, asked) = (access(&mut numbers), keys(&mut numbers));
+        let (wanted, asked) = (access(&mut numbers), numbers.keys(&KEYS));
         if let Keys::Range {
             start,
             end: Some(end),
