@@ -1,9 +1,10 @@
 //! The etcd v3 door: gRPC.
 //!
 //! In: the wire messages of `coord-proto`. Out: commands and queries to the coordinator, and its answers in etcd's
-//! words. One way through: [`observed`] tells the audit log ([`record`]) and of what is slow ([`slow`]), [`gate`] lets the call in, [`check`] and [`convert`] make a command of it, the coordinator
-//! answers, [`header`] and [`error`] say so. Each service is one file; [`services`] picks it by path. A method that is
-//! not there yet is refused by name and stands in `docs/compatibility.md`.
+//! words. One way through: [`observed`] tells the audit log ([`record`]) of a call, and the log if it is slow ([`slow`]);
+//! [`gate`] lets it in, [`check`] and [`convert`] make a command of it, the coordinator answers, [`header`] and [`error`]
+//! say so. Each service is one file; [`services`] picks it by path. A method that is not there yet is refused by name and
+//! stands in `docs/compatibility.md`.
 
 mod asker;
 mod auth;

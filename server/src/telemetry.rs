@@ -19,9 +19,9 @@ use tracing_subscriber::registry::LookupSpan;
 pub use outputs::{Output, Outputs};
 pub use rotating::Rotation;
 
-/// Starts logging at `level` to `outputs`, as JSON or for people. openraft speaks of every message at debug and of every attempt to reach a lost peer at
-/// warn; `raft` itself says the part of that which matters. h2 and hyper warn of what a client sends, as often as it
-/// sends it.
+/// Starts logging at `level` to `outputs`, as JSON or for people. openraft speaks of every message at debug and of every
+/// attempt to reach a lost peer at warn; `raft` itself says the part of that which matters. h2 and hyper warn of what a
+/// client sends, as often as it sends it.
 ///
 /// Calling it twice in one process keeps the first.
 pub fn start(level: &str, shape: Shape, outputs: Outputs) {

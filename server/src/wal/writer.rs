@@ -360,8 +360,9 @@ impl Writer {
         self.disk.create_segment(&name, bytes_in(blocks_least))
     }
 
-    /// Goes on in the next segment, which has room for a record of `record_bytes`. Its header is durable before this one is sealed, and the seal before it is used: so
-    /// a sealed segment without a successor is damage, and a successor of an unsealed one is only a prepared file.
+    /// Goes on in the next segment, which has room for a record of `record_bytes`. Its header is durable before this one
+    /// is sealed, and the seal before it is used: so a sealed segment without a successor is damage, and a successor of an
+    /// unsealed one is only a prepared file.
     fn rotate(&mut self, record_bytes: usize, log: &Mutex<Log>) -> io::Result<()> {
         let file = self.next_file(record_bytes)?;
         // The chain in the new header is the seal's: the seal belongs to the old segment.
